@@ -1,0 +1,1 @@
+"""Knowledge distillation in pure PyTorch, usable alone from a notebook."""

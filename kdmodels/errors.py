@@ -1,0 +1,24 @@
+"""The one error type for everything that a user can get wrong."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A mistake that its maker can mend: one clear line that names the thing, its value and what is allowed."""
+
+
+def allowed(name: str, choices: Iterable[str]) -> str:
+    """The second half of an error line: the nearest of the choices, and all of them.
+
+    >>> allowed("digit", ["digits", "mnist"])
+    "did you mean 'digits'? allowed: digits, mnist"
+    >>> allowed("x", [])
+    'there is none'
+    """
+    names = list(choices)
+    if not names:
+        return "there is none"
+    nearest = get_close_matches(name, names, n=1)
+    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    return f"{hint}allowed: {', '.join(names)}"

@@ -1,0 +1,1 @@
+"""One step each: Prefect tasks that call kdmodels and record through `tracking`."""
