@@ -1,0 +1,160 @@
+"""Intervals and paired tests on plain numbers: what the leaderboard and the gate reason with.
+
+Confidence is two-sided everywhere: the one-sided 95 % bound is an end of the 90 % interval.
+scipy.stats takes a second to import, so each function imports what it uses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Interval = tuple[float, float]
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and the sample standard deviation (ddof 1), which is None for one value: one value has no spread.
+
+    Raises:
+        ValueError: no values.
+
+    >>> mean_and_std([1.0, 2.0, 3.0])
+    (2.0, 1.0)
+    >>> mean_and_std([0.5])
+    (0.5, None)
+    """
+    if len(values) == 0:
+        raise ValueError("the mean of no values")
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Student's t interval for the mean of independent values, such as seeds; None for one value.
+
+    Equal values give an interval of width zero, where scipy's own interval is NaN.
+
+    Raises:
+        ValueError: no values, or a confidence outside (0, 1).
+
+    >>> t_interval([0.5, 0.5])
+    (0.5, 0.5)
+    """
+    from scipy.special import stdtrit
+
+    _check_confidence(confidence)
+    mean, std = mean_and_std(values)
+    if std is None:
+        return None
+    half = float(stdtrit(len(values) - 1, 0.5 + confidence / 2)) * std / len(values) ** 0.5
+    return mean - half, mean + half
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval for a proportion, within [0, 1] and of honest width near 0 and 1.
+
+    Raises:
+        ValueError: counts that are not 0 <= successes <= n with n >= 1, or a confidence outside (0, 1).
+
+    References:
+        Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+
+    >>> [round(end, 4) for end in wilson_interval(95, 100)]
+    [0.8882, 0.9785]
+    """
+    from scipy.stats import binomtest
+
+    _check_confidence(confidence)
+    interval = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """How two classifiers disagree on the same examples.
+
+    b: examples that the challenger alone gets right; c: those that the champion alone gets right.
+    p_value: two-sided, of the hypothesis that the two are right equally often.
+    """
+
+    b: int
+    c: int
+    p_value: float
+
+
+def mcnemar_exact(challenger_correct: np.ndarray, champion_correct: np.ndarray) -> McNemar:
+    """McNemar's exact test: whether b of b + c disagreements is a fair coin; p is 1 where the two never disagree.
+
+    Args:
+        challenger_correct, champion_correct: (N,) bool, the same examples in the same order.
+    Raises:
+        ValueError: not boolean vectors, empty, or of different length.
+    References:
+        McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947.
+
+    >>> mcnemar_exact(np.array([True, True, True, False]), np.array([False, True, False, False]))
+    McNemar(b=2, c=0, p_value=0.5)
+    """
+    from scipy.stats import binomtest
+
+    for correct in (challenger_correct, champion_correct):
+        if correct.dtype != np.bool_ or correct.ndim != 1 or correct.size == 0:
+            raise ValueError(f"expected a boolean vector that is not empty, got {correct.dtype} {correct.shape}")
+    if challenger_correct.size != champion_correct.size:
+        raise ValueError(f"not the same examples: {challenger_correct.size} against {champion_correct.size}")
+    b = int(np.sum(challenger_correct & ~champion_correct))
+    c = int(np.sum(champion_correct & ~challenger_correct))
+    return McNemar(b, c, float(binomtest(b, b + c).pvalue) if b + c else 1.0)
+
+
+def paired_difference_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Interval:
+    """Tango's score interval for the difference (b - c) / n of two proportions of the same n examples.
+
+    Unlike the Wald interval it has a width where the two never disagree: no difference seen is not no difference.
+
+    Args:
+        b, c: disagreements in favour of the first and of the second; n: examples.
+    Raises:
+        ValueError: counts that are not b, c >= 0 and b + c <= n with n >= 1, or a confidence outside (0, 1).
+    References:
+        Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+        design", Statistics in Medicine 17, 1998, section 3.
+
+    >>> [round(end, 3) for end in paired_difference_interval(1, 7, 21)]
+    [-0.517, -0.026]
+    """
+    from scipy.special import ndtri
+
+    _check_confidence(confidence)
+    if b < 0 or c < 0 or n < 1 or b + c > n:
+        raise ValueError(f"not counts of a paired comparison: b={b}, c={c}, n={n}")
+    z = float(ndtri(0.5 + confidence / 2))
+    return _tango_lower(b, c, n, z), -_tango_lower(c, b, n, z)
+
+
+def _tango_lower(b: int, c: int, n: int, z: float) -> float:
+    """The difference below the observed one at which the score statistic is z."""
+    from scipy.optimize import brentq
+
+    observed = (b - c) / n
+    if observed == -1.0:
+        return -1.0
+
+    def above(difference: float) -> float:
+        # Angles compare the statistic with z without a division: at -1 the standard error is 0.
+        return float(np.arctan2(*_tango_score(difference, b, c, n)) - np.arctan(z))
+
+    return float(brentq(above, -1.0, observed))
+
+
+def _tango_score(difference: float, b: int, c: int, n: int) -> Interval:
+    """Tango's statistic in two parts: the excess over a difference, in examples, and its standard error under it."""
+    # The likelihood's maximum over P(second alone right), given the difference: the root of a x^2 + p x + q.
+    a, p, q = 2 * n, (2 * n - b + c) * difference - b - c, -c * difference * (1 - difference)
+    second_alone = (np.sqrt(max(p * p - 4 * a * q, 0.0)) - p) / (2 * a)
+    variance = n * (2 * second_alone + difference * (1 - difference))
+    return b - c - n * difference, float(np.sqrt(max(variance, 0.0)))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence} is not between 0 and 1")

@@ -1,0 +1,194 @@
+"""The statistics against hand-computed literals, scipy, published values and exact enumeration."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from kdmodels.statistics import (
+    mcnemar_exact,
+    mean_and_std,
+    paired_difference_interval,
+    t_interval,
+    wilson_interval,
+)
+
+accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=8)
+
+
+@st.composite
+def paired_counts(draw: st.DrawFn) -> tuple[int, int, int]:
+    n = draw(st.integers(1, 2000))
+    b = draw(st.integers(0, n))
+    return b, draw(st.integers(0, n - b)), n
+
+
+def correct_vectors(b: int, c: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors with these disagreements, right and wrong together on the rest."""
+    both = [index % 2 == 0 for index in range(n - b - c)]
+    return np.array([True] * b + [False] * c + both), np.array([False] * b + [True] * c + both)
+
+
+def test_mean_and_std_by_hand() -> None:
+    assert mean_and_std([0.90, 0.92, 0.97]) == pytest.approx((0.93, math.sqrt(0.0013)))
+    assert mean_and_std([0.9]) == (0.9, None)
+    with pytest.raises(ValueError, match="no values"):
+        mean_and_std([])
+
+
+def test_t_interval_of_a_textbook_sample() -> None:
+    # 2 degrees of freedom: t_0.975 = 4.302653 in every table.
+    half = 4.302653 * math.sqrt(0.0013) / math.sqrt(3)
+    assert t_interval([0.90, 0.92, 0.97]) == pytest.approx((0.93 - half, 0.93 + half), abs=1e-7)
+    assert t_interval([0.9]) is None
+
+
+@given(accuracies, st.floats(0.5, 0.999))
+def test_t_interval_agrees_with_scipy(values: list[float], confidence: float) -> None:
+    ours = t_interval(values, confidence)
+    if np.std(values) > 1e-9:  # scipy's is NaN without spread
+        theirs = stats.t.interval(confidence, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+        assert ours == pytest.approx(theirs)
+    assert ours is not None
+    assert ours[0] <= np.mean(values) <= ours[1]
+
+
+def test_wilson_of_none_and_all() -> None:
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert wilson_interval(0, 10) == pytest.approx((0, z2 / (10 + z2)))
+    assert wilson_interval(10, 10) == pytest.approx((10 / (10 + z2), 1))
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
+def test_wilson_ends_are_where_the_score_test_is_borderline(counts: tuple[int, int], confidence: float) -> None:
+    k, n = counts
+    low, high = wilson_interval(k, n, confidence)
+    assert low - 1e-12 <= k / n <= high + 1e-12
+    z = stats.norm.ppf(0.5 + confidence / 2)
+    for end in (low, high):
+        assert (k - n * end) ** 2 == pytest.approx(z**2 * n * end * (1 - end), abs=1e-6 * n)
+
+
+def test_mcnemar_by_hand() -> None:
+    # 5 disagreements, 1 against 4: two tails of (C(5,0) + C(5,1)) / 2^5 each.
+    result = mcnemar_exact(*correct_vectors(4, 1, 40))
+    assert (result.b, result.c) == (4, 1)
+    assert result.p_value == pytest.approx(12 / 32)
+
+
+@given(paired_counts())
+def test_mcnemar_sums_the_binomial_and_is_symmetric(counts: tuple[int, int, int]) -> None:
+    b, c, n = counts
+    challenger, champion = correct_vectors(b, c, n)
+    result = mcnemar_exact(challenger, champion)
+    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1))
+    assert result.p_value == pytest.approx(min(1.0, 2 * tail / 2 ** (b + c)))
+    assert 0 <= result.p_value <= 1
+    swapped = mcnemar_exact(champion, challenger)
+    assert (swapped.b, swapped.c) == (c, b)
+    assert swapped.p_value == pytest.approx(result.p_value)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "message"),
+    [
+        (np.zeros(3, bool), np.zeros(4, bool), "not the same examples: 3 against 4"),
+        (np.zeros(0, bool), np.zeros(0, bool), "not empty"),
+        (np.zeros(3, int), np.zeros(3, bool), "boolean"),
+        (np.zeros((3, 1), bool), np.zeros((3, 1), bool), "boolean"),
+    ],
+)
+def test_mcnemar_refuses_what_is_not_a_pair(challenger: np.ndarray, champion: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mcnemar_exact(challenger, champion)
+
+
+def test_tango_published_example() -> None:
+    # Bentur et al. 2009 in Fagerland, Lydersen, Laake, "Recommended tests and confidence intervals for paired
+    # binomial proportions", 2014: 21 pairs, 1 against 7.
+    assert paired_difference_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [1, 20, 10_000])
+def test_tango_without_disagreement_is_narrow_but_not_a_point(n: int) -> None:
+    # With b = c = 0 the score equation reduces to n d / (1 - d) = z^2.
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert paired_difference_interval(0, 0, n) == pytest.approx((-z2 / (n + z2), z2 / (n + z2)))
+
+
+@pytest.mark.parametrize("n", [1, 50])
+def test_tango_of_total_disagreement(n: int) -> None:
+    low, high = paired_difference_interval(n, 0, n)
+    assert high == 1
+    assert -1 < low < 1
+    assert paired_difference_interval(0, n, n) == pytest.approx((-high, -low))
+
+
+@given(paired_counts(), st.floats(0.5, 0.999))
+def test_tango_contains_the_estimate_and_is_symmetric(counts: tuple[int, int, int], confidence: float) -> None:
+    b, c, n = counts
+    low, high = paired_difference_interval(b, c, n, confidence)
+    assert -1 <= low <= (b - c) / n <= high <= 1
+    assert paired_difference_interval(c, b, n, confidence) == pytest.approx((-high, -low))
+
+
+@given(paired_counts().filter(lambda counts: 0 < counts[0] + counts[1] < counts[2]))
+def test_tango_ends_maximise_the_constrained_likelihood_at_z(counts: tuple[int, int, int]) -> None:
+    """The ends solve (excess)^2 = z^2 variance, with the nuisance parameter found by a search, not by the quadratic."""
+    b, c, n = counts
+    z = stats.norm.ppf(0.975)
+    for difference in paired_difference_interval(b, c, n):
+        # The log likelihood is concave in the nuisance parameter: bisect its slope.
+        low, high = max(0.0, -difference), (1 - difference) / 2
+        for _ in range(100):
+            q = (low + high) / 2
+            slope = -2 * (n - b - c) / (1 - 2 * q - difference)
+            slope += (b / (q + difference) if b else 0) + (c / q if c else 0)
+            low, high = (q, high) if slope > 0 else (low, q)
+        variance = n * (2 * low + difference * (1 - difference))
+        assert abs(b - c - n * difference) == pytest.approx(z * math.sqrt(variance), rel=1e-4, abs=1e-4)
+
+
+def test_tango_covers_by_exact_enumeration() -> None:
+    """The probability of covering the truth, summed over every possible table of 25 examples."""
+    n, coverages = 25, []
+    tables = [(b, c) for b in range(n + 1) for c in range(n - b + 1)]
+    intervals = {table: paired_difference_interval(*table, n) for table in tables}
+    for first_alone, second_alone in [(0.02, 0.02), (0.1, 0.05), (0.1, 0.1), (0.2, 0.05), (0.3, 0.1), (0.3, 0.3)]:
+        probabilities = stats.multinomial.pmf(
+            [(b, c, n - b - c) for b, c in tables], n, [first_alone, second_alone, 1 - first_alone - second_alone]
+        )
+        truth = first_alone - second_alone
+        coverages.append(
+            sum(p for p, t in zip(probabilities, tables, strict=True) if intervals[t][0] <= truth <= intervals[t][1])
+        )
+    assert min(coverages) > 0.93
+    assert 0.945 < np.mean(coverages) < 0.985
+
+
+@pytest.mark.parametrize(("b", "c", "n"), [(-1, 0, 5), (0, -1, 5), (3, 3, 5), (0, 0, 0)])
+def test_tango_refuses_impossible_counts(b: int, c: int, n: int) -> None:
+    with pytest.raises(ValueError, match="not counts of a paired comparison"):
+        paired_difference_interval(b, c, n)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+def test_confidence_is_a_fraction(confidence: float) -> None:
+    with pytest.raises(ValueError, match="confidence"):
+        t_interval([0.1, 0.2], confidence)
+    with pytest.raises(ValueError, match="confidence"):
+        wilson_interval(1, 2, confidence)
+    with pytest.raises(ValueError, match="confidence"):
+        paired_difference_interval(1, 0, 2, confidence)
+
+
+def test_importing_is_cheap() -> None:
+    check = (
+        "import sys, kdmodels.statistics; sys.exit(any(m in sys.modules for m in ('scipy.stats', 'torch', 'pandas')))"
+    )
+    assert subprocess.run([sys.executable, "-c", check], check=False, timeout=60).returncode == 0
