@@ -1,0 +1,258 @@
+"""Which Prefect server a command talks to: the user's own, the one that `kd up` runs, or a temporary one.
+
+Nothing here imports prefect before `_serve`, so that the server starts while the caller imports torch.
+Prefect's own temporary server is not used: process workers cannot reach it, and leave servers of their own behind.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from kdmodels.errors import UserError
+
+START_SECONDS = 120  # a first start migrates the database: 16 s measured on an idle machine, more on a busy one
+STOP_SECONDS = 10  # what a flow run gets to close its records before it is killed
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that was asked for: its API's address, and its process and log where it is a temporary one."""
+
+    url: str
+    process: subprocess.Popen[bytes] | None = None
+    log: IO[bytes] | None = None
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Return once the server answers.
+
+        Raises:
+            UserError: it cannot be reached, has died, or does not answer in time; a temporary server's last words follow.
+        """
+        deadline = time.monotonic() + (seconds if self.process else 5)
+        while not answers(self.url):
+            if self.process is None and time.monotonic() > deadline:
+                raise UserError(f"no Prefect server answers at {self.url} (PREFECT_API_URL, or the active Prefect profile)")
+            if self.process and self.process.poll() is not None:
+                raise UserError(f"the temporary Prefect server stopped at its start: {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise UserError(f"the temporary Prefect server is not ready after {seconds:g} s: {self._last_words()}")
+            time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        if self.log is None:
+            return "it says why above"
+        self.log.seek(0)
+        lines = [line.strip() for line in self.log.read().decode(errors="replace").splitlines() if line.strip()]
+        telling = [line for line in lines if "Application startup failed" not in line]  # uvicorn's last line, always
+        return telling[-1] if telling else "its log is empty"
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
+    """A server for the time of the block, with PREFECT_API_URL set so that every child process uses the same one.
+
+    In this order: PREFECT_API_URL, or that of the active profile, as it is; the server of a `kd up` on this machine;
+    a temporary one on a free loopback port, which ends with the block, and with this process however that ends.
+    It is not waited for: import what is heavy, then call `wait_ready()`. Enter it before prefect is first imported.
+    (A `PREFECT_API_URL` in a `prefect.toml` or `.env` of the working folder is not looked for.)
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    url = os.environ.get("PREFECT_API_URL") or _profile_url()
+    if url:
+        yield Server(url)
+        return
+    found = up_state()
+    with _api_url(found["url"]) if found else contextlib.nullcontext():
+        if found:
+            yield Server(found["url"])
+            return
+    with tempfile.TemporaryFile() as log:
+        listener = bind(0)
+        process, url = start_server(listener, ephemeral=True, log=log)
+        try:
+            with _api_url(url):
+                yield Server(url, process, log)
+        finally:
+            stop(process)
+
+
+@contextlib.contextmanager
+def _api_url(url: str) -> Iterator[None]:
+    os.environ["PREFECT_API_URL"] = url
+    _refresh_settings()
+    try:
+        yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        _refresh_settings()
+
+
+def _refresh_settings() -> None:
+    """Prefect reads its settings when it is imported; where that has happened, let it read them again."""
+    if "prefect.context" in sys.modules:
+        sys.modules["prefect.context"].refresh_global_settings_context()
+
+
+def prefect_home() -> Path:
+    """Prefect's folder, where its database is: PREFECT_HOME, or ~/.prefect."""
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser().absolute()
+
+
+def _profile_url() -> str | None:
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
+    if not path.is_file():
+        return None
+    profiles = tomllib.loads(path.read_text())
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(url) if url else None
+
+
+def state_file() -> Path:
+    """Where `kd up` says how it is reached: a JSON object with `url` and `pid`."""
+    return prefect_home() / "kdflow-server.json"
+
+
+def up_state() -> dict[str, str] | None:
+    """The `url` and `pid` of this machine's `kd up`, if one runs; the file that a killed one has left counts for nothing."""
+    try:
+        state: dict[str, str] = json.loads(state_file().read_text())
+    except FileNotFoundError:
+        return None
+    return state if answers(state["url"]) else None
+
+
+def answers(url: str) -> bool:
+    """Whether a server answers at this API address, with a refusal too: that is Prefect's to explain."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def bind(port: int, *, option: str = "--port") -> socket.socket:
+    """A loopback socket bound to the port (0: any free one), so that nobody else can take it before the server listens.
+
+    Raises:
+        UserError: the port is taken; `option` is what the user changes.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise UserError(f"port {port} of 127.0.0.1 cannot be used ({error.strerror}): choose another with {option}") from error
+    return listener
+
+
+def start_server(
+    listener: socket.socket, *, ephemeral: bool, log: IO[bytes] | int, env: dict[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a Prefect server on a bound socket, which it takes over; returns its process and its API's address.
+
+    Args:
+        ephemeral: without user interface and scheduler.
+    """
+    with listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        mode = "ephemeral" if ephemeral else "persistent"
+        command = [sys.executable, "-P", "-m", "flows.server", "serve", str(listener.fileno()), mode]
+        process = spawn(command, log=log, env=env, fds=(listener.fileno(),))
+    return process, url
+
+
+def spawn(
+    command: list[str], *, log: IO[bytes] | int, env: dict[str, str] | None = None, fds: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """Run a command that ends, with all its descendants, when `stop` is called or when this process ends in any way.
+
+    A guard process stands between: it sees the end of this one as the end of its standard input, also after kill -9.
+    It has a session of its own, so that Ctrl-C in the terminal does not stop a server under a flow that is still closing.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "flows.server", "guard", *command],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        env={**os.environ, **(env or {})},
+        pass_fds=fds,
+        start_new_session=True,
+    )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that `spawn` has started, and wait until it and its descendants are gone."""
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(STOP_SECONDS + 5)
+
+
+def _guard(command: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False, start_new_session=True)
+    try:
+        while process.poll() is None and not select.select([sys.stdin], [], [], 0.1)[0]:
+            pass
+    finally:
+        _end_group(process)
+    return process.wait()
+
+
+def _end_group(leader: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
+    with contextlib.suppress(ProcessLookupError):  # raised once nobody of the group is left
+        os.killpg(leader.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            leader.poll()  # reaps it
+            os.killpg(leader.pid, 0)
+            time.sleep(0.02)
+        os.killpg(leader.pid, signal.SIGKILL)
+
+
+def _serve(fd: int, ephemeral: bool) -> None:
+    import uvicorn
+    from filelock import FileLock
+    from prefect.server.api.server import create_app
+
+    class OneAtATime(uvicorn.Server):
+        """Its start-up migrates the database, which two servers on one database must not do at once."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            prefect_home().mkdir(parents=True, exist_ok=True)
+            with FileLock(prefect_home() / "kdflow-server.lock"):
+                await super().startup(sockets)
+
+    app = create_app(ephemeral=ephemeral, final=True)
+    OneAtATime(uvicorn.Config(app, log_level="error", lifespan="on")).run([socket.socket(fileno=fd)])
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        _serve(int(sys.argv[2]), sys.argv[3] == "ephemeral")
+    else:
+        sys.exit(_guard(sys.argv[2:]))
