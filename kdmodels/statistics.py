@@ -81,6 +81,12 @@ class McNemar:
     p_value: float
 
 
+def check_correct(correct: np.ndarray) -> None:
+    """Raise ValueError for what does not say of each example whether it was got right: (N,) bool, N >= 1."""
+    if correct.dtype != np.bool_ or correct.ndim != 1 or correct.size == 0:
+        raise ValueError(f"expected a boolean vector that is not empty, got {correct.dtype} {correct.shape}")
+
+
 def mcnemar_exact(challenger_correct: np.ndarray, champion_correct: np.ndarray) -> McNemar:
     """McNemar's exact test: whether b of b + c disagreements is a fair coin; p is 1 where the two never disagree.
 
@@ -96,9 +102,8 @@ def mcnemar_exact(challenger_correct: np.ndarray, champion_correct: np.ndarray) 
     """
     from scipy.stats import binomtest
 
-    for correct in (challenger_correct, champion_correct):
-        if correct.dtype != np.bool_ or correct.ndim != 1 or correct.size == 0:
-            raise ValueError(f"expected a boolean vector that is not empty, got {correct.dtype} {correct.shape}")
+    check_correct(challenger_correct)
+    check_correct(champion_correct)
     if challenger_correct.size != champion_correct.size:
         raise ValueError(f"not the same examples: {challenger_correct.size} against {champion_correct.size}")
     b = int(np.sum(challenger_correct & ~champion_correct))

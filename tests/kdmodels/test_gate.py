@@ -1,0 +1,217 @@
+"""The gate's decisions on vectors whose statistics are known by hand."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdmodels.experiment import Require
+from kdmodels.gate import Candidate, decide
+
+N = 1000
+FREE = Require()
+
+
+def candidate(name: str, wrong: range, parameters: int = 1000, file_bytes: int = 100_000, n: int = N) -> Candidate:
+    """A model that gets every example right but those."""
+    correct = np.ones(n, dtype=bool)
+    correct[list(wrong)] = False
+    return Candidate(name, correct, parameters, file_bytes)
+
+
+def test_first_champion_better_than_its_control() -> None:
+    # b = 20, c = 0: p = 2 / 2^20.
+    verdict = decide(candidate("kd", range(0)), candidate("hard-labels", range(20)), None, margin=0.002, require=FREE)
+    assert verdict.promoted
+    assert verdict.reason == (
+        "kd becomes the first champion: no budget is declared, and it is better than the control hard-labels "
+        "(+2.00 points on 1000 test examples, 95% interval +1.30 to +3.07, p < 0.001)."
+    )
+    assert verdict.evidence["vs_control"]["p_value"] == pytest.approx(2 / 2**20)
+    assert verdict.evidence["vs_champion"] is None
+
+
+def test_first_champion_indistinguishable_from_its_control() -> None:
+    # b = 5, c = 0: p = 2 / 2^5 = 0.0625, not below 0.05.
+    verdict = decide(candidate("kd", range(0)), candidate("hard-labels", range(5)), None, margin=0.002, require=FREE)
+    assert verdict.promoted
+    assert "it is indistinguishable from the control hard-labels (+0.50 points" in verdict.reason
+    assert "p = 0.062" in verdict.reason
+
+
+def test_first_champion_worse_than_its_control_is_said() -> None:
+    verdict = decide(candidate("kd", range(20)), candidate("hard-labels", range(0)), None, margin=0.002, require=FREE)
+    assert verdict.promoted
+    assert "it is worse than the control hard-labels (-2.00 points" in verdict.reason
+
+
+def test_first_champion_may_be_the_control_itself() -> None:
+    control = candidate("hard-labels", range(5))
+    verdict = decide(control, control, None, margin=0.002, require=FREE)
+    assert verdict.promoted
+    assert "it is the control itself" in verdict.reason
+    assert verdict.evidence["vs_control"] is None
+
+
+def test_first_champion_without_a_control() -> None:
+    verdict = decide(candidate("kd", range(5)), None, None, margin=0.002, require=Require(parameters="<= 1000"))
+    assert verdict.promoted
+    assert verdict.reason == (
+        "kd becomes the first champion: every budget holds, and there is no control to compare it with."
+    )
+
+
+def test_every_broken_budget_is_named_with_value_and_bound() -> None:
+    require = Require(accuracy=">= 0.99", parameters="<= 999", file_mb="<= 0.05")
+    verdict = decide(candidate("kd", range(10)), None, None, margin=0.002, require=require)
+    assert not verdict.promoted
+    # Wilson at 990 of 1000: (0.99 + z^2/2n - z sqrt(0.99 * 0.01 / n + z^2/4n^2)) / (1 + z^2/n) = 0.981691.
+    assert verdict.reason == (
+        "kd is refused: test accuracy's lower 95% bound is 0.981691, required >= 0.99; "
+        "the number of parameters is 1000, required <= 999; the file's size in MB is 0.1, required <= 0.05."
+    )
+    assert [budget["holds"] for budget in verdict.evidence["budgets"]] == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("require", "promoted"),
+    [
+        (Require(accuracy=">= 0.995"), True),  # all of 1000 right: lower bound n / (n + z^2) = 0.99617
+        (Require(accuracy=">= 0.9962"), False),
+        (Require(parameters="<= 1000"), True),
+        (Require(parameters="<= 999"), False),
+        (Require(file_mb="<= 0.1"), True),  # 10^6 bytes, not 2^20
+        (Require(file_mb="<= 0.0999"), False),
+    ],
+)
+def test_budget_borders(require: Require, promoted: bool) -> None:
+    assert decide(candidate("kd", range(0)), None, None, margin=0.002, require=require).promoted is promoted
+
+
+def test_broken_budget_refuses_even_a_better_model() -> None:
+    better, champion = candidate("kd", range(0)), candidate("v1", range(50))
+    assert not decide(better, None, champion, margin=0.002, require=Require(parameters="<= 10")).promoted
+
+
+def test_better_replaces_the_champion_though_bigger() -> None:
+    # b = 6, c = 0: p = 2 / 2^6 = 0.03125.
+    challenger = candidate("kd", range(0), parameters=9000)
+    verdict = decide(challenger, None, candidate("v1", range(6)), margin=0.002, require=FREE)
+    assert verdict.promoted
+    assert verdict.reason.startswith("kd replaces v1: it is better (+0.60 points")
+    assert "p = 0.031" in verdict.reason
+
+
+def test_higher_but_not_significantly_is_refused() -> None:
+    verdict = decide(candidate("kd", range(0)), None, candidate("v1", range(5)), margin=0.002, require=FREE)
+    assert not verdict.promoted
+    assert verdict.reason.startswith("kd does not replace v1: it is neither shown to be better (+0.50 points")
+    assert verdict.reason.endswith("nor smaller (1,000 parameters against 1,000).")
+
+
+def test_worse_is_refused_though_smaller() -> None:
+    challenger = candidate("kd", range(30), parameters=10)
+    verdict = decide(challenger, None, candidate("v1", range(0)), margin=0.002, require=FREE)
+    assert not verdict.promoted
+    assert verdict.reason.startswith("kd does not replace v1: it is worse (-3.00 points")
+
+
+def test_smaller_replaces_when_the_margin_is_shown() -> None:
+    # Both right everywhere: the one-sided bound is -z^2 / (n + z^2) = -0.0027 with z = 1.645.
+    small, champion = candidate("kd", range(0), parameters=500), candidate("v1", range(0))
+    verdict = decide(small, None, champion, margin=0.003, require=FREE)
+    assert verdict.promoted
+    assert verdict.reason.startswith("kd replaces v1: it is smaller (500 parameters against 1,000) and not worse")
+    assert "by more than the margin of 0.30 points" in verdict.reason
+    assert verdict.evidence["vs_champion"]["lower_bound"] == pytest.approx(-0.002698, abs=1e-6)
+
+
+def test_smaller_is_refused_when_the_data_can_not_show_the_margin() -> None:
+    small, champion = candidate("kd", range(0), parameters=500), candidate("v1", range(0))
+    verdict = decide(small, None, champion, margin=0.002, require=FREE)
+    assert not verdict.promoted
+    assert "it is smaller (500 parameters against 1,000), but may be worse by more than the margin" in verdict.reason
+    assert "one-sided 95% bound -0.27" in verdict.reason
+
+
+def test_a_smaller_file_alone_is_not_smaller() -> None:
+    challenger = candidate("kd", range(0), file_bytes=1)
+    assert not decide(challenger, None, candidate("v1", range(0)), margin=0.5, require=FREE).promoted
+
+
+def test_evidence_holds_every_number_and_is_json() -> None:
+    require = Require(accuracy=">= 0.5", parameters="<= 2000", file_mb="<= 1.5")
+    verdict = decide(
+        candidate("kd", range(3)),
+        candidate("hard-labels", range(10, 20)),
+        candidate("v1", range(2, 8)),
+        margin=0.002,
+        require=require,
+    )
+    evidence = json.loads(json.dumps(asdict(verdict)))["evidence"]
+    assert (evidence["n"], evidence["alpha"], evidence["margin"]) == (N, 0.05, 0.002)
+    assert evidence["challenger"]["accuracy"] == pytest.approx(0.997)
+    low, high = evidence["challenger"]["accuracy_interval"]
+    assert low < 0.997 < high
+    assert [evidence[side]["name"] for side in ("control", "champion")] == ["hard-labels", "v1"]
+    assert (evidence["vs_control"]["b"], evidence["vs_control"]["c"]) == (10, 3)
+    assert (evidence["vs_champion"]["b"], evidence["vs_champion"]["c"]) == (5, 2)  # 2 is wrong for both
+    assert evidence["vs_champion"]["difference"] == pytest.approx(0.003)
+    assert evidence["vs_champion"]["interval"][0] < evidence["vs_champion"]["lower_bound"] < 0.003
+    assert [(budget["bound"], budget["holds"]) for budget in evidence["budgets"]] == [
+        (">= 0.5", True),
+        ("<= 2000", True),
+        ("<= 1.5", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: decide(candidate("a", range(0)), candidate("b", range(0), n=N - 1), None, margin=0, require=FREE),
+        lambda: decide(candidate("a", range(0)), None, candidate("b", range(0), n=N + 1), margin=0, require=FREE),
+        lambda: Candidate("a", np.zeros(0, dtype=bool), 1, 1),
+        lambda: Candidate("a", np.zeros(5), 1, 1),
+    ],
+)
+def test_vectors_of_other_examples_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"not the same examples|boolean vector"):
+        make()
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.floats(0, 0.05))
+def test_two_models_never_replace_each_other_for_accuracy(
+    first: int, second: int, start: int, gap: int, margin: float
+) -> None:
+    a = candidate("a", range(start, start + first))
+    b = candidate("b", range(start + gap, start + gap + second))
+    there, back = (decide(x, None, y, margin=margin, require=FREE).promoted for x, y in ((a, b), (b, a)))
+    assert not (there and back)
+
+
+def test_equally_good_models_seldom_replace_each_other() -> None:
+    """500 pairs of independent draws of one accuracy: a promotion is a false one, at most alpha of them and noise."""
+    generator, promotions = np.random.default_rng(0), 0
+    for _ in range(500):
+        difficulty = generator.uniform(
+            0.6, 1.0, size=400
+        )  # examples are hard for both, so the two agree more than chance
+        a, b = (Candidate(name, generator.uniform(size=400) < difficulty, 1000, 1) for name in "ab")
+        promotions += decide(a, None, b, margin=0.002, require=FREE).promoted
+    # Binomial(500, 0.05) exceeds 37 with probability 0.01.
+    assert 0 < promotions <= 37
+
+
+def test_a_better_model_is_usually_found() -> None:
+    """The other error: 5 points on 2,000 examples is missed seldom."""
+    generator, promotions = np.random.default_rng(0), 0
+    for _ in range(50):
+        champion = Candidate("v1", generator.uniform(size=2000) < 0.90, 1000, 1)
+        challenger = Candidate("kd", generator.uniform(size=2000) < 0.95, 1000, 1)
+        promotions += decide(challenger, None, champion, margin=0.002, require=FREE).promoted
+    assert promotions >= 48
