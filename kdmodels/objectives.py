@@ -1,5 +1,6 @@
 """The table of loss variants: name -> weighted terms -> paper. A row is all that a new variant takes."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,9 +20,6 @@ class Hyperparameter:
     high: float = float("inf")
     low_inclusive: bool = False
 
-    def __contains__(self, value: float) -> bool:
-        return (self.low <= value if self.low_inclusive else self.low < value) and value < self.high
-
     def __str__(self) -> str:
         """The interval in words.
 
@@ -30,6 +28,19 @@ class Hyperparameter:
         """
         low = f"{self.low:g} or more" if self.low_inclusive else f"above {self.low:g}"
         return low if self.high == float("inf") else f"{low} and below {self.high:g}"
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value, in words; None if nothing.
+
+        >>> Hyperparameter(4.0, low=0).problem(-1)
+        '-1 is out of range (allowed: above 0)'
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{show(value)} is not a number (allowed: {self})"
+        above = self.low <= value if self.low_inclusive else self.low < value
+        if above and value < self.high and value <= sys.float_info.max:
+            return None
+        return f"{show(value)} is out of range (allowed: {self})"
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ LOSSES: Mapping[str, Loss] = {
 }
 
 
-class Tap(Part):
+class TapPair(Part):
     """Where features are taken when the place has another name in the student than in the teacher."""
 
     student: str = Field(description="A module's dotted name in the student, or middle, or last.")
@@ -67,7 +78,7 @@ class Term(Part):
 
     loss: str = Field(description="A loss of kdmodels.losses.", json_schema_extra={"enum": list(LOSSES)})
     weight: float = Field(default=1.0, gt=0, description="Multiplies the loss's batch mean.")
-    at: str | Tap | list[str | Tap] | None = Field(
+    at: str | TapPair | list[str | TapPair] | None = Field(
         default=None,
         description="Where features are taken: middle, last, a module's dotted name, {student, teacher}, "
         "or a list of these. Null for a loss of labels or logits.",
@@ -109,7 +120,7 @@ def _places(name: str, at: Any) -> Any:
         return None
     places = at if isinstance(at, list) else ["middle" if at is None else at]
     for place in places:
-        if not isinstance(place, Tap) and not (isinstance(place, str) and place) and not _is_pair(place):
+        if not isinstance(place, TapPair) and not (isinstance(place, str) and place) and not _is_pair(place):
             raise mistake(f"{show(place)} is no place; allowed: {_PLACES}", "at")
     if not places:
         raise mistake(f"{show(at)} names no place; allowed: {_PLACES}", "at")
@@ -134,10 +145,8 @@ def _hyperparameters(name: str, given: Any) -> dict[str, float]:
     for key, value in given.items():
         if key not in known:
             raise mistake(f"{name} has no hyperparameter {show(key)}; {allowed(str(key), known)}", key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise mistake(f"{show(value)} is not a number (allowed: {known[key]})", key)
-        if value not in known[key]:
-            raise mistake(f"{show(value)} is out of range (allowed: {known[key]})", key)
+        if problem := known[key].problem(value):
+            raise mistake(problem, key)
     return {key: float(given.get(key, known[key].default)) for key in known}
 
 

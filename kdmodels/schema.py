@@ -1,7 +1,6 @@
 """The base of everything that an experiment file may say, and pydantic's errors in plain words."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -102,6 +101,8 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
         return path, f"{show(value)} is not a mapping; {allowed('', node.get('properties', {}))}"
     if kind.endswith("_type"):
         return path, f"{show(value)} is not {noun}{limits and f' (allowed: {limits})'}"
+    if kind == "finite_number":
+        return path, f"{show(value)} is not a finite number"
     if limits:
         return path, f"{show(value)} is out of range (allowed: {limits})"
     return path, f"{show(value)}: {error['msg']}"
@@ -125,24 +126,18 @@ def _node(schema: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _limits(node: dict[str, Any]) -> str:
+    low, high = node.get("minimum"), node.get("maximum")
+    limits = [f"{low} to {high}"] if low is not None and high is not None else []
     words = {
-        "minimum": "{} or more",
-        "exclusiveMinimum": "above {}",
-        "maximum": "at most {}",
-        "exclusiveMaximum": "below {}",
-        "minItems": "at least {} in it",
-        "maxItems": "at most {} in it",
+        "minimum": "{:g} or more",
+        "exclusiveMinimum": "above {:g}",
+        "maximum": "at most {:g}",
+        "exclusiveMaximum": "below {:g}",
+        "minItems": "at least {:g} in it",
+        "maxItems": "at most {:g} in it",
         "minLength": "not empty",
+        "maxLength": "at most {:g} characters",
     }
-    limits = " and ".join(text.format(f"{node[key]:g}") for key, text in words.items() if key in node)
-    choices = ", ".join(node.get("enum", []))
-    return (limits or choices) + (" or null" if (limits or choices) and node.get("nullable") else "")
-
-
-def is_name(text: str) -> bool:
-    """Whether text can name an experiment, a variant or a model.
-
-    >>> is_name("kd-temperature=2"), is_name("../x")
-    (True, False)
-    """
-    return re.fullmatch(NAME, text) is not None
+    limits = limits or [text.format(node[key]) for key, text in words.items() if key in node]
+    text = " and ".join(limits) or ", ".join(node.get("enum", []))
+    return f"{text}, or null" if text and node.get("nullable") else text

@@ -1,0 +1,175 @@
+"""How the two networks look and how they are trained: the experiment file's `teacher` and `student`."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from kdmodels.errors import allowed
+from kdmodels.schema import Part, mistake, parse, show
+
+Width = Annotated[int, Field(ge=1, le=100_000)]
+Epoch = Annotated[int, Field(ge=1)]
+
+
+class Network(Part):
+    """The shape of a network."""
+
+    later: ClassVar = {"compact": None}
+
+    mlp: list[Width] = Field(min_length=1, description="Units of each hidden layer, first to last.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of the hidden units dropped in training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_names(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raise mistake(f"{show(raw)}: networks by name are not built yet; allowed: {{mlp: [128, 64]}}")
+        return raw
+
+
+class Adam(Part):
+    """torch.optim.Adam's arguments."""
+
+    lr: float = Field(default=1e-3, gt=0)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    amsgrad: bool = False
+
+
+class AdamW(Adam):
+    """torch.optim.AdamW's arguments."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+
+
+class SGD(Part):
+    """torch.optim.SGD's arguments."""
+
+    lr: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0.0, ge=0)
+    dampening: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise mistake("nesterov needs a momentum above 0 and a dampening of 0", "nesterov")
+        return self
+
+
+class Cosine(Part):
+    """The learning rate rises linearly for the warm-up's epochs, then falls to 0 along a cosine."""
+
+    warmup: int = Field(default=0, ge=0)
+
+
+class Step(Part):
+    """The learning rate is multiplied by the factor at the start of each of these epochs, counted from 0."""
+
+    at: list[Epoch] = Field(min_length=1)
+    factor: float = Field(default=0.1, gt=0, lt=1)
+
+
+OPTIMIZERS: dict[str, type[BaseModel]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
+SCHEDULES: dict[str, type[BaseModel]] = {"cosine": Cosine, "step": Step}
+
+
+class Recipe(Part):
+    """How a network is trained."""
+
+    later_choices: ClassVar = {"precision": ("bfloat16",)}
+
+    epochs: int = Field(ge=1, description="Passes over the training examples.")
+    batch: int = Field(default=64, ge=1, le=1_000_000, description="Examples per step.")
+    optimizer: dict[str, dict[str, float | bool | list[float]]] = Field(
+        default={"adam": {"lr": 1e-3}},
+        description="One of adam, adamw, sgd, with torch's arguments: {adam: {lr: 0.001}}.",
+        json_schema_extra={"propertyNames": {"enum": list(OPTIMIZERS)}, "minProperties": 1, "maxProperties": 1},
+    )
+    schedule: dict[str, dict[str, int | float | list[int]]] | None = Field(
+        default=None,
+        description="Null: a constant learning rate; {cosine: {warmup: 1}} or {step: {at: [20, 30], factor: 0.1}}, "
+        "in epochs.",
+    )
+    precision: Literal["float32"] = Field(default="float32", description="The type of the weights.")
+    select: Literal["last", "best-validation"] = Field(default="last", description="Whose epoch's weights are kept.")
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        warmup = (self.schedule or {}).get("cosine", {}).get("warmup", 0)
+        if self.epochs and isinstance(warmup, int) and warmup >= self.epochs:
+            message = f"{warmup} is out of range (allowed: below the {self.epochs} epochs)"
+            raise mistake(message, "schedule", "cosine", "warmup")
+        return self
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _optimizer(cls, raw: Any) -> Any:
+        name, arguments = _entry(raw, OPTIMIZERS, "{adam: {lr: 0.001}}")
+        given = parse(OPTIMIZERS[name], arguments, name)
+        return {name: given.model_dump(include={"lr", *given.model_fields_set})}
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _schedule(cls, raw: Any) -> Any:
+        if raw is None:
+            return None
+        name, arguments = _entry(raw, SCHEDULES, "{cosine: {warmup: 1}}")
+        return {name: parse(SCHEDULES[name], arguments, name).model_dump()}
+
+
+def _entry(raw: Any, table: dict[str, type[BaseModel]], example: str) -> tuple[str, Any]:
+    if not isinstance(raw, dict) or len(raw) != 1:
+        raise mistake(f"{show(raw)} is not one name with its arguments, as {example}; {allowed('', table)}")
+    ((name, arguments),) = raw.items()
+    if name not in table:
+        raise mistake(f"{show(name)} is not known, or not built yet; {allowed(str(name), table)}")
+    return name, arguments
+
+
+class Teacher(Recipe):
+    """The network whose knowledge is distilled: trained here, read from a checkpoint, or taken from the registry."""
+
+    epochs: int = Field(default=0, ge=0, description="Passes over the training examples; 0 if not trained here.")
+    network: Network | None = Field(default=None, description="The shape; null with registry.")
+    checkpoint: str | None = Field(
+        default=None, min_length=1, description="A safetensors file with the weights of network."
+    )
+    registry: str | None = Field(
+        default=None, min_length=1, description="A registered model: name, name@alias or name/3."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_teacher(cls, raw: Any) -> Any:
+        if isinstance(raw, list):
+            raise mistake("a list of teachers is not built yet; allowed: one teacher")
+        return raw
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.checkpoint and self.registry:
+            raise mistake("checkpoint and registry exclude each other", "registry")
+        if self.registry and self.network:
+            raise mistake("a teacher from the registry brings its own network; allowed: null", "network")
+        if not self.registry and not self.network:
+            raise mistake("is missing: a mapping such as {mlp: [128, 64]}, or registry: MODEL", "network")
+        if self.checkpoint or self.registry:
+            for name in Recipe.model_fields:
+                if getattr(self, name) != Teacher.model_fields[name].default:
+                    raise mistake("says how to train, and this teacher is trained already; leave it out", name)
+        elif not self.epochs:
+            given = "epochs" in self.model_fields_set
+            raise mistake(
+                "0 is out of range (allowed: 1 or more)" if given else "is missing: a whole number, 1 or more", "epochs"
+            )
+        return self
+
+
+class Student(Recipe):
+    """The small network, trained once for each variant and seed."""
+
+    network: Network = Field(description="The shape.")
+    seeds: int = Field(default=3, ge=1, le=1000, description="Replicas of each variant; replica i has seed + i.")
