@@ -1,0 +1,1 @@
+"""Tables for people: what the command prints and a notebook shows."""
