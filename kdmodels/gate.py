@@ -175,10 +175,12 @@ def _budgets(challenger: Candidate, require: Require) -> list[Budget]:
         "file_mb": challenger.file_bytes / 1e6,
     }
     budgets = []
-    for name, bound in require.bounds().items():
-        value = measured[name]
-        holds = value >= bound if name == "accuracy" else value <= bound
-        budgets.append(Budget(name, value, getattr(require, name), holds))
+    for name, value in measured.items():
+        bound: str | None = getattr(require, name)
+        if bound is not None:
+            sign, number = bound.split()
+            holds = value >= float(number) if sign == ">=" else value <= float(number)
+            budgets.append(Budget(name, value, bound, holds))
     return budgets
 
 
