@@ -1,0 +1,61 @@
+"""The ledger: all that this project records in MLflow and reads back. Nothing else imports mlflow, which takes 2 s."""
+
+from tasks.tracking import environment as environment
+from tasks.tracking.artifacts import (
+    artifact,
+    has_artifact,
+    log_folder,
+    log_json,
+    log_table,
+    log_text,
+    read_json,
+)
+from tasks.tracking.lifecycle import (
+    end,
+    kill_running,
+    log_dataset,
+    log_metrics,
+    recording,
+    set_tags,
+    start,
+)
+from tasks.tracking.lookup import Run, children, find, finished, finished_many, get, runs
+from tasks.tracking.models import load_predictor, log_model
+from tasks.tracking.registry import Version, champion, crown, find_model, register, rollback, versions
+from tasks.tracking.store import configure, experiment_id, redacted
+
+__all__ = [
+    "Run",
+    "Version",
+    "artifact",
+    "champion",
+    "children",
+    "configure",
+    "crown",
+    "end",
+    "experiment_id",
+    "find",
+    "find_model",
+    "finished",
+    "finished_many",
+    "get",
+    "has_artifact",
+    "kill_running",
+    "load_predictor",
+    "log_dataset",
+    "log_folder",
+    "log_json",
+    "log_metrics",
+    "log_model",
+    "log_table",
+    "log_text",
+    "read_json",
+    "recording",
+    "redacted",
+    "register",
+    "rollback",
+    "runs",
+    "set_tags",
+    "start",
+    "versions",
+]

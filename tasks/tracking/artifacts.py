@@ -1,0 +1,75 @@
+"""A run's files."""
+
+import functools
+import json
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.utils.uri import is_local_uri
+
+from kdmodels.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def log_text(run_id: str, path: str, text: str) -> None:
+    """Store text as that file of the run."""
+    MlflowClient().log_text(run_id, text, path)
+
+
+def log_json(run_id: str, path: str, value: Any) -> None:
+    """Store a JSON-able value; anything else raises TypeError, instead of being stored as its repr."""
+    log_text(run_id, path, json.dumps(value, indent=2))
+
+
+def log_table(run_id: str, path: str, frame: "pd.DataFrame") -> None:
+    """Store a table as CSV, which the UI shows as a table."""
+    log_text(run_id, path, frame.to_csv(index=False))
+
+
+def log_folder(run_id: str, folder: Path, path: str | None = None) -> None:
+    """Store all files of a local folder under `path`, the run's root by default."""
+    MlflowClient().log_artifacts(run_id, str(folder), path)
+
+
+def has_artifact(run_id: str, path: str) -> bool:
+    """Whether the run has that file or folder."""
+    folder = str(PurePosixPath(path).parent)
+    listed = MlflowClient().list_artifacts(run_id, None if folder == "." else folder)
+    return path in {info.path for info in listed}
+
+
+def artifact(run_id: str, path: str) -> Path:
+    """A local path of that file or folder: the stored one itself in a local store, else a copy kept until exit.
+
+    Raises:
+        UserError: the run has no such file.
+    """
+    if not has_artifact(run_id, path):
+        raise UserError(f"run {run_id!r} has no file {path!r}")
+    client = MlflowClient()
+    root = client.get_run(run_id).info.artifact_uri
+    target = None if is_local_uri(root) else str(Path(_downloads().name) / run_id)
+    return Path(download_artifacts(f"{root}/{path}", dst_path=target))
+
+
+def read_json(run_id: str, path: str) -> Any:
+    """The value that `log_json` stored.
+
+    Raises:
+        UserError: the run has no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(artifact(run_id, path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"run {run_id!r}: its file {path!r} is not JSON: {error}") from error
+
+
+@functools.cache
+def _downloads() -> tempfile.TemporaryDirectory[str]:
+    """MLflow's own temporary folders for downloads stay for ever."""
+    return tempfile.TemporaryDirectory(prefix="kdflow-")

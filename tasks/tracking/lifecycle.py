@@ -1,0 +1,153 @@
+"""A run's life: it starts, is told things, and ends with the truth. Every call names its run; none is "active"."""
+
+import getpass
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.utils import mlflow_tags
+from mlflow.utils.validation import (
+    MAX_DATASET_DIGEST_SIZE,
+    MAX_METRICS_PER_BATCH,
+    MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
+    MAX_TAG_VAL_LENGTH,
+)
+
+from tasks.tracking.lookup import KEY, KIND, children
+from tasks.tracking.store import experiment_id
+
+Ending = Literal["FINISHED", "FAILED", "KILLED"]
+_ERROR_LENGTH = 5_000
+
+
+def start(
+    experiment: str,
+    name: str,
+    kind: str,
+    *,
+    key: str | None = None,
+    parent: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, Any] | None = None,
+) -> str:
+    """Create a RUNNING run in the experiment of that name (made if need be) and return its id.
+
+    Params and tags are stored as text, cut at MLflow's lengths (6,000 and 8,000 characters) with an ellipsis.
+    """
+    client = MlflowClient()
+    described = {
+        mlflow_tags.MLFLOW_USER: _user(),
+        mlflow_tags.MLFLOW_SOURCE_NAME: "kd",
+        mlflow_tags.MLFLOW_SOURCE_TYPE: "LOCAL",
+        KIND: kind,
+        **({KEY: key} if key else {}),
+        **({mlflow_tags.MLFLOW_PARENT_RUN_ID: parent} if parent else {}),
+        **(tags or {}),
+    }
+    run_id: str = client.create_run(
+        experiment_id(experiment),
+        run_name=name,
+        tags={tag: _cut(value, MAX_TAG_VAL_LENGTH) for tag, value in described.items()},
+    ).info.run_id
+    with _failing(run_id):
+        entities = [Param(param, _cut(value, MAX_PARAM_VAL_LENGTH)) for param, value in (params or {}).items()]
+        for batch in _batches(entities, MAX_PARAMS_TAGS_PER_BATCH):
+            client.log_batch(run_id, params=batch)
+    return run_id
+
+
+@contextmanager
+def recording(run_id: str) -> Iterator[None]:
+    """End the run as the block ends: FINISHED, FAILED with tag `kd.error`, or KILLED when it was stopped from outside.
+
+    Stopped means any other BaseException: KeyboardInterrupt, SystemExit, a cancelled or terminated task. What the
+    block raised goes on. A run that somebody else ended meanwhile keeps the ending that it was given.
+    """
+    with _failing(run_id):
+        yield
+    _end_if_running(run_id, "FINISHED")
+
+
+@contextmanager
+def _failing(run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        set_tags(run_id, {"kd.error": _cut(line, _ERROR_LENGTH)})
+        _end_if_running(run_id, "FAILED")
+        raise
+    except BaseException:
+        _end_if_running(run_id, "KILLED")
+        raise
+
+
+def end(run_id: str, status: Ending) -> None:
+    """Give the run that ending, now."""
+    MlflowClient().set_terminated(run_id, status)
+
+
+def kill_running(parent: str) -> list[str]:
+    """End every child of that run that is still RUNNING as KILLED, and return their ids; for after an interruption."""
+    killed = [run.run_id for run in children(parent) if run.status == "RUNNING"]
+    for run_id in killed:
+        end(run_id, "KILLED")
+    return killed
+
+
+def set_tags(run_id: str, tags: Mapping[str, Any]) -> None:
+    """Set or replace tags, in as few calls as MLflow allows."""
+    entities = [RunTag(tag, _cut(value, MAX_TAG_VAL_LENGTH)) for tag, value in tags.items()]
+    for batch in _batches(entities, MAX_PARAMS_TAGS_PER_BATCH):
+        MlflowClient().log_batch(run_id, tags=batch)
+
+
+def log_metrics(run_id: str, rows: Iterable[tuple[str, float, int]]) -> None:
+    """Log (name, value, step) rows, 1,000 a call.
+
+    MLflow keeps a NaN as a NaN, and an infinity as the largest float of its sign, which its charts show as infinite.
+    """
+    now = int(time.time() * 1000)
+    entities = [Metric(name, float(value), now, step) for name, value, step in rows]
+    for batch in _batches(entities, MAX_METRICS_PER_BATCH):
+        MlflowClient().log_batch(run_id, metrics=batch)
+
+
+def log_dataset(
+    run_id: str, *, name: str, digest: str, context: str, source: dict[str, Any], profile: dict[str, Any]
+) -> None:
+    """Record the data that the run read as an MLflow input, so that its UI shows it and filters by it.
+
+    Args:
+        digest: cut at MLflow's 36 characters; put the whole into `source` when it is longer.
+        context: what it was read for: "training", "validation", "test".
+    """
+    dataset = Dataset(name, digest[:MAX_DATASET_DIGEST_SIZE], "kdflow", json.dumps(source), profile=json.dumps(profile))
+    MlflowClient().log_inputs(run_id, [DatasetInput(dataset, [InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, context)])])
+
+
+def _end_if_running(run_id: str, status: Ending) -> None:
+    if MlflowClient().get_run(run_id).info.status == "RUNNING":
+        end(run_id, status)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+def _cut(value: Any, length: int) -> str:
+    text = str(value)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _batches(entities: list[Any], size: int) -> Iterator[list[Any]]:
+    for begin in range(0, len(entities), size):
+        yield entities[begin : begin + size]

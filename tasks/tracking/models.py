@@ -1,0 +1,91 @@
+"""Trained networks as MLflow models that serve and load with torch and mlflow alone, without pickle."""
+
+import tempfile
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+MODEL = "model"  # every run's model has this name
+_EXPORTING = threading.Lock()  # concurrent `torch.export`s in one process fail
+
+
+def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, metadata: dict[str, Any]) -> str:
+    """Store a classifier as the run's model, in PyTorch's pt2 format, and return its `models:/m-…` URI.
+
+    Built from the client's parts, since `mlflow.pytorch.log_model` needs an active run, loads and runs the model once
+    more, and reads back the history of each of the run's metrics.
+
+    Args:
+        module: on the CPU and in eval mode, for both are frozen into the exported program.
+        example: (N, C, H, W) float32 inputs, N >= 2, for a batch of one would be frozen in too.
+        metadata: JSON-able; stands in the MLmodel file.
+    Raises:
+        ValueError: the module or the example is not as said.
+    """
+    import mlflow.pytorch  # both take seconds, which `kd list` need not pay
+    import torch
+
+    if module.training or any(tensor.device.type != "cpu" for tensor in module.state_dict().values()):
+        raise ValueError("a module must be on the CPU and in eval mode to be exported")
+    if example.ndim != 4 or len(example) < 2 or example.dtype != np.float32:
+        raise ValueError(f"example must be float32 (N >= 2, C, H, W), not {example.dtype} {example.shape}")
+    with torch.no_grad():
+        classes = module(torch.from_numpy(example)).shape[1]
+    client = MlflowClient()
+    model = client.create_logged_model(
+        client.get_run(run_id).info.experiment_id, name=MODEL, source_run_id=run_id, model_type="classifier"
+    )
+    try:
+        with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+            path = Path(folder) / MODEL
+            description = Model(
+                artifact_path=model.artifact_location, model_uuid=model.model_id, model_id=model.model_id, run_id=run_id
+            )
+            with _EXPORTING:
+                mlflow.pytorch.save_model(
+                    module,
+                    str(path),
+                    mlflow_model=description,
+                    signature=ModelSignature(
+                        inputs=Schema([TensorSpec(np.dtype("float32"), (-1, *example.shape[1:]), name=None)]),
+                        outputs=Schema([TensorSpec(np.dtype("float32"), (-1, classes), name=None)]),
+                    ),
+                    input_example=example,
+                    pip_requirements=[_pinned(package) for package in ("mlflow", "numpy", "torch")],
+                    metadata=metadata,
+                    serialization_format="pt2",
+                )
+            # An exported program can't change device; without this, pyfunc wants it on the GPU where there is one.
+            description.flavors["python_function"]["config"] = {"device": "cpu"}
+            description.save(str(path / "MLmodel"))
+            client.log_model_artifacts(model.model_id, str(path))
+    except BaseException:
+        client.finalize_logged_model(model.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return f"models:/{model.model_id}"
+
+
+def load_predictor(uri: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The stored model as a function of (N, C, H, W) float32 images to (N, classes) logits."""
+    from mlflow import pyfunc
+
+    predict: Callable[[np.ndarray], np.ndarray] = pyfunc.load_model(uri).predict
+    return predict
+
+
+def _pinned(package: str) -> str:
+    """The installed version, without a local part like `+cu128`, which only some indexes know."""
+    return f"{package}=={version(package).split('+')[0]}"

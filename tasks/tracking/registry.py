@@ -1,0 +1,170 @@
+"""The model registry: versions, the aliases `champion` and `previous`, and the words that users call them by."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+from kdmodels.errors import UserError
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model; `uri` is its `models:/name/number`."""
+
+    model: str
+    version: int
+    run_id: str | None
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    uri: str
+
+
+def versions(model: str) -> list[Version]:
+    """All versions of that model, newest first.
+
+    Raises:
+        UserError: no such model.
+    """
+    registered = _registered(model)
+    found = MlflowClient().search_model_versions(f"name = '{model}'", max_results=10_000)
+    return sorted((_read(entity, registered) for entity in found), key=lambda version: -version.version)
+
+
+def champion(model: str) -> Version | None:
+    """The version with the alias `champion`; None when there is none, or no such model."""
+    return _aliased(model, CHAMPION)
+
+
+def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: str) -> Version:
+    """The version of that model made from the run's logged model: made now, or there already and updated.
+
+    Raises:
+        UserError: the run has no model, or the name is not one that MLflow allows.
+    """
+    if not re.fullmatch(r"[^/:@'\"`\x00-\x1f]{1,250}", model) or not model.strip(" ."):
+        raise UserError(f"model name {model!r}: allowed are 1 to 250 characters without / : @ and quotes")
+    client = MlflowClient()
+    outputs = client.get_run(run_id).outputs
+    if not outputs or not outputs.model_outputs:
+        raise UserError(f"run {run_id!r} has no model to register")
+    texts = {tag: str(value) for tag, value in tags.items()}
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = [version for version in versions(model) if version.run_id == run_id]
+    if made:
+        version = made[0]
+        client.update_model_version(model, str(version.version), description)
+        for tag, text in texts.items():
+            if version.tags.get(tag) != text:
+                client.set_model_version_tag(model, str(version.version), tag, text)
+        return replace(version, tags=version.tags | texts)
+    model_id = outputs.model_outputs[-1].model_id
+    entity = client.create_model_version(
+        model, f"models:/{model_id}", run_id=run_id, tags=texts, description=description, model_id=model_id
+    )
+    links = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    links.append({"name": model, "version": entity.version})  # the UI's link from the logged model to its versions
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(links)})
+    return _read(entity, client.get_registered_model(model))
+
+
+def crown(version: Version) -> Version:
+    """Make that version the champion, and the one that was it `previous`; doing it twice changes nothing more."""
+    client = MlflowClient()
+    old = champion(version.model)
+    if old is not None and old.version != version.version:
+        client.set_registered_model_alias(version.model, PREVIOUS, str(old.version))
+    client.set_registered_model_alias(version.model, CHAMPION, str(version.version))
+    return find_model(version.uri)
+
+
+def rollback(model: str) -> Version:
+    """Swap `champion` and `previous`, and return the new champion.
+
+    Raises:
+        UserError: no such model, or it has no other version to go back to.
+    """
+    _registered(model)
+    old, back = champion(model), _aliased(model, PREVIOUS)
+    if back is None or old is None or back.version == old.version:
+        raise UserError(f"model {model!r} has no previous champion to go back to")
+    client = MlflowClient()
+    client.set_registered_model_alias(model, CHAMPION, str(back.version))
+    client.set_registered_model_alias(model, PREVIOUS, str(old.version))
+    return find_model(back.uri)
+
+
+def find_model(word: str) -> Version:
+    """The version that a user means: `name` (its champion), `name@alias`, `name/3`, each also after `models:/`.
+
+    Raises:
+        UserError: no such model (with the nearest names), alias or version (with those that there are).
+    """
+    match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))?", word)
+    if match is None:
+        raise UserError(f"model {word!r}: allowed are name, name@alias, name/3, or these after models:/")
+    name, alias, number = match["name"], match["alias"] or CHAMPION, match["number"]
+    if number is None:
+        registered = _registered(name)
+        if alias not in registered.aliases:
+            there = ", ".join(sorted(registered.aliases)) or "none"
+            raise UserError(f"model {name!r} has no alias {alias!r}; it has: {there}")
+        number = str(registered.aliases[alias])
+    numbered = {version.version: version for version in versions(name)}
+    if int(number) not in numbered:
+        raise UserError(
+            f"model {name!r} has no version {number}; it has: {', '.join(map(str, sorted(numbered))) or 'none'}"
+        )
+    return numbered[int(number)]
+
+
+def _aliased(model: str, alias: str) -> Version | None:
+    try:
+        registered = MlflowClient().get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    number = registered.aliases.get(alias)
+    return None if number is None else _read(MlflowClient().get_model_version(model, number), registered)
+
+
+def _registered(model: str) -> RegisteredModel:
+    try:
+        return MlflowClient().get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        names = [registered.name for registered in MlflowClient().search_registered_models()]
+        nearest = get_close_matches(model, names)
+        hint = (
+            f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"it has: {', '.join(names) or 'none'}"
+        )
+        raise UserError(f"model {model!r} is not in the registry; {hint}") from error
+
+
+def _read(entity: ModelVersion, registered: RegisteredModel) -> Version:
+    """Aliases are read from the model, for searches leave them out."""
+    number = int(entity.version)
+    return Version(
+        model=entity.name,
+        version=number,
+        run_id=entity.run_id or None,
+        aliases=tuple(sorted(alias for alias, of in registered.aliases.items() if int(of) == number)),
+        tags=dict(entity.tags),
+        uri=f"models:/{entity.name}/{number}",
+    )
