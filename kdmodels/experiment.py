@@ -156,12 +156,16 @@ def _is_timezone(name: str) -> bool:
     return True
 
 
+SUFFIX = "-student"
+LONGEST_NAME = 100 - len(SUFFIX)
+
+
 class Experiment(Part):
     """One comparison: data, a teacher, a student, the variants to train it by, and when to promote the best."""
 
     later: ClassVar = {"knowledge": {"views": "auto", "budget": "2GB"}, "notify": None}
 
-    name: str = Field(pattern=NAME, max_length=92, description="Names the MLflow experiment.")  # room for "-student"
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME, description="Names the MLflow experiment.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="The first replica's seed; replica i has seed + i.")
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="Threads of one student's training; null: all cores."
@@ -177,13 +181,13 @@ class Experiment(Part):
     @model_validator(mode="before")
     @classmethod
     def _name_the_model(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+        if not isinstance(raw, dict):
             return raw
-        promote = raw.get("promote", {})
+        name, promote = raw.get("name"), raw.get("promote", {})
         if isinstance(promote, Promote):
             promote = promote.model_dump()
-        if isinstance(promote, dict) and not promote.get("model"):
-            return raw | {"promote": promote | {"model": f"{raw['name']}-student"}}
+        if isinstance(name, str) and re.match(NAME, name) and isinstance(promote, dict) and not promote.get("model"):
+            return raw | {"promote": promote | {"model": f"{name[:LONGEST_NAME]}{SUFFIX}"}}
         return raw
 
     @field_validator("variants", mode="before")

@@ -103,6 +103,8 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
         return path, f"{show(value)} is not {noun}{limits and f' (allowed: {limits})'}"
     if kind == "finite_number":
         return path, f"{show(value)} is not a finite number"
+    if kind.endswith(("too_short", "too_long")):
+        return path, f"{show(value)} is too {kind.rpartition('_')[2]} (allowed: {limits})"
     if limits:
         return path, f"{show(value)} is out of range (allowed: {limits})"
     return path, f"{show(value)}: {error['msg']}"

@@ -1,0 +1,180 @@
+"""Experiment files: YAML read safely, every mistake in it one line that says where it stands."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from kdmodels import schema
+from kdmodels.errors import UserError, allowed
+from kdmodels.experiment import Experiment
+
+LARGEST_FILE = 1_000_000  # bytes; a file of this language is some thousand
+
+Places = dict[schema.Path, tuple[int, str]]
+"""Where each value stands: the line to sort by, and the text that a message begins with."""
+
+
+def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and check an experiment file.
+
+    A relative `teacher.checkpoint` is taken from the current folder and made absolute: a scheduled run has another.
+
+    Args:
+        overrides: `key=value`, the key dotted (`student.epochs`, `variants.0`), the value YAML; they win over the file.
+    Raises:
+        UserError: one line for each mistake: the file and line, the field, its value, and what is allowed.
+    """
+    raw, places = _load(_text(path), str(path))
+    if not isinstance(raw, dict):
+        fields = allowed("", Experiment.model_fields)
+        raise UserError(
+            f"{path}: {'is empty' if raw is None else f'holds {schema.show(raw)}, not a mapping'}; {fields}"
+        )
+    if overrides and isinstance(raw.get("data"), str):
+        raw["data"] = {"source": raw["data"]}  # so that data.validation can be set
+    for override in overrides:
+        _override(raw, places, override)
+    teacher = raw.get("teacher")
+    if isinstance(teacher, dict) and isinstance(teacher.get("checkpoint"), str) and teacher["checkpoint"]:
+        teacher["checkpoint"] = os.path.abspath(teacher["checkpoint"])
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        mistakes = [schema.explain(detail, Experiment) for detail in error.errors()]
+        lines = sorted(_placed(places, where, message, str(path)) for where, message in mistakes)
+        raise UserError("\n".join(text for _, text in lines)) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UserError(f"{path}: is larger than {LARGEST_FILE} bytes: not an experiment file")
+        return content.decode()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _placed(places: Places, path: schema.Path, message: str, default: str) -> tuple[int, str]:
+    """A message with the place of the nearest value that was written, and the line to sort by."""
+    found = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), (0, default))
+    line, place = found
+    field = ".".join(map(str, path))
+    return line, f"{place}: {message}" if place == f"--set {field}" or not field else f"{place}: {field}: {message}"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain text as YAML 1.2 reads it, since 1.1 takes 1e-3 for text, no for false and 1:30 for 90.
+
+    Aliases are refused: no experiment needs one, and a few lines of them can stand for gigabytes.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (as PyYAML types it)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="an alias (*name) is not read: write the value out", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+_TAG = "tag:yaml.org,2002:"
+_KINDS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
+    "null": (r"|~|null|Null|NULL", lambda text: None),
+    "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
+    "int": (r"[-+]?[0-9]+", int),
+    "float": (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", float),
+    "str": (None, str),
+}
+for _kind, (_pattern, _) in _KINDS.items():
+    if _pattern is not None:
+        _Loader.add_implicit_resolver(_TAG + _kind, re.compile(f"^(?:{_pattern})\\Z"), None)
+
+
+def _load(text: str, origin: str, path: schema.Path = (), *, lines: bool = True) -> tuple[Any, Places]:
+    """The value of a YAML text, and the place of everything in it below `path`."""
+    places: Places = {}
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return None if node is None else _value(node, path, places, origin, lines=lines), places
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{origin}:{mark.line + 1}:{mark.column + 1}" if lines and mark else origin
+        raise UserError(f"{where}: is not YAML: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        where = f"{origin}:{line}" if lines else origin
+        raise UserError(f"{where}: is not YAML: the character U+{ord(error.character):04X} is not allowed") from error
+    except RecursionError as error:
+        raise UserError(f"{origin}: is nested too deeply") from error
+
+
+def _value(node: yaml.Node, path: schema.Path, places: Places, origin: str, *, lines: bool) -> Any:
+    line = node.start_mark.line + 1
+    places.setdefault(path, (line, f"{origin}:{line}" if lines else origin))  # of a mapping's value: its key's place
+    kind = node.tag.removeprefix(_TAG)
+    if isinstance(node, yaml.SequenceNode) and kind == "seq":
+        return [_value(item, (*path, i), places, origin, lines=lines) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode) and kind == "map":
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            line = key_node.start_mark.line + 1
+            place = (line, f"{origin}:{line}" if lines else origin)
+            if key is None or not key:
+                raise UserError(_placed({path: place}, path, "a field's name is not text", place[1])[1])
+            if key in mapping:
+                raise UserError(_placed({(*path, key): place}, (*path, key), "stands twice", place[1])[1])
+            places[(*path, key)] = place
+            mapping[key] = _value(value_node, (*path, key), places, origin, lines=lines)
+        return mapping
+    if isinstance(node, yaml.ScalarNode) and kind in _KINDS:
+        try:
+            return _KINDS[kind][1](node.value)
+        except ValueError:  # an explicit tag, or a number of thousands of digits
+            message = f"{schema.show(node.value)} is not readable as {kind}"
+    else:
+        message = f"the tag {node.tag.replace(_TAG, '!!')} is not read"
+    raise UserError(_placed(places, path, message, origin)[1])
+
+
+def _override(raw: dict[str, Any], places: Places, override: str) -> None:
+    """Set one value in place; what is missing on the way to it is made."""
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {override}: allowed: key=value, such as student.epochs=5")
+    origin, steps = f"--set {key}", key.split(".")
+    path: schema.Path = ()
+    target: Any = raw
+    for i, step in enumerate(steps):
+        index = _index(target, step, origin, ".".join(steps[:i]))
+        path = (*path, index)
+        if i == len(steps) - 1:
+            break
+        if isinstance(target, dict) and target.get(step) is None:
+            target[step] = {}
+            places[path] = (LARGEST_FILE, origin)
+        target = target[index]
+    for old in [old for old in places if old[: len(path)] == path]:
+        del places[old]
+    target[index], new = _load(text, origin, path, lines=False)
+    places.update(dict.fromkeys((path, *new), (LARGEST_FILE, origin)))  # after every line of the file
+
+
+def _index(target: Any, step: str, origin: str, parent: str) -> str | int:
+    if isinstance(target, dict):
+        return step
+    if not isinstance(target, list):
+        raise UserError(f"{origin}: {parent} is {schema.show(target)}, which has no fields")
+    if not step.isdecimal() or int(step) >= len(target):
+        raise UserError(f"{origin}: {parent} has no item {schema.show(step)}; allowed: 0 to {len(target) - 1}")
+    return int(step)
