@@ -1,0 +1,108 @@
+"""A network on disk without pickle: safetensors beside a JSON description from which it is rebuilt."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kdmodels.errors import UserError
+from kdmodels.experiment import Network
+from kdmodels.networks.build import build
+
+WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
+
+
+class Description(BaseModel):
+    """What, beside its weights, a network is rebuilt from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: Network
+    input_shape: tuple[int, int, int]
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+
+    def build(self) -> nn.Sequential:
+        """The network, its weights not yet loaded."""
+        return build(
+            self.network, input_shape=self.input_shape, classes=len(self.classes), mean=self.mean, std=self.std
+        )
+
+
+def save_network(folder: Path, description: Description, state: dict[str, Tensor]) -> None:
+    """Write the two files into the folder, which must exist."""
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / WEIGHTS)
+    (folder / DESCRIPTION).write_text(description.model_dump_json(indent=1))
+
+
+def load_network(folder: Path) -> tuple[nn.Sequential, Description]:
+    """The network of a folder that `save_network` wrote, in eval mode.
+
+    Raises:
+        UserError: a file is missing or damaged, or the two do not belong together.
+    """
+    path = folder / DESCRIPTION
+    try:
+        description = Description.model_validate_json(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; a stored network is {WEIGHTS} beside {DESCRIPTION}") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not the description of a network") from error
+    network = description.build()
+    fill(network, read_state(folder / WEIGHTS), folder / WEIGHTS)
+    return network.eval(), description
+
+
+def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load the state into the network; its normalisation may be absent, then the network's own stays.
+
+    Raises:
+        UserError: keys are missing or unexpected, or shapes differ; the line names them.
+    """
+    own = network.state_dict()
+    missing = [key for key in own if key not in state and not key.startswith("normalise.")]
+    unexpected = [key for key in state if key not in own]
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(faults.values()):
+        told = "; ".join(f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys)
+        raise UserError(f"{path}: these weights do not fit the network described: {told}")
+    network.load_state_dict({**own, **state})
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: safetensors, or a PyTorch file of tensors alone.
+
+    A PyTorch file is read with `weights_only=True`: one that holds code is refused and nothing of it runs.
+
+    Raises:
+        UserError: the file is missing, damaged, holds code, or holds anything but named tensors.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint file")
+    content: Any
+    try:
+        if path.suffix == ".safetensors":
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path}: not readable as a checkpoint without running code from it; "
+            "allowed: .safetensors, or a state dict saved by torch.save"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: holds more than named tensors; save `network.state_dict()`")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}

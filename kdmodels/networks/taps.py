@@ -1,0 +1,63 @@
+"""Where features are taken: `at:` of an experiment file, found in any network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+
+from kdmodels.errors import UserError, allowed
+
+
+@dataclass(frozen=True)
+class Tap:
+    """The input or the output of one module of a network."""
+
+    module: str
+    side: str  # "input" | "output"
+
+    @contextmanager
+    def on(self, network: nn.Module) -> Iterator[list[Tensor]]:
+        """Inside the context, every forward pass appends the tapped tensor to the list."""
+        caught: list[Tensor] = []
+        module = network.get_submodule(self.module)
+        if self.side == "input":
+            handle = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        else:
+            handle = module.register_forward_hook(lambda _, inputs, output: caught.append(output))
+        try:
+            yield caught
+        finally:
+            handle.remove()
+
+    def shape(self, network: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one example's features, found by running the network on two blank images."""
+        was_training = network.training
+        network.eval()
+        with self.on(network) as caught, torch.no_grad():
+            network(torch.zeros(2, *input_shape))
+        network.train(was_training)
+        return tuple(caught[0].shape[1:])
+
+
+def find_tap(network: nn.Module, at: str) -> Tap:
+    """The place that `at` names: `middle`, `last`, or a module's dotted name.
+
+    `middle` is the output of hidden block ceil(n/2), `last` the input of the last layer.
+
+    Raises:
+        UserError: no module has that name, or the network has no hidden block; the line lists the names there are.
+    """
+    blocks = [name for name, _ in network.named_children() if name.startswith("block")]
+    if at == "last":
+        return Tap("head", "input")
+    if at == "middle":
+        if not blocks:
+            raise UserError("at: middle: the network has no hidden block; allowed: last")
+        return Tap(blocks[ceil(len(blocks) / 2) - 1], "output")
+    names = [name for name, _ in network.named_modules() if name]
+    if at not in names:
+        raise UserError(f"at: {at}: the network has no such module; {allowed(at, ['middle', 'last', *names])}")
+    return Tap(at, "output")

@@ -1,0 +1,105 @@
+"""Each loss equals its published reference: value and gradient norm, in float64 and in float32.
+
+`tests/golden_losses.json` was made by running the methods' reference implementations; its `about` entry says how.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdmodels import losses
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden_losses.json").read_text())
+LABELS = torch.tensor(GOLDEN["about"]["inputs"]["y"])
+
+
+def det(shape: tuple[int, ...], a: float, b: float, scale: float = 1.0) -> Tensor:
+    """The file's deterministic inputs, as its `about` entry defines them."""
+    t = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
+    return (scale * (torch.sin(a * t + b) + 0.5 * torch.cos(0.37 * a * t + 2 * b))).reshape(shape)
+
+
+STUDENT, TEACHER = det((8, 10), 1.7, 0.3, 2.0), det((8, 10), 2.3, 1.1, 4.0)
+STUDENT_MAP, TEACHER_MAP = det((8, 12, 8, 8), 0.73, 0.2).relu(), det((8, 12, 8, 8), 0.79, 0.6).relu()
+
+CASES: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
+    "hard_labels": (STUDENT, lambda z: losses.hard_labels(z, LABELS)),
+    "label_smoothing eps=0.1": (STUDENT, lambda z: losses.label_smoothing(z, LABELS, epsilon=0.1)),
+    "soft_targets T=4": (STUDENT, lambda z: losses.soft_targets(z, TEACHER.to(z), temperature=4)),
+    "soft_targets T=20": (STUDENT, lambda z: losses.soft_targets(z, TEACHER.to(z), temperature=20)),
+    "soft_targets T=1 with teacher zt (mutual learning)": (
+        STUDENT,
+        lambda z: losses.soft_targets(z, TEACHER.to(z), temperature=1),
+    ),
+    "logit_regression": (STUDENT, lambda z: losses.logit_regression(z, TEACHER.to(z))),
+    "hint (plain mean square)": (STUDENT_MAP, lambda f: losses.hint(f, TEACHER_MAP.to(f))),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradient_equal_the_reference(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    inputs, loss = CASES[name]
+    student = inputs.to(dtype, copy=True).requires_grad_()
+    value = loss(student)
+    assert value.shape == (8,)
+    value.mean().backward()
+    assert student.grad is not None
+    assert value.mean().item() == pytest.approx(GOLDEN["trusted"][name]["value"], rel=tolerance)
+    assert student.grad.norm().item() == pytest.approx(GOLDEN["trusted"][name]["grad_l2"], rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("slip", "right"),
+    [
+        ("soft_targets T=4, KLDivLoss default mean (K times too small)", "soft_targets T=4"),
+        ("label smoothing eps/(K-1)", "label_smoothing eps=0.1"),
+    ],
+)
+def test_is_not_the_well_known_slip(slip: str, right: str) -> None:
+    inputs, loss = CASES[right]
+    assert loss(inputs).mean().item() != pytest.approx(GOLDEN["wrong_on_purpose"][slip]["value"], rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.soft_targets, losses.logit_regression, losses.hint])
+def test_no_gradient_reaches_the_teacher(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    student, teacher = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
+    loss(student, teacher).sum().backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+    assert student.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", [losses.soft_targets, losses.logit_regression, losses.hint])
+def test_zero_when_the_student_equals_the_teacher(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    assert loss(TEACHER, TEACHER).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("loss", [losses.soft_targets, losses.logit_regression, losses.hint])
+def test_shapes_that_would_broadcast_are_refused(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    with pytest.raises(ValueError, match="differ in shape"):
+        loss(STUDENT, TEACHER[:1])
+
+
+def test_soft_targets_do_not_overflow_at_large_logits() -> None:
+    student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+    value = losses.soft_targets(student, torch.tensor([[-1e4, 1e4, 0.0]]), temperature=1)
+    value.sum().backward()
+    assert value.item() == pytest.approx(2e4)
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_temperature_must_be_positive(temperature: float) -> None:
+    with pytest.raises(ValueError, match="not positive"):
+        losses.soft_targets(STUDENT, TEACHER, temperature=temperature)
+
+
+def test_epsilon_must_be_a_proportion() -> None:
+    with pytest.raises(ValueError, match="outside"):
+        losses.label_smoothing(STUDENT, LABELS, epsilon=1.0)
