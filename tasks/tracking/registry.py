@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from mlflow import MlflowClient
@@ -12,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from kdmodels.errors import UserError
+from kdmodels.errors import UserError, allowed
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -133,28 +132,28 @@ def find_model(word: str) -> Version:
 
 
 def _aliased(model: str, alias: str) -> Version | None:
-    try:
-        registered = MlflowClient().get_registered_model(model)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    number = registered.aliases.get(alias)
-    return None if number is None else _read(MlflowClient().get_model_version(model, number), registered)
+    registered = _find_registered(model)
+    number = registered.aliases.get(alias) if registered else None
+    if registered is None or number is None:
+        return None
+    return _read(MlflowClient().get_model_version(model, number), registered)
 
 
 def _registered(model: str) -> RegisteredModel:
+    registered = _find_registered(model)
+    if registered is None:
+        names = [registered.name for registered in MlflowClient().search_registered_models()]
+        raise UserError(f"model {model!r} is not in the registry; {allowed(model, names)}")
+    return registered
+
+
+def _find_registered(model: str) -> RegisteredModel | None:
     try:
         return MlflowClient().get_registered_model(model)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        names = [registered.name for registered in MlflowClient().search_registered_models()]
-        nearest = get_close_matches(model, names)
-        hint = (
-            f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"it has: {', '.join(names) or 'none'}"
-        )
-        raise UserError(f"model {model!r} is not in the registry; {hint}") from error
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the second: not even a name
+            return None
+        raise
 
 
 def _read(entity: ModelVersion, registered: RegisteredModel) -> Version:

@@ -20,7 +20,6 @@ from mlflow.store.db.utils import (
 )
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from kdmodels.errors import UserError
@@ -64,10 +63,14 @@ def configure(folder: Path | None = None) -> str:
                 else:
                     _reach(uri)
                 MlflowClient(uri).search_experiments(max_results=1)
-            except (MlflowException, SQLAlchemyError) as error:
-                raise UserError(f"tracking store {redacted(uri)!r} can't be used: {_first_line(error)}") from error
+            except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: a database's driver
+                raise UserError(
+                    f"tracking store {redacted(uri)!r} can't be used: {_sentence(error)} (allowed: the http address of "
+                    "an MLflow server, sqlite:///FILE, or a postgresql, mysql or mssql URI)"
+                ) from error
             _READY.add(uri)
-        mlflow.set_tracking_uri(uri)  # exports MLFLOW_TRACKING_URI too
+        mlflow.set_tracking_uri(uri)
+        os.environ["MLFLOW_TRACKING_URI"] = uri  # MLflow exports it only when it changes
         return uri
 
 
@@ -123,7 +126,7 @@ def _prepare(database: Path) -> None:
             elif revision != head:
                 _upgrade(database, revision)
     except (OSError, sqlite3.Error, CommandError) as error:
-        raise UserError(f"tracking store '{database}' can't be used: {_first_line(error)}") from error
+        raise UserError(f"tracking store '{database}' can't be used: {_sentence(error)}") from error
 
 
 def _revision(database: Path) -> str | None:
@@ -184,10 +187,10 @@ def _reach(uri: str) -> None:
         if response.status_code != 200:
             raise UserError(f"{redacted(uri)!r} does not answer as an MLflow server does (HTTP {response.status_code})")
     elif re.match(r"(postgresql|mysql|mssql)\b", uri):
-        with create_sqlalchemy_engine(make_url(uri)).connect():
+        with create_sqlalchemy_engine(uri).connect():
             pass
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return redacted(lines[0]) if lines else type(error).__name__
+def _sentence(error: Exception) -> str:
+    """The first sentence of a message, since MLflow's may be whole paragraphs."""
+    return redacted(re.split(r"\n|(?<=\w\w\.) ", f"{error}".strip())[0]) or type(error).__name__
