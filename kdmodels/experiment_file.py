@@ -15,8 +15,9 @@ from kdmodels.experiment import Experiment
 
 LARGEST_FILE = 1_000_000  # bytes; a file of this language is some thousand
 
-Places = dict[schema.Path, tuple[int, str]]
-"""Where each value stands: the line to sort by, and the text that a message begins with."""
+Place = tuple[int, str]
+"""Where a value stands: the line to sort by, and the text that a message begins with."""
+Places = dict[schema.Path, Place]
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -29,7 +30,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         UserError: one line for each mistake: the file and line, the field, its value, and what is allowed.
     """
-    raw, places = _load(_text(path), str(path))
+    raw, places = _load(_text(path), lambda line: (line, f"{path}:{line}"))
     if not isinstance(raw, dict):
         fields = allowed("", Experiment.model_fields)
         raise UserError(
@@ -46,7 +47,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         return Experiment.model_validate(raw)
     except ValidationError as error:
         mistakes = [schema.explain(detail, Experiment) for detail in error.errors()]
-        lines = sorted(_placed(places, where, message, str(path)) for where, message in mistakes)
+        lines = sorted(_placed(places, where, message) for where, message in mistakes)
         raise UserError("\n".join(text for _, text in lines)) from error
 
 
@@ -63,12 +64,15 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
-def _placed(places: Places, path: schema.Path, message: str, default: str) -> tuple[int, str]:
-    """A message with the place of the nearest value that was written, and the line to sort by."""
-    found = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), (0, default))
-    line, place = found
+def _placed(places: Places, path: schema.Path, message: str) -> tuple[int, str]:
+    """A mistake at the place of the nearest value that was written, and the line to sort by."""
+    place = next(places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in places)
+    return place[0], _sentence(place, path, message)
+
+
+def _sentence(place: Place, path: schema.Path, message: str) -> str:
     field = ".".join(map(str, path))
-    return line, f"{place}: {message}" if place == f"--set {field}" or not field else f"{place}: {field}: {message}"
+    return f"{place[1]}: {message}" if place[1] == f"--set {field}" or not field else f"{place[1]}: {field}: {message}"
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,51 +103,45 @@ for _kind, (_pattern, _) in _KINDS.items():
         _Loader.add_implicit_resolver(_TAG + _kind, re.compile(f"^(?:{_pattern})\\Z"), None)
 
 
-def _load(text: str, origin: str, path: schema.Path = (), *, lines: bool = True) -> tuple[Any, Places]:
-    """The value of a YAML text, and the place of everything in it below `path`."""
+def _load(text: str, place: Callable[[int], Place], path: schema.Path = ()) -> tuple[Any, Places]:
+    """The value of a YAML text, and the place of everything in it below `path`; `place` is told a line, from 1."""
     places: Places = {}
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return None if node is None else _value(node, path, places, origin, lines=lines), places
+        return None if node is None else _value(node, path, place, places), {path: place(1), **places}
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{origin}:{mark.line + 1}:{mark.column + 1}" if lines and mark else origin
-        raise UserError(f"{where}: is not YAML: {error.problem}") from error
+        line, column = (mark.line + 1, mark.column + 1) if (mark := error.problem_mark) else (1, 1)
+        raise UserError(f"{place(line)[1]}: is not YAML at column {column}: {error.problem}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        where = f"{origin}:{line}" if lines else origin
-        raise UserError(f"{where}: is not YAML: the character U+{ord(error.character):04X} is not allowed") from error
+        raise UserError(f"{place(line)[1]}: the character U+{error.character:04X} is not allowed") from error
     except RecursionError as error:
-        raise UserError(f"{origin}: is nested too deeply") from error
+        raise UserError(f"{place(1)[1]}: is nested too deeply") from error
 
 
-def _value(node: yaml.Node, path: schema.Path, places: Places, origin: str, *, lines: bool) -> Any:
-    line = node.start_mark.line + 1
-    places.setdefault(path, (line, f"{origin}:{line}" if lines else origin))  # of a mapping's value: its key's place
+def _value(node: yaml.Node, path: schema.Path, place: Callable[[int], Place], places: Places) -> Any:
+    here = places.setdefault(path, place(node.start_mark.line + 1))  # of a field: where its name stands
     kind = node.tag.removeprefix(_TAG)
     if isinstance(node, yaml.SequenceNode) and kind == "seq":
-        return [_value(item, (*path, i), places, origin, lines=lines) for i, item in enumerate(node.value)]
+        return [_value(item, (*path, i), place, places) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode) and kind == "map":
         mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            line = key_node.start_mark.line + 1
-            place = (line, f"{origin}:{line}" if lines else origin)
-            if key is None or not key:
-                raise UserError(_placed({path: place}, path, "a field's name is not text", place[1])[1])
-            if key in mapping:
-                raise UserError(_placed({(*path, key): place}, (*path, key), "stands twice", place[1])[1])
-            places[(*path, key)] = place
-            mapping[key] = _value(value_node, (*path, key), places, origin, lines=lines)
+        for key, value in node.value:
+            here = place(key.start_mark.line + 1)
+            if not isinstance(key, yaml.ScalarNode) or not key.value:
+                raise UserError(_sentence(here, path, "the name of a field is not text"))
+            field = (*path, key.value)
+            if key.value in mapping:
+                raise UserError(_sentence(here, field, f"stands twice, before in {places[field][1]}"))
+            places[field] = here
+            mapping[key.value] = _value(value, field, place, places)
         return mapping
-    if isinstance(node, yaml.ScalarNode) and kind in _KINDS:
-        try:
-            return _KINDS[kind][1](node.value)
-        except ValueError:  # an explicit tag, or a number of thousands of digits
-            message = f"{schema.show(node.value)} is not readable as {kind}"
-    else:
-        message = f"the tag {node.tag.replace(_TAG, '!!')} is not read"
-    raise UserError(_placed(places, path, message, origin)[1])
+    if not isinstance(node, yaml.ScalarNode) or kind not in _KINDS:
+        raise UserError(_sentence(here, path, f"the tag {node.tag.replace(_TAG, '!!')} is not read"))
+    try:
+        return _KINDS[kind][1](node.value)
+    except ValueError as error:  # an explicit tag, or a number of thousands of digits
+        raise UserError(_sentence(here, path, f"{schema.show(node.value)} is not readable as {kind}")) from error
 
 
 def _override(raw: dict[str, Any], places: Places, override: str) -> None:
@@ -154,6 +152,7 @@ def _override(raw: dict[str, Any], places: Places, override: str) -> None:
         raise UserError(f"--set {override}: allowed: key=value, such as student.epochs=5")
     origin, steps = f"--set {key}", key.split(".")
     path: schema.Path = ()
+    here = (LARGEST_FILE, origin)  # sorts after every line of the file
     target: Any = raw
     for i, step in enumerate(steps):
         index = _index(target, step, origin, ".".join(steps[:i]))
@@ -162,12 +161,12 @@ def _override(raw: dict[str, Any], places: Places, override: str) -> None:
             break
         if isinstance(target, dict) and target.get(step) is None:
             target[step] = {}
-            places[path] = (LARGEST_FILE, origin)
+            places[path] = here
         target = target[index]
     for old in [old for old in places if old[: len(path)] == path]:
         del places[old]
-    target[index], new = _load(text, origin, path, lines=False)
-    places.update(dict.fromkeys((path, *new), (LARGEST_FILE, origin)))  # after every line of the file
+    target[index], new = _load(text, lambda line: here, path)
+    places.update(new)
 
 
 def _index(target: Any, step: str, origin: str, parent: str) -> str | int:
@@ -175,6 +174,7 @@ def _index(target: Any, step: str, origin: str, parent: str) -> str | int:
         return step
     if not isinstance(target, list):
         raise UserError(f"{origin}: {parent} is {schema.show(target)}, which has no fields")
-    if not step.isdecimal() or int(step) >= len(target):
-        raise UserError(f"{origin}: {parent} has no item {schema.show(step)}; allowed: 0 to {len(target) - 1}")
+    items = [str(i) for i in range(len(target))]
+    if step not in items:
+        raise UserError(f"{origin}: {parent} has no item {schema.show(step)}; {allowed(step, items)}")
     return int(step)

@@ -96,7 +96,7 @@ class Term(Part):
             return raw
         name = raw["loss"]
         if not isinstance(name, str) or name not in LOSSES:
-            raise mistake(f"{show(name)} is not a loss; {allowed(str(name), LOSSES)}", "loss")
+            raise mistake(f"{show(name)} is not a loss; {allowed(str(name), LOSSES)}")
         return raw | {
             "at": _places(name, raw.get("at")),
             "hyperparameters": _hyperparameters(name, raw.get("hyperparameters", {})),
@@ -144,7 +144,8 @@ def _hyperparameters(name: str, given: Any) -> dict[str, float]:
     known = LOSSES[name].hyperparameters
     for key, value in given.items():
         if key not in known:
-            raise mistake(f"{name} has no hyperparameter {show(key)}; {allowed(str(key), known)}", key)
+            fields = [*known, "weight", *(["at"] if LOSSES[name].needs == "features" else [])]
+            raise mistake(f"{name} has no {show(key)}; {allowed(str(key), fields)}", key)
         if problem := known[key].problem(value):
             raise mistake(problem, key)
     return {key: float(given.get(key, known[key].default)) for key in known}

@@ -1,0 +1,95 @@
+"""The experiments that come with kdflow, and the template, say what they should."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.experiments import FOLDER, TEMPLATE, find, shipped
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment, Network, Term
+from kdmodels.experiment_file import read_experiment
+
+COMPARED = {
+    "hard-labels",
+    "label-smoothing",
+    "kd-temperature=2",
+    "kd-temperature=4",
+    "kd-temperature=8",
+    "logit-regression",
+    "hint",
+    "kd+hint",
+}
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_experiment_compares_the_variants_with_three_seeds(name: str) -> None:
+    experiment = read_experiment(find(name))
+    assert experiment.name == name
+    assert {variant.name for variant in experiment.variants} >= COMPARED
+    assert experiment.student.seeds == 3
+    assert experiment.promote.model == f"{name}-student"
+
+
+def test_mnist_is_the_classic_example() -> None:
+    experiment = read_experiment(find("mnist"))
+    assert experiment.teacher.network == Network(mlp=[128, 64])
+    assert experiment.student.network == Network(mlp=[32])
+    for recipe in (experiment.teacher, experiment.student):
+        assert (recipe.epochs, recipe.batch, recipe.optimizer) == (5, 64, {"adam": {"lr": 0.001}})
+    (classic,) = [variant for variant in experiment.variants if variant.name == "classic"]
+    assert classic.terms == [
+        Term(loss="hard_labels", weight=0.5),
+        Term(loss="soft_targets", weight=0.5, hyperparameters={"temperature": 2}),
+    ]
+    assert experiment.promote.report == ["classic"]
+
+
+def test_the_template_shows_every_field_at_its_default() -> None:
+    experiment = read_experiment(TEMPLATE)
+    bare = Experiment.model_validate(
+        {
+            "name": experiment.name,
+            "data": experiment.data.source,
+            "teacher": {"network": {"mlp": [128, 64]}, "epochs": 20},
+            "student": {"network": {"mlp": [16]}, "epochs": 20},
+            "variants": experiment.variants,
+            "promote": {"require": experiment.promote.require},
+        }
+    )
+    assert experiment == bare
+    text = TEMPLATE.read_text()
+    fields = {field for part in _parts(experiment) for field in type(part).model_fields}
+    assert [field for field in sorted(fields) if f"{field}:" not in text] == []
+
+
+def _parts(experiment: Experiment) -> list[object]:
+    promote = experiment.promote
+    return [experiment, experiment.data, experiment.teacher, experiment.student, promote, promote.require,
+            experiment.runner]  # fmt: skip
+
+
+def test_finding_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").touch()
+    assert find("digits") == FOLDER / "digits.yaml"
+    assert find("my.yaml") == Path("my.yaml")
+    with pytest.raises(UserError, match=r"^digts: is neither .*; did you mean 'digits'\? allowed: digits, mnist$"):
+        find("digts")
+    with pytest.raises(UserError, match=r"^template: is neither"):
+        find("template")
+    with pytest.raises(UserError, match=r"is a folder, not an experiment file$"):
+        find(str(tmp_path))
+
+
+def test_prefect_s_form_takes_the_normal_form_and_rejects_the_rest() -> None:
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools.validation import is_valid, validate
+
+    def distill(experiment: Experiment) -> None: ...
+
+    schema = parameter_schema(distill).model_dump_for_openapi()
+    for name in shipped():
+        normal = read_experiment(find(name)).model_dump(mode="json")
+        assert validate({"experiment": normal}, schema) == []
+        assert not is_valid({"experiment": normal | {"seed": -1}}, schema)
+        assert not is_valid({"experiment": normal | {"sede": 1}}, schema)

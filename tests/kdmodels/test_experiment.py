@@ -1,0 +1,203 @@
+"""One normal form for every spelling; it validates to itself and to its own JSON schema."""
+
+import subprocess
+import sys
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from kdmodels.experiment import Data, Experiment, Network, Require, Student, Teacher
+from kdmodels.objectives import LOSSES, PRESETS
+
+SHORT: dict[str, Any] = {
+    "name": "mine",
+    "data": "mnist",
+    "teacher": {"network": {"mlp": [128, 64]}, "epochs": 5},
+    "student": {"network": {"mlp": [32]}, "epochs": 5},
+    "variants": ["kd"],
+}
+HARD_LABELS = {"loss": "hard_labels", "weight": 1.0, "at": None, "hyperparameters": {}}
+RECIPE = {
+    "epochs": 5,
+    "batch": 64,
+    "optimizer": {"adam": {"lr": 0.001}},
+    "schedule": None,
+    "precision": "float32",
+    "select": "last",
+}
+
+
+def test_the_defaults() -> None:
+    assert Experiment.model_validate(SHORT | {"variants": []}).model_dump(mode="json") == {
+        "name": "mine",
+        "seed": 0,
+        "threads": None,
+        "data": {"source": "mnist", "validation": 0.1},
+        "teacher": {**RECIPE, "network": {"mlp": [128, 64], "dropout": 0.0}, "checkpoint": None, "registry": None},
+        "student": {**RECIPE, "network": {"mlp": [32], "dropout": 0.0}, "seeds": 3},
+        "variants": [{"name": "hard-labels", "terms": [HARD_LABELS]}],
+        "promote": {
+            "model": "mine-student",
+            "margin": 0.002,
+            "require": {"accuracy": None, "parameters": None, "file_mb": None},
+            "report": [],
+        },
+        "runner": {"kind": "thread", "workers": None},
+        "schedule": None,
+    }
+
+
+def test_what_is_not_built_is_accepted_at_its_default() -> None:
+    whole = SHORT | {
+        "data": {"source": "mnist", "folds": None, "augment": [], "transfer": None, "skip": False, "strict": False},
+        "knowledge": {"views": "auto", "budget": "2GB"},
+        "variants": [{"name": "mine", "terms": "kd", "student": None}],
+        "promote": {"require": {"latency_ms": None, "class_accuracy": None, "ece": None}},
+        "runner": {"kind": "thread", "workers": None, "address": None},
+        "notify": None,
+    }
+    assert Experiment.model_validate(whole).promote == Experiment.model_validate(SHORT).promote
+
+
+def names(*variants: object) -> list[str]:
+    return [variant.name for variant in Experiment.model_validate(SHORT | {"variants": list(variants)}).variants]
+
+
+def test_the_names_of_variants() -> None:
+    assert names("kd", {"kd": {"temperature": [8, 2.5]}}) == [
+        "hard-labels", "kd", "kd-temperature=8", "kd-temperature=2.5"]  # fmt: skip
+    assert names({"label-smoothing": {"epsilon": 0.2}}) == ["hard-labels", "label-smoothing-epsilon=0.2"]
+    assert names({"kd": {}}, "hard-labels") == ["kd", "hard-labels"]
+    assert names({"name": "x", "terms": "hint"}) == ["hard-labels", "x"]
+
+
+def test_a_grid_changes_just_its_hyperparameter() -> None:
+    experiment = Experiment.model_validate(SHORT | {"variants": [{"kd+hint": {"temperature": 2}}]})
+    terms = {term.loss: term for term in experiment.variants[1].terms}
+    assert terms["soft_targets"].hyperparameters == {"temperature": 2}
+    assert {loss: term.weight for loss, term in terms.items()} == {"hard_labels": 0.1, "soft_targets": 0.9, "hint": 100}
+    assert PRESETS["kd+hint"].terms[1].hyperparameters == {"temperature": 4}
+
+
+@pytest.mark.parametrize("teacher", [
+    {"checkpoint": "t.safetensors", "network": {"mlp": [8]}},
+    {"registry": "big@champion"},
+    {"network": {"mlp": [8]}, "epochs": 1, "schedule": {"step": {"at": [1]}}, "select": "best-validation"},
+])  # fmt: skip
+def test_every_origin_of_a_teacher_round_trips(teacher: dict[str, Any]) -> None:
+    first = Teacher.model_validate(teacher)
+    assert Teacher.model_validate(first.model_dump(mode="json")) == first
+
+
+def test_arguments_of_an_optimizer_are_kept_as_written_and_the_rate_is_always_there() -> None:
+    student = Student.model_validate(SHORT["student"] | {"optimizer": {"sgd": {"momentum": 0.9, "nesterov": True}}})
+    assert student.optimizer == {"sgd": {"lr": 0.001, "momentum": 0.9, "nesterov": True}}
+
+
+def test_bounds_are_spelled_one_way() -> None:
+    require = Require(accuracy=">=0.95 ", file_mb=" <=  1.5e0")
+    assert require.model_dump() == {"accuracy": ">= 0.95", "parameters": None, "file_mb": "<= 1.5e0"}
+
+
+def test_it_is_frozen() -> None:
+    experiment = Experiment.model_validate(SHORT)
+    with pytest.raises(ValidationError, match="frozen"):
+        experiment.seed = 1  # type: ignore[misc]
+
+
+def test_python_can_say_it_too() -> None:
+    experiment = Experiment(
+        name="mine",
+        data=Data(source="mnist"),
+        teacher=Teacher(network=Network(mlp=[128, 64]), epochs=5),
+        student=Student(network=Network(mlp=[32]), epochs=5),
+        variants=[],
+    )
+    assert experiment == Experiment.model_validate(SHORT | {"variants": []})
+
+
+NUMBERS = st.floats(min_value=1e-6, max_value=1e6)
+TERMS = st.sampled_from(["hard_labels", "label_smoothing", "logit_regression"]).flatmap(
+    lambda loss: st.sampled_from([loss]) | NUMBERS.map(lambda weight: {loss: weight})
+)
+EXPERIMENTS = st.fixed_dictionaries(
+    {
+        "name": st.from_regex(r"[A-Za-z0-9][a-z ._+=-]{0,20}[a-z]", fullmatch=True),
+        "data": st.sampled_from(["digits", "mnist", {"source": "mnist", "validation": 0.5}]),
+        "teacher": st.sampled_from([SHORT["teacher"], {"registry": "big/3"}]),
+        "student": st.fixed_dictionaries(
+            {"network": st.lists(st.integers(1, 99), min_size=1).map(lambda mlp: {"mlp": mlp}), "epochs": st.just(9)},
+            optional={
+                "optimizer": NUMBERS.map(lambda lr: {"adamw": {"lr": lr, "betas": [0.5, 0.9], "amsgrad": True}}),
+                "schedule": st.sampled_from([{"cosine": {"warmup": 2}}, {"step": {"at": [3, 5]}}]),
+            },
+        ),
+        "variants": st.lists(NUMBERS, unique=True, max_size=3).map(
+            lambda grid: [{"kd": {"temperature": t}} for t in grid]
+        )
+        | TERMS.map(lambda term: [{"name": "x", "terms": [term, {"hint": {"at": ["last", "a.b"]}}]}]),
+    },
+    optional={
+        "promote": st.sampled_from([{"margin": 0}, {"require": {"accuracy": ">= 1"}}, {"model": "other"}]),
+        "schedule": st.sampled_from([{"every": 5}, {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}]),
+    },
+)
+
+
+@given(EXPERIMENTS)
+def test_the_normal_form_validates_to_itself_and_to_its_schema(raw: dict[str, Any]) -> None:
+    experiment = Experiment.model_validate(raw)
+    normal = experiment.model_dump(mode="json")
+    assert Experiment.model_validate(normal) == experiment
+    assert Experiment.model_validate(normal).model_dump(mode="json") == normal
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+    jsonschema.validate(normal, Experiment.model_json_schema())
+
+
+@pytest.mark.parametrize(("path", "value"), [
+    (("seed",), -1),
+    (("data", "validation"), 1),
+    (("data", "source"), "cifar"),
+    (("student", "epochs"), 0),
+    (("student", "epohcs"), 3),
+    (("student", "optimizer"), {"adma": {}}),
+    (("student", "select"), "best"),
+    (("variants", 0, "terms", 0, "loss"), "hard-labels"),
+    (("promote", "require", "accuracy"), "0.9"),
+    (("runner", "kind"), "dask"),
+])  # fmt: skip
+def test_the_schema_alone_rejects_bad_input(path: tuple[Any, ...], value: object) -> None:
+    """Prefect's server knows only the schema."""
+    normal = Experiment.model_validate(SHORT).model_dump(mode="json")
+    target: Any = normal
+    for step in path[:-1]:
+        target = target[step]
+    target[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(normal, Experiment.model_json_schema())
+
+
+def test_every_field_of_the_form_is_described() -> None:
+    schema = Experiment.model_json_schema()
+    parts = [schema, *schema["$defs"].values()]
+    undescribed = [
+        f"{part['title']}.{name}"
+        for part in parts
+        for name, field in part["properties"].items()
+        if "description" not in field and "$ref" not in field
+    ]
+    assert undescribed == []
+    assert schema["$defs"]["Term"]["properties"]["loss"]["enum"] == list(LOSSES)
+
+
+def test_nothing_heavy_is_imported() -> None:
+    program = (
+        "import sys, kdmodels.experiment_file, kdmodels.objectives, flows.experiments\n"
+        "print([name for name in ('torch', 'mlflow', 'prefect', 'pandas', 'numpy', 'sklearn') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,321 @@
+"""Every mistake in an experiment file is one line that says where it stands and what is allowed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment
+from kdmodels.experiment_file import LARGEST_FILE, read_experiment
+
+SHORT = """\
+name: mine
+data: mnist
+teacher: {network: {mlp: [128, 64]}, epochs: 5}
+student: {network: {mlp: [32]}, epochs: 5}
+variants:
+  - kd
+  - {kd: {temperature: [2, 8]}}
+"""
+NAME_RULE = "letters, digits, space . _ + = -, beginning with a letter or digit, at most 100"
+PRESETS = "hard-labels, label-smoothing, kd, logit-regression, hint, kd+hint"
+LOSSES = "hard_labels, label_smoothing, soft_targets, logit_regression, hint"
+
+MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
+    ("name: mine\n", "", "1: name: is missing: text, at most 92 characters"),
+    ("name: mine", "name: a/b", f"1: name: 'a/b' is not a name (allowed: {NAME_RULE})"),
+    ("name: mine", "name: .mine", f"1: name: '.mine' is not a name (allowed: {NAME_RULE})"),
+    ("name: mine", "name: 5", "1: name: 5 is not text (allowed: at most 92 characters)"),
+    ("name: mine", "nmae: mine", "1: nmae: is not a field; did you mean 'name'? allowed: name, seed, threads, data, "
+     "teacher, student, variants, promote, runner, schedule"),
+    ("name: mine", "name: mine\nseed: -1", "2: seed: -1 is out of range (allowed: 0 to 4294967295)"),
+    ("name: mine", "name: mine\nseed: true", "2: seed: true is not a whole number (allowed: 0 to 4294967295)"),
+    ("name: mine", "name: mine\nthreads: 0", "2: threads: 0 is out of range (allowed: 1 to 1024, or null)"),
+    ("data: mnist", "data: mnits", "2: data.source: 'mnits' is not a source that is built; did you mean 'mnist'? "
+     "allowed: digits, mnist"),
+    ("data: mnist", "data:\n  source: mnist\n  validation: 1.5",
+     "4: data.validation: 1.5 is out of range (allowed: above 0 and below 1)"),
+    ("data: mnist", "data: {source: mnist, validation: photos/val}",
+     "2: data.validation: 'photos/val': a folder is not built yet; allowed: a number above 0 and below 1"),
+    ("data: mnist", "data: {source: mnist, folds: 5}", "2: data.folds: 5 is not built yet; allowed: null"),
+    ("data: mnist", "data: {source: mnist, augment: [{crop: 4}]}",
+     '2: data.augment: [{"crop": 4}] is not built yet; allowed: []'),
+    ("data: mnist", "data: {source: mnist, skip: true}", "2: data.skip: true is not built yet; allowed: false"),
+    ("data: mnist", "data: {source: mnist, strict: 0}", "2: data.strict: 0 is not built yet; allowed: false"),
+    ("data: mnist", "data: {source: mnist, transfer: {classes: [7]}}",
+     '2: data.transfer: {"classes": [7]} is not built yet; allowed: null'),
+    ("64]}, epochs: 5", "64]}", "3: teacher.epochs: is missing: a whole number, 1 or more"),
+    ("64]}, epochs: 5", "64]}, epochs: 0", "3: teacher.epochs: 0 is out of range (allowed: 1 or more)"),
+    ("teacher: {network: {mlp: [128, 64]}, epochs: 5}", "teacher: []",
+     "3: teacher: a list of teachers is not built yet; allowed: one teacher"),
+    ("network: {mlp: [128, 64]}, epochs: 5", "epochs: 5",
+     "3: teacher.network: is missing: a mapping such as {mlp: [128, 64]}, or registry: MODEL"),
+    ("network: {mlp: [128, 64]}, epochs: 5", "checkpoint: t.safetensors",
+     "3: teacher.network: is missing: a mapping such as {mlp: [128, 64]}, or registry: MODEL"),
+    ("teacher: {", "teacher: {checkpoint: t.safetensors, ",
+     "3: teacher.epochs: says how to train, and this teacher is trained already; leave it out"),
+    ("network: {mlp: [128, 64]}, epochs: 5", "registry: big, batch: 32",
+     "3: teacher.batch: says how to train, and this teacher is trained already; leave it out"),
+    ("network: {mlp: [128, 64]}, epochs: 5", "registry: big, network: {mlp: [8]}",
+     "3: teacher.network: a teacher from the registry brings its own network; allowed: null"),
+    ("teacher: {", "teacher: {checkpoint: t.safetensors, registry: big, ",
+     "3: teacher.registry: checkpoint and registry exclude each other"),
+    ("epochs: 5}\nvar", "epochs: five}\nvar", "4: student.epochs: 'five' is not a whole number (allowed: 1 or more)"),
+    ("epochs: 5}\nvar", "epochs: 1.5}\nvar", "4: student.epochs: 1.5 is not a whole number (allowed: 1 or more)"),
+    ("{mlp: [32]}, epochs: 5", "{mlp: [32]}", "4: student.epochs: is missing: a whole number, 1 or more"),
+    ("[32]}", "[]}", "4: student.network.mlp: [] is too short (allowed: at least 1 in it)"),
+    ("[32]}", "[32, 0]}", "4: student.network.mlp.1: 0 is out of range (allowed: 1 to 100000)"),
+    ("{mlp: [32]}", "resnet18", "4: student.network: 'resnet18': networks by name are not built yet; "
+     "allowed: {mlp: [128, 64]}"),
+    ("{mlp: [32]}", "{compact: {block: depthwise}}",
+     '4: student.network.compact: {"block": "depthwise"} is not built yet; allowed: null'),
+    ("[32]}", "[32], dropout: 1}", "4: student.network.dropout: 1 is out of range (allowed: 0 or more and below 1)"),
+    ("[32]}", "[32]}, batch: 0", "4: student.batch: 0 is out of range (allowed: 1 to 1000000)"),
+    ("[32]}", "[32]}, seeds: 0", "4: student.seeds: 0 is out of range (allowed: 1 to 1000)"),
+    ("[32]}", "[32]}, optimizer: adam", "4: student.optimizer: 'adam' is not one name with its arguments, "
+     "as {adam: {lr: 0.001}}; allowed: adam, adamw, sgd"),
+    ("[32]}", "[32]}, optimizer: {adma: {}}", "4: student.optimizer: 'adma' is not known, or not built yet; "
+     "did you mean 'adam'? allowed: adam, adamw, sgd"),
+    ("[32]}", "[32]}, optimizer: {sgd: {momentun: 0.9}}", "4: student.optimizer.sgd.momentun: is not a field; "
+     "did you mean 'momentum'? allowed: lr, momentum, dampening, weight_decay, nesterov"),
+    ("[32]}", "[32]}, optimizer: {adam: {lr: 0}}",
+     "4: student.optimizer.adam.lr: 0 is out of range (allowed: above 0)"),
+    ("[32]}", "[32]}, optimizer: {sgd: {nesterov: true}}",
+     "4: student.optimizer.sgd.nesterov: nesterov needs a momentum above 0 and a dampening of 0"),
+    ("[32]}", "[32]}, schedule: {cosine: {warmup: 5}}",
+     "4: student.schedule.cosine.warmup: 5 is out of range (allowed: below the 5 epochs)"),
+    ("[32]}", "[32]}, schedule: {step: {factor: 0.1}}",
+     "4: student.schedule.step.at: is missing: a list, at least 1 in it"),
+    ("[32]}", "[32]}, precision: bfloat16", "4: student.precision: 'bfloat16' is not built yet; allowed: float32"),
+    ("[32]}", "[32]}, select: best", "4: student.select: 'best' is not known; allowed: last, best-validation"),
+    ("  - kd\n", "  - kdd\n", f"6: variants.0: 'kdd' is not a preset; did you mean 'kd'? allowed: {PRESETS}"),
+    ("  - kd\n", "  - kd\n  - kd\n", "7: variants.1: 'kd' stands twice; allowed: each name once"),
+    ("  - kd\n", "  - 5\n", "6: variants.0: 5 is not a mapping; allowed: name, terms"),
+    ("[2, 8]", "[2, 0]", "7: variants.1.kd.temperature: 0 is out of range (allowed: above 0)"),
+    ("[2, 8]", "[]", "7: variants.1.kd.temperature: [] is empty; allowed: numbers, each above 0"),
+    ("{temperature: [2, 8]}", "{epsilon: 0.1}",
+     "7: variants.1.kd.epsilon: kd has no hyperparameter 'epsilon'; allowed: temperature"),
+    ("{temperature: [2, 8]}", "4", "7: variants.1.kd: 4 is not a mapping of hyperparameters; allowed: temperature"),
+    ("{kd: {temperature: [2, 8]}}", "{label-smoothing: {epsilon: 1}}",
+     "7: variants.1.label-smoothing.epsilon: 1 is out of range (allowed: 0 or more and below 1)"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kdd}",
+     f"7: variants.1.terms: 'kdd' is not a preset; did you mean 'kd'? allowed: {PRESETS}"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [soft-targets]}",
+     f"7: variants.1.terms.0: 'soft-targets' is not a loss; did you mean 'soft_targets'? allowed: {LOSSES}"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hard_labels: 0}]}",
+     "7: variants.1.terms.0.weight: 0 is out of range (allowed: above 0)"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hard_labels: {at: last}}]}",
+     "7: variants.1.terms.0.at: hard_labels takes no features; allowed with: hint"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{soft_targets: {temprature: 2}}]}",
+     "7: variants.1.terms.0.temprature: soft_targets has no 'temprature'; did you mean 'temperature'? "
+     "allowed: temperature, weight"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hint: {att: last}}]}",
+     "7: variants.1.terms.0.att: hint has no 'att'; did you mean 'at'? allowed: weight, at"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, {hint: {at: 3}}]}",
+     "7: variants.1.terms.1.at: 3 is no place; allowed: middle, last, a module's dotted name, "
+     "{student: NAME, teacher: NAME}, a list of these"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hint]}", "7: variants.1.terms: features alone never train "
+     "the last layer, and a probe is not built yet; add one of: hard_labels, label_smoothing, soft_targets, "
+     "logit_regression"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, hard_labels]}",
+     "7: variants.1.terms.1: hard_labels stands twice; allowed: each loss once"),
+    ("{kd: {temperature: [2, 8]}}", "{name: hard-labels, terms: kd}",
+     "7: variants.1.name: hard-labels is the control, of hard_labels alone; allowed: another name"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: {epochs: 3}}",
+     '7: variants.1.student: {"epochs": 3} is not built yet; allowed: null'),
+    ("variants:", "promote: {margin: -1}\nvariants:",
+     "5: promote.margin: -1 is out of range (allowed: 0 or more and below 1)"),
+    ("variants:", "promote: {report: [kdd]}\nvariants:", "5: promote.report.0: 'kdd' is not a variant; "
+     "did you mean 'kd'? allowed: hard-labels, kd, kd-temperature=2, kd-temperature=8"),
+    ("variants:", "promote: {require: {accuracy: 0.9}}\nvariants:",
+     "5: promote.require.accuracy: 0.9 is not a bound (allowed: text such as '>= 0.95', or null)"),
+    ("variants:", "promote: {require: {parameters: '>= 3'}}\nvariants:",
+     "5: promote.require.parameters: '>= 3' is not a bound (allowed: text such as '<= 60000', or null)"),
+    ("variants:", "promote: {require: {accuracy: '>= 95'}}\nvariants:",
+     "5: promote.require.accuracy: '>= 95' is out of range (allowed: '>= 0' to '>= 1')"),
+    ("variants:", "promote: {require: {latency_ms: 3}}\nvariants:",
+     "5: promote.require.latency_ms: 3 is not built yet; allowed: null"),
+    ("variants:", "runner: {kind: dask}\nvariants:",
+     "5: runner.kind: 'dask' is not built yet; allowed: thread, process"),
+    ("variants:", "runner: {address: tcp://x}\nvariants:",
+     "5: runner.address: 'tcp://x' is not built yet; allowed: null"),
+    ("variants:", "schedule: {}\nvariants:", "5: schedule.cron: needs one of cron and every"),
+    ("variants:", "schedule: {cron: daily}\nvariants:",
+     "5: schedule.cron: 'daily' is not a cron expression (allowed: five fields, as '0 3 * * *')"),
+    ("variants:", "schedule: {cron: 0 3 * * *, timezone: Berlin}\nvariants:",
+     "5: schedule.timezone: 'Berlin' is not a time zone (allowed: such as Europe/Berlin)"),
+    ("variants:", "knowledge: {views: 0}\nvariants:", "5: knowledge.views: 0 is not built yet; allowed: 'auto'"),
+    ("variants:", "notify: me\nvariants:", "5: notify: 'me' is not built yet; allowed: null"),
+    # YAML's own
+    ("data: mnist", "data: mnist\ndata: digits", "3: data: stands twice, before in my.yaml:2"),
+    ("[32]}, epochs", "[32]}, epochs: 1, epochs", "4: student.epochs: stands twice, before in my.yaml:4"),
+    ("data: mnist", "data: {mnist", "3: is not YAML at column 8: expected ',' or '}', but got ':'"),
+    ("variants:", "promote: {require: {accuracy: >= 0.9}}\nvariants:",
+     "5: is not YAML at column 31: found character '>' that cannot start any token"),
+    ("data: mnist", "data: &d mnist\nseed: *d",
+     "3: is not YAML at column 7: an alias (*name) is not read: write the value out"),
+    ("name: mine", "name: !!python/name:os.system x", "1: name: the tag !!python/name:os.system is not read"),
+    ("name: mine", "name: mine\nseed: !!int five", "2: seed: 'five' is not readable as int"),
+    ("name: mine", "name: mine\n[1]: 2", "2: the name of a field is not text"),
+    ("name: mine", "name: m\x07ne", "1: the character U+0007 is not allowed"),
+    ("name: mine", "name: mine\n---\nname: mine", "2: is not YAML at column 1: but found another document"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path("my.yaml")
+
+
+def error_of(file: Path, text: str | bytes, *overrides: str) -> str:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        read_experiment(file, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new", "line"), MISTAKES, ids=[line for _, _, line in MISTAKES])
+def test_a_mistake_is_one_line(file: Path, old: str, new: str, line: str) -> None:
+    assert SHORT.count(old) == 1
+    assert error_of(file, SHORT.replace(old, new)) == f"my.yaml:{line}"
+
+
+def test_several_mistakes_stand_in_the_order_of_the_file(file: Path) -> None:
+    text = SHORT.replace("data: mnist", "data: mnits").replace("[32]", "[-1]").replace("- kd", "- kk")
+    lines = error_of(file, text, "seed=x").splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["my.yaml:2", "my.yaml:4", "my.yaml:6", "--set seed"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("", "my.yaml: is empty; "),
+        ("# nothing\n", "my.yaml: is empty; "),
+        ("- kd\n", 'my.yaml: holds ["kd"], not a mapping; '),
+        ("kd", "my.yaml: holds 'kd', not a mapping; "),
+    ],
+)
+def test_what_is_no_mapping(file: Path, content: str, line: str) -> None:
+    fields = "allowed: name, seed, threads, data, teacher, student, variants, promote, runner, schedule"
+    assert error_of(file, content) == line + fields
+
+
+def test_what_can_not_be_read(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^none\.yaml: No such file or directory$"):
+        read_experiment(Path("none.yaml"))
+    with pytest.raises(UserError, match=r": Is a directory$"):
+        read_experiment(tmp_path)
+    assert error_of(file, b"name: \xff") == "my.yaml: is not UTF-8 text (byte 6)"
+    assert error_of(file, b"#" * (LARGEST_FILE + 1)) == "my.yaml: is larger than 1000000 bytes: not an experiment file"
+    assert error_of(file, "[" * 10_000) == "my.yaml:1: is nested too deeply"
+
+
+OVERRIDES = [
+    ("student.epochs=five", "student.epochs: 'five' is not a whole number (allowed: 1 or more)"),
+    ("student=five", "student: 'five' is not a mapping; allowed: epochs, batch, optimizer, schedule, precision, "
+     "select, network, seeds"),
+    ("studnet.epochs=5", "studnet.epochs: studnet: is not a field; did you mean 'student'? allowed: name, seed, "
+     "threads, data, teacher, student, variants, promote, runner, schedule"),
+    ("student.epohcs=5", "student.epohcs: is not a field; did you mean 'epochs'? allowed: epochs, batch, optimizer, "
+     "schedule, precision, select, network, seeds"),
+    ("student.network={mlp: [0]}", "student.network: student.network.mlp.0: 0 is out of range (allowed: 1 to 100000)"),
+    ("variants.2=kd", "variants.2: variants has no item '2'; allowed: 0, 1"),
+    ("variants.x=kd", "variants.x: variants has no item 'x'; allowed: 0, 1"),
+    ("variants.0.temperature=2", "variants.0.temperature: variants.0 is 'kd', which has no fields"),
+    ("variants.1.kd.temperature=-2", "variants.1.kd.temperature: -2 is out of range (allowed: above 0)"),
+    ("seed", "seed: allowed: key=value, such as student.epochs=5"),
+    ("=1", "=1: allowed: key=value, such as student.epochs=5"),
+    ("student..epochs=1", "student..epochs=1: allowed: key=value, such as student.epochs=5"),
+    ("student.seeds=[", "student.seeds: is not YAML at column 2: expected the node content, but found '<stream end>'"),
+    ("student={epochs: 1, epochs: 2}", "student: student.epochs: stands twice, before in --set student"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "line"), OVERRIDES, ids=[override for override, _ in OVERRIDES])
+def test_a_mistake_in_an_override(file: Path, override: str, line: str) -> None:
+    assert error_of(file, SHORT, override) == f"--set {line}"
+
+
+def test_overrides_win_over_the_file_and_make_what_is_missing(file: Path) -> None:
+    file.write_text(SHORT)
+    overrides = [
+        "student.epochs=9",
+        "data.validation=0.25",
+        "variants.1.kd.temperature=[3, 1e1]",
+        "variants.0=hint",
+        "promote.require.accuracy='>=0.9'",
+        "runner.kind=process",
+        "schedule.every=60",
+        "student.epochs=7",
+    ]
+    experiment = read_experiment(file, overrides)
+    assert experiment.student.epochs == 7
+    assert (experiment.data.source, experiment.data.validation) == ("mnist", 0.25)
+    names = ["hard-labels", "hint", "kd-temperature=3", "kd-temperature=10"]
+    assert [variant.name for variant in experiment.variants] == names
+    assert experiment.promote.require.accuracy == ">= 0.9"
+    assert experiment.runner.kind == "process"
+    assert experiment.schedule is not None
+    assert experiment.schedule.every == 60
+    assert experiment.teacher.epochs == 5
+
+
+def test_an_override_can_bring_another_teacher(file: Path) -> None:
+    file.write_text(SHORT)
+    experiment = read_experiment(file, ["teacher={checkpoint: t.safetensors, network: {mlp: [8]}}"])
+    assert experiment.teacher.checkpoint == os.path.abspath("t.safetensors")
+
+
+def test_plain_text_is_read_as_yaml_1_2(file: Path) -> None:
+    text = SHORT.replace("name: mine", "name: no").replace("[32]}", "[32]}, optimizer: {adam: {lr: 1e-3}}")
+    file.write_text(text)
+    experiment = read_experiment(file)
+    assert experiment.name == "no"
+    assert experiment.student.optimizer == {"adam": {"lr": 0.001}}
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz") / "my.yaml"
+
+
+KEYS = sorted(
+    {*Experiment.model_fields, "mlp", "network", "epochs", "kd", "terms", "at", "require", "optimizer", "sgd"}
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(KEYS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+PATHS = (
+    "name data data.validation teacher student.network student.optimizer student.schedule variants variants.0 "
+    "variants.1.kd promote promote.require schedule x student.0"
+).split()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(text=st.text() | st.lists(st.sampled_from([*"{}[]:,-#&*!|>'\"%@\n \t", "kd", "name: ", "0"])).map("".join))
+def test_any_text_is_an_experiment_or_a_user_error(fuzzed: Path, text: str) -> None:
+    fuzzed.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UserError) as caught:
+        read_experiment(fuzzed)
+    assert str(caught.value).startswith(str(fuzzed))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(path=st.sampled_from(PATHS), value=VALUES)
+def test_any_value_anywhere_is_an_experiment_or_a_user_error(fuzzed: Path, path: str, value: object) -> None:
+    fuzzed.write_text(SHORT)
+    try:
+        experiment = read_experiment(fuzzed, [f"{path}={json.dumps(value)}"])
+    except UserError as error:
+        message = str(error)
+    else:
+        message = f"--set {path}"
+        assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
+    assert message.startswith((f"--set {path}", str(fuzzed)))
