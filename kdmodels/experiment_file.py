@@ -96,7 +96,7 @@ _KINDS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "bool": (r"true|True|TRUE|false|False|FALSE", lambda text: text.lower() == "true"),
     "int": (r"[-+]?[0-9]+", int),
     "float": (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", float),
-    "str": (None, str),
+    "str": (None, lambda text: text.encode().decode()),  # "\ud800" is half a character: a ValueError
 }
 for _kind, (_pattern, _) in _KINDS.items():
     if _pattern is not None:
@@ -128,7 +128,7 @@ def _value(node: yaml.Node, path: schema.Path, place: Callable[[int], Place], pl
         mapping: dict[str, Any] = {}
         for key, value in node.value:
             here = place(key.start_mark.line + 1)
-            if not isinstance(key, yaml.ScalarNode) or not key.value:
+            if not isinstance(key, yaml.ScalarNode) or not key.value or not key.value.isprintable():
                 raise UserError(_sentence(here, path, "the name of a field is not text"))
             field = (*path, key.value)
             if key.value in mapping:
@@ -140,7 +140,7 @@ def _value(node: yaml.Node, path: schema.Path, place: Callable[[int], Place], pl
         raise UserError(_sentence(here, path, f"the tag {node.tag.replace(_TAG, '!!')} is not read"))
     try:
         return _KINDS[kind][1](node.value)
-    except ValueError as error:  # an explicit tag, or a number of thousands of digits
+    except ValueError as error:  # an explicit tag, thousands of digits, or half a character
         raise UserError(_sentence(here, path, f"{schema.show(node.value)} is not readable as {kind}")) from error
 
 

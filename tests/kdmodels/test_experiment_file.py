@@ -160,6 +160,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "3: is not YAML at column 7: an alias (*name) is not read: write the value out"),
     ("name: mine", "name: !!python/name:os.system x", "1: name: the tag !!python/name:os.system is not read"),
     ("name: mine", "name: mine\nseed: !!int five", "2: seed: 'five' is not readable as int"),
+    ("name: mine", 'name: "\\ud800"', r"1: name: '\ud800' is not readable as str"),
     ("name: mine", "name: mine\n[1]: 2", "2: the name of a field is not text"),
     ("name: mine", "name: m\x07ne", "1: the character U+0007 is not allowed"),
     ("name: mine", "name: mine\n---\nname: mine", "2: is not YAML at column 1: but found another document"),
@@ -292,10 +293,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=3),
     max_leaves=8,
 )
-PATHS = (
-    "name data data.validation teacher student.network student.optimizer student.schedule variants variants.0 "
-    "variants.1.kd promote promote.require schedule x student.0"
-).split()
+PATHS = ["name", "data", "data.validation", "teacher", "student.network", "student.optimizer", "student.schedule"]
+PATHS += ["variants", "variants.0", "variants.1.kd", "promote", "promote.require", "schedule", "x", "student.0"]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
