@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.utils.uri import is_local_uri
 
 from kdmodels.errors import UserError
@@ -50,10 +51,9 @@ def artifact(run_id: str, path: str) -> Path:
     """
     if not has_artifact(run_id, path):
         raise UserError(f"run {run_id!r} has no file {path!r}")
-    client = MlflowClient()
-    is_local = is_local_uri(client.get_run(run_id).info.artifact_uri)
-    target = None if is_local else tempfile.mkdtemp(dir=_downloads().name)
-    return Path(client.download_artifacts(run_id, path, target))
+    root = MlflowClient().get_run(run_id).info.artifact_uri
+    target = None if is_local_uri(root) else tempfile.mkdtemp(dir=_downloads().name)
+    return Path(download_artifacts(f"{root}/{path}", dst_path=target))
 
 
 def read_json(run_id: str, path: str) -> Any:

@@ -119,9 +119,7 @@ def _entity(run_id: str) -> MlflowRun | None:
             return None
         raise
     if run.info.lifecycle_stage == "deleted":
-        raise UserError(
-            f"run {run_id!r} was deleted in MLflow; restore it with `mlflow runs restore --run-id {run_id}`"
-        )
+        raise UserError(f"run {run_id!r} was deleted; restore it with `mlflow runs restore --run-id {run_id}`")
     return run
 
 

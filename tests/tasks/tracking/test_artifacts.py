@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kdmodels.errors import UserError
+from tasks import tracking
+
+
+def test_files_come_back_as_they_went_in_and_uncopied(store: Path, tmp_path: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    tracking.log_text(run, "notes/a.txt", "ä")
+    tracking.log_json(run, "split.json", {"train": [1, 2], "name": "ü"})
+    frame = pd.DataFrame({"seed": [0, 1], "val/accuracy": [0.5, None]})
+    tracking.log_table(run, "tables/seeds.csv", frame)
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "folder" / "deep" / "weights.bin").write_bytes(b"\x00\x01")
+    tracking.log_folder(run, tmp_path / "folder", "student")
+
+    assert tracking.artifact(run, "notes/a.txt").read_text(encoding="utf-8") == "ä"
+    assert tracking.artifact(run, "notes/a.txt").is_relative_to(store / "artifacts" / "digits" / run)
+    assert tracking.read_json(run, "split.json") == {"train": [1, 2], "name": "ü"}
+    pd.testing.assert_frame_equal(pd.read_csv(tracking.artifact(run, "tables/seeds.csv")), frame)
+    assert (tracking.artifact(run, "student") / "deep" / "weights.bin").read_bytes() == b"\x00\x01"
+
+
+def test_what_a_run_has_is_known(store: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    assert not tracking.has_artifact(run, "a.txt")
+    tracking.log_text(run, "notes/a.txt", "")
+    assert tracking.has_artifact(run, "notes")
+    assert tracking.has_artifact(run, "notes/a.txt")
+    assert not tracking.has_artifact(run, "a.txt")
+    assert not tracking.has_artifact(run, "other/deep/a.txt")
+
+
+def test_a_missing_file_is_a_clear_error(store: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    with pytest.raises(UserError, match=f"^run '{run}' has no file 'split.json'$"):
+        tracking.read_json(run, "split.json")
+
+
+def test_a_file_that_is_not_json_is_a_clear_error(store: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    tracking.log_text(run, "split.json", "{")
+    with pytest.raises(UserError, match=r"'split.json' is not JSON"):
+        tracking.read_json(run, "split.json")
+
+
+def test_what_is_not_json_is_refused_and_not_stored(store: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    with pytest.raises(TypeError):
+        tracking.log_json(run, "a.json", {"path": Path("x")})
+    assert not tracking.has_artifact(run, "a.json")

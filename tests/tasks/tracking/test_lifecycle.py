@@ -1,0 +1,159 @@
+import asyncio
+import getpass
+import json
+import math
+import threading
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from tasks import tracking
+
+
+def test_a_run_starts_running_with_all_that_describes_it(store: Path) -> None:
+    parent = tracking.start("digits", "nightly", "comparison")
+    run = tracking.get(
+        tracking.start(
+            "digits", "kd", "student", key="c0ffee", parent=parent, params={"lr": 0.1}, tags={"kd.variant": "kd"}
+        )
+    )
+    assert (run.name, run.experiment, run.kind, run.status) == ("kd", "digits", "student", "RUNNING")
+    assert (run.key, run.parent, run.end) == ("c0ffee", parent, None)
+    assert run.params == {"lr": "0.1"}
+    assert run.tags["kd.variant"] == "kd"
+    assert run.tags["mlflow.source.name"] == "kd"
+    assert run.tags["mlflow.user"] == getpass.getuser()
+
+
+def test_many_and_long_params_and_tags_are_kept_as_far_as_mlflow_allows(store: Path) -> None:
+    params = {f"p{i}": i for i in range(150)} | {"long": "x" * 7000}
+    run = tracking.get(tracking.start("digits", "kd", "student", params=params, tags={"long": "y" * 9000}))
+    assert len(run.params) == 151
+    assert run.params["p149"] == "149"
+    assert run.params["long"] == "x" * 5999 + "…"
+    assert run.tags["long"] == "y" * 7999 + "…"
+
+
+def test_a_run_whose_params_are_refused_does_not_stay_running(store: Path) -> None:
+    with pytest.raises(MlflowException, match="Invalid"):
+        tracking.start("digits", "kd", "student", params={"a name with a ?": 1})
+    assert [run.status for run in tracking.runs()] == ["FAILED"]
+
+
+def test_a_run_that_ends_well_is_finished(store: Path) -> None:
+    id_ = tracking.start("digits", "kd", "student")
+    with tracking.recording(id_):
+        assert tracking.get(id_).status == "RUNNING"
+    run = tracking.get(id_)
+    assert run.status == "FINISHED"
+    assert run.end is not None
+    assert run.end >= run.start
+
+
+def test_a_run_that_raises_is_failed_and_says_why_in_one_line(store: Path) -> None:
+    id_ = tracking.start("digits", "kd", "student")
+    with pytest.raises(ValueError, match="loss"), tracking.recording(id_):
+        raise ValueError("loss is\n  nan " + "z" * 6000)
+    run = tracking.get(id_)
+    assert run.status == "FAILED"
+    assert run.tags["kd.error"].startswith("ValueError: loss is nan zzz")
+    assert len(run.tags["kd.error"]) == 5000
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(0), SystemExit(3), asyncio.CancelledError()])
+def test_a_run_that_is_stopped_is_killed(store: Path, stop: BaseException) -> None:
+    id_ = tracking.start("digits", "kd", "student")
+    with pytest.raises(type(stop)) as caught, tracking.recording(id_):
+        raise stop
+    assert caught.value is stop
+    assert tracking.get(id_).status == "KILLED"
+
+
+@pytest.mark.parametrize(("error", "status"), [(None, "FINISHED"), (OSError("x"), "FAILED"), (SystemExit(3), "KILLED")])
+def test_a_run_in_a_thread_ends_with_the_truth_too(store: Path, error: BaseException | None, status: str) -> None:
+    id_ = tracking.start("digits", "kd", "student")
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with tracking.recording(id_):
+                if error:
+                    raise error
+        except BaseException as caught:
+            raised.append(caught)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert raised == ([error] if error else [])
+    assert tracking.get(id_).status == status
+
+
+def test_a_run_that_somebody_else_ended_keeps_that_ending(store: Path) -> None:
+    well, badly = (tracking.start("digits", "kd", "student") for _ in range(2))
+    with tracking.recording(well):
+        tracking.end(well, "KILLED")
+    with pytest.raises(OSError, match="late"), tracking.recording(badly):
+        end_and_raise(badly)
+    assert [tracking.get(id_).status for id_ in (well, badly)] == ["KILLED", "KILLED"]
+
+
+def end_and_raise(run_id: str) -> None:
+    tracking.end(run_id, "KILLED")
+    raise OSError("late")
+
+
+def test_only_the_running_children_of_that_parent_are_killed(store: Path) -> None:
+    parent, other = (tracking.start("digits", name, "comparison") for name in "ab")
+    done, running, elsewhere = (tracking.start("digits", "kd", "student", parent=of) for of in (parent, parent, other))
+    tracking.end(done, "FINISHED")
+
+    assert tracking.kill_running(parent) == [running]
+
+    assert [tracking.get(id_).status for id_ in (parent, done, running, elsewhere)] == [
+        "RUNNING",
+        "FINISHED",
+        "KILLED",
+        "RUNNING",
+    ]
+    assert tracking.kill_running(parent) == []
+
+
+def test_1500_metrics_arrive_with_their_steps(store: Path) -> None:
+    id_ = tracking.start("digits", "kd", "student")
+    tracking.log_metrics(id_, ((f"train/loss{i % 3}", i / 7, i // 3) for i in range(1500)))
+    for loss in range(3):
+        history = MlflowClient().get_metric_history(id_, f"train/loss{loss}")
+        assert {metric.step: metric.value for metric in history} == {step: (3 * step + loss) / 7 for step in range(500)}
+    assert tracking.get(id_).metrics["train/loss2"] == 1499 / 7
+
+
+def test_values_that_are_not_finite_are_kept_as_mlflow_shows_them(store: Path) -> None:
+    id_ = tracking.start("digits", "kd", "student")
+    tracking.log_metrics(id_, [("a", math.nan, 0), ("b", math.inf, 0), ("c", -math.inf, 0), ("a", 1.0, 0)])
+    assert tracking.get(id_).metrics == {"a": 1.0, "b": 1.7976931348623157e308, "c": -1.7976931348623157e308}
+    tracking.log_metrics(id_, [("a", math.nan, 1)])
+    assert math.isnan(tracking.get(id_).metrics["a"])
+
+
+def test_tags_are_replaced_and_may_be_many(store: Path) -> None:
+    id_ = tracking.start("digits", "kd", "student", tags={"a": 1})
+    tracking.set_tags(id_, {f"t{i}": i for i in range(120)} | {"a": 2})
+    tags = tracking.get(id_).tags
+    assert tags["a"] == "2"
+    assert tags["t119"] == "119"
+
+
+def test_a_dataset_is_an_input_of_the_run(store: Path) -> None:
+    id_ = tracking.start("digits", "kd", "student")
+    digest = "0123456789abcdef" * 4
+    tracking.log_dataset(
+        id_, name="digits", digest=digest, context="training", source={"digest": digest}, profile={"examples": 1438}
+    )
+    (given,) = MlflowClient().get_run(id_).inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("digits", digest[:36])
+    assert json.loads(given.dataset.source) == {"digest": digest}
+    assert json.loads(given.dataset.profile) == {"examples": 1438}
+    assert {tag.key: tag.value for tag in given.tags} == {"mlflow.data.context": "training"}

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from kdmodels.errors import UserError
+from tasks import tracking
+
+
+def ended(name: str, status: str = "FINISHED", **given: str) -> str:
+    run = tracking.start(given.pop("experiment", "digits"), name, given.pop("kind", "student"), **given)
+    if status != "RUNNING":
+        tracking.end(run, status)  # type: ignore[arg-type]
+    return run
+
+
+def test_only_a_finished_run_of_that_kind_and_key_is_reused(store: Path) -> None:
+    for status in ("FAILED", "KILLED", "RUNNING"):
+        ended("kd", status, key="k1")
+    ended("kd", key="k2")
+    ended("teacher", kind="teacher", key="k1")
+    assert tracking.finished("student", "k1") is None
+
+    ended("kd", key="k1")
+    newest = ended("kd", key="k1", experiment="another")
+    ended("kd", "FAILED", key="k1")
+    found = tracking.finished("student", "k1")
+    assert found is not None
+    assert (found.run_id, found.experiment, found.status) == (newest, "another", "FINISHED")
+
+
+def test_a_deleted_run_or_experiment_is_not_reused(store: Path) -> None:
+    run = ended("kd", key="k1")
+    ended("kd", key="k2", experiment="gone")
+    MlflowClient().delete_run(run)
+    MlflowClient().delete_experiment(tracking.experiment_id("gone"))
+    assert tracking.finished_many("student", ["k1", "k2"]) == {}
+
+
+def test_many_keys_are_looked_up_at_once(store: Path) -> None:
+    a, b = ended("a", key="ka"), ended("b", key="kb")
+    found = tracking.finished_many("student", ["ka", "kb", "kc"])
+    assert {key: run.run_id for key, run in found.items()} == {"ka": a, "kb": b}
+    assert tracking.finished_many("student", []) == {}
+
+
+def test_children_are_those_of_that_parent_oldest_first(store: Path) -> None:
+    parent, other = ended("p", kind="comparison"), ended("q", kind="comparison")
+    first, second = ended("a", parent=parent), ended("b", "FAILED", parent=parent)
+    ended("c", parent=other)
+    assert [run.run_id for run in tracking.children(parent)] == [first, second]
+
+
+def test_runs_are_listed_newest_first_and_only_ours(store: Path) -> None:
+    ids = [ended("t", kind="teacher"), ended("a"), ended("b", experiment="mnist"), ended("c")]
+    MlflowClient().create_run(tracking.experiment_id("digits"), run_name="somebody else's")
+
+    assert [run.run_id for run in tracking.runs()] == ids[::-1]
+    assert [run.run_id for run in tracking.runs(limit=2)] == ids[:1:-1]
+    assert [run.run_id for run in tracking.runs("mnist")] == [ids[2]]
+    assert [run.run_id for run in tracking.runs("digits", "student")] == [ids[3], ids[1]]
+
+
+def test_listing_what_does_not_exist_says_what_does(store: Path) -> None:
+    ended("a")
+    with pytest.raises(UserError, match=r"experiment 'digit' .*did you mean 'digits'\?"):
+        tracking.runs("digit")
+    with pytest.raises(UserError, match=r"kind 'pupil' .*allowed: comparison, teacher, student"):
+        tracking.runs(kind="pupil")
+
+
+def test_a_word_is_an_id_a_name_or_the_beginning_of_an_id(store: Path) -> None:
+    older, newer = ended("kd"), ended("kd")
+    other = ended("it's here")
+    assert tracking.find(older).run_id == older
+    assert tracking.find("kd").run_id == newer
+    unique = next(
+        other[:n] for n in range(1, 33) if not older.startswith(other[:n]) and not newer.startswith(other[:n])
+    )
+    assert tracking.find(unique).run_id == other
+
+
+def test_a_beginning_that_several_ids_have_lists_them(store: Path) -> None:
+    ids = [ended("kd") for _ in range(17)]  # of 17 hexadecimal ids two begin alike
+    shared = next(id_[0] for id_ in ids if sum(other[0] == id_[0] for other in ids) > 1)
+    with pytest.raises(UserError, match="several ids begin so") as caught:
+        tracking.find(shared)
+    assert all(id_ in str(caught.value) for id_ in ids if id_[0] == shared)
+
+
+@pytest.mark.parametrize("word", ["", "nothing like it", "it's", "%", "_", "../x", "x' OR '1'='1", 'say "so"', "a\nb"])
+def test_a_word_that_names_nothing_is_a_clear_error(store: Path, word: str) -> None:
+    ended("kd+hint")
+    with pytest.raises(UserError, match="is not in the tracking store; `kd list`"):
+        tracking.find(word)
+
+
+def test_a_near_name_is_offered(store: Path) -> None:
+    ended("kd+hint")
+    with pytest.raises(UserError, match=r"did you mean 'kd\+hint'\?"):
+        tracking.find("kd+hnt")
+
+
+def test_a_deleted_run_says_how_to_restore_it(store: Path) -> None:
+    run = ended("kd")
+    MlflowClient().delete_run(run)
+    with pytest.raises(UserError, match=f"was deleted; restore it with `mlflow runs restore --run-id {run}`"):
+        tracking.find(run)
+
+
+def test_getting_what_is_not_there_is_a_clear_error(store: Path) -> None:
+    with pytest.raises(UserError, match=r"^run '0{32}' is not in the tracking store$"):
+        tracking.get("0" * 32)

@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
+
+from kdmodels.errors import UserError
+from tasks import tracking
+
+
+def with_model(name: str = "kd") -> str:
+    """A run with a logged model that has no files, which the registry never looks at."""
+    client = MlflowClient()
+    run = tracking.start("digits", name, "student")
+    model = client.create_logged_model(tracking.experiment_id("digits"), name="model", source_run_id=run)
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+    return run
+
+
+def register(run: str, model: str = "digits-student", **tags: object) -> tracking.Version:
+    return tracking.register(model, run, tags=tags, description="a verdict")
+
+
+def test_a_version_knows_its_run_its_model_and_its_evidence(store: Path) -> None:
+    run = with_model()
+    version = register(run, accuracy=0.97)
+    assert version == tracking.Version(
+        "digits-student", 1, run, aliases=(), tags={"accuracy": "0.97"}, uri="models:/digits-student/1"
+    )
+    client = MlflowClient()
+    entity = client.get_model_version("digits-student", "1")
+    model_id = client.get_run(run).outputs.model_outputs[0].model_id
+    assert (entity.source, entity.description) == (f"models:/{model_id}", "a verdict")
+    linked = json.loads(client.get_logged_model(model_id).tags["mlflow.modelVersions"])
+    assert [(link["name"], int(link["version"])) for link in linked] == [("digits-student", 1)]
+
+
+def test_registering_a_run_twice_updates_its_one_version(store: Path) -> None:
+    run = with_model()
+    register(run, accuracy=0.97, kept="yes")
+    again = tracking.register("digits-student", run, tags={"accuracy": 0.98}, description="a later verdict")
+    assert (again.version, again.tags) == (1, {"accuracy": "0.98", "kept": "yes"})
+    assert tracking.versions("digits-student") == [again]
+    assert MlflowClient().get_model_version("digits-student", "1").description == "a later verdict"
+    assert register(run, "another").version == 1
+    assert register(with_model()).version == 2
+
+
+def test_crowning_keeps_the_champion_before_as_previous(store: Path) -> None:
+    first, second = register(with_model("a")), register(with_model("b"))
+    assert tracking.champion("digits-student") is None
+    assert tracking.crown(first).aliases == ("champion",)
+    assert tracking.crown(first).aliases == ("champion",)
+
+    for _ in range(2):  # the second time changes nothing
+        assert tracking.crown(second).aliases == ("champion",)
+        assert [version.aliases for version in tracking.versions("digits-student")] == [("champion",), ("previous",)]
+        champion = tracking.champion("digits-student")
+        assert champion is not None
+        assert champion.run_id == second.run_id
+
+
+def test_a_rollback_swaps_and_another_swaps_back(store: Path) -> None:
+    first, second = register(with_model("a")), register(with_model("b"))
+    tracking.crown(first)
+    tracking.crown(second)
+    assert tracking.rollback("digits-student").version == first.version
+    assert tracking.find_model("digits-student@previous").version == second.version
+    assert tracking.rollback("digits-student").version == second.version
+
+
+def test_a_rollback_without_a_previous_champion_is_a_clear_error(store: Path) -> None:
+    with pytest.raises(UserError, match="'digits-student' is not in the registry; there is none"):
+        tracking.rollback("digits-student")
+    tracking.crown(register(with_model()))
+    with pytest.raises(UserError, match="'digits-student' has no previous champion"):
+        tracking.rollback("digits-student")
+
+
+@pytest.mark.parametrize("prefix", ["", "models:/"])
+def test_words_for_a_model(store: Path, prefix: str) -> None:
+    first, second = register(with_model("a")), register(with_model("b"))
+    tracking.crown(first)
+    tracking.crown(second)
+    words = {"digits-student": 2, "digits-student@champion": 2, "digits-student@previous": 1, "digits-student/1": 1}
+    assert {word: tracking.find_model(prefix + word).version for word in words} == words
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("digit-student", r"'digit-student' is not in the registry; did you mean 'digits-student'\?"),
+        ("digits-student/7", r"has no version 7; it has: 1$"),
+        ("digits-student@best", r"has no alias 'best'; it has: none$"),
+        ("digits-student", r"has no alias 'champion'; it has: none$"),
+        ("digits-student/Production", r"allowed are name, name@alias, name/3"),
+        ("models:/m-0123456789abcdef", r"'m-0123456789abcdef' is not in the registry"),
+        ("runs:/abc/model", r"allowed are name, name@alias, name/3"),
+        ("", r"allowed are name, name@alias, name/3"),
+        ("it's", r"'it's' is not in the registry|\"it's\" is not in the registry"),
+    ],
+)
+def test_a_word_that_names_no_model_says_what_there_is(store: Path, word: str, message: str) -> None:
+    register(with_model())
+    with pytest.raises(UserError, match=message):
+        tracking.find_model(word)
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a:b", "a@b", "it's", 'a"b', "a\nb", "x" * 251])
+def test_a_name_that_mlflow_does_not_allow_is_a_clear_error_and_makes_nothing(store: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"^model name .*allowed are 1 to 250 characters"):
+        register(with_model(), name)
+    assert list(MlflowClient().search_registered_models()) == []
+
+
+def test_a_run_without_a_model_cannot_be_registered(store: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    with pytest.raises(UserError, match=f"^run '{run}' has no model to register$"):
+        register(run)
+    assert list(MlflowClient().search_registered_models()) == []

@@ -1,0 +1,70 @@
+"""The same calls against a real MLflow server, whose artifacts this process reaches only through it."""
+
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from kdmodels.errors import UserError
+from tasks import tracking
+
+
+@pytest.fixture
+def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        os.environ["MLFLOW_TRACKING_URI"],
+        "--artifacts-destination",
+        str(tmp_path / "s3"),
+    ]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with (tmp_path / "server.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            wait(process)
+            yield uri
+        finally:
+            process.terminate()
+
+
+def wait(process: subprocess.Popen[bytes]) -> None:
+    for _ in range(240):
+        with suppress(UserError):
+            tracking.configure()
+            return
+        assert process.poll() is None, "the MLflow server died"
+        time.sleep(0.5)
+    raise TimeoutError("the MLflow server did not start")
+
+
+def test_the_ledger_works_the_same_on_a_server(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tracking.start("digits", "kd", "student", key="k1", params={"long": "x" * 7000})
+    with tracking.recording(run):
+        tracking.log_metrics(run, [("a", math.nan, 0), ("b", math.inf, 0)])
+        tracking.log_json(run, "one/a.json", 1)
+        tracking.log_json(run, "two/a.json", 2)
+
+    assert tracking.read_json(run, "one/a.json") == 1
+    assert [tracking.artifact(run, f"{folder}/a.json").read_text() for folder in ("one", "two")] == ["1", "2"]
+    assert not (tmp_path / "mlruns" / "artifacts").exists()
+    with pytest.raises(UserError, match=r"has no file 'a\.json'"):
+        tracking.artifact(run, "a.json")
+    found = tracking.finished("student", "k1")
+    assert found is not None
+    assert (found.run_id, found.status) == (run, "FINISHED")
+    assert math.isnan(found.metrics["a"])
+    assert tracking.find(run[:12]).name == "kd"
+    with pytest.raises(UserError, match="is not in the tracking store"):
+        tracking.find("another")
+    assert capsys.readouterr().out == ""
