@@ -46,6 +46,11 @@ class Dataset:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
+    @property
+    def test_examples(self) -> int:
+        """How many examples the test split has."""
+        return len(self._test)
+
     def read_test(self) -> Split:
         """The test split, for the promotion step."""
         return self._test
@@ -53,9 +58,7 @@ class Dataset:
 
 def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Indices kept and held out, each class in its share; a function of the labels and the fraction alone."""
-    kept, held = train_test_split(
-        np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=SPLIT_SEED
-    )
+    kept, held = train_test_split(np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=SPLIT_SEED)
     return np.sort(kept), np.sort(held)
 
 

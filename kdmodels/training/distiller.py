@@ -56,7 +56,9 @@ class Distiller(nn.Module):
                 self.student_taps[at] = tap
                 self.regressors[_pair(name, number)] = regressor
 
-    def forward(self, images: Tensor, labels: Tensor, teacher: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, images: Tensor, labels: Tensor, teacher: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, K), and each term's unweighted values (B,).
 
         Args:

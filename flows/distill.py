@@ -1,0 +1,167 @@
+"""prepare_data -> train_teacher -> distil_knowledge -> train_student x variants -> compare_students -> promote_student."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import flow
+
+from kdmodels.experiment import Experiment, Variant
+from tasks import interruption, runs, tracking
+from tasks.data import load, prepare_data
+from tasks.knowledge import distil_teacher
+from tasks.leaderboard import compare_students
+from tasks.plan import flatten, make_plan, needs_teacher
+from tasks.promotion import promote_student
+from tasks.references import DataReference, KnowledgeReference, Options, Outcome, Plan, StudentReference
+from tasks.runners import stop_workers, task_runner
+from tasks.student import reference, train_student
+from tasks.teacher import train_teacher
+
+DEFAULTS = Options()
+
+
+class StudentsFailed(Exception):
+    """Some students failed; the others are compared, and `outcome` has all of them."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        failed = [student for student in outcome.students if student.status != "FINISHED"]
+        super().__init__("; ".join(f"{student.variant}: {student.error or student.status}" for student in failed))
+        self.outcome = outcome
+
+
+@flow(validate_parameters=True)
+def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
+    """Compare the experiment's loss variants and promote the best student.
+
+    Raises:
+        StudentsFailed: at the end, where some students failed.
+        UserError: what a user can mend, or no student at all has finished.
+    """
+    interruption.reset()
+    tracking.configure()
+    clock = Clock()
+    with clock("data"):
+        data = prepare_data(experiment.data, options.data_dir)
+        plan = make_plan(experiment, data, fresh=options.fresh)
+    with comparison(experiment, data, plan) as parent:
+        with clock("teacher"):
+            teacher = train_teacher(experiment, data, plan.teacher, parent)
+        with clock("knowledge"):
+            knowledge = distil_teacher(teacher, data, taught(experiment, plan))
+        with clock("students"):
+            students = train_students(experiment, data, knowledge, plan, parent)
+        with clock("compare"):
+            leaderboard = compare_students(students, parent)
+        with clock("promote"):
+            verdict = promote_student(leaderboard, experiment.promote, data)
+        outcome = Outcome(
+            experiment=experiment.name,
+            parent_run_id=parent,
+            teacher=teacher,
+            students=students,
+            verdict=verdict,
+            seconds=clock.seconds,
+        )
+        if any(student.status != "FINISHED" for student in students):
+            raise StudentsFailed(outcome)
+    return outcome
+
+
+@flow(name="plan")
+def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
+    """What `distill` would do, and why; nothing is trained and nothing recorded."""
+    tracking.configure()
+    return make_plan(experiment, prepare_data(experiment.data, options.data_dir), fresh=options.fresh)
+
+
+def train_students(
+    experiment: Experiment, data: DataReference, knowledge: KnowledgeReference, plan: Plan, parent: str
+) -> list[StudentReference]:
+    """One task a variant, where the experiment's runner says; one that fails neither loses nor stops the others."""
+    with task_runner(experiment.runner) as runner:
+        try:
+            futures = [
+                runner.submit(
+                    train_student,
+                    {"variant": variant, "experiment": experiment, "data": data, "knowledge": knowledge, "step": step,
+                     "parent": parent},
+                )
+                for variant, step in zip(experiment.variants, plan.students, strict=True)
+            ]  # fmt: skip
+            results = [future.result(raise_on_failure=False) for future in futures]
+        except BaseException:
+            interruption.stop()
+            stop_workers()
+            raise
+    failed_runs = {run.tags["kd.variant"]: run.run_id for run in tracking.children(parent) if run.kind == "student"}
+    return [
+        result if isinstance(result, StudentReference) else _failed(variant, result, failed_runs.get(variant.name))
+        for variant, result in zip(experiment.variants, results, strict=True)
+    ]
+
+
+def _failed(variant: Variant, error: object, run_id: str | None) -> StudentReference:
+    """What is known of a student whose task raised; `run_id` is None where it failed before its run began."""
+    if run_id:
+        return reference(run_id, reused=False)
+    return StudentReference(
+        variant=variant.name,
+        run_id=None,
+        status="FAILED",
+        reused=False,
+        seeds=[],
+        metrics={},
+        per_seed={},
+        parameters=None,
+        error=str(error),
+    )
+
+
+def taught(experiment: Experiment, plan: Plan) -> list[Variant]:
+    """The variants that will be trained and compare with the teacher."""
+    steps = zip(experiment.variants, plan.students, strict=True)
+    return [variant for variant, step in steps if step.action != "reuse" and needs_teacher(variant)]
+
+
+@contextmanager
+def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[str]:
+    """The parent run of one command: it and its children end with the truth, however the block ends."""
+    parent = tracking.start(
+        experiment.name,
+        experiment.name,
+        "comparison",
+        params=flatten(experiment.model_dump(mode="json", exclude={"variants"})),
+        tags={**runs.origin(), "kd.data_dir": data.folder or ""},
+    )
+    with tracking.recording(parent):
+        try:
+            tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))
+            tracking.log_json(parent, "plan.json", plan.model_dump(mode="json"))
+            tracking.log_json(parent, "splits.json", load(data).indices)
+            yield parent
+        except BaseException:
+            tracking.kill_running(parent)
+            raise
+
+
+class Clock:
+    """Seconds spent in each stage of the flow.
+
+    >>> clock = Clock()
+    >>> with clock("data"):
+    ...     pass
+    >>> list(clock.seconds)
+    ['data']
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.monotonic() - began, 3)

@@ -1,0 +1,47 @@
+"""prepare_data: load, split and name the dataset."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kdmodels.data import Dataset, load_dataset
+from kdmodels.experiment import Data
+from tasks.references import DataReference
+
+
+@task(cache_policy=NO_CACHE)
+def prepare_data(data: Data, folder: str | None) -> DataReference:
+    """Load the dataset once in this process and return what names it."""
+    dataset = _load(data, folder)
+    return DataReference(
+        data=data,
+        folder=folder,
+        digest=dataset.digest,
+        examples={"train": len(dataset.train), "validation": len(dataset.validation), "test": dataset.test_examples},
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+    )
+
+
+def load(reference: DataReference) -> Dataset:
+    """The dataset of a reference, read at most once in each process.
+
+    Raises:
+        RuntimeError: what this process reads is not what the reference names.
+    """
+    dataset = _load(reference.data, reference.folder)
+    if dataset.digest != reference.digest:
+        raise RuntimeError(
+            f"{reference.data.source}: this worker reads other data ({dataset.digest[:12]}) than the flow did "
+            f"({reference.digest[:12]}); give all workers the same files"
+        )
+    return dataset
+
+
+@lru_cache(maxsize=2)
+def _load(data: Data, folder: str | None) -> Dataset:
+    return load_dataset(data, Path(folder) if folder else None)

@@ -1,0 +1,50 @@
+"""distil_knowledge: what the teacher says about the data, computed once and kept with the teacher's run."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kdmodels.experiment import Variant
+from kdmodels.knowledge import LOGITS, Knowledge, distil_knowledge, load_knowledge, save_knowledge
+from kdmodels.networks import load_network
+from kdmodels.training import taps
+from tasks import runs, tracking
+from tasks.data import load
+from tasks.references import DataReference, KnowledgeReference, TeacherReference
+
+FOLDER = "knowledge"
+SPLITS = ("train", "validation")
+
+
+@task(name="distil_knowledge", cache_policy=NO_CACHE)
+def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Sequence[Variant]) -> KnowledgeReference:
+    """Compute what these variants need of the teacher and its run does not hold yet.
+
+    Raises:
+        UserError: a variant taps a place that the teacher does not have.
+    """
+    tracking.configure()
+    wanted = sorted({teacher_at for variant in variants for term in variant.terms for _, teacher_at in taps(term)})
+    missing = [at for at in wanted if not _has(teacher, at)]
+    if variants and (missing or not _has(teacher, LOGITS)):
+        network, _ = load_network(tracking.artifact(teacher.run_id, runs.NETWORK))
+        dataset = load(data)
+        with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+            for name, split in zip(SPLITS, (dataset.train, dataset.validation), strict=True):
+                save_knowledge(distil_knowledge(network, split.images, missing), Path(folder) / name)
+            tracking.log_folder(teacher.run_id, Path(folder), FOLDER)
+    return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted)
+
+
+def load_both(reference: KnowledgeReference, places: Sequence[str]) -> tuple[Knowledge, Knowledge]:
+    """The teacher's knowledge on the training and on the validation split, as far as these places go."""
+    folder = tracking.artifact(reference.teacher_run_id, FOLDER)
+    train, validation = (load_knowledge(folder / split, places) for split in SPLITS)
+    return train, validation
+
+
+def _has(teacher: TeacherReference, name: str) -> bool:
+    return tracking.has_artifact(teacher.run_id, f"{FOLDER}/{SPLITS[1]}/{name}.npy")

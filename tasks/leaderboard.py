@@ -1,0 +1,33 @@
+"""compare_students: the leaderboard of one command, kept with its comparison run."""
+
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kdmodels.errors import UserError
+from kdmodels.report.leaderboard import leaderboard, winner
+from tasks import tracking
+from tasks.references import LeaderboardReference, StudentReference
+
+ROWS = "leaderboard.json"
+
+
+@task(cache_policy=NO_CACHE)
+def compare_students(students: Sequence[StudentReference], parent: str) -> LeaderboardReference:
+    """Rank the students by mean validation accuracy and record the table.
+
+    Raises:
+        UserError: none has finished.
+    """
+    tracking.configure()
+    rows = [student.model_dump(mode="json") for student in students]
+    best = winner(rows)
+    tracking.log_json(parent, ROWS, rows)
+    tracking.log_table(parent, "leaderboard.csv", leaderboard(rows))
+    if best is None:
+        told = "; ".join(f"{student.variant}: {student.error or student.status}" for student in students)
+        raise UserError(f"no student finished: {told}")
+    tracking.set_tags(parent, {"kd.winner": best["variant"], "kd.winner_run": best["run_id"]})
+    tracking.log_metrics(parent, [(name, best["metrics"][name], 0) for name in ("val/accuracy", "size/parameters")])
+    return LeaderboardReference(parent_run_id=parent, students=list(students), winner=best["variant"])

@@ -1,0 +1,171 @@
+"""The plan: what is reused, what is trained, and why. A key is the digest of all that determines a result."""
+
+import json
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment, Recipe, Teacher, Variant
+from kdmodels.fingerprint import code_fingerprint
+from kdmodels.objectives import LOSSES
+from tasks import tracking
+from tasks.references import DataReference, Plan, Step
+
+RECENT = 1_000  # runs among which an earlier one of the same name is sought, to say what has changed since
+
+
+def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = False) -> Plan:
+    """Look every key up in the ledger; `fresh` reuses nothing.
+
+    Raises:
+        UserError: the teacher's checkpoint or registered model does not exist.
+    """
+    seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
+    common = _common(experiment, data)
+    teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher), [experiment.seed])
+    students = [
+        _step(variant.name, "student", common | _student(variant, experiment, teacher.key), seeds)
+        for variant in experiment.variants
+    ]
+    steps = [teacher, *students]
+    if fresh:
+        steps = [step.model_copy(update={"reason": "--fresh"}) for step in steps]
+    else:
+        finished = {
+            kind: tracking.finished_many(kind, [step.key for step in steps if step.kind == kind])
+            for kind in ("teacher", "student")
+        }
+        steps = [_reused(step, finished[step.kind][step.key]) if step.key in finished[step.kind] else step
+                 for step in steps]  # fmt: skip
+        if any(step.action == "train" for step in steps):
+            recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
+            steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
+    return Plan(teacher=steps[0], students=steps[1:])
+
+
+def needs_teacher(variant: Variant) -> bool:
+    """Whether any term compares with the teacher; a variant of labels alone does not depend on it."""
+    return any(LOSSES[term.loss].needs != "labels" for term in variant.terms)
+
+
+def threads(experiment: Experiment) -> int:
+    """Intra-op threads of one training: part of the key, since sums depend on how they are divided."""
+    return experiment.threads or os.cpu_count() or 1
+
+
+def digest(value: Any) -> str:
+    """The content key of a JSON-able value.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested mappings and lists of mappings as dotted params.
+
+    >>> flatten({"network": {"mlp": [32]}, "terms": [{"loss": "hint"}]})
+    {'network.mlp': '[32]', 'terms.0.loss': 'hint'}
+    """
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        items = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        return {name: json.dumps(value) if isinstance(value, list) else value}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= flatten(item, f"{name}.{key}" if name else str(key))
+    return flat
+
+
+def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
+    return {
+        "data": {**data.data.model_dump(mode="json"), "digest": data.digest},
+        "threads": threads(experiment),
+        "code": code_fingerprint(),
+        "torch": version("torch"),
+    }
+
+
+def _teacher(teacher: Teacher) -> dict[str, Any]:
+    if teacher.checkpoint:
+        path = Path(teacher.checkpoint)
+        if not path.is_file():
+            raise UserError(f"teacher.checkpoint: {teacher.checkpoint}: no such file")
+        assert teacher.network is not None
+        content = sha256(path.read_bytes()).hexdigest()
+        return {"checkpoint": content, "network": teacher.network.model_dump(mode="json")}
+    if teacher.registry:
+        model = tracking.find_model(teacher.registry)
+        return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}}
+    return teacher.model_dump(mode="json", include={"network", *Recipe.model_fields})
+
+
+def _student(variant: Variant, experiment: Experiment, teacher_key: str) -> dict[str, Any]:
+    student = experiment.student.model_dump(mode="json", exclude={"seeds"})
+    terms = [term.model_dump(mode="json") for term in variant.terms]
+    return student | {"terms": terms} | ({"teacher": teacher_key} if needs_teacher(variant) else {})
+
+
+def _step(name: str, kind: Literal["teacher", "student"], params: dict[str, Any], seeds: Sequence[int]) -> Step:
+    flat = flatten(params)
+    replicas = digest(flat)
+    return Step(
+        name=name,
+        kind=kind,
+        action="train",
+        reason="no finished run has its key",
+        key=digest([replicas, *seeds]),
+        replicas=replicas,
+        params=flat,
+        seeds=list(seeds),
+    )
+
+
+def _reused(step: Step, run: tracking.Run) -> Step:
+    return step.model_copy(
+        update={"action": "reuse", "reason": f"run {run.run_id[:8]} has the same key", "source": run.run_id}
+    )
+
+
+def _explained(step: Step, recent: list[tracking.Run]) -> Step:
+    """Why there is nothing to reuse; where a run differs in its seeds alone, what it has is taken over."""
+    same = [run for run in recent if run.status == "FINISHED" and run.tags.get("kd.replicas") == step.replicas]
+    if same:
+        have = {run.run_id: set(json.loads(run.tags["kd.seeds"])) & set(step.seeds) for run in same}
+        best = max(have, key=lambda run_id: len(have[run_id]))
+        if have[best]:
+            missing = sorted(set(step.seeds) - have[best])
+            reason = f"run {best[:8]} has seeds {_listed(have[best])}; " + (
+                f"seeds {_listed(missing)} are missing" if missing else "no more are asked for"
+            )
+            return step.model_copy(update={"action": "extend", "reason": reason, "source": best})
+    earlier = [run for run in recent if run.kind == step.kind and run.name == step.name]
+    if not earlier:
+        return step.model_copy(update={"reason": "new: it has not run before"})
+    if earlier[0].status != "FINISHED" and earlier[0].key == step.key:
+        return step.model_copy(update={"reason": f"run {earlier[0].run_id[:8]} ended {earlier[0].status}"})
+    return step.model_copy(update={"reason": _difference(step, earlier[0])})
+
+
+def _difference(step: Step, run: tracking.Run) -> str:
+    wanted = {name: str(value) for name, value in step.params.items()}
+    told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed"}
+    changes = [
+        told.get(name) or f"{name}: {run.params.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
+        for name in sorted(wanted.keys() | run.params.keys() - {"seeds"})
+        if wanted.get(name) != run.params.get(name)
+    ]
+    if not changes:
+        return f"seeds: {run.params.get('seeds')} -> {json.dumps(step.seeds)}"
+    return ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
+
+
+def _listed(seeds: set[int] | list[int]) -> str:
+    return ", ".join(str(seed) for seed in sorted(seeds))

@@ -1,0 +1,121 @@
+"""promote_student: the only reader of the test split, and the gate between a winner and the registry."""
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kdmodels.errors import UserError
+from kdmodels.evaluation import correct
+from kdmodels.experiment import Promote
+from kdmodels.gate import Candidate, decide
+from kdmodels.networks import load_network
+from kdmodels.objectives import CONTROL
+from tasks import runs, tracking
+from tasks.data import load
+from tasks.plan import flatten
+from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
+
+VERDICT = "verdict.json"
+TEST = "test/accuracy"
+
+
+@task(cache_policy=NO_CACHE)
+def promote_student(leaderboard: LeaderboardReference, promote: Promote, data: DataReference) -> VerdictReference:
+    """Read the test split for the winner, its control, the champion and the reported variants, and let the gate decide.
+
+    The verdict and its evidence are recorded on the comparison, and on the model version when there is one.
+
+    Raises:
+        UserError: the champion was not made by kdflow, or takes other images.
+    """
+    tracking.configure()
+    finished = {student.variant: student for student in leaderboard.students if student.status == "FINISHED"}
+    best = finished[leaderboard.winner]
+    champion = tracking.champion(promote.model)
+    measured = {name: _candidate(finished[name], data) for name in _read_for(leaderboard, promote) if name in finished}
+    accuracies = {name: float(candidate.correct.mean()) for name, candidate in measured.items()}
+    for name, accuracy in accuracies.items():
+        _record_test(finished[name], accuracy, data)
+    if champion and champion.run_id == best.run_id:
+        verdict = VerdictReference(
+            promoted=False,
+            already_champion=True,
+            model=promote.model,
+            version=champion.version,
+            reason=f"already champion: {best.variant} is {promote.model} version {champion.version}",
+            winner=best.variant,
+            evidence={},
+            test_accuracy=accuracies,
+        )
+    else:
+        rival = _champion_candidate(champion, data) if champion else None
+        decision = decide(
+            measured[best.variant], measured.get(CONTROL), rival, margin=promote.margin, require=promote.require
+        )
+        version = champion.version if champion else None
+        if decision.promoted:
+            assert best.run_id is not None
+            registered = tracking.register(
+                promote.model, best.run_id, tags=_tags(decision.evidence), description=decision.reason
+            )
+            version = tracking.crown(registered).version
+        verdict = VerdictReference(
+            promoted=decision.promoted,
+            already_champion=False,
+            model=promote.model,
+            version=version,
+            reason=decision.reason,
+            winner=best.variant,
+            evidence=decision.evidence,
+            test_accuracy=accuracies,
+        )
+    tracking.log_json(leaderboard.parent_run_id, VERDICT, verdict.model_dump(mode="json"))
+    tracking.set_tags(leaderboard.parent_run_id, {"kd.verdict": verdict.reason, "kd.promoted": verdict.promoted})
+    return verdict
+
+
+def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
+    """The variants for which the test split is read: the winner, its control, and those the file wants reported."""
+    return list(dict.fromkeys([leaderboard.winner, CONTROL, *promote.report]))
+
+
+def _candidate(student: StudentReference, data: DataReference) -> Candidate:
+    assert student.run_id is not None
+    return _measure(student.variant, student.run_id, data)
+
+
+def _champion_candidate(champion: tracking.Version, data: DataReference) -> Candidate:
+    name = f"the champion, version {champion.version}"
+    if champion.run_id is None or not tracking.has_artifact(champion.run_id, runs.NETWORK):
+        raise UserError(
+            f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
+            "compared with; promote under another name (promote.model)"
+        )
+    return _measure(name, champion.run_id, data)
+
+
+def _measure(name: str, run_id: str, data: DataReference) -> Candidate:
+    network, description = load_network(tracking.artifact(run_id, runs.NETWORK))
+    if description.input_shape != data.input_shape:
+        raise UserError(
+            f"{name} takes images of {description.input_shape}, but {data.data.source} has {data.input_shape}; "
+            "promote under another name (promote.model)"
+        )
+    metrics = tracking.get(run_id).metrics
+    return Candidate(
+        name=name,
+        correct=correct(network, load(data).read_test()).numpy(),
+        parameters=int(metrics["size/parameters"]),
+        file_bytes=round(metrics["size/file_mb"] * 1e6),
+    )
+
+
+def _record_test(student: StudentReference, accuracy: float, data: DataReference) -> None:
+    assert student.run_id is not None
+    tracking.log_metrics(student.run_id, [(TEST, accuracy, 0)])
+    tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
+
+
+def _tags(evidence: dict[str, Any]) -> dict[str, str]:
+    return {f"kd.{name}": str(value) for name, value in flatten(evidence).items() if value is not None}

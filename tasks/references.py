@@ -1,0 +1,124 @@
+"""What travels between tasks: small, JSON-able references, never tensors."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kdmodels.experiment import Data
+
+
+class Reference(BaseModel):
+    """Frozen and JSON-able, so that a task runs the same in this thread, another process or on another machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Options(Reference):
+    """What one command asks for beyond the experiment."""
+
+    fresh: bool = Field(default=False, description="Train everything anew, whatever has finished before.")
+    data_dir: str | None = Field(default=None, description="The folder of the data's files; null: $KD_DATA.")
+
+
+class DataReference(Reference):
+    """A dataset by its content, and how any worker loads it: `folder` None means `$KD_DATA` or a download."""
+
+    data: Data
+    folder: str | None
+    digest: str
+    examples: dict[str, int]
+    input_shape: tuple[int, int, int]
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+
+
+class Step(Reference):
+    """One line of the plan: what is done for the teacher or a variant, and why.
+
+    `params` is all that determines the result, flat; `key` its digest; `replicas` the digest without the seeds.
+    `source` is the run that is reused, or whose replicas are (`extend`).
+    """
+
+    name: str
+    kind: Literal["teacher", "student"]
+    action: Literal["reuse", "extend", "train"]
+    reason: str
+    key: str
+    replicas: str
+    params: dict[str, Any]
+    seeds: list[int]
+    source: str | None = None
+
+
+class Plan(Reference):
+    """What a command will do, before it does it."""
+
+    teacher: Step
+    students: list[Step]
+
+    @property
+    def trains(self) -> bool:
+        """Whether any student is trained at all."""
+        return any(step.action != "reuse" for step in self.students)
+
+
+class TeacherReference(Reference):
+    """The run that holds the teacher's network and knowledge."""
+
+    run_id: str
+    reused: bool
+    metrics: dict[str, float]
+
+
+class KnowledgeReference(Reference):
+    """The teacher's run that holds its knowledge, and the places whose features were asked for."""
+
+    teacher_run_id: str
+    taps: list[str]
+
+
+class StudentReference(Reference):
+    """One variant's run, finished or not; a row of the leaderboard."""
+
+    variant: str
+    run_id: str | None
+    status: str
+    reused: bool
+    seeds: list[int]
+    metrics: dict[str, float]
+    per_seed: dict[str, list[float]]
+    parameters: int | None
+    error: str | None = None
+
+
+class LeaderboardReference(Reference):
+    """A comparison's students, in the order of the file, and the variant that won."""
+
+    parent_run_id: str
+    students: list[StudentReference]
+    winner: str
+
+
+class VerdictReference(Reference):
+    """What the gate decided; `version` is the registered version that is the champion after it."""
+
+    promoted: bool
+    already_champion: bool
+    model: str
+    version: int | None
+    reason: str
+    winner: str
+    evidence: dict[str, Any]
+    test_accuracy: dict[str, float]
+
+
+class Outcome(Reference):
+    """All that a run of the flow did: the JSON document of `kd run --json`."""
+
+    experiment: str
+    parent_run_id: str
+    teacher: TeacherReference
+    students: list[StudentReference]
+    verdict: VerdictReference
+    seconds: dict[str, float]

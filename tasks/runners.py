@@ -1,0 +1,87 @@
+"""Where the students of one run are trained: in threads or in processes of this machine.
+
+A worker process inherits the environment, so PREFECT_API_URL and MLFLOW_TRACKING_URI must be set before the flow starts.
+Left alone, Prefect's pool waits on an interruption until its workers have done all that was queued, and a parent that is
+killed leaves them running for ever; hence what `_prepare_worker` and `stop_workers` do.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from typing import Any
+from uuid import UUID
+
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from kdmodels.experiment import Runner
+
+THREADS = 1  # torch already uses every core for one student
+PROCESSES = 2  # each costs some 8 s of imports and 0.5 GB before it trains anything
+STOP_SECONDS = 8  # for an interrupted task to close its records
+TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
+
+
+def task_runner(runner: Runner) -> TaskRunner[Any]:
+    """The Prefect task runner for an experiment's `runner`, for `flow.with_options(task_runner=...)`.
+
+    This is the one place where a runner is chosen.
+    """
+    if runner.kind == "process":
+        return ProcessPoolTaskRunner(runner.workers or PROCESSES, initializer=_prepare_worker)
+    return ThreadPoolTaskRunner(runner.workers or THREADS)
+
+
+def stop_workers() -> None:
+    """Interrupt the tasks that run in worker processes, drop those that wait, and return when the processes are gone.
+
+    For the flow's own `except BaseException`: after it, Prefect would first wait until all is done. A task sees SystemExit.
+    """
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    alive = {worker.sentinel for worker in workers}
+    while alive and time.monotonic() < deadline:
+        alive.difference_update(multiprocessing.connection.wait(alive, deadline - time.monotonic()))  # type: ignore[arg-type]
+    for worker in workers:
+        if worker.sentinel in alive:
+            worker.kill()
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what ends
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGALRM, _leave)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+_interrupted: set[UUID] = set()
+
+
+def _leave(*_: object) -> None:
+    """Interrupt the task that runs, once; let it close its records; and exit when it has, before the pool gives the next.
+
+    The pool's loop survives whatever a task raises, so the signal comes again by a timer until the process is between two
+    tasks, where Prefect's contexts are empty and an exception ends it.
+    """
+    signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS)
+    task = TaskRunContext.get()
+    if task is not None and task.task_run.id not in _interrupted:
+        _interrupted.add(task.task_run.id)
+        raise SystemExit(143)
+    if FlowRunContext.get() is None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        raise SystemExit(143)
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os._exit(143)

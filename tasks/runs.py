@@ -1,0 +1,119 @@
+"""What every teacher's and student's run has in common: its start, its metrics epoch by epoch, its network."""
+
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+from prefect.runtime import flow_run, task_run
+from torch import Tensor, nn
+
+from kdmodels.data import Dataset
+from kdmodels.experiment import Network, Recipe
+from kdmodels.networks import Description, parameters, save_network
+from kdmodels.training import Replica
+from tasks import tracking
+from tasks.references import DataReference, Step
+
+NETWORK = "network"  # the folder, in a run's artifacts, of the weights and the description
+FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
+
+
+def start(experiment: str, step: Step, data: DataReference, parent: str) -> str:
+    """Start the run of a plan's step: params, tags and the dataset as an input."""
+    run_id = tracking.start(
+        experiment,
+        step.name,
+        step.kind,
+        key=step.key,
+        parent=parent,
+        params=step.params | {"seeds": str(step.seeds)},
+        tags={"kd.variant": step.name, "kd.replicas": step.replicas, "kd.seeds": str(step.seeds), **origin()},
+    )
+    tracking.log_dataset(
+        run_id,
+        name=data.data.source,
+        digest=data.digest,
+        context="training",
+        source={**data.data.model_dump(mode="json"), "digest": data.digest},
+        profile=dict(data.examples),
+    )
+    return run_id
+
+
+def origin() -> dict[str, str]:
+    """Which Prefect runs and which versions of the libraries a run comes from."""
+    libraries = {f"kd.{name}": version(name) for name in ("torch", "mlflow", "prefect")}
+    prefect = {"kd.prefect_flow_run": flow_run.get_id(), "kd.prefect_task_run": task_run.get_id()}
+    return libraries | {"kd.version": version("kdflow")} | {tag: str(id_) for tag, id_ in prefect.items() if id_}
+
+
+class EpochLog:
+    """Logs each epoch's figures, averaged over the replicas, a batch at a time."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._rows: list[tuple[str, float, int]] = []
+        self._flushed = time.monotonic()
+
+    def __call__(self, epoch: int, replicas: list[Replica]) -> None:
+        """For `kdmodels.training.fit`: the figures of the epoch just done."""
+        self._rows += means([replica.history[-1] for replica in replicas], epoch)
+        self._rows.append(("epoch", epoch, epoch))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def finish(self, replicas: list[Replica], recipe: Recipe) -> None:
+        """Send the rest. Where the kept weights may be an earlier epoch's, their figures follow one step after the last.
+
+        So a metric's last value, which tables show, is always that of the stored network.
+        """
+        if recipe.select != "last":
+            self._rows += means([replica.figures for replica in replicas], recipe.epochs + 1)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what has not been sent."""
+        tracking.log_metrics(self._run_id, self._rows)
+        self._rows, self._flushed = [], time.monotonic()
+
+
+def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, int]]:
+    """Each figure's mean, and from two replicas on its standard deviation (`/std`, n - 1), as metric rows."""
+    rows: list[tuple[str, float, int]] = []
+    for name in figures[0]:
+        values = [figure[name] for figure in figures]
+        rows.append((name, fmean(values), step))
+        if len(values) > 1:
+            rows.append((f"{name}/std", stdev(values), step))
+    return rows
+
+
+def record_network(run_id: str, description: Description, state: dict[str, Tensor], data: Dataset) -> nn.Module:
+    """Store the network twice: to be served (pt2), and to be trained on or tapped (safetensors and description)."""
+    network = description.build()
+    network.load_state_dict(state)
+    network.eval()
+    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        save_network(Path(folder), description, state)
+        size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+        tracking.log_folder(run_id, Path(folder), NETWORK)
+    tracking.log_metrics(run_id, [("size/parameters", parameters(network), 0), ("size/file_mb", size / 1e6, 0)])
+    metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}
+    tracking.log_model(run_id, network, data.train.images[:2].numpy(), metadata=metadata)
+    return network
+
+
+def describe(network: Network, data: DataReference) -> Description:
+    """The network for that data: its input, classes and normalisation."""
+    return Description(
+        network=network, input_shape=data.input_shape, classes=data.classes, mean=data.mean, std=data.std
+    )
+
+
+def use_threads(count: int) -> None:
+    """Set torch's intra-op threads; equal for all tasks of a flow, so that concurrent ones do not disagree."""
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)

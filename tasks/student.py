@@ -1,0 +1,130 @@
+"""train_student: one loss variant, all its seeds, in one run."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from safetensors.torch import load_file, save_file
+
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment, Variant
+from kdmodels.knowledge import Knowledge
+from kdmodels.training import Replica, fit, taps
+from tasks import interruption, runs, tracking
+from tasks.data import load
+from tasks.knowledge import load_both
+from tasks.plan import needs_teacher, threads
+from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
+
+REPLICAS = "replicas"  # the folder, in a run's artifacts, of every seed's history and weights
+TABLE = f"{REPLICAS}/replicas.json"
+ACCURACY, SIZE = "val/accuracy", "size/parameters"
+
+
+@task(task_run_name="train_student {step.name}", cache_policy=NO_CACHE)
+def train_student(
+    variant: Variant,
+    experiment: Experiment,
+    data: DataReference,
+    knowledge: KnowledgeReference,
+    step: Step,
+    parent: str,
+) -> StudentReference:
+    """The run that holds the variant's replicas: an earlier one, or a new one that trains those that are missing.
+
+    Raises:
+        UserError: a place that a term taps does not exist in the student, or a replica diverged.
+    """
+    tracking.configure()
+    if step.action == "reuse":
+        assert step.source is not None
+        return reference(step.source, reused=True)
+    runs.use_threads(threads(experiment))
+    run_id = runs.start(experiment.name, step, data, parent)
+    with tracking.recording(run_id):
+        description = runs.describe(experiment.student.network, data)
+        kept = _read_replicas(step.source, step.seeds) if step.source else []
+        missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
+        log = runs.EpochLog(run_id)
+        trained = fit(
+            description.build(),
+            variant.terms,
+            experiment.student,
+            load(data).train,
+            load(data).validation,
+            seeds=missing,
+            knowledge=_knowledge(variant, knowledge),
+            on_step=interruption.check,
+            on_epoch=(lambda epoch, replicas: None) if kept else log,
+        ) if missing else []  # fmt: skip
+        replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
+        if kept:  # only now are the figures of an epoch known for all seeds
+            for epoch in range(1, experiment.student.epochs + 1):
+                log(epoch, [Replica(replica.seed, replica.history[:epoch]) for replica in replicas])
+        log.finish(replicas, experiment.student)
+        _record_replicas(run_id, replicas)
+        diverged = [f"seed {replica.seed} in epoch {replica.diverged}" for replica in replicas if replica.diverged]
+        if diverged:
+            raise UserError(
+                f"{variant.name}: diverged, its loss is not finite: {', '.join(diverged)}; lower its lr or a weight"
+            )
+        best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
+        tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
+        runs.record_network(run_id, description, best.state, load(data))
+    return reference(run_id, reused=not trained)
+
+
+def reference(run_id: str, *, reused: bool) -> StudentReference:
+    """What the ledger says of a student's run, finished or not."""
+    run = tracking.get(run_id)
+    table = tracking.read_json(run_id, TABLE) if tracking.has_artifact(run_id, TABLE) else []
+    return StudentReference(
+        variant=run.tags["kd.variant"],
+        run_id=run_id,
+        status=run.status,
+        reused=reused,
+        seeds=json.loads(run.tags["kd.seeds"]),
+        metrics=run.metrics,
+        per_seed={ACCURACY: [replica["figures"][ACCURACY] for replica in table]},
+        parameters=int(run.metrics[SIZE]) if SIZE in run.metrics else None,
+        error=run.tags.get("kd.error"),
+    )
+
+
+def _knowledge(variant: Variant, reference: KnowledgeReference) -> tuple[Knowledge, Knowledge] | None:
+    if not needs_teacher(variant):
+        return None
+    return load_both(reference, sorted({teacher_at for term in variant.terms for _, teacher_at in taps(term)}))
+
+
+def _record_replicas(run_id: str, replicas: list[Replica]) -> None:
+    """Every seed's history and weights, from which a later run with other seeds takes what it needs."""
+    table = [
+        {"seed": r.seed, "epoch": r.epoch, "diverged": r.diverged, "figures": r.figures, "history": r.history}
+        for r in replicas
+    ]
+    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        for replica in replicas:
+            save_file(replica.state, Path(folder) / f"seed-{replica.seed}.safetensors")
+        (Path(folder) / Path(TABLE).name).write_text(json.dumps(table))
+        frame = pd.DataFrame([{"seed": r.seed, "epoch": r.epoch, **r.figures} for r in replicas])
+        frame.to_csv(Path(folder) / "seeds.csv", index=False)
+        tracking.log_folder(run_id, Path(folder), REPLICAS)
+
+
+def _read_replicas(run_id: str, seeds: list[int]) -> list[Replica]:
+    folder = tracking.artifact(run_id, REPLICAS)
+    return [
+        Replica(
+            seed=row["seed"],
+            history=row["history"],
+            state=load_file(folder / f"seed-{row['seed']}.safetensors"),
+            epoch=row["epoch"],
+            diverged=row["diverged"],
+        )
+        for row in json.loads((folder / Path(TABLE).name).read_text())
+        if row["seed"] in seeds
+    ]

@@ -1,0 +1,92 @@
+"""train_teacher: train the teacher, or read it from a checkpoint or the registry."""
+
+from pathlib import Path
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from torch import Tensor
+
+from kdmodels.data import Dataset
+from kdmodels.errors import UserError
+from kdmodels.evaluation import correct
+from kdmodels.experiment import Experiment
+from kdmodels.networks import Description, load_network, read_state
+from kdmodels.networks.storage import fill
+from kdmodels.objectives import CONTROL, PRESETS
+from kdmodels.training import fit
+from tasks import interruption, runs, tracking
+from tasks.data import load
+from tasks.plan import threads
+from tasks.references import DataReference, Step, TeacherReference
+
+
+@task(cache_policy=NO_CACHE)
+def train_teacher(experiment: Experiment, data: DataReference, step: Step, parent: str) -> TeacherReference:
+    """The run that holds the teacher: an earlier one, or a new one that trains or reads it.
+
+    Raises:
+        UserError: the checkpoint or the registered model can't be read, or does not fit the data; or the training
+            diverged.
+    """
+    tracking.configure()
+    if step.source:
+        return TeacherReference(run_id=step.source, reused=True, metrics=tracking.get(step.source).metrics)
+    runs.use_threads(threads(experiment))
+    dataset = load(data)
+    run_id = runs.start(experiment.name, step, data, parent)
+    with tracking.recording(run_id):
+        if experiment.teacher.checkpoint or experiment.teacher.registry:
+            description, state = _read(experiment, data)
+            network = runs.record_network(run_id, description, state, dataset)
+            accuracy = correct(network, dataset.validation).float().mean().item()
+            tracking.log_metrics(run_id, [("val/accuracy", accuracy, 0)])
+        else:
+            description, state = _train(experiment, data, dataset, run_id)
+            runs.record_network(run_id, description, state, dataset)
+    return TeacherReference(run_id=run_id, reused=False, metrics=tracking.get(run_id).metrics)
+
+
+def _train(
+    experiment: Experiment, data: DataReference, dataset: Dataset, run_id: str
+) -> tuple[Description, dict[str, Tensor]]:
+    teacher = experiment.teacher
+    assert teacher.network is not None
+    description = runs.describe(teacher.network, data)
+    log = runs.EpochLog(run_id)
+    (replica,) = fit(
+        description.build(),
+        PRESETS[CONTROL].terms,
+        teacher,
+        dataset.train,
+        dataset.validation,
+        seeds=[experiment.seed],
+        on_step=interruption.check,
+        on_epoch=log,
+    )
+    log.finish([replica], teacher)
+    if replica.diverged:
+        raise UserError(f"the teacher diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
+    return description, replica.state
+
+
+def _read(experiment: Experiment, data: DataReference) -> tuple[Description, dict[str, Tensor]]:
+    teacher = experiment.teacher
+    if teacher.checkpoint:
+        assert teacher.network is not None
+        description = runs.describe(teacher.network, data)
+        network = description.build()
+        fill(network, read_state(Path(teacher.checkpoint)), Path(teacher.checkpoint))
+        return description, network.state_dict()
+    assert teacher.registry is not None
+    version = tracking.find_model(teacher.registry)
+    if version.run_id is None or not tracking.has_artifact(version.run_id, runs.NETWORK):
+        raise UserError(f"teacher.registry: {teacher.registry}: was not made by kdflow; allowed: a model of a kd run")
+    network, description = load_network(tracking.artifact(version.run_id, runs.NETWORK))
+    if (description.input_shape, description.classes) != (data.input_shape, data.classes):
+        raise UserError(
+            f"teacher.registry: {teacher.registry}: takes {description.input_shape} and knows "
+            f"{len(description.classes)} classes; {data.data.source} has {data.input_shape} and {len(data.classes)}"
+        )
+    with torch.no_grad():
+        return description, network.state_dict()
