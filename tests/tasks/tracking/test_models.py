@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -106,14 +107,17 @@ def test_a_model_serves_people_who_have_only_mlflow_and_torch(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "-p", str(port), "--env-manager", "local"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # mlflow starts uvicorn by its name
     with (
         (tmp_path / "serve.log").open("w") as log,
-        subprocess.Popen(serve, cwd=elsewhere, stdout=log, stderr=log) as server,
+        subprocess.Popen(
+            serve, cwd=elsewhere, env=os.environ | {"PATH": path}, stdout=log, stderr=log, start_new_session=True
+        ) as server,
     ):
         try:
             answer = invoke(port, images, server)
         finally:
-            server.terminate()
+            os.killpg(server.pid, signal.SIGTERM)  # mlflow alone would leave its uvicorn behind
     np.testing.assert_allclose(answer, logits(module, images), atol=1e-5)
 
 
