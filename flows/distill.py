@@ -1,4 +1,4 @@
-"""prepare_data -> train_teacher -> distil_knowledge -> train_student x variants -> compare_students -> promote_student."""
+"""The main job, in the order of its tasks: data, teacher, knowledge, students, comparison, promotion."""
 
 import time
 from collections.abc import Iterator

@@ -1,0 +1,41 @@
+# make run: from nothing but Python 3.11+ and make to a champion in the registry. make help lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench ui lock
+
+help:  ## List what can be made.
+	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile
+
+run: $(VENV)/installed  ## Set up, then compare losses on scikit-learn's digits.
+	$(BIN)/kd run digits
+
+test: $(VENV)/installed  ## Set up, then run every test; KD_DATA names the folder that holds MNIST/raw, if any.
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/installed  ## Style, types, and imports that point one way.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed  ## Side-by-side timings, written to benchmarks/results.
+	$(BIN)/python -m benchmarks.stacking
+
+ui: $(VENV)/installed  ## The MLflow UI over what has been recorded.
+	$(BIN)/kd ui
+
+lock:  ## Resolve pyproject.toml anew into requirements.lock, with hashes and without index addresses.
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header -o requirements.lock
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"kdflow needs Python 3.11 or later, not {sys.version.split()[0]}")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

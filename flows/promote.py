@@ -1,0 +1,60 @@
+"""`kd promote` and `kd rollback`: the gate asked again, and its undoing. They need no Prefect server."""
+
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment
+from tasks import tracking
+from tasks.data import prepare_data
+from tasks.leaderboard import ROWS
+from tasks.promotion import promote_student
+from tasks.references import LeaderboardReference, StudentReference, VerdictReference
+
+
+def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictReference:
+    """Send a comparison's winner, or one student, through the gate.
+
+    Args:
+        word: a RUN; None is the latest comparison.
+        data_dir: the folder of the data's files; None is the one that the comparison read.
+
+    Raises:
+        UserError: no such run, or not one of a finished student.
+    """
+    tracking.configure()
+    run = latest_comparison() if word is None else tracking.find(word)
+    parent = run if run.kind == "comparison" else tracking.get(run.parent) if run.parent else None
+    if run.kind == "teacher" or parent is None:
+        raise UserError(f"run {run.name} is a {run.kind}; allowed: a comparison or a student")
+    if run.status != "FINISHED" and run.kind == "student":
+        raise UserError(f"run {run.name} ended {run.status}; allowed: a finished student")
+    if not tracking.has_artifact(parent.run_id, ROWS):
+        raise UserError(f"run {parent.name} ({parent.status}) has no leaderboard: none of its students was compared")
+    experiment = Experiment.model_validate(tracking.read_json(parent.run_id, "experiment.json"))
+    students = [StudentReference.model_validate(row) for row in tracking.read_json(parent.run_id, ROWS)]
+    winner = parent.tags.get("kd.winner") if run is parent else run.tags["kd.variant"]
+    if winner is None:
+        raise UserError(f"run {parent.name} has no winner: none of its students finished")
+    data = prepare_data.fn(experiment.data, data_dir or parent.tags.get("kd.data_dir") or None)
+    leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=winner)
+    return promote_student.fn(leaderboard, experiment.promote, data)
+
+
+def rollback(model: str) -> tracking.Version:
+    """Make the previous champion the champion again.
+
+    Raises:
+        UserError: no such model, or it has no previous champion.
+    """
+    tracking.configure()
+    return tracking.rollback(model)
+
+
+def latest_comparison() -> tracking.Run:
+    """The newest comparison that has a leaderboard.
+
+    Raises:
+        UserError: there is none.
+    """
+    for run in tracking.runs(kind="comparison"):
+        if tracking.has_artifact(run.run_id, ROWS):
+            return run
+    raise UserError("nothing has been compared yet; begin with: kd run digits")
