@@ -46,12 +46,12 @@ class Server:
         """Return once the server answers.
 
         Raises:
-            UserError: it cannot be reached, has died, or does not answer in time; a temporary server's last words follow.
+            UserError: it cannot be reached, has died, or does not answer in time; with a temporary one's last words.
         """
         deadline = time.monotonic() + (seconds if self.process else 5)
         while not answers(self.url):
             if self.process is None and time.monotonic() > deadline:
-                raise UserError(f"no Prefect server answers at {self.url} (PREFECT_API_URL, or the active Prefect profile)")
+                raise UserError(f"no Prefect server answers at {self.url}, which PREFECT_API_URL or the profile names")
             if self.process and self.process.poll() is not None:
                 raise UserError(f"the temporary Prefect server stopped at its start: {self._last_words()}")
             if time.monotonic() > deadline:
@@ -94,7 +94,18 @@ def running_server() -> Iterator[Server]:
             with _api_url(url):
                 yield Server(url, process, log)
         finally:
+            _send_what_waits()
             stop(process)
+
+
+def _send_what_waits() -> None:
+    """Logs and events go to the server in the background: send them, before it stops and Prefect complains at exit."""
+    if "prefect.events.worker" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(timeout=5)
+        EventsWorker.drain_all(timeout=5)
 
 
 @contextlib.contextmanager
@@ -135,7 +146,7 @@ def state_file() -> Path:
 
 
 def up_state() -> dict[str, str] | None:
-    """The `url` and `pid` of this machine's `kd up`, if one runs; the file that a killed one has left counts for nothing."""
+    """The `url` and `pid` of this machine's `kd up`, if one runs; the file that a killed one left does not count."""
     try:
         state: dict[str, str] = json.loads(state_file().read_text())
     except FileNotFoundError:
@@ -166,7 +177,7 @@ def bind(port: int, *, option: str = "--port") -> socket.socket:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
         listener.close()
-        raise UserError(f"port {port} of 127.0.0.1 cannot be used ({error.strerror}): choose another with {option}") from error
+        raise UserError(f"port {port} cannot be used ({error.strerror}): choose another with {option}") from error
     return listener
 
 
@@ -192,7 +203,7 @@ def spawn(
     """Run a command that ends, with all its descendants, when `stop` is called or when this process ends in any way.
 
     A guard process stands between: it sees the end of this one as the end of its standard input, also after kill -9.
-    It has a session of its own, so that Ctrl-C in the terminal does not stop a server under a flow that is still closing.
+    It has a session of its own, so that Ctrl-C in the terminal does not stop a server under a closing flow.
     """
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "flows.server", "guard", *command],

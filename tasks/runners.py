@@ -66,7 +66,7 @@ def _leave(*_: object) -> None:
     """Interrupt the task that runs, once; let it close its records; and exit when it has, before the pool gives the next.
 
     The pool's loop survives whatever a task raises, so the signal comes again by a timer until the process is between two
-    tasks, where Prefect's contexts are empty and an exception ends it.
+    tasks, where Prefect's contexts are empty.
     """
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS)
     task = TaskRunContext.get()
@@ -74,8 +74,7 @@ def _leave(*_: object) -> None:
         _interrupted.add(task.task_run.id)
         raise SystemExit(143)
     if FlowRunContext.get() is None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        raise SystemExit(143)
+        os._exit(143)
 
 
 def _leave_with_parent() -> None:
