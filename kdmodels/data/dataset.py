@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ class Dataset:
         """(C, H, W) of one image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What `kdmodels.networks.build` needs to know of the data, as its keyword arguments."""
+        return {"input_shape": self.input_shape, "classes": len(self.classes), "mean": self.mean, "std": self.std}
 
     @property
     def test_examples(self) -> int:

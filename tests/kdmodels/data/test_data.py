@@ -1,0 +1,107 @@
+"""Data: splits that do not overlap, a digest of content, errors that say what is missing."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from kdmodels.data import load_dataset, read_images
+from kdmodels.data.images import find_images
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data
+
+DIGITS = load_dataset(Data(source="digits", validation=0.2))
+mnist_files = pytest.mark.skipif(not os.environ.get("KD_DATA"), reason="KD_DATA names no folder with MNIST/raw")
+
+
+def test_digits_are_split_without_overlap_or_loss() -> None:
+    test = DIGITS.read_test()
+    parts = [DIGITS.train, DIGITS.validation, test]
+    assert [len(part) for part in parts] == [1149, 288, 360]
+    whole = torch.cat([part.images for part in parts]).mul(16).round().byte().flatten(1).tolist()
+    original = load_digits().data.astype(int).tolist()
+    assert sorted(whole) == sorted(original)
+
+
+def test_digits_follow_the_input_convention() -> None:
+    images = DIGITS.train.images
+    assert images.dtype == torch.float32
+    assert images.shape[1:] == DIGITS.input_shape == (1, 8, 8)
+    assert images.min() == 0
+    assert images.max() == 1
+    assert DIGITS.mean == [pytest.approx(images.mean().item())]
+    assert DIGITS.std == [pytest.approx(images.std().item())]
+
+
+def test_splits_are_stratified() -> None:
+    for part in (DIGITS.train, DIGITS.validation, DIGITS.read_test()):
+        share = torch.bincount(part.labels, minlength=10) / len(part)
+        assert (share - 0.1).abs().max() < 0.02
+
+
+def test_indices_name_the_examples_in_the_sources_order() -> None:
+    train, validation = DIGITS.indices["train"], DIGITS.indices["validation"]
+    assert sorted(train + validation) == list(range(1437))
+    assert train == sorted(train)
+
+
+def test_the_digest_is_of_content() -> None:
+    assert load_dataset(Data(source="digits", validation=0.2)).digest == DIGITS.digest
+    assert load_dataset(Data(source="digits", validation=0.3)).digest != DIGITS.digest
+
+
+@mnist_files
+def test_mnist_is_the_official_one() -> None:
+    mnist = load_dataset(Data(source="mnist"))
+    assert [len(mnist.train), len(mnist.validation), len(mnist.read_test())] == [54_000, 6_000, 10_000]
+    assert torch.bincount(mnist.read_test().labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert (mnist.mean, mnist.std) == ([0.1307], [0.3081])
+    assert mnist.train.images.mean().item() == pytest.approx(0.1307, abs=1e-3)
+
+
+def test_a_folder_without_mnist_says_what_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"MNIST/raw/train-images-idx3-ubyte"):
+        load_dataset(Data(source="mnist"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00\x00\x08\x03\x00\x00", b"garbage" * 100])
+def test_damaged_mnist_files_are_a_users_error(tmp_path: Path, damage: bytes) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(damage)
+    with pytest.raises(UserError, match="no readable MNIST"):
+        load_dataset(Data(source="mnist"), tmp_path)
+
+
+def test_images_are_converted_to_the_networks_input(tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "b.png")
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "notes.txt").write_text("not an image")
+    files = find_images([tmp_path])
+    assert [file.name for file in files] == ["a.jpg", "b.png"]
+    batch = read_images(files, (1, 8, 8))
+    assert batch.shape == (2, 1, 8, 8)
+    assert batch.dtype == np.float32
+    assert batch[0].max() == 0
+    assert batch[1].min() == 1
+
+
+def test_every_unreadable_image_is_listed(tmp_path: Path) -> None:
+    for name in ("x.png", "y.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(UserError, match=r"x\.png.*y\.png"):
+        read_images(find_images([tmp_path]), (1, 8, 8))
+
+
+def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        find_images([tmp_path / "gone.png"])
+    with pytest.raises(UserError, match="no image in this folder"):
+        find_images([tmp_path])

@@ -1,0 +1,198 @@
+"""Training: equal to a plain loop, to itself one seed at a time, and untouched by anything global."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdmodels.data import Split
+from kdmodels.experiment import Network, Recipe, Term
+from kdmodels.knowledge import Knowledge, distil_knowledge
+from kdmodels.networks import build, initialise
+from kdmodels.randomness import stream
+from kdmodels.training import Replica, fit
+
+SHAPE = {"input_shape": (1, 4, 4), "classes": 3, "mean": [0.5], "std": [0.25]}
+KD = [
+    Term(loss="hard_labels", weight=0.1),
+    Term(loss="soft_targets", weight=0.9, hyperparameters={"temperature": 4.0}),
+]
+HINT = [Term(loss="hard_labels"), Term(loss="hint", weight=2.0)]
+
+
+def split(examples: int, purpose: str) -> Split:
+    generator = stream(7, purpose)
+    labels = torch.randint(3, (examples,), generator=generator)
+    images = torch.rand(examples, 1, 4, 4, generator=generator) * 0.4 + labels.view(-1, 1, 1, 1) * 0.3
+    return Split(images, labels)
+
+
+TRAIN, VALIDATION = split(50, "train"), split(20, "validation")
+STUDENT = build(Network(mlp=[5]), **SHAPE)
+
+
+@pytest.fixture(scope="module")
+def knowledge() -> tuple[Knowledge, Knowledge]:
+    teacher = build(Network(mlp=[8, 6]), **SHAPE)
+    initialise(teacher, stream(1, "teacher"))
+    train, validation = (distil_knowledge(teacher, part.images, ["middle"]) for part in (TRAIN, VALIDATION))
+    return train, validation
+
+
+def trained(
+    terms: Sequence[Term], seeds: Sequence[int], knowledge: tuple[Knowledge, Knowledge] | None, **recipe: object
+) -> list[Replica]:
+    settings = Recipe.model_validate({"epochs": 3, "batch": 16, **recipe})
+    return fit(STUDENT, terms, settings, TRAIN, VALIDATION, seeds=seeds, knowledge=knowledge)
+
+
+def plain_loop(seed: int, knowledge: Knowledge) -> dict[str, Tensor]:
+    """Distillation as everybody writes it, with torch's own modules, losses and optimiser."""
+    network = build(Network(mlp=[5]), **SHAPE)
+    initialise(network, stream(seed, "student"))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for epoch in (1, 2, 3):
+        order = torch.randperm(len(TRAIN), generator=stream(seed, "order", epoch))
+        for rows in order.split(16):
+            logits = network(TRAIN.images[rows])
+            teacher = knowledge.logits[rows].float()
+            soft = F.kl_div(F.log_softmax(logits / 4, 1), F.softmax(teacher / 4, 1), reduction="batchmean") * 16
+            loss = 0.1 * F.cross_entropy(logits, TRAIN.labels[rows]) + 0.9 * soft
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return network.state_dict()
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 0.0) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.allclose(one[name], other[name], rtol=tolerance, atol=tolerance) for name in one
+    )
+
+
+def test_stacked_replicas_equal_a_plain_loop(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    for replica in trained(KD, [3, 4], knowledge):
+        assert same(replica.state, plain_loop(replica.seed, knowledge[0]), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("terms", [KD, HINT], ids=["kd", "hint"])
+def test_a_replica_is_the_same_alone_and_among_others(
+    terms: list[Term], knowledge: tuple[Knowledge, Knowledge]
+) -> None:
+    together = trained(terms, [0, 1, 2], knowledge)
+    alone = trained(terms, [1], knowledge)
+    assert same(together[1].state, alone[0].state, tolerance=1e-5)
+    assert not same(together[0].state, together[1].state, tolerance=1e-2)
+
+
+def test_two_fits_are_bit_identical_also_in_concurrent_threads(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    torch.manual_seed(0)
+    first = trained(KD, [0, 1], knowledge)
+    with ThreadPoolExecutor(2) as pool:
+        again = list(pool.map(lambda _: trained(KD, [0, 1], knowledge), range(2)))
+    for replicas in again:
+        assert [replica.history for replica in replicas] == [replica.history for replica in first]
+        assert all(same(one.state, other.state) for one, other in zip(replicas, first, strict=True))
+
+
+def test_global_randomness_is_neither_read_nor_moved(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = trained(KD, [0], knowledge)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert same(trained(KD, [0], knowledge)[0].state, first[0].state)
+
+
+def test_the_network_handed_in_keeps_its_weights(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    before = {name: tensor.clone() for name, tensor in STUDENT.state_dict().items()}
+    trained(KD, [0], knowledge)
+    assert same(STUDENT.state_dict(), before)
+
+
+def test_every_term_is_reported_apart_and_they_add_up(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    (replica,) = trained(KD, [0], knowledge)
+    for figures in replica.history:
+        for part in ("train", "val"):
+            whole = 0.1 * figures[f"{part}/hard_labels"] + 0.9 * figures[f"{part}/soft_targets"]
+            assert figures[f"{part}/loss"] == pytest.approx(whole, rel=1e-5)
+
+
+def test_validation_figures_are_those_of_the_stored_weights(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    (replica,) = trained(KD, [0], knowledge)
+    network = build(Network(mlp=[5]), **SHAPE)
+    network.load_state_dict(replica.state)
+    logits = network.eval()(VALIDATION.images)
+    assert replica.figures["val/accuracy"] == pytest.approx((logits.argmax(1) == VALIDATION.labels).float().mean())
+    assert replica.figures["val/hard_labels"] == pytest.approx(F.cross_entropy(logits, VALIDATION.labels).item())
+
+
+def test_best_validation_keeps_the_first_of_the_best_epochs() -> None:
+    (replica,) = trained([Term(loss="hard_labels")], [0], None, epochs=12, select="best-validation")
+    accuracies = [figures["val/accuracy"] for figures in replica.history]
+    assert replica.epoch == 1 + accuracies.index(max(accuracies))
+    assert len(replica.history) == 12
+
+
+def test_the_regressor_is_trained_and_stays_out_of_the_student(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    (replica,) = trained(HINT, [0], knowledge, epochs=30)
+    assert replica.state.keys() == STUDENT.state_dict().keys()
+    assert replica.history[-1]["train/hint"] < 0.7 * replica.history[0]["train/hint"]
+
+
+def test_a_replica_that_diverges_leaves_the_others_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, knowledge: tuple[Knowledge, Knowledge]
+) -> None:
+    whole = trained(KD, [0, 1], knowledge)
+    poisoned = stream(1, "student").initial_seed()
+
+    def broken(network: nn.Module, generator: torch.Generator) -> None:
+        initialise(network, generator)
+        if generator.initial_seed() == poisoned:
+            nn.init.constant_(network.head.weight, float("nan"))  # type: ignore[union-attr, arg-type]
+
+    monkeypatch.setattr(sys.modules["kdmodels.training.fit"], "initialise", broken)  # its package has a `fit` too
+    good, bad = trained(KD, [0, 1], knowledge)
+    assert (good.diverged, bad.diverged) == (None, 1)
+    assert same(good.state, whole[0].state)
+
+
+def test_training_ends_when_every_replica_has_diverged() -> None:
+    (replica,) = trained([Term(loss="hard_labels", weight=1e38)], [0], None, epochs=50, optimizer={"sgd": {"lr": 1e38}})
+    assert replica.diverged is not None
+    assert len(replica.history) == replica.diverged < 50
+
+
+def test_dropout_is_a_function_of_the_seed_and_off_in_validation() -> None:
+    network = build(Network(mlp=[50], dropout=0.5), **SHAPE)
+    recipe = Recipe(epochs=2, batch=16)
+    terms = [Term(loss="hard_labels")]
+    first, again = (fit(network, terms, recipe, TRAIN, VALIDATION, seeds=[0, 1]) for _ in range(2))
+    (plain,) = fit(build(Network(mlp=[50]), **SHAPE), terms, recipe, TRAIN, VALIDATION, seeds=[0])
+    assert [replica.history for replica in first] == [replica.history for replica in again]
+    assert first[0].history[0]["train/loss"] != pytest.approx(plain.history[0]["train/loss"], rel=1e-3)
+    rebuilt = build(Network(mlp=[50], dropout=0.5), **SHAPE)
+    rebuilt.load_state_dict(first[0].state)
+    value = F.cross_entropy(rebuilt.eval()(VALIDATION.images), VALIDATION.labels).item()
+    assert first[0].figures["val/loss"] == pytest.approx(value, rel=1e-5)
+
+
+def test_what_on_step_raises_ends_the_training() -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(STUDENT, [Term(loss="hard_labels")], Recipe(epochs=1), TRAIN, VALIDATION, seeds=[0], on_step=stop)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [{"adam": {"lr": 1e-2}}, {"adamw": {"lr": 1e-2}}, {"sgd": {"lr": 0.1, "momentum": 0.9}}]
+)
+@pytest.mark.parametrize("schedule", [None, {"cosine": {"warmup": 1}}, {"step": {"at": [5], "factor": 0.1}}])
+def test_every_optimizer_and_schedule_learns(optimizer: dict[str, object], schedule: dict[str, object] | None) -> None:
+    (replica,) = trained([Term(loss="hard_labels")], [0], None, epochs=10, optimizer=optimizer, schedule=schedule)
+    assert replica.history[-1]["train/loss"] < 0.8 * replica.history[0]["train/loss"]
