@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 MODEL = "model"  # every run's model has this name
-_EXPORTING = threading.Lock()  # concurrent `torch.export`s in one process fail
+_PT2 = (
+    threading.Lock()
+)  # in one process, two threads that write or read pt2 files at once fail; training meanwhile is fine
 
 
 def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, metadata: dict[str, Any]) -> str:
@@ -52,7 +54,7 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
             description = Model(
                 artifact_path=model.artifact_location, model_uuid=model.model_id, model_id=model.model_id, run_id=run_id
             )
-            with _EXPORTING:
+            with _PT2:
                 mlflow.pytorch.save_model(
                     module,
                     str(path),
@@ -82,7 +84,8 @@ def load_predictor(uri: str) -> Callable[[np.ndarray], np.ndarray]:
     """The stored model as a function of (N, C, H, W) float32 images to (N, classes) logits."""
     from mlflow import pyfunc
 
-    predict: Callable[[np.ndarray], np.ndarray] = pyfunc.load_model(uri).predict
+    with _PT2:
+        predict: Callable[[np.ndarray], np.ndarray] = pyfunc.load_model(uri).predict
     return predict
 
 
