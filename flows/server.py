@@ -78,7 +78,7 @@ def running_server() -> Iterator[Server]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    url = os.environ.get("PREFECT_API_URL") or _profile_url()
+    url = configured_url()
     if url:
         yield Server(url)
         return
@@ -130,14 +130,12 @@ def prefect_home() -> Path:
     return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser().absolute()
 
 
-def _profile_url() -> str | None:
+def configured_url() -> str | None:
+    """The server that the user has set: PREFECT_API_URL, or that of the active Prefect profile."""
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
-    if not path.is_file():
-        return None
-    profiles = tomllib.loads(path.read_text())
+    profiles = tomllib.loads(path.read_text()) if path.is_file() else {}
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    return str(url) if url else None
+    return os.environ.get("PREFECT_API_URL") or profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
 
 
 def state_file() -> Path:

@@ -1,8 +1,8 @@
 """Where the students of one run are trained: in threads or in processes of this machine.
 
-A worker process inherits the environment, so PREFECT_API_URL and MLFLOW_TRACKING_URI must be set before the flow starts.
-Left alone, Prefect's pool waits on an interruption until its workers have done all that was queued, and a parent that is
-killed leaves them running for ever; hence what `_prepare_worker` and `stop_workers` do.
+A worker process inherits the environment, so PREFECT_API_URL and MLFLOW_TRACKING_URI must be set before the flow
+starts. Left alone, Prefect's pool waits on an interruption until its workers have done all that was queued, and a
+parent that is killed leaves them running for ever; hence what `_prepare_worker` and `stop_workers` do.
 """
 
 import multiprocessing
@@ -38,7 +38,7 @@ def task_runner(runner: Runner) -> TaskRunner[Any]:
 def stop_workers() -> None:
     """Interrupt the tasks that run in worker processes, drop those that wait, and return when the processes are gone.
 
-    For the flow's own `except BaseException`: after it, Prefect would first wait until all is done. A task sees SystemExit.
+    For the flow's own `except BaseException`, since Prefect's next step is to wait for them. A task sees SystemExit.
     """
     workers = multiprocessing.active_children()
     for worker in workers:
@@ -46,7 +46,7 @@ def stop_workers() -> None:
     deadline = time.monotonic() + STOP_SECONDS
     alive = {worker.sentinel for worker in workers}
     while alive and time.monotonic() < deadline:
-        alive.difference_update(multiprocessing.connection.wait(alive, deadline - time.monotonic()))  # type: ignore[arg-type]
+        alive.difference_update(multiprocessing.connection.wait(alive, deadline - time.monotonic()))
     for worker in workers:
         if worker.sentinel in alive:
             worker.kill()
@@ -63,10 +63,10 @@ _interrupted: set[UUID] = set()
 
 
 def _leave(*_: object) -> None:
-    """Interrupt the task that runs, once; let it close its records; and exit when it has, before the pool gives the next.
+    """Interrupt the running task, once; let it close its records; and exit when it has, before the next one starts.
 
-    The pool's loop survives whatever a task raises, so the signal comes again by a timer until the process is between two
-    tasks, where Prefect's contexts are empty.
+    The pool's loop survives whatever a task raises, so the signal comes again by a timer until the process is between
+    two tasks, where Prefect's contexts are empty.
     """
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS)
     task = TaskRunContext.get()

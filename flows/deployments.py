@@ -1,0 +1,277 @@
+"""Experiments that run by themselves: the schedules, and what `kd up` keeps running on this machine to serve them."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from flows import server
+from kdmodels.errors import UserError, allowed
+from kdmodels.experiment import Experiment
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+
+    from tasks.references import Options
+
+POOL = "kdflow"
+ENTRYPOINT = "flows.distill.distill"
+POLL_SECONDS = 2  # how often the worker asks for due runs; it starts them ahead, so that they begin when they are due
+
+
+def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
+    """Serve Prefect's UI and schedules and the MLflow UI on this machine, until Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: a port is taken, a `kd up` runs already, Prefect is set to another server, or a part of it stops.
+    """
+    from tasks import tracking
+
+    if state := server.up_state():
+        raise UserError(f"kd up runs already (process {state['pid']}, {state['url']}): stop it first")
+    url = f"http://127.0.0.1:{port}/api"
+    if (other := server.configured_url()) not in (None, url):
+        raise UserError(f"kd up starts a server of its own, but PREFECT_API_URL or the profile names {other}: unset it")
+    server.bind(mlflow_port, option="--mlflow-port").close()
+    with _until_stopped() as children, server.bind(port) as listener:
+        os.environ.update(_environment(url))
+        children["the Prefect server"] = server.start_server(listener, ephemeral=False, log=sys.stderr.fileno())[0]
+        store = tracking.configure()
+        if not store.startswith("http"):
+            children["the MLflow server"] = _start_mlflow(store, mlflow_port)
+        server.Server(url, children["the Prefect server"]).wait_ready()
+        _prepare_pool()
+        worker = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1"]  # torch uses every core for one run
+        children["the Prefect worker"] = _start_module(worker)
+        with _state(url):
+            print(f"Prefect  {url.removesuffix('/api')}", file=sys.stderr)
+            print(f"MLflow   {_mlflow_address(store, mlflow_port)}\nCtrl-C stops both.", file=sys.stderr, flush=True)
+            _wait(children)
+
+
+def mlflow_ui(*, port: int = 5000) -> None:
+    """Serve the MLflow UI alone, until Ctrl-C or SIGTERM.
+
+    Raises:
+        UserError: the port is taken, or the store is a server, which has its own UI.
+    """
+    from tasks import tracking
+
+    store = tracking.configure()
+    if store.startswith("http"):
+        raise UserError(f"the runs are on an MLflow server, which has its own UI: {store}")
+    server.bind(port).close()
+    with _until_stopped() as children:
+        children["the MLflow server"] = _start_mlflow(store, port)
+        print(f"MLflow   {_mlflow_address(store, port)}\nCtrl-C stops it.", file=sys.stderr, flush=True)
+        _wait(children)
+
+
+def schedule(
+    experiment: Experiment,
+    *,
+    cron: str | None = None,
+    every: int | None = None,
+    timezone: str | None = None,
+    options: "Options | None" = None,
+) -> dict[str, Any]:
+    """Make the experiment run by itself while a `kd up` serves it; its earlier schedule is replaced.
+
+    Args:
+        cron: minute, hour, day of month, month, day of week; `timezone` is that of the hour, UTC where it is None.
+        every: seconds between starts.
+        options: those of every run; a relative data folder is taken from this working folder.
+        With neither cron nor every, the experiment's own `schedule` counts.
+    Returns:
+        What `schedules` says of it.
+    Raises:
+        UserError: the schedule is not one.
+    """
+    if cron is None and every is None and experiment.schedule:
+        cron, every, timezone = experiment.schedule.cron, experiment.schedule.every, experiment.schedule.timezone
+    with _client() as client:
+        from prefect.client.schemas.actions import DeploymentScheduleCreate
+        from prefect.utilities.callables import parameter_schema
+
+        from flows.distill import distill
+        from tasks.references import Options
+
+        rhythm = _rhythm(cron, every, timezone)
+        options = options or Options()
+        folder = options.data_dir or os.environ.get("KD_DATA")
+        options = options.model_copy(update={"data_dir": folder and str(Path(folder).absolute())})
+        _prepare_pool()
+        client.create_deployment(
+            client.create_flow(distill),
+            experiment.name,
+            schedules=[DeploymentScheduleCreate(schedule=rhythm, active=True)],
+            parameters={"experiment": experiment.model_dump(mode="json"), "options": options.model_dump(mode="json")},
+            entrypoint=ENTRYPOINT,
+            work_pool_name=POOL,
+            parameter_openapi_schema=parameter_schema(distill).model_dump(),
+            enforce_parameter_schema=True,
+            description=distill.description,
+        )
+        return _described(client.read_deployment_by_name(f"{distill.name}/{experiment.name}"))
+
+
+def schedules() -> list[dict[str, Any]]:
+    """The scheduled experiments by name: `name`, `cron`, `timezone`, `every` (seconds) and `active`."""
+    with _client() as client:
+        return [_described(deployment) for deployment in _deployments(client)]
+
+
+def unschedule(name: str) -> None:
+    """Delete an experiment's schedule, and the runs that it has planned.
+
+    Raises:
+        UserError: there is no schedule of that name.
+    """
+    with _client() as client:
+        found = {deployment.name: deployment.id for deployment in _deployments(client)}
+        if name not in found:
+            raise UserError(f"no schedule {name!r}: {allowed(name, found)}")
+        client.delete_deployment(found[name])
+
+
+def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronSchedule | IntervalSchedule":
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+
+    if (cron is None) == (every is None):
+        raise UserError("a schedule needs one of --cron '0 3 * * *' and --every SECONDS")
+    if every is not None and every < 1:
+        raise UserError(f"--every {every}: allowed are whole seconds from 1")
+    if timezone and every:
+        raise UserError(f"--timezone {timezone}: allowed with --cron only")
+    try:
+        if cron is None:
+            return IntervalSchedule(interval=timedelta(seconds=every))
+        return CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        example = "Europe/Berlin" if problem["loc"] == ("timezone",) else "five fields, as '0 3 * * *'"
+        raise UserError(f"--{problem['loc'][0]} {problem['input']!r} is not one (allowed: {example})") from error
+
+
+@contextlib.contextmanager
+def _client() -> "Iterator[SyncPrefectClient]":
+    with server.running_server() as running:
+        from prefect.client.orchestration import get_client
+
+        running.wait_ready()
+        with get_client(sync_client=True) as client:
+            yield client
+
+
+def _deployments(client: "SyncPrefectClient") -> "list[DeploymentResponse]":
+    found = client.read_deployments(limit=200)
+    return sorted((item for item in found if item.entrypoint == ENTRYPOINT), key=lambda item: item.name)
+
+
+def _described(deployment: "DeploymentResponse") -> dict[str, Any]:
+    rhythm = deployment.schedules[0].schedule if deployment.schedules else None
+    interval = getattr(rhythm, "interval", None)
+    return {
+        "name": deployment.name,
+        "cron": getattr(rhythm, "cron", None),
+        "timezone": getattr(rhythm, "timezone", None) if interval is None else None,
+        "every": interval and int(interval.total_seconds()),
+        "active": bool(deployment.schedules) and deployment.schedules[0].active and not deployment.paused,
+    }
+
+
+def _prepare_pool() -> None:
+    """The work pool, whose runs are started with this interpreter and stay in the worker's process group.
+
+    Prefect's own command gives each a session of its own, in which it would outlive a worker that is killed.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    template["variables"]["properties"]["command"]["default"] = shlex.join([sys.executable, "-m", "prefect.engine"])
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+        except ObjectAlreadyExists:
+            client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+
+
+def _environment(url: str) -> dict[str, str]:
+    data = os.environ.get("KD_DATA")
+    return {
+        "PREFECT_API_URL": url,
+        "PREFECT_UI_API_URL": url,  # else the UI calls port 4200, wherever the server is
+        "PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS),
+        "DO_NOT_TRACK": "true",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three processes more, for what kdflow does not use
+        **({"KD_DATA": str(Path(data).absolute())} if data else {}),  # a scheduled run has another working folder
+    }
+
+
+def _start_mlflow(store: str, port: int) -> subprocess.Popen[bytes]:
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store  # not as an argument, where everybody would see its password
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return _start_module([*command, "--uvicorn-opts", "--log-level warning"])
+
+
+def _mlflow_address(store: str, port: int) -> str:
+    return store if store.startswith("http") else f"http://127.0.0.1:{port}"
+
+
+def _start_module(command: list[str]) -> subprocess.Popen[bytes]:
+    return server.spawn([sys.executable, "-P", "-m", *command], log=sys.stderr.fileno())
+
+
+@contextlib.contextmanager
+def _until_stopped() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Children to be stopped when the block ends; Ctrl-C and SIGTERM end it without an error."""
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield children
+    finally:
+        with contextlib.ExitStack() as stack:
+            for child in children.values():
+                stack.callback(server.stop, child)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    while True:
+        for name, child in children.items():
+            if child.poll() is not None:
+                raise UserError(f"{name} stopped with exit code {child.returncode}: it says why above")
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def _state(url: str) -> Iterator[None]:
+    path = server.state_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump({"url": url, "pid": str(os.getpid())}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(file.name, path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
