@@ -29,7 +29,8 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
     more, and reads back the history of each of the run's metrics.
 
     Args:
-        module: on the CPU and in eval mode, for both are frozen into the exported program.
+        module: on the CPU and in eval mode, for both are frozen into the exported program. Used by no other thread
+            meanwhile: the export puts placeholders into it in place of its weights.
         example: (N, C, H, W) float32 inputs, N >= 2, for a batch of one would be frozen in too.
         metadata: JSON-able; stands in the MLmodel file.
     Raises:

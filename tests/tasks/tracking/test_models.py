@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 
@@ -140,13 +141,15 @@ def invoke(port: int, images: np.ndarray, server: subprocess.Popen[bytes]) -> np
 
 
 def test_threads_may_store_and_load_models_at_once(store: Path, module: nn.Module, images: np.ndarray) -> None:
-    def store_and_load(name: str) -> np.ndarray:
-        uri = tracking.log_model(tracking.start("digits", name, "student"), module, images, metadata={})
+    expected = logits(module, images)
+
+    def store_and_load(own: nn.Module) -> np.ndarray:
+        uri = tracking.log_model(tracking.start("digits", "kd", "student"), own, images, metadata={})
         return tracking.load_predictor(uri)(images)
 
     with ThreadPoolExecutor(4) as pool:
-        for answer in pool.map(store_and_load, "abcdefgh"):
-            np.testing.assert_allclose(answer, logits(module, images), atol=1e-5)
+        for answer in pool.map(store_and_load, [deepcopy(module) for _ in range(8)]):
+            np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 def test_a_module_that_would_be_frozen_wrongly_is_refused(store: Path, module: nn.Module, images: np.ndarray) -> None:
