@@ -102,6 +102,7 @@ def schedule(
     """
     if cron is None and every is None and experiment.schedule:
         cron, every, timezone = experiment.schedule.cron, experiment.schedule.every, experiment.schedule.timezone
+    rhythm = _rhythm(cron, every, timezone)
     with _client() as client:
         from prefect.client.schemas.actions import DeploymentScheduleCreate
         from prefect.utilities.callables import parameter_schema
@@ -109,7 +110,6 @@ def schedule(
         from flows.distill import distill
         from tasks.references import Options
 
-        rhythm = _rhythm(cron, every, timezone)
         options = options or Options()
         folder = options.data_dir or os.environ.get("KD_DATA")
         options = options.model_copy(update={"data_dir": folder and str(Path(folder).absolute())})
@@ -157,12 +157,12 @@ def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronS
     if timezone and every:
         raise UserError(f"--timezone {timezone}: allowed with --cron only")
     try:
-        if cron is None:
+        if every is not None:
             return IntervalSchedule(interval=timedelta(seconds=every))
-        return CronSchedule(cron=cron, timezone=timezone)
+        return CronSchedule(cron=cron or "", timezone=timezone)
     except ValidationError as error:
         problem = error.errors()[0]
-        example = "Europe/Berlin" if problem["loc"] == ("timezone",) else "five fields, as '0 3 * * *'"
+        example = "names as Europe/Berlin" if problem["loc"] == ("timezone",) else "five fields, as '0 3 * * *'"
         raise UserError(f"--{problem['loc'][0]} {problem['input']!r} is not one (allowed: {example})") from error
 
 
@@ -177,8 +177,10 @@ def _client() -> "Iterator[SyncPrefectClient]":
 
 
 def _deployments(client: "SyncPrefectClient") -> "list[DeploymentResponse]":
-    found = client.read_deployments(limit=200)
-    return sorted((item for item in found if item.entrypoint == ENTRYPOINT), key=lambda item: item.name)
+    from prefect.client.schemas.sorting import DeploymentSort
+
+    found = client.read_deployments(limit=200, sort=DeploymentSort.NAME_ASC)  # 200 is all that Prefect gives at once
+    return [deployment for deployment in found if deployment.entrypoint == ENTRYPOINT]
 
 
 def _described(deployment: "DeploymentResponse") -> dict[str, Any]:
