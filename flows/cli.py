@@ -1,0 +1,430 @@
+"""The `kd` command: each command parses, calls, prints. What is slow to import is imported inside the commands."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdmodels.errors import UserError, allowed
+
+if TYPE_CHECKING:
+    from kdmodels.experiment import Experiment
+    from tasks.references import Outcome
+
+BEGAN = time.monotonic()
+DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+app = typer.Typer(
+    help="Knowledge distillation: compare losses, promote the best student.",
+    epilog="Exit codes: 0 done, 1 error, 2 usage or bad experiment, 3 some students failed, 4 the gate refused, "
+    "130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich would double the time of --help
+    pretty_exceptions_enable=False,
+)
+
+
+class UsageError(UserError):
+    """What was typed is wrong or names what does not exist: exit code 2."""
+
+
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """Within it the user's words are looked up, so that a UserError is one of usage."""
+    try:
+        yield
+    except UserError as error:
+        raise UsageError(str(error)) from error
+
+
+def main() -> int:
+    """Run the command and return its exit code.
+
+    0: done. 1: an error in the work: data or store that can't be read, a taken port, no student finished, a bug.
+    2: what was typed is wrong: options, the experiment file, or a name of an experiment, variant, run or model.
+    3: some students failed, the others are kept; it comes before 4. 4: the gate refused, where promotion was asked for:
+    `kd promote`, `kd run --require-promotion`; a winner that is the champion already is not refused.
+    130: interrupted, by Ctrl-C or SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # inside a flow Prefect's own, which ends in this one
+    try:
+        code = app(prog_name="kd", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        code = _tell(error, f"{error.format_message()} (kd --help lists what there is)", USAGE)
+    except UserError as error:
+        code = _tell(error, str(error), USAGE if isinstance(error, UsageError) else ERROR)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes at exit
+        return ERROR
+    except typer.Abort:
+        return INTERRUPTED
+    except Exception as error:
+        text = " ".join(str(error).split())
+        code = _tell(error, f"{type(error).__name__}: {text} (run again with kd --debug to see where)", ERROR)
+    if code == INTERRUPTED:
+        print("kd: interrupted", file=sys.stderr)
+    return code or DONE
+
+
+def _tell(error: Exception, text: str, code: int) -> int:
+    if os.environ.get("KD_DEBUG"):
+        traceback.print_exception(error)
+    for line in text.splitlines():
+        print(f"kd: error: {line}", file=sys.stderr)
+    return code
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"kdflow {version('kdflow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", envvar="KD_DEBUG", help="Show tracebacks and logs.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Options before the command."""
+    os.environ["KD_DEBUG"] = "1" if debug else ""
+
+
+def _experiments(incomplete: str) -> list[str]:
+    from flows.experiments import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def _variants(context: typer.Context, incomplete: str) -> list[str]:
+    chosen, comma, last = incomplete.rpartition(",")
+    names = [variant.name for variant in _read(context.params.get("experiment")).variants]
+    return [chosen + comma + name for name in names if name.startswith(last)]
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(exists=True, file_okay=False, resolve_path=True, help="The data's folder; else $KD_DATA."),
+]
+Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or a run's name.")]
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(metavar="EXPERIMENT|FILE", help="digits, mnist or a file.", autocompletion=_experiments),
+    ] = None,
+    variants: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Only these, and the control.", autocompletion=_variants)
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As student.epochs=5.")] = None,
+    data_dir: DataDir = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train everything anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and why.")] = False,
+    require_promotion: Annotated[bool, typer.Option("--require-promotion", help="Exit 4 if refused.")] = False,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> int:
+    """Compare an experiment's loss variants and promote the best student."""
+    with usage():
+        wanted = _read(experiment, set_, variants)
+    if not quiet:
+        print(f"{wanted.name}: {len(wanted.variants)} variants, {wanted.student.seeds} seeds each", file=sys.stderr)
+    if dry_run:
+        return _plan(wanted, str(data_dir) if data_dir else None, fresh, as_json)
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome, failed = _distill(wanted, str(data_dir) if data_dir else None, fresh, quiet)
+    from flows import console
+
+    if as_json:
+        console.print_json(outcome.model_dump())
+    else:
+        console.print_outcome(outcome)
+    if failed:
+        return STUDENTS_FAILED
+    refused = not (outcome.verdict.promoted or outcome.verdict.already_champion)
+    return REFUSED if require_promotion and refused else DONE
+
+
+def _read(word: str | None, overrides: list[str] | None = None, variants: str | None = None) -> "Experiment":
+    from flows.experiments import find, shipped
+    from kdmodels.experiment import Experiment
+    from kdmodels.experiment_file import read_experiment
+    from kdmodels.objectives import CONTROL
+
+    if word is None:
+        raise UsageError(f"which experiment? allowed: {', '.join(shipped())}, or a file; begin with: kd run digits")
+    experiment = read_experiment(find(word), overrides or ())
+    if variants is None:
+        return experiment
+    names = [variant.name for variant in experiment.variants]
+    chosen = {CONTROL, *(name.strip() for name in variants.split(","))}
+    for name in chosen.difference(names):
+        raise UsageError(f"--variants: {name!r} is not a variant of {experiment.name}; {allowed(name, names)}")
+    raw = experiment.model_dump()
+    raw["variants"] = [variant for variant in raw["variants"] if variant["name"] in chosen]
+    raw["promote"]["report"] = [name for name in raw["promote"]["report"] if name in chosen]
+    return Experiment.model_validate(raw)
+
+
+def _plan(experiment: "Experiment", data_dir: str | None, fresh: bool, as_json: bool) -> int:
+    from flows import console
+    from tasks import tracking
+    from tasks.data import prepare_data
+    from tasks.plan import make_plan
+
+    tracking.configure()
+    plan = make_plan(experiment, prepare_data.fn(experiment.data, data_dir), fresh=fresh)
+    if as_json:
+        console.print_json(plan.model_dump())
+    else:
+        console.print_plan(plan)
+    return DONE
+
+
+def _distill(experiment: "Experiment", data_dir: str | None, fresh: bool, quiet: bool) -> "tuple[Outcome, bool]":
+    """The outcome of the flow, and whether some students failed; the server starts while torch is imported."""
+    from flows.server import running_server
+
+    if not os.environ.get("KD_DEBUG") and "PREFECT_LOGGING_LEVEL" not in os.environ:
+        # A flow that fails is told in one line by `main`; Prefect's server has the traceback.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    with running_server() as server:
+        from flows import console, progress
+        from flows.distill import StudentsFailedError, distill
+        from tasks import tracking
+        from tasks.references import Options
+
+        tracking.configure()
+        server.wait_ready()
+        start = time.monotonic() - BEGAN
+        shown = progress.shown(experiment, console.console(stderr=True))
+        with contextlib.nullcontext() if quiet else shown as on_running:
+            flow = distill.with_options(on_running=[on_running]) if on_running else distill
+            try:
+                outcome, failed = flow(experiment, Options(fresh=fresh, data_dir=data_dir)), False
+            except StudentsFailedError as error:
+                outcome, failed = error.outcome, True
+    total = time.monotonic() - BEGAN
+    seconds = {"total": round(total, 3), "start": round(start, 3), **outcome.seconds}
+    return outcome.model_copy(update={"seconds": seconds}), failed
+
+
+@app.command("list")
+def list_(
+    experiments: Annotated[bool, typer.Option("--experiments", help="The experiments instead.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many runs.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """List the runs, newest first."""
+    from flows import console, inspect
+
+    rows = inspect.list_experiments() if experiments else inspect.list_runs(limit)
+    if as_json:
+        console.print_json(rows)
+    elif rows:
+        console.print_table(rows, {key: key for key in rows[0] if key != "parent"})
+    else:
+        print("no runs yet; begin with: kd run digits")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="The last comparison if none.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare students: those of the last comparison, of others, or some."""
+    if csv + markdown + as_json > 1:
+        raise UsageError("--csv, --markdown and --json: allowed is one of them")
+    from flows import console, inspect
+    from kdmodels.report.leaderboard import leaderboard, to_markdown
+    from tasks import tracking
+
+    tracking.configure()
+    with usage():
+        rows = inspect.compare(runs or [])
+    if as_json:
+        console.print_json(rows)
+    elif csv:
+        print(leaderboard(rows).to_csv(index=False), end="")
+    elif markdown:
+        print(to_markdown(leaderboard(rows)))
+    else:
+        console.print_leaderboard(rows)
+
+
+@app.command()
+def show(run: Annotated[str, typer.Argument(metavar="RUN")], as_json: Json = False) -> None:
+    """Show all that is known of a run."""
+    from flows import console, inspect
+    from tasks import tracking
+
+    tracking.configure()
+    with usage():
+        found = inspect.show(run)
+    if as_json:
+        console.print_json(found)
+    else:
+        console.print_fields(found)
+
+
+@app.command()
+def promote(run: Run = None, data_dir: DataDir = None, as_json: Json = False) -> int:
+    """Send the last comparison's winner, or a run, through the gate."""
+    from flows import console
+    from flows import promote as gate
+    from tasks import tracking
+
+    tracking.configure()
+    with usage():
+        if run is not None:
+            tracking.find(run)
+    verdict = gate.promote(run, data_dir=str(data_dir) if data_dir else None)
+    if as_json:
+        console.print_json(verdict.model_dump())
+    else:
+        console.print_verdict(verdict)
+    return DONE if verdict.promoted or verdict.already_champion else REFUSED
+
+
+@app.command()
+def rollback(model: Annotated[str, typer.Argument(metavar="MODEL")]) -> None:
+    """Make a model's previous champion the champion again."""
+    from flows import promote as gate
+    from tasks import tracking
+
+    tracking.configure()
+    with usage():
+        version = gate.rollback(model)
+    print(f"{version.model}: version {version.version} is the champion again ({version.uri})")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="name, name@alias, name/3 or a models:/ URI.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", exists=True, help="Images, or folders of them.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; else stdout.")] = None,
+) -> None:
+    """Classify images by a registered model."""
+    from flows import predict as predictor
+    from tasks import tracking
+
+    tracking.configure()
+    with usage():
+        tracking.find_model(model)
+    predictor.write_csv(predictor.predict(model, paths), out)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Serve the MLflow UI until Ctrl-C."""
+    from flows.deployments import mlflow_ui
+
+    mlflow_ui(port=port)
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of Prefect.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Of MLflow.")] = 5000,
+) -> None:
+    """Serve schedules, Prefect's UI and the MLflow UI until Ctrl-C."""
+    from flows import deployments
+
+    deployments.up(port=port, mlflow_port=mlflow_port)
+
+
+@app.command()
+def schedule(
+    file: Annotated[
+        str | None, typer.Argument(metavar="EXPERIMENT|FILE", autocompletion=_experiments, help="What shall run.")
+    ] = None,
+    cron: Annotated[str | None, typer.Option(help="As '0 3 * * *'.")] = None,
+    every: Annotated[int | None, typer.Option(min=1, metavar="SECONDS")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of --cron, as Europe/Berlin; else UTC.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the schedules.")] = False,
+    delete: Annotated[str | None, typer.Option(metavar="NAME", help="Delete a schedule.")] = None,
+) -> None:
+    """Make an experiment run by itself while `kd up` serves."""
+    if (file is not None) + list_ + (delete is not None) != 1:
+        raise UsageError("allowed is one of: an experiment or a file, --list, --delete NAME")
+    with usage():
+        experiment = _read(file) if file else None
+    from flows import console, deployments
+    from flows.server import running_server
+
+    with running_server() as server:
+        server.wait_ready()
+        with usage():
+            if delete is not None:
+                deployments.unschedule(delete)
+            if experiment:
+                deployments.schedule(experiment, cron=cron, every=every, timezone=timezone)
+        rows = deployments.schedules()
+    console.print_table(rows, {key: key for key in ("name", "cron", "timezone", "every", "active")})
+
+
+@app.command()
+def doctor(as_json: Json = False) -> int:
+    """Check what kdflow needs on this machine."""
+    from flows import console
+    from flows.doctor import checks
+
+    rows = checks()
+    if as_json:
+        console.print_json(rows)
+    else:
+        console.print_table(rows, {"name": "check", "ok": "ok", "detail": "found", "remedy": "remedy"})
+    return ERROR if any(row["ok"] is False for row in rows) else DONE
+
+
+@app.command()
+def init(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+    """Write a commented experiment file to edit."""
+    from flows.experiments import TEMPLATE
+
+    if file.exists():
+        raise UsageError(f"{file}: exists already; allowed: a new file")
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        with partial.open("wb") as target:
+            target.write(TEMPLATE.read_bytes())
+            os.fsync(target.fileno())
+        partial.rename(file)
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+    print(f"wrote {file}; run it with: kd run {file}", file=sys.stderr)
+
+
+@app.command()
+def variants(as_json: Json = False) -> None:
+    """List the ready-made variants and their losses."""
+    from flows import console
+    from kdmodels.objectives import PRESETS
+
+    rows = [
+        {"name": name, "terms": [_term(term) for term in preset.terms], "paper": preset.paper}
+        for name, preset in PRESETS.items()
+    ]
+    if as_json:
+        console.print_json(rows)
+    else:
+        console.print_table(rows, {"name": "variant", "terms": "losses", "paper": "paper"})
+
+
+def _term(term: Any) -> str:
+    numbers = "".join(f", {name} {value:g}" for name, value in term.hyperparameters.items())
+    return f"{term.weight:g} {term.loss}{numbers}{f', at {term.at}' if term.at else ''}"

@@ -1,0 +1,161 @@
+"""Live progress of a run, read from the ledger about once a second: the same for every runner, and no task knows of it.
+
+On a terminal one line for the teacher and each student; elsewhere a plain line where one starts and where it ends.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from kdmodels.experiment import Experiment
+from tasks import tracking
+from tasks.references import Plan, Step
+
+POLL_SECONDS = 1.0
+WAITING, TRAINING, REUSED = "waiting", "training", "reused"
+ENDED = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is known of the teacher or one student; `seconds` since its run began, until it ended."""
+
+    kind: str
+    name: str
+    status: str
+    epochs: int
+    epoch: int = 0
+    accuracy: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the remaining epochs take when they take as long as those before."""
+        return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else None
+
+
+@contextlib.contextmanager
+def shown(experiment: Experiment, console: Console) -> Iterator[Callable[..., None]]:
+    """While the block runs, show the flow run that gets the yielded function as its `on_running` hook."""
+    flow_runs: list[str] = []
+    stop = threading.Event()
+
+    def on_running(flow: Any, flow_run: Any, state: Any) -> None:
+        flow_runs.append(str(flow_run.id))
+
+    def watch() -> None:
+        display = _live(console) if console.is_terminal else contextlib.nullcontext(_plain(console))
+        comparison: tuple[str, Plan] | None = None
+        try:
+            with display as show:
+                stopped = False
+                while not stopped:
+                    stopped = stop.wait(POLL_SECONDS)
+                    comparison = comparison or (_comparison(flow_runs[0]) if flow_runs else None)
+                    if comparison:
+                        parent, plan = comparison
+                        show(lines(experiment, plan, tracking.children(parent), now=time.time()))
+        except Exception as error:  # the run goes on without its display
+            console.print(f"no more progress is shown: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield on_running
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _comparison(flow_run: str) -> tuple[str, Plan] | None:
+    """The run and the plan of the comparison that a Prefect flow run has begun; None while it has not."""
+    recent = tracking.runs(kind="comparison", limit=10)
+    parent = next((run.run_id for run in recent if run.tags.get("kd.prefect_flow_run") == flow_run), None)
+    if parent is None or not tracking.has_artifact(parent, "plan.json"):
+        return None
+    return parent, Plan.model_validate(tracking.read_json(parent, "plan.json"))
+
+
+def lines(experiment: Experiment, plan: Plan, runs: list[tracking.Run], *, now: float) -> list[Line]:
+    """The teacher's line and the students', in the order of the file; `now` in seconds since 1970."""
+    started = {(run.kind, run.name): run for run in runs}
+    return [
+        _line(step, experiment, started.get((step.kind, step.name)), now) for step in (plan.teacher, *plan.students)
+    ]
+
+
+def _line(step: Step, experiment: Experiment, run: tracking.Run | None, now: float) -> Line:
+    epochs = experiment.teacher.epochs if step.kind == "teacher" else experiment.student.epochs
+    line = Line(step.kind, step.name, REUSED if step.action == "reuse" else WAITING, epochs or 0)
+    if run is None:
+        return line
+    return replace(
+        line,
+        status=ENDED.get(run.status, TRAINING),
+        epoch=int(run.metrics.get("epoch", 0)),
+        accuracy=run.metrics.get("val/accuracy"),
+        seconds=(run.end / 1000 if run.end else now) - run.start / 1000,
+        error=run.tags.get("kd.error", ""),
+    )
+
+
+@contextlib.contextmanager
+def _live(console: Console) -> Iterator[Callable[[list[Line]], None]]:
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield lambda lines: live.update(_table(lines), refresh=True)
+
+
+def _table(lines: list[Line]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for line in lines:
+        left = f"{_time(line.left)} left" if line.status == TRAINING and line.left is not None else ""
+        epochs = f"{line.epoch}/{line.epochs}" if line.epoch else ""
+        bar = ProgressBar(total=line.epochs or 1, completed=line.epoch, width=20) if line.epoch else ""
+        table.add_row(line.name, line.status, bar, epochs, _percent(line.accuracy), left)
+    return table
+
+
+def _plain(console: Console) -> Callable[[list[Line]], None]:
+    told: dict[tuple[str, str], str] = {}
+
+    def show(lines: list[Line]) -> None:
+        for line in lines:
+            if line.status not in (WAITING, told.get((line.kind, line.name))):
+                told[line.kind, line.name] = line.status
+                console.print(sentence(line), markup=False, highlight=False, soft_wrap=True)
+
+    return show
+
+
+def sentence(line: Line) -> str:
+    """What is said of a line where its status has changed.
+
+    >>> sentence(Line("student", "kd", "finished", epochs=30, epoch=30, accuracy=0.9722, seconds=4.2))
+    'kd: finished in 4 s, validation accuracy 97.22 %'
+    >>> sentence(Line("teacher", "teacher", "training", epochs=40))
+    'teacher: training, 40 epochs'
+    """
+    if line.status == TRAINING:
+        return f"{line.name}: training, {line.epochs} epochs"
+    if line.status == "failed":
+        return f"{line.name}: failed: {line.error}"
+    if line.status == "finished":
+        return f"{line.name}: finished in {_time(line.seconds)}, validation accuracy {_percent(line.accuracy)}"
+    return f"{line.name}: {line.status}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
