@@ -1,0 +1,155 @@
+"""Reading the ledger: what `kd list`, `kd show` and `kd compare` print. Nothing here imports torch or prefect."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.experiments import shipped
+from kdmodels.errors import UserError
+from tasks import results, tracking
+from tasks.tracking.contents import artifact_names, model_uri
+
+ALL = 100_000  # more comparisons than anybody has
+
+
+def list_runs(limit: int = 30) -> list[dict[str, Any]]:
+    """The latest runs, newest first.
+
+    Returns:
+        run_id, name, kind, experiment, status, started (ISO 8601, UTC), seconds (None while it runs), val/accuracy
+        and parent (a run's id), each None where there is none.
+    """
+    tracking.configure()
+    return [_line(run) for run in tracking.runs(limit=limit)]
+
+
+def list_experiments() -> list[dict[str, Any]]:
+    """The experiments that come with kdflow and those that have run, in order of name.
+
+    Returns:
+        name, shipped, comparisons (how many), last_started (ISO 8601, UTC) and champion (`model/version`).
+    """
+    tracking.configure()
+    ran: dict[str, list[tracking.Run]] = {}
+    for run in tracking.runs(kind="comparison", limit=ALL):
+        ran.setdefault(run.experiment, []).append(run)
+    names = shipped()
+    return [
+        {
+            "name": name,
+            "shipped": name in names,
+            "comparisons": len(ran.get(name, [])),
+            "last_started": _iso(ran[name][0].start) if name in ran else None,
+            "champion": _champion(ran[name][0]) if name in ran else None,
+        }
+        for name in sorted({*names, *ran})
+    ]
+
+
+def compare(words: list[str]) -> list[dict[str, Any]]:
+    """Rows for `kdmodels.report.leaderboard.leaderboard`.
+
+    Args:
+        words: RUNs. None at all is the last comparison; a comparison's rows are all its students, and several runs are
+            put together: one that is there twice counts once, and equal names get their experiment's name and, where
+            that does not tell them apart, a run's id.
+    Raises:
+        UserError: no such run, or one that has nothing to compare.
+    """
+    tracking.configure()
+    chosen = [tracking.find(word) for word in words] or [results.latest_comparison()]
+    found: dict[str, tuple[dict[str, Any], tracking.Run]] = {}
+    for run in chosen:
+        for row in _rows(run):
+            found.setdefault(row["run_id"] or f"{run.run_id}/{row['variant']}", (row, run))
+    names = [row["variant"] for row, _ in found.values()]
+    names = _longer(names, [f"{run.experiment}/{row['variant']}" for row, run in found.values()])
+    names = _longer(
+        names,
+        [f"{run.experiment}/{row['variant']}/{(row['run_id'] or run.run_id)[:8]}" for row, run in found.values()],
+    )
+    return [row | {"variant": name} for (row, _), name in zip(found.values(), names, strict=True)]
+
+
+def show(word: str) -> dict[str, Any]:
+    """All that the ledger knows of one run.
+
+    Returns:
+        What `list_runs` says, and error, params, metrics (each one's last value), tags (kdflow's own), model (its
+        URI), artifacts (names); of a student replica (the stored one's figures) and seeds (every one's); of a
+        comparison children (as `list_runs`, oldest first) and verdict. What a run has not got so far is None or empty.
+    Raises:
+        UserError: no such run.
+    """
+    tracking.configure()
+    run = tracking.find(word)
+    names = artifact_names(run.run_id)
+    shown = _line(run) | {
+        "error": run.tags.get("kd.error"),
+        "params": run.params,
+        "metrics": run.metrics,
+        "tags": {tag: value for tag, value in run.tags.items() if tag.startswith("kd.")},
+        "model": model_uri(run.run_id),
+        "artifacts": names,
+    }
+    if run.kind == "student":
+        shown["replica"] = json.loads(run.tags["replica"]) if "replica" in run.tags else None
+        shown["seeds"] = [
+            {"seed": replica["seed"], "epoch": replica["epoch"], **replica["figures"]}
+            for replica in results.replicas(run.run_id)
+        ]
+    if run.kind == "comparison":
+        shown["children"] = [_line(child) for child in tracking.children(run.run_id)]
+        shown["verdict"] = tracking.read_json(run.run_id, results.VERDICT) if results.VERDICT in names else None
+    return shown
+
+
+def _line(run: tracking.Run) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "kind": run.kind,
+        "experiment": run.experiment,
+        "status": run.status,
+        "started": _iso(run.start),
+        "seconds": None if run.end is None else (run.end - run.start) / 1000,
+        "val/accuracy": run.metrics.get(results.ACCURACY),
+        "parent": run.parent,
+    }
+
+
+def _iso(milliseconds: int) -> str:
+    """Since 1970, as MLflow counts.
+
+    >>> _iso(1_700_000_000_000)
+    '2023-11-14T22:13:20+00:00'
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _champion(comparison: tracking.Run) -> str | None:
+    model = comparison.params.get("promote.model")
+    version = tracking.champion(model) if model else None
+    return f"{version.model}/{version.version}" if version else None
+
+
+def _rows(run: tracking.Run) -> list[dict[str, Any]]:
+    if run.kind in ("student", "teacher"):
+        return [results.reference(run.run_id, reused=False).model_dump(mode="json")]
+    if run.kind != "comparison":
+        raise UserError(f"run {run.name} ({run.run_id}) was not made by kdflow; `kd list` shows those that were")
+    if not tracking.has_artifact(run.run_id, results.ROWS):
+        raise UserError(f"run {run.name} ({run.status}) has no leaderboard: none of its students was compared")
+    rows: list[dict[str, Any]] = tracking.read_json(run.run_id, results.ROWS)
+    return rows
+
+
+def _longer(names: list[str], longer: list[str]) -> list[str]:
+    """The longer names of those that clash.
+
+    >>> _longer(["kd", "kd", "hint"], ["digits/kd", "mnist/kd", "digits/hint"])
+    ['digits/kd', 'mnist/kd', 'hint']
+    """
+    count = Counter(names)
+    return [long if count[name] > 1 else name for name, long in zip(names, longer, strict=True)]

@@ -1,0 +1,72 @@
+"""Classes of image files, from a registered model: what `kd predict` prints."""
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from scipy.special import softmax
+
+from kdmodels.data.images import find_images, read_images
+from kdmodels.errors import UserError
+from tasks import tracking
+from tasks.tracking.contents import model_card
+
+COLUMNS = ["file", "class", "probability"]
+BATCH = 256
+
+
+def predict(model: str, paths: list[Path]) -> list[dict[str, Any]]:
+    """The most probable class of each image, through the model as it is served.
+
+    Args:
+        model: a MODEL of the registry.
+        paths: image files, and folders of them; grey or colour and size become what the model takes.
+    Returns:
+        file (as given, or found in the folder given), class (its name) and probability, in the order of the paths.
+    Raises:
+        UserError: no such model or file, a file is not an image, or the model is not one of kdflow's.
+    """
+    files = find_images(paths)
+    tracking.configure()
+    uri = tracking.find_model(model).uri
+    card = model_card(uri)
+    predictor = tracking.load_predictor(uri)
+    rows: list[dict[str, Any]] = []
+    for begin in range(0, len(files), BATCH):
+        batch = files[begin : begin + BATCH]
+        probabilities = softmax(predictor(read_images(batch, card.input_shape)), axis=1)  # (B, classes)
+        rows += [
+            {"file": str(file), "class": card.classes[row.argmax()], "probability": float(row.max())}
+            for file, row in zip(batch, probabilities, strict=True)
+        ]
+    return rows
+
+
+def write_csv(rows: list[dict[str, Any]], path: Path | None = None) -> None:
+    """Write the rows as CSV, whole or not at all; None is stdout.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    if path is None:
+        _write(rows, sys.stdout)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            _write(rows, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write(rows: list[dict[str, Any]], file: Any) -> None:
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)

@@ -1,0 +1,54 @@
+"""What runs leave behind and commands read: the names of their files, and their rows of a leaderboard.
+
+It imports neither torch nor prefect, so that `kd list`, `kd show` and `kd compare` need not wait for them.
+"""
+
+import json
+from typing import Any
+
+from kdmodels.errors import UserError
+from tasks import tracking
+from tasks.references import StudentReference
+
+ROWS = "leaderboard.json"  # a comparison's
+VERDICT = "verdict.json"  # a comparison's
+REPLICAS = "replicas"  # a student's folder of every seed's history and weights
+TABLE = f"{REPLICAS}/replicas.json"
+ACCURACY, SIZE = "val/accuracy", "size/parameters"
+
+
+def latest_comparison() -> tracking.Run:
+    """The newest comparison that has a leaderboard, however it ended.
+
+    Raises:
+        UserError: there is none.
+    """
+    for run in tracking.runs(kind="comparison"):
+        if tracking.has_artifact(run.run_id, ROWS):
+            return run
+    raise UserError("nothing has been compared yet; begin with: kd run digits")
+
+
+def replicas(run_id: str) -> list[dict[str, Any]]:
+    """A student's seeds, each with its figures and its history; none for a run that has not got so far."""
+    table: list[dict[str, Any]] = tracking.read_json(run_id, TABLE) if tracking.has_artifact(run_id, TABLE) else []
+    return table
+
+
+def reference(run_id: str, *, reused: bool) -> StudentReference:
+    """A student's or a teacher's row of a leaderboard, whether it has finished or not."""
+    run = tracking.get(run_id)
+    accuracies = [replica["figures"][ACCURACY] for replica in replicas(run_id)]
+    if run.kind == "teacher" and ACCURACY in run.metrics:  # it is one network, and keeps no table
+        accuracies = [run.metrics[ACCURACY]]
+    return StudentReference(
+        variant=run.tags["kd.variant"],
+        run_id=run_id,
+        status=run.status,
+        reused=reused,
+        seeds=json.loads(run.tags["kd.seeds"]),
+        metrics=run.metrics,
+        per_seed={ACCURACY: accuracies},
+        parameters=int(run.metrics[SIZE]) if SIZE in run.metrics else None,
+        error=run.tags.get("kd.error"),
+    )

@@ -1,0 +1,45 @@
+"""What a run and a stored model hold, without loading it."""
+
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from kdmodels.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a classifier of images takes and tells apart; `input_shape` is (C, H, W)."""
+
+    input_shape: tuple[int, int, int]
+    classes: list[str]
+
+
+def artifact_names(run_id: str) -> list[str]:
+    """The files and folders at the root of a run's artifacts, in order of name."""
+    return sorted(info.path for info in MlflowClient().list_artifacts(run_id))
+
+
+def model_uri(run_id: str) -> str | None:
+    """The `models:/m-…` URI of the run's model; None where it has none."""
+    outputs = MlflowClient().get_run(run_id).outputs
+    return f"models:/{outputs.model_outputs[-1].model_id}" if outputs and outputs.model_outputs else None
+
+
+def model_card(uri: str) -> ModelCard:
+    """Read the model's signature and metadata, which `log_model` wrote.
+
+    Raises:
+        UserError: no such model, or it is not a classifier of images that kdflow made.
+    """
+    try:
+        model = Model.load(uri)
+    except MlflowException as error:
+        raise UserError(f"model {uri!r} can't be read: {error.message.splitlines()[0]}") from error
+    shapes = [tuple(spec.shape or ()) for spec in model.signature.inputs.inputs] if model.signature else []
+    classes = (model.metadata or {}).get("classes")
+    if len(shapes) != 1 or len(shapes[0]) != 4 or classes is None:
+        raise UserError(f"model {uri!r} was not made by kdflow: its signature and metadata name no images and classes")
+    return ModelCard(input_shape=shapes[0][1:], classes=list(classes))
