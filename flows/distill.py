@@ -21,7 +21,7 @@ from tasks.teacher import train_teacher
 DEFAULTS = Options()
 
 
-class StudentsFailed(Exception):
+class StudentsFailedError(Exception):
     """Some students failed; the others are compared, and `outcome` has all of them."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -35,7 +35,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     """Compare the experiment's loss variants and promote the best student.
 
     Raises:
-        StudentsFailed: at the end, where some students failed.
+        StudentsFailedError: at the end, where some students failed.
         UserError: what a user can mend, or no student at all has finished.
     """
     interruption.reset()
@@ -64,7 +64,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
             seconds=clock.seconds,
         )
         if any(student.status != "FINISHED" for student in students):
-            raise StudentsFailed(outcome)
+            raise StudentsFailedError(outcome)
     return outcome
 
 

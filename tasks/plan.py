@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, Recipe, Teacher, Variant
+from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Variant
 from kdmodels.fingerprint import code_fingerprint
+from kdmodels.networks import Description, find_tap
 from kdmodels.objectives import LOSSES
+from kdmodels.training import Distiller, taps
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step
 
@@ -22,8 +24,9 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     """Look every key up in the ledger; `fresh` reuses nothing.
 
     Raises:
-        UserError: the teacher's checkpoint or registered model does not exist.
+        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place.
     """
+    check_places(experiment, data)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
     common = _common(experiment, data)
     teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher), [experiment.seed])
@@ -45,6 +48,34 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
             steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
     return Plan(teacher=steps[0], students=steps[1:])
+
+
+def check_places(experiment: Experiment, data: DataReference) -> None:
+    """Find every tapped place, and match its features, in the networks as they will be built, before any is trained.
+
+    A teacher from the registry brings its own network: its places are looked for when it has been read.
+
+    Raises:
+        UserError: a place does not exist, or its features can't be matched.
+    """
+    if experiment.teacher.network is None:
+        return
+    teacher = describe(experiment.teacher.network, data).build()
+    student = describe(experiment.student.network, data).build()
+    for variant in experiment.variants:
+        places = {teacher_at for term in variant.terms for _, teacher_at in taps(term)}
+        try:
+            shapes = {at: find_tap(teacher, at).shape(teacher, data.input_shape) for at in places}
+            Distiller(student, variant.terms, data.input_shape, shapes)
+        except UserError as error:
+            raise UserError(f"variant {variant.name}: {error}") from error
+
+
+def describe(network: Network, data: DataReference) -> Description:
+    """The network for that data: its input, classes and normalisation."""
+    return Description(
+        network=network, input_shape=data.input_shape, classes=data.classes, mean=data.mean, std=data.std
+    )
 
 
 def needs_teacher(variant: Variant) -> bool:
@@ -151,20 +182,20 @@ def _explained(step: Step, recent: list[tracking.Run]) -> Step:
         return step.model_copy(update={"reason": "new: it has not run before"})
     if earlier[0].status != "FINISHED" and earlier[0].key == step.key:
         return step.model_copy(update={"reason": f"run {earlier[0].run_id[:8]} ended {earlier[0].status}"})
-    return step.model_copy(update={"reason": _difference(step, earlier[0])})
+    nearest = min((_changes(step, run) for run in earlier), key=len)
+    told = ", ".join(nearest[:4]) + (f" and {len(nearest) - 4} more" if len(nearest) > 4 else "")
+    return step.model_copy(update={"reason": told})
 
 
-def _difference(step: Step, run: tracking.Run) -> str:
-    wanted = {name: str(value) for name, value in step.params.items()}
+def _changes(step: Step, run: tracking.Run) -> list[str]:
+    """What differs between a step and a run of the same name, in words."""
+    wanted = {name: str(value) for name, value in step.params.items()} | {"seeds": str(step.seeds)}
     told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed"}
-    changes = [
+    return [
         told.get(name) or f"{name}: {run.params.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
-        for name in sorted(wanted.keys() | run.params.keys() - {"seeds"})
+        for name in sorted(wanted.keys() | run.params.keys())
         if wanted.get(name) != run.params.get(name)
     ]
-    if not changes:
-        return f"seeds: {run.params.get('seeds')} -> {json.dumps(step.seeds)}"
-    return ", ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
 
 
 def _listed(seeds: set[int] | list[int]) -> str:

@@ -4,14 +4,14 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean, stdev
 
+import numpy as np
 import torch
 from prefect.runtime import flow_run, task_run
 from torch import Tensor, nn
 
 from kdmodels.data import Dataset
-from kdmodels.experiment import Network, Recipe
+from kdmodels.experiment import Recipe
 from kdmodels.networks import Description, parameters, save_network
 from kdmodels.training import Replica
 from tasks import tracking
@@ -85,9 +85,9 @@ def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, 
     rows: list[tuple[str, float, int]] = []
     for name in figures[0]:
         values = [figure[name] for figure in figures]
-        rows.append((name, fmean(values), step))
+        rows.append((name, float(np.mean(values)), step))
         if len(values) > 1:
-            rows.append((f"{name}/std", stdev(values), step))
+            rows.append((f"{name}/std", float(np.std(values, ddof=1)), step))
     return rows
 
 
@@ -104,13 +104,6 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
     metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}
     tracking.log_model(run_id, network, data.train.images[:2].numpy(), metadata=metadata)
     return network
-
-
-def describe(network: Network, data: DataReference) -> Description:
-    """The network for that data: its input, classes and normalisation."""
-    return Description(
-        network=network, input_shape=data.input_shape, classes=data.classes, mean=data.mean, std=data.std
-    )
 
 
 def use_threads(count: int) -> None:

@@ -16,7 +16,7 @@ from kdmodels.training import Replica, fit, taps
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.knowledge import load_both
-from tasks.plan import needs_teacher, threads
+from tasks.plan import describe, needs_teacher, threads
 from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
 
 REPLICAS = "replicas"  # the folder, in a run's artifacts, of every seed's history and weights
@@ -45,7 +45,7 @@ def train_student(
     runs.use_threads(threads(experiment))
     run_id = runs.start(experiment.name, step, data, parent)
     with tracking.recording(run_id):
-        description = runs.describe(experiment.student.network, data)
+        description = describe(experiment.student.network, data)
         kept = _read_replicas(step.source, step.seeds) if step.source else []
         missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
         log = runs.EpochLog(run_id)

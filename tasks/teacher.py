@@ -17,7 +17,7 @@ from kdmodels.objectives import CONTROL, PRESETS
 from kdmodels.training import fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
-from tasks.plan import threads
+from tasks.plan import describe, threads
 from tasks.references import DataReference, Step, TeacherReference
 
 
@@ -52,7 +52,7 @@ def _train(
 ) -> tuple[Description, dict[str, Tensor]]:
     teacher = experiment.teacher
     assert teacher.network is not None
-    description = runs.describe(teacher.network, data)
+    description = describe(teacher.network, data)
     log = runs.EpochLog(run_id)
     (replica,) = fit(
         description.build(),
@@ -74,7 +74,7 @@ def _read(experiment: Experiment, data: DataReference) -> tuple[Description, dic
     teacher = experiment.teacher
     if teacher.checkpoint:
         assert teacher.network is not None
-        description = runs.describe(teacher.network, data)
+        description = describe(teacher.network, data)
         network = description.build()
         fill(network, read_state(Path(teacher.checkpoint)), Path(teacher.checkpoint))
         return description, network.state_dict()

@@ -1,0 +1,19 @@
+"""One real Prefect server, in a home of its own, for all tests that run a flow in this process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from flows.server import running_server
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server's API address, which is also in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        patch.delenv("PREFECT_PROFILE", raising=False)
+        with running_server() as server:
+            server.wait_ready()
+            yield server.url

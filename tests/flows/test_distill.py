@@ -1,0 +1,258 @@
+"""The main job with the real engine and a real store: what is trained, what is reused, how runs end."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only
+from flows.promote import promote, rollback
+from kdmodels.data import load_dataset
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data, Experiment
+from tasks import tracking
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "threads": 1,
+    "data": {"source": "digits", "validation": 0.2},
+    "teacher": {"network": {"mlp": [32]}, "epochs": 4},
+    "student": {"network": {"mlp": [8]}, "epochs": 3, "seeds": 2},
+    "variants": ["hard-labels", "kd", "hint"],
+}
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Run:
+    """Run the small experiment with some fields replaced, all in one store of this module."""
+    folder = tmp_path_factory.mktemp("store")
+
+    def run(fresh: bool = False, **changes: Any) -> Outcome:
+        return distill(Experiment.model_validate(SMALL | changes), Options(fresh=fresh))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
+        yield run
+
+
+@pytest.fixture(scope="module")
+def first(run: Run) -> Outcome:
+    return run()
+
+
+def reused(outcome: Outcome) -> dict[str, bool]:
+    return {"teacher": outcome.teacher.reused} | {student.variant: student.reused for student in outcome.students}
+
+
+def student(outcome: Outcome, variant: str) -> tracking.Run:
+    (found,) = [student for student in outcome.students if student.variant == variant]
+    assert found.run_id is not None
+    return tracking.get(found.run_id)
+
+
+def test_one_command_leads_from_data_to_a_champion(first: Outcome) -> None:
+    assert not any(reused(first).values())
+    assert [student.status for student in first.students] == ["FINISHED"] * 3
+    assert first.verdict.promoted
+    champion = tracking.champion("small-student")
+    assert champion is not None
+    assert champion.run_id == student(first, first.verdict.winner).run_id
+    assert champion.tags["kd.challenger.name"] == first.verdict.winner
+    assert list(first.seconds) == ["data", "teacher", "knowledge", "students", "compare", "promote"]
+
+
+def test_a_run_holds_all_that_determines_it(first: Outcome) -> None:
+    run = student(first, "kd")
+    assert run.params["terms.1.hyperparameters.temperature"] == "4.0"
+    assert run.params["network.mlp"] == "[8]"
+    assert run.params["seeds"] == "[0, 1]"
+    assert run.params["optimizer.adam.lr"] == "0.001"
+    assert run.params["teacher"] == tracking.get(first.teacher.run_id).key
+    assert run.parent == first.parent_run_id
+    assert run.tags["kd.variant"] == "kd"
+    assert run.tags["kd.prefect_task_run"]
+    assert run.tags["kd.torch"] == torch.__version__.split("+")[0]
+    assert run.metrics["size/parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert {"train/loss", "train/soft_targets", "val/hard_labels", "val/accuracy", "val/accuracy/std"} <= set(
+        run.metrics
+    )
+
+
+def test_every_epoch_is_a_step(first: Outcome) -> None:
+    from mlflow import MlflowClient
+
+    history = MlflowClient().get_metric_history(student(first, "kd").run_id, "val/accuracy")
+    assert [metric.step for metric in history] == [1, 2, 3]
+    table = tracking.read_json(student(first, "kd").run_id, "replicas/replicas.json")
+    means = [np.mean([replica["history"][epoch]["val/accuracy"] for replica in table]) for epoch in range(3)]
+    assert [metric.value for metric in history] == pytest.approx(means)
+
+
+def test_the_dataset_is_an_input_with_its_digest(first: Outcome) -> None:
+    from mlflow import MlflowClient
+
+    (entry,) = MlflowClient().get_run(student(first, "kd").run_id).inputs.dataset_inputs
+    digest = load_dataset(Data(source="digits", validation=0.2)).digest
+    assert (entry.dataset.name, entry.dataset.digest) == ("digits", digest[:36])
+
+
+def test_the_exported_model_is_the_stored_replica(first: Outcome) -> None:
+    predict = tracking.load_predictor("models:/small-student@champion")
+    validation = load_dataset(Data(source="digits", validation=0.2)).validation
+    logits = predict(validation.images.numpy())
+    accuracy = float((logits.argmax(1) == validation.labels.numpy()).mean())
+    run = student(first, first.verdict.winner)
+    assert f'"val/accuracy": {accuracy:.6}'[:22] in run.tags["replica"]
+
+
+def test_a_second_run_trains_nothing_and_makes_no_second_version(run: Run, first: Outcome) -> None:
+    again = run()
+    assert all(reused(again).values())
+    assert again.verdict.already_champion
+    assert not again.verdict.promoted
+    assert len(tracking.versions("small-student")) == 1
+    assert [s.run_id for s in again.students] == [s.run_id for s in first.students]
+
+
+def test_a_changed_temperature_trains_just_that_student(run: Run, first: Outcome) -> None:
+    variants = ["hard-labels", {"name": "kd", "terms": [{"hard_labels": 0.1}, {"soft_targets": {"weight": 0.9, "temperature": 2}}]}, "hint"]  # fmt: skip # noqa: E501
+    experiment = Experiment.model_validate(SMALL | {"variants": variants})
+    steps = {step.name: step for step in plan_only(experiment).students}
+    assert {name: step.action for name, step in steps.items()} == {
+        "hard-labels": "reuse",
+        "kd": "train",
+        "hint": "reuse",
+    }
+    assert steps["kd"].reason == "terms.1.hyperparameters.temperature: 4.0 -> 2.0"
+    assert reused(run(variants=variants)) == {"teacher": True, "hard-labels": True, "kd": False, "hint": True}
+
+
+def test_a_changed_teacher_trains_all_that_depends_on_it(run: Run, first: Outcome) -> None:
+    teacher = SMALL["teacher"] | {"epochs": 5}
+    plan = plan_only(Experiment.model_validate(SMALL | {"teacher": teacher}))
+    assert plan.teacher.reason == "epochs: 4 -> 5"
+    assert {step.name: step.reason for step in plan.students if step.action == "train"} == {
+        "kd": "its teacher changed",
+        "hint": "its teacher changed",
+    }
+    assert reused(run(teacher=teacher)) == {"teacher": False, "hard-labels": True, "kd": False, "hint": False}
+
+
+def test_more_seeds_train_only_those_that_are_missing(run: Run, first: Outcome) -> None:
+    more = run(student=SMALL["student"] | {"seeds": 3}, variants=["hard-labels", "kd"])
+    before, after = (
+        tracking.read_json(student(outcome, "kd").run_id, "replicas/replicas.json") for outcome in (first, more)
+    )
+    assert [replica["seed"] for replica in after] == [0, 1, 2]
+    assert after[:2] == before
+    accuracies = [replica["figures"]["val/accuracy"] for replica in after]
+    assert student(more, "kd").metrics["val/accuracy"] == pytest.approx(np.mean(accuracies))
+    fewer = plan_only(Experiment.model_validate(SMALL | {"student": SMALL["student"] | {"seeds": 1}}))
+    assert {step.action for step in fewer.students} == {"extend"}
+    assert reused(run(student=SMALL["student"] | {"seeds": 1}, variants=["hard-labels"]))["hard-labels"]
+
+
+def test_fresh_trains_anew_with_the_same_result(run: Run, first: Outcome) -> None:
+    fresh = run(fresh=True, variants=["hard-labels"])
+    assert not any(reused(fresh).values())
+    assert student(fresh, "hard-labels").run_id != student(first, "hard-labels").run_id
+    for name in ("train/loss", "val/loss", "val/accuracy"):
+        assert student(fresh, "hard-labels").metrics[name] == student(first, "hard-labels").metrics[name]
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_one_failed_student_neither_loses_nor_stops_the_others(run: Run, first: Outcome, kind: str) -> None:
+    broken = {"name": "broken", "terms": [{"hard_labels": 1e38}]}
+    variants = ["hard-labels", broken, {"name": f"after-{kind}", "terms": [{"label_smoothing": {"epsilon": 0.2}}]}]
+    with pytest.raises(
+        StudentsFailedError, match=r"broken: .*diverged.*seed 1 in epoch 1, seed 2 in epoch 1"
+    ) as failure:
+        run(variants=variants, runner={"kind": kind, "workers": 1}, seed=1)
+    outcome = failure.value.outcome
+    assert [student.status for student in outcome.students] == ["FINISHED", "FAILED", "FINISHED"]
+    assert tracking.get(outcome.parent_run_id).status == "FAILED"
+    assert tracking.has_artifact(outcome.parent_run_id, "leaderboard.csv")
+
+
+def test_no_finished_student_is_an_error_and_no_empty_leaderboard(run: Run) -> None:
+    diverging = SMALL["student"] | {"optimizer": {"sgd": {"lr": 1e38}}}
+    with pytest.raises(UserError, match=r"no student finished: hard-labels: .*seed 0 in epoch \d"):
+        run(student=diverging, variants=["hard-labels"])
+    (latest,) = tracking.runs(kind="comparison", limit=1)
+    assert latest.status == "FAILED"
+    assert {child.status for child in tracking.children(latest.parent or latest.run_id)} <= {"FAILED", "FINISHED"}
+
+
+def test_processes_give_the_same_result_as_threads(run: Run, first: Outcome) -> None:
+    other = run(fresh=True, runner={"kind": "process", "workers": 2})
+    for variant in ("hard-labels", "kd", "hint"):
+        assert student(other, variant).metrics["val/loss"] == student(first, variant).metrics["val/loss"]
+
+
+def test_a_teacher_from_a_checkpoint_or_the_registry_equals_the_trained_one(run: Run, first: Outcome) -> None:
+    tracking.register("small-teacher", first.teacher.run_id, tags={}, description="")
+    tracking.crown(tracking.find_model("small-teacher/1"))
+    from_registry = run(teacher={"registry": "small-teacher"}, variants=["hard-labels", "kd"])
+    weights = tracking.artifact(first.teacher.run_id, "network/network.safetensors")
+    checkpoint = {"checkpoint": str(weights), "network": {"mlp": [32]}}
+    from_checkpoint = run(teacher=checkpoint, variants=["hard-labels", "kd"])
+    for outcome in (from_registry, from_checkpoint):
+        assert reused(outcome) == {"teacher": False, "hard-labels": True, "kd": False}
+        assert outcome.teacher.metrics["val/accuracy"] == pytest.approx(first.teacher.metrics["val/accuracy"])
+        assert student(outcome, "kd").metrics["val/loss"] == student(first, "kd").metrics["val/loss"]
+    assert reused(run(teacher=checkpoint, variants=["hard-labels", "kd"]))["kd"]
+
+
+@pytest.mark.parametrize("at", ["block9", {"student": "block9", "teacher": "block1"}])
+def test_a_place_that_does_not_exist_is_told_before_anything_trains(run: Run, at: object) -> None:
+    variants = [{"name": "lost", "terms": ["hard_labels", {"hint": {"weight": 1, "at": at}}]}]
+    with pytest.raises(UserError, match="variant lost: .*at: block9: the network has no such module"):
+        run(name="nowhere", variants=variants)
+    assert not [run for run in tracking.runs() if run.experiment == "nowhere"]
+
+
+def test_a_missing_checkpoint_is_named_before_anything_trains(run: Run, tmp_path: Path) -> None:
+    before = len(tracking.runs(limit=1_000))
+    with pytest.raises(UserError, match=r"teacher\.checkpoint: .*gone\.pt: no such file"):
+        run(teacher={"checkpoint": str(tmp_path / "gone.pt"), "network": {"mlp": [32]}})
+    assert len(tracking.runs(limit=1_000)) == before
+
+
+def test_only_the_promotion_step_reads_the_test_split(first: Outcome) -> None:
+    read = {student.variant for student in first.students if student.run_id and "test/accuracy" in tracking.get(student.run_id).metrics}  # fmt: skip # noqa: E501
+    assert read == {first.verdict.winner, "hard-labels"}
+    assert set(first.verdict.test_accuracy) == read
+
+
+def test_a_reported_variant_has_its_test_accuracy_whichever_wins(run: Run, first: Outcome) -> None:
+    outcome = run(promote={"report": ["hint", "kd"]})
+    assert {"hint", "kd", "hard-labels"} <= set(outcome.verdict.test_accuracy)
+
+
+def test_promotion_asked_for_again_and_rolled_back(run: Run, first: Outcome) -> None:
+    better = run(name="other", promote={"model": "moved"}, teacher=SMALL["teacher"], variants=["hard-labels"])
+    assert better.verdict.promoted
+    assert promote(better.parent_run_id).already_champion
+    with pytest.raises(UserError, match="previous"):
+        rollback("moved")
+    long = run(
+        name="other", promote={"model": "moved"}, student=SMALL["student"] | {"epochs": 25}, variants=["hard-labels"]
+    )
+    assert long.verdict.promoted
+    assert "is better" in long.verdict.reason
+    assert (long.verdict.version, rollback("moved").version) == (2, 1)
+    assert promote(long.parent_run_id).version == 2
+    assert len(tracking.versions("moved")) == 2
+
+
+def test_a_budget_that_does_not_hold_refuses_and_registers_nothing(run: Run) -> None:
+    outcome = run(name="strict", variants=["hard-labels"], promote={"require": {"accuracy": ">= 0.999"}})
+    assert not outcome.verdict.promoted
+    assert "required >= 0.999" in outcome.verdict.reason
+    assert tracking.champion("strict-student") is None
+    with pytest.raises(UserError, match="strict-student"):
+        tracking.find_model("strict-student")
