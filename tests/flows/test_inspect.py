@@ -1,0 +1,150 @@
+"""What `kd list`, `kd show` and `kd compare` read from a ledger that real runs have filled."""
+
+import json
+import math
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from flows.inspect import compare, list_experiments, list_runs, show
+from kdmodels.errors import UserError
+from kdmodels.report.leaderboard import leaderboard
+from tasks import tracking
+
+
+def child(parent: str, variant: str) -> tracking.Run:
+    return next(run for run in tracking.children(parent) if run.name == variant)
+
+
+def test_runs_are_listed_newest_first(recorded) -> None:
+    rows = list_runs()
+    assert [row["kind"] for row in rows].count("comparison") == 4
+    assert rows[0]["run_id"] == recorded.unfinished
+    assert (rows[0]["status"], rows[0]["seconds"], rows[0]["val/accuracy"]) == ("RUNNING", None, None)
+    started = [datetime.fromisoformat(row["started"]) for row in rows]
+    assert started == sorted(started, reverse=True)
+    assert started[0].tzinfo == UTC
+    teacher = next(row for row in rows if row["kind"] == "teacher" and row["experiment"] == "other")
+    assert (teacher["parent"], teacher["status"]) == (recorded.other, "FINISHED")
+    assert 0.5 < teacher["val/accuracy"] <= 1
+    assert teacher["seconds"] > 0
+    assert list_runs(limit=2) == rows[:2]
+
+
+def test_experiments_are_those_shipped_and_those_that_ran(recorded) -> None:
+    rows = {row["name"]: row for row in list_experiments()}
+    assert list(rows) == ["digits", "mnist", "other", "small"]
+    assert rows["digits"] == {
+        "name": "digits", "shipped": True, "comparisons": 0, "last_started": None, "champion": None
+    }  # fmt: skip
+    assert (rows["small"]["shipped"], rows["small"]["comparisons"]) == (False, 3)
+    champion = tracking.champion("small-student")
+    assert champion is not None
+    assert rows["small"]["champion"] == f"small-student/{champion.version}"
+    assert rows["small"]["last_started"] == show(recorded.unfinished)["started"]
+
+
+def test_by_default_the_last_comparison_with_a_leaderboard_counts_though_it_failed(recorded) -> None:
+    rows = compare([])
+    assert tracking.get(recorded.other).status == "FAILED"
+    assert {row["variant"]: row["status"] for row in rows} == {"hard-labels": "FINISHED", "broken": "FAILED"}
+    assert "diverged" in next(row["error"] for row in rows if row["variant"] == "broken")
+    table = leaderboard(rows)
+    assert list(table["variant"]) == ["hard-labels", "broken"]
+    assert math.isclose(
+        table["val/accuracy"][0], child(recorded.other, "hard-labels").metrics["val/accuracy"], abs_tol=1e-12
+    )
+
+
+def test_comparisons_put_together_keep_shared_runs_single_and_names_apart(recorded) -> None:
+    rows = compare([recorded.first, recorded.again])
+    first, again = child(recorded.first, "kd").run_id, child(recorded.again, "kd").run_id
+    assert [row["variant"] for row in rows] == ["hard-labels", f"small/kd/{first[:8]}", f"small/kd/{again[:8]}"]
+    assert leaderboard(rows)["vs control"].notna().sum() == 2  # the control is one run, and still the control
+
+
+def test_equal_names_of_two_experiments_get_the_experiments_names(recorded) -> None:
+    rows = compare([recorded.first, recorded.other])
+    assert [row["variant"] for row in rows] == ["small/hard-labels", "kd", "other/hard-labels", "broken"]
+    assert len(leaderboard(rows)) == 4
+
+
+def test_students_and_teachers_compare_too(recorded) -> None:
+    student, teacher = child(recorded.first, "kd"), child(recorded.first, "teacher")
+    rows = compare([teacher.run_id, student.run_id, student.run_id])
+    assert [row["variant"] for row in rows] == ["teacher", "kd"]
+    stored = tracking.read_json(recorded.first, "leaderboard.json")
+    same = next(row for row in stored if row["variant"] == "kd")
+    for field in ("seeds", "per_seed", "parameters", "run_id", "status"):
+        assert rows[1][field] == same[field]
+    table = leaderboard(rows).set_index("variant")
+    assert table.loc["teacher", "parameters"] == 64 * 32 + 32 + 32 * 10 + 10
+    assert table.loc["teacher", "val/accuracy"] == teacher.metrics["val/accuracy"]
+
+
+def test_a_name_means_the_latest_run_so_named(recorded) -> None:
+    assert compare(["other"]) == compare([recorded.other])
+    assert show("broken")["run_id"] == child(recorded.other, "broken").run_id
+
+
+def test_what_can_not_be_compared_is_told(recorded) -> None:
+    with pytest.raises(UserError, match=r"run small \(RUNNING\) has no leaderboard"):
+        compare([recorded.unfinished])
+    with pytest.raises(UserError, match=r"run 'smal' is not in the tracking store; did you mean 'small'\?"):
+        compare(["smal"])
+    foreign = MlflowClient().create_run(tracking.experiment_id("other"), run_name="by-hand").info.run_id
+    with pytest.raises(UserError, match=f"run by-hand \\({foreign}\\) was not made by kdflow"):
+        compare([foreign])
+    assert show(foreign)["kind"] is None
+
+
+def test_with_nothing_run_the_way_to_begin_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(UserError, match="nothing has been compared yet; begin with: kd run digits"):
+        compare([])
+    assert list_runs() == []
+    assert [row["comparisons"] for row in list_experiments()] == [0, 0]
+
+
+def test_a_student_is_shown_with_every_seed(recorded) -> None:
+    shown = show(child(recorded.first, "kd").run_id)
+    assert [seed["seed"] for seed in shown["seeds"]] == [0, 1]
+    accuracies = [seed["val/accuracy"] for seed in shown["seeds"]]
+    assert sum(accuracies) / 2 == pytest.approx(shown["metrics"]["val/accuracy"])
+    assert shown["replica"]["val/accuracy"] == max(accuracies)
+    assert shown["params"]["terms.1.hyperparameters.temperature"] == "4.0"
+    assert shown["tags"]["kd.variant"] == "kd"
+    assert all(tag.startswith("kd.") for tag in shown["tags"])
+    assert shown["artifacts"] == ["network", "replicas"]
+    assert tracking.load_predictor(shown["model"])  # its URI is one that loads
+    assert (shown["error"], shown["parent"]) == (None, recorded.first)
+
+
+def test_a_failed_student_is_shown_with_its_error_and_what_it_got_to(recorded) -> None:
+    shown = show("broken")
+    assert shown["status"] == "FAILED"
+    assert "diverged, its loss is not finite" in shown["error"]
+    assert (shown["model"], shown["replica"]) == (None, None)
+    assert [seed["seed"] for seed in shown["seeds"]] == [5, 6]
+
+
+def test_a_comparison_is_shown_with_its_children_and_verdict(recorded) -> None:
+    shown = show(recorded.first)
+    assert {row["name"] for row in shown["children"]} == {"teacher", "hard-labels", "kd"}
+    assert all(row["parent"] == recorded.first for row in shown["children"])
+    assert (shown["verdict"]["promoted"], shown["verdict"]["model"]) == (True, "small-student")
+    assert {"experiment.json", "leaderboard.csv", "plan.json", "verdict.json"} <= set(shown["artifacts"])
+    assert json.loads(json.dumps(shown)) == shown
+    unfinished = show(recorded.unfinished)
+    assert (unfinished["children"], unfinished["verdict"], unfinished["artifacts"]) == ([], None, [])
+
+
+def test_reading_waits_for_neither_torch_nor_prefect(recorded) -> None:
+    code = "import sys; from flows import inspect; inspect.show('small'); inspect.compare([]); "
+    code += "print([name for name in ('torch', 'prefect') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -1,0 +1,109 @@
+"""Image files through the registered model, against the arrays that they were written from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from flows.predict import predict, write_csv
+from kdmodels.errors import UserError
+from tasks import tracking
+
+COUNT = 300  # more than a batch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first digits as 8x8 grey PNG files."""
+    path = tmp_path_factory.mktemp("digits")
+    for index, image in enumerate(load_digits().images[:COUNT]):
+        Image.fromarray(np.round(image * 255 / 16).astype(np.uint8)).save(path / f"{index:04}.png")
+    return path
+
+
+def test_files_are_classified_as_the_arrays_are(recorded, folder: Path) -> None:
+    digits = load_digits()
+    arrays = (digits.images[:COUNT, None] / 16).astype(np.float32)
+    logits = tracking.load_predictor("models:/small-student@champion")(arrays)
+    direct, labels = logits.argmax(axis=1), digits.target[:COUNT]
+    rows = predict("small-student", [folder])
+    assert [row["file"] for row in rows] == [str(folder / f"{index:04}.png") for index in range(COUNT)]
+    predicted = np.array([int(row["class"]) for row in rows])
+    assert (direct == labels).mean() > 0.8
+    assert (predicted == labels).mean() == pytest.approx((direct == labels).mean(), abs=0.01)
+    expected = torch.softmax(torch.from_numpy(logits), dim=1).amax(dim=1).numpy()
+    assert np.array([row["probability"] for row in rows]) == pytest.approx(
+        expected, abs=0.02
+    )  # 8 bits against 16 steps
+
+
+def test_colour_and_size_become_what_the_model_takes(recorded, folder: Path, tmp_path: Path) -> None:
+    (grey,) = predict("models:/small-student/1", [folder / "0000.png"])
+    big = tmp_path / "big.jpg"
+    with Image.open(folder / "0000.png") as image:
+        image.convert("RGB").resize((80, 80), Image.Resampling.NEAREST).save(big, quality=100)
+    (colour,) = predict("small-student@champion", [big])
+    assert (colour["file"], colour["class"]) == (str(big), grey["class"])
+    assert colour["probability"] == pytest.approx(grey["probability"], abs=0.1)
+
+
+def test_mistakes_are_one_line(recorded, folder: Path, tmp_path: Path) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("not an image")
+    (tmp_path / "empty").mkdir()
+    image = folder / "0000.png"
+    for model, path, line in [
+        ("small-studen", image, "did you mean 'small-student'?"),
+        ("small-student/9", image, "has no version 9"),
+        ("small-student", tmp_path / "absent.png", "absent.png: no such file or folder"),
+        ("small-student", tmp_path / "empty", "empty: no image in this folder"),
+        ("small-student", text, f"not readable as images: {text}"),
+    ]:
+        with pytest.raises(UserError) as raised:
+            predict(model, [path])
+        assert line in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_names_no_classes_is_refused(tmp_path: Path, folder: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.configure()
+    run = tracking.start("foreign", "foreign", "student")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
+    tracking.log_model(run, network, np.zeros((2, 1, 8, 8), dtype=np.float32), metadata={})
+    tracking.crown(tracking.register("foreign", run, tags={}, description=""))
+    with pytest.raises(UserError, match="was not made by kdflow"):
+        predict("foreign", [folder])
+
+
+ROWS = [
+    {"file": "a,b.png", "class": "7", "probability": 0.5},
+    {"file": "c.png", "class": "snow owl", "probability": 1.0},
+]
+TEXT = 'file,class,probability\n"a,b.png",7,0.5\nc.png,snow owl,1.0\n'
+
+
+def test_csv_goes_to_a_file_or_to_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out.csv"
+    target.write_text("earlier")
+    write_csv(ROWS, target)
+    assert target.read_text() == TEXT
+    write_csv(ROWS)
+    assert capsys.readouterr().out == TEXT
+
+
+def test_csv_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    target.write_text("earlier")
+    with pytest.raises(ValueError, match="fields not in fieldnames"):
+        write_csv([*ROWS, {"unexpected": 1}], target)
+    assert target.read_text() == "earlier"
+    with pytest.raises(UserError, match=r"absent/out.csv: can't be written: No such file or directory"):
+        write_csv(ROWS, tmp_path / "absent" / "out.csv")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder: can't be written: Is a directory"):
+        write_csv(ROWS, tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out.csv"]
