@@ -7,6 +7,7 @@ Prefect's own temporary server is not used: process workers cannot reach it, and
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -63,8 +64,8 @@ class Server:
             return "it says why above"
         self.log.seek(0)
         lines = [line.strip() for line in self.log.read().decode(errors="replace").splitlines() if line.strip()]
-        telling = [line for line in lines if "Application startup failed" not in line]  # uvicorn's last line, always
-        return telling[-1] if telling else "its log is empty"
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+        return (errors or lines or ["its log is empty"])[-1]
 
 
 @contextlib.contextmanager
@@ -111,15 +112,15 @@ def _send_what_waits() -> None:
 @contextlib.contextmanager
 def _api_url(url: str) -> Iterator[None]:
     os.environ["PREFECT_API_URL"] = url
-    _refresh_settings()
+    refresh_settings()
     try:
         yield
     finally:
         del os.environ["PREFECT_API_URL"]
-        _refresh_settings()
+        refresh_settings()
 
 
-def _refresh_settings() -> None:
+def refresh_settings() -> None:
     """Prefect reads its settings when it is imported; where that has happened, let it read them again."""
     if "prefect.context" in sys.modules:
         sys.modules["prefect.context"].refresh_global_settings_context()
@@ -218,11 +219,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     """End a process that `spawn` has started, and wait until it and its descendants are gone."""
     assert process.stdin is not None
     process.stdin.close()
-    process.wait(STOP_SECONDS + 5)
+    process.wait(2 * STOP_SECONDS + 5)
 
 
 def _guard(command: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in a shell's background job, where Prefect's worker needs it
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False, start_new_session=True)
     try:
         while process.poll() is None and not select.select([sys.stdin], [], [], 0.1)[0]:
@@ -233,14 +235,31 @@ def _guard(command: list[str]) -> int:
 
 
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + STOP_SECONDS
+    """End a process and its descendants; those first, since Prefect's worker would kill its flow runs unwarned."""
     with contextlib.suppress(ProcessLookupError):  # raised once nobody of the group is left
+        for pid in _followers(leader.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while _followers(leader.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
         os.killpg(leader.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
         while time.monotonic() < deadline:
             leader.poll()  # reaps it
             os.killpg(leader.pid, 0)
             time.sleep(0.02)
         os.killpg(leader.pid, signal.SIGKILL)
+
+
+def _followers(group: int) -> list[int]:
+    """The processes of a group other than its leader; none is found where the system has no /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if path.name != str(group) and os.getpgid(int(path.name)) == group:
+                found.append(int(path.name))
+    return found
 
 
 def _serve(fd: int, ephemeral: bool) -> None:
