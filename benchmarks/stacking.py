@@ -66,8 +66,8 @@ def main() -> None:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version(), "torch": version("torch")},
         "seconds": times,
-        "stacked / in turn": {count: round(median[f"{count} stacked"] / median[f"{count} in turn"], 3) for count in SEEDS},
-        "stacked / 1 seed": {count: round(median[f"{count} stacked"] / median["1 stacked"], 3) for count in SEEDS},
+        "stacked / in turn": {n: round(median[f"{n} stacked"] / median[f"{n} in turn"], 3) for n in SEEDS},
+        "stacked / 1 seed": {n: round(median[f"{n} stacked"] / median["1 stacked"], 3) for n in SEEDS},
     }
     path = Path(__file__).parent / "results" / "stacking.json"
     path.parent.mkdir(exist_ok=True)

@@ -68,11 +68,10 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     return outcome
 
 
-@flow(name="plan")
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
-    """What `distill` would do, and why; nothing is trained and nothing recorded."""
+    """What `distill` would do, and why; nothing is trained or recorded, and no Prefect server is needed."""
     tracking.configure()
-    return make_plan(experiment, prepare_data(experiment.data, options.data_dir), fresh=options.fresh)
+    return make_plan(experiment, prepare_data.fn(experiment.data, options.data_dir), fresh=options.fresh)
 
 
 def train_students(

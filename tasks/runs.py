@@ -66,7 +66,7 @@ class EpochLog:
             self.flush()
 
     def finish(self, replicas: list[Replica], recipe: Recipe) -> None:
-        """Send the rest. Where the kept weights may be an earlier epoch's, their figures follow one step after the last.
+        """Send the rest. Where the kept weights may be an earlier epoch's, their figures stand one step after the last.
 
         So a metric's last value, which tables show, is always that of the stored network.
         """

@@ -13,7 +13,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 def make_optimizer(optimizer: dict[str, dict[str, Any]], tensors: Iterable[Tensor]) -> torch.optim.Optimizer:
     """The one optimiser that the mapping names, with torch's own arguments; fused: one kernel a step."""
     ((name, arguments),) = optimizer.items()
-    return OPTIMIZERS[name](tensors, fused=True, **arguments)  # type: ignore[operator]
+    return OPTIMIZERS[name](tensors, fused=True, **arguments)
 
 
 def learning_rate_factor(schedule: dict[str, dict[str, Any]] | None, epoch: float, epochs: int) -> float:
