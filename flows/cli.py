@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +26,7 @@ app = typer.Typer(
     help="Knowledge distillation: compare losses, promote the best student.",
     epilog="Exit codes: 0 done, 1 error, 2 usage or bad experiment, 3 some students failed, 4 the gate refused, "
     "130 interrupted.",
-    no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     rich_markup_mode=None,  # rich would double the time of --help
     pretty_exceptions_enable=False,
 )
@@ -97,6 +98,9 @@ def options(
 ) -> None:
     """Options before the command."""
     os.environ["KD_DEBUG"] = "1" if debug else ""
+    if not debug and not sys.warnoptions:  # the libraries', which no user can act on
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"  # of worker processes
 
 
 def _experiments(incomplete: str) -> list[str]:
@@ -107,7 +111,11 @@ def _experiments(incomplete: str) -> list[str]:
 
 def _variants(context: typer.Context, incomplete: str) -> list[str]:
     chosen, comma, last = incomplete.rpartition(",")
-    names = [variant.name for variant in _read(context.params.get("experiment")).variants]
+    experiment = next(iter(context.args), None)  # an option without its value leaves the arguments unparsed
+    try:
+        names = [variant.name for variant in _read(experiment).variants]
+    except UserError:  # of the experiment, which is told when the command runs
+        return []
     return [chosen + comma + name for name in names if name.startswith(last)]
 
 
@@ -140,7 +148,10 @@ def run(
     with usage():
         wanted = _read(experiment, set_, variants)
     if not quiet:
-        print(f"{wanted.name}: {len(wanted.variants)} variants, {wanted.student.seeds} seeds each", file=sys.stderr)
+        print(
+            f"{wanted.name}: {len(wanted.variants)} variants, {wanted.student.seeds} seeds each; starting",
+            file=sys.stderr,
+        )
     if dry_run:
         return _plan(wanted, str(data_dir) if data_dir else None, fresh, as_json)
     with contextlib.redirect_stdout(sys.stderr):
@@ -234,7 +245,8 @@ def list_(
     if as_json:
         console.print_json(rows)
     elif rows:
-        console.print_table(rows, {key: key for key in rows[0] if key != "parent"})
+        short = [row | {"run_id": row["run_id"][:8]} if "run_id" in row else row for row in rows]
+        console.print_table(short, {key: key for key in rows[0] if key != "parent"})
     else:
         print("no runs yet; begin with: kd run digits")
 
@@ -286,12 +298,11 @@ def promote(run: Run = None, data_dir: DataDir = None, as_json: Json = False) ->
     """Send the last comparison's winner, or a run, through the gate."""
     from flows import console
     from flows import promote as gate
-    from tasks import tracking
+    from tasks import results, tracking
 
     tracking.configure()
     with usage():
-        if run is not None:
-            tracking.find(run)
+        results.latest_comparison() if run is None else tracking.find(run)
     verdict = gate.promote(run, data_dir=str(data_dir) if data_dir else None)
     if as_json:
         console.print_json(verdict.model_dump())
@@ -325,15 +336,18 @@ def predict(
     tracking.configure()
     with usage():
         tracking.find_model(model)
-    predictor.write_csv(predictor.predict(model, paths), out)
+    rows = predictor.predict(model, paths)
+    predictor.write_csv(rows, out)
+    if out:
+        print(f"wrote {len(rows)} rows to {out}", file=sys.stderr)
 
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     """Serve the MLflow UI until Ctrl-C."""
-    from flows.deployments import mlflow_ui
+    from flows.ui import ui as serve
 
-    mlflow_ui(port=port)
+    serve(port)
 
 
 @app.command()

@@ -65,7 +65,7 @@ def shown(experiment: Experiment, console: Console) -> Iterator[Callable[..., No
                         parent, plan = comparison
                         show(lines(experiment, plan, tracking.children(parent), now=time.time()))
         except Exception as error:  # the run goes on without its display
-            console.print(f"no more progress is shown: {type(error).__name__}: {error}", markup=False, soft_wrap=True)
+            console.print(f"no more progress is shown: {type(error).__name__}: {error}", soft_wrap=True)
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -131,7 +131,7 @@ def _plain(console: Console) -> Callable[[list[Line]], None]:
         for line in lines:
             if line.status not in (WAITING, told.get((line.kind, line.name))):
                 told[line.kind, line.name] = line.status
-                console.print(sentence(line), markup=False, highlight=False, soft_wrap=True)
+                console.print(sentence(line), soft_wrap=True)
 
     return show
 
