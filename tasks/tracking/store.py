@@ -74,6 +74,10 @@ def configure(folder: Path | None = None) -> str:
         return uri
 
 
+# MLflow's UI opens an experiment without it among tools for language models.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+
+
 def experiment_id(name: str) -> str:
     """The id of the MLflow experiment of that name, made if there is none; several processes may ask at once.
 
@@ -84,7 +88,8 @@ def experiment_id(name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, artifact_location=_artifacts(client.tracking_uri, name)))
+            location = _artifacts(client.tracking_uri, name)
+            return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
