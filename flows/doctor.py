@@ -68,18 +68,16 @@ def _store() -> Finding:
 
 
 def _prefect() -> Finding:
-    url = os.environ.get("PREFECT_API_URL") or server.configured_url()
-    if url is None:
-        state = server.up_state()
-        if state is None:
-            return None, "no server runs; a run starts one for itself", "for schedules and its UI: kd up"
-        url = state["url"]
-    if not server.answers(url):
-        return False, f"no answer at {url}", "start it, or unset PREFECT_API_URL and the profile's"
-    from prefect.client.orchestration import get_client
+    if server.configured_url() is None and server.up_state() is None:
+        return None, "no server runs; a run starts one for itself", "for schedules and its UI: kd up"
+    with server.running_server() as running:
+        url = running.url
+        if not server.answers(url):
+            return False, f"no answer at {url}", "start it, or unset PREFECT_API_URL and the profile's"
+        from prefect.client.orchestration import get_client
 
-    with get_client(sync_client=True) as client:  # it knows of user and password
-        theirs = client.api_version()
+        with get_client(sync_client=True) as client:  # it knows of user and password
+            theirs = client.api_version()
     ours = version("prefect")
     if theirs != ours:
         return None, f"{url} is Prefect {theirs}, here is {ours}", "use the same version on both sides"

@@ -1,8 +1,10 @@
 """Each part of the machine, as it is and broken for real."""
 
+import json
 import socket
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,17 @@ PARTS = [
 
 
 @pytest.fixture(autouse=True)
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machine(tmp_path: Path) -> Iterator[Path]:
     """A home and a working folder with nothing in them."""
-    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_PROFILE", "KD_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_PROFILE", "KD_DATA"):
+            patch.delenv(name, raising=False)
+        patch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        patch.chdir(tmp_path)
+        server.refresh_settings()
+        yield tmp_path
+    server.refresh_settings()  # for the tests after these, with their own environment back
 
 
 def check(name: str) -> dict[str, Any]:
@@ -102,11 +107,19 @@ def test_runs_that_never_ended_are_told(machine: Path) -> None:
     assert check("unended runs")["ok"] is True
 
 
-def test_a_prefect_server_tells_its_version(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefect_server_tells_its_version(
+    prefect_server: str, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"name": "Prefect server", "ok": True, "detail": f"{prefect_server}, Prefect 3.8.8", "remedy": None}
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
-    server._refresh_settings()
-    row = check("Prefect server")
-    assert row == {"name": "Prefect server", "ok": True, "detail": f"{prefect_server}, Prefect 3.8.8", "remedy": None}
+    server.refresh_settings()
+    assert check("Prefect server") == told
+    monkeypatch.delenv("PREFECT_API_URL")
+    server.refresh_settings()
+    server.state_file().parent.mkdir(exist_ok=True)
+    server.state_file().write_text(json.dumps({"url": prefect_server, "pid": "1"}))  # as kd up does
+    assert check("Prefect server") == told
+    assert check("port 4200")["detail"] == "kd up runs already"
     monkeypatch.setattr(doctor, "version", lambda name: "3.0.0")
     row = check("Prefect server")
     assert row["ok"] is None
