@@ -1,0 +1,136 @@
+"""Real flows whose tasks run in threads and in processes, each in a command of its own that can be interrupted."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+FLOW = """
+import os, sys, time
+from pathlib import Path
+from flows.server import running_server
+
+if __name__ == "__main__":
+    marks = Path(os.environ["MARKS"])
+    with running_server() as running:
+        from prefect import flow, task
+        from kdmodels.experiment import Runner
+        from tasks.runners import stop_workers, task_runner
+        running.wait_ready()
+
+        @task
+        def work(i, seconds):
+            (marks / f"start-{i}").write_text(os.environ["PREFECT_API_URL"] + " " + os.environ["MLFLOW_TRACKING_URI"])
+            try:
+                if i == 1:
+                    raise ValueError("one is too many")
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    time.sleep(0.01)
+                return 10 * i
+            except BaseException as error:
+                time.sleep(0.3)  # closing its records
+                (marks / f"error-{i}").write_text(type(error).__name__)
+                raise
+
+        @flow
+        def fan_out(count, seconds):
+            futures = [work.submit(i, seconds) for i in range(count)]
+            try:
+                for future in futures:
+                    future.wait()
+            except BaseException:
+                stop_workers()
+                raise
+            print([str(future.result(raise_on_failure=False)) for future in futures], flush=True)
+
+        runner = task_runner(Runner(kind=sys.argv[1], workers=2))
+        fan_out.with_options(task_runner=runner)(int(sys.argv[2]), float(sys.argv[3]))
+"""
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(prefect_server: str, tmp_path: Path) -> Iterator[Start]:
+    (tmp_path / "flow.py").write_text(FLOW)
+    settings = {"MARKS": str(tmp_path), "MLFLOW_TRACKING_URI": "sqlite:////a/store.db"}
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(tmp_path / "flow.py"), *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen(command, env=os.environ | settings, text=True, start_new_session=True, **pipes))
+        return started[-1]
+
+    started: list[subprocess.Popen[str]] = []
+    yield start
+    for process in started:
+        process.kill()
+
+
+def processes(marks: Path) -> list[str]:
+    """The command lines of all processes that were started with these MARKS."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is not ours
+            if f"MARKS={marks}".encode() in (path / "environ").read_bytes():
+                found.append((path / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def until(true: Callable[[], object], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_task_that_raises_loses_nothing_of_the_others(
+    kind: str, prefect_server: str, start: Start, tmp_path: Path
+) -> None:
+    process = start(kind, "4", "0")
+    assert process.communicate(timeout=200)[0] == "['0', 'one is too many', '20', '30']\n"
+    assert process.returncode == 0
+    url, store = (tmp_path / "start-3").read_text().split()
+    assert url == prefect_server
+    assert store == "sqlite:////a/store.db"
+    assert processes(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False)],  # Ctrl-C in a terminal; a service manager's stop
+)
+def test_an_interruption_closes_what_runs_and_starts_nothing_more(
+    number: signal.Signals, whole_group: bool, start: Start, tmp_path: Path
+) -> None:
+    def marks(kind: str) -> set[str]:
+        return {path.name.partition("-")[2] for path in tmp_path.glob(f"{kind}-*")}
+
+    process = start("process", "6", "100")
+    until(lambda: len(marks("start") - {"1"}) == 2)  # both workers are busy, with whichever came first
+    started = marks("start")
+    (os.killpg if whole_group else os.kill)(process.pid, number)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    until(lambda: not processes(tmp_path))
+    assert marks("start") == started
+    assert marks("error") == started
+    assert {(tmp_path / f"error-{i}").read_text() for i in started - {"1"}} == {"SystemExit"}
+
+
+def test_workers_end_when_their_parent_is_killed(start: Start, tmp_path: Path) -> None:
+    process = start("process", "1", "100")
+    until(lambda: (tmp_path / "start-0").exists())
+    process.kill()
+    process.communicate()
+    until(lambda: not processes(tmp_path))
+    assert (tmp_path / "error-0").read_text() == "SystemExit"
