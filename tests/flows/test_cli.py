@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from flows import cli
+
 KD = Path(sys.executable).with_name("kd")
 HEAVY = ("torch", "mlflow", "prefect", "pandas", "sklearn", "pydantic")
 EXPERIMENT = """
@@ -22,7 +24,9 @@ teacher: {network: {mlp: [32]}, epochs: 3}
 student: {network: {mlp: [8]}, epochs: 2, seeds: 2}
 variants: [hard-labels, kd]
 """
-Kd = Callable[..., "subprocess.CompletedProcess[str]"]
+Done = subprocess.CompletedProcess[str]
+Kd = Callable[..., Done]
+Here = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def environment(folder: Path, prefect_server: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def kd(folder: Path, environment: dict[str, str]) -> Kd:
-    def kd(*words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    def kd(*words: str, **more: str) -> Done:
         command = [str(KD), *words]
         return subprocess.run(
             command, cwd=folder, env=environment | more, capture_output=True, text=True, timeout=180, check=False
@@ -51,13 +55,34 @@ def kd(folder: Path, environment: dict[str, str]) -> Kd:
 
 
 @pytest.fixture(scope="module")
-def first(kd: Kd) -> "subprocess.CompletedProcess[str]":
+def first(kd: Kd) -> Done:
     return kd("run", "small.yaml")
 
 
 @pytest.fixture(scope="module")
-def again(kd: Kd, first: "subprocess.CompletedProcess[str]") -> "subprocess.CompletedProcess[str]":
+def again(kd: Kd, first: Done) -> Done:
     return kd("run", "small.yaml", "--json", "--require-promotion")
+
+
+@pytest.fixture
+def here(
+    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Here]:
+    """`kd` in this process, which has imported everything already: its exit code, stdout and stderr."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
+    for name in ("KD_DEBUG", "PYTHONWARNINGS", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"):
+        monkeypatch.setenv(name, environment.get(name, ""))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def here(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kd", *words])
+        capsys.readouterr()
+        code = cli.main()
+        return code, *capsys.readouterr()
+
+    yield here
+    signal.signal(signal.SIGTERM, before)
 
 
 def statuses(folder: Path) -> dict[str, list[str]]:
@@ -71,7 +96,7 @@ def statuses(folder: Path) -> dict[str, list[str]]:
 
 
 def test_a_run_prints_the_leaderboard_the_verdict_and_where_to_look_next(
-    first: "subprocess.CompletedProcess[str]",
+    first: Done,
 ) -> None:
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
@@ -96,7 +121,7 @@ def test_a_run_prints_the_leaderboard_the_verdict_and_where_to_look_next(
     assert "\x1b" not in first.stdout + first.stderr
 
 
-def test_off_a_terminal_each_step_is_a_plain_line_on_stderr(first: "subprocess.CompletedProcess[str]") -> None:
+def test_off_a_terminal_each_step_is_a_plain_line_on_stderr(first: Done) -> None:
     lines = first.stderr.splitlines()
     assert lines[0] == "small: 2 variants, 2 seeds each; starting"
     for name in ("teacher", "hard-labels", "kd"):
@@ -105,7 +130,7 @@ def test_off_a_terminal_each_step_is_a_plain_line_on_stderr(first: "subprocess.C
 
 
 def test_the_second_run_reuses_everything_and_its_json_is_all_of_stdout(
-    again: "subprocess.CompletedProcess[str]",
+    again: Done,
 ) -> None:
     assert again.returncode == 0, again.stderr  # the champion again is not refused
     document = json.loads(again.stdout)
@@ -129,7 +154,7 @@ def test_the_second_run_reuses_everything_and_its_json_is_all_of_stdout(
     assert "kd: reused" in again.stderr
 
 
-def test_dry_run_says_why_and_records_nothing(kd: Kd, folder: Path, again: "subprocess.CompletedProcess[str]") -> None:
+def test_dry_run_says_why_and_records_nothing(kd: Kd, folder: Path, again: Done) -> None:
     before = statuses(folder)
     told = kd("run", "small.yaml", "--set", "student.epochs=3", "--dry-run")
     assert told.returncode == 0, told.stderr
@@ -140,9 +165,7 @@ def test_dry_run_says_why_and_records_nothing(kd: Kd, folder: Path, again: "subp
     assert statuses(folder) == before
 
 
-def test_a_failed_student_is_exit_code_3_and_the_others_are_kept(
-    kd: Kd, folder: Path, again: "subprocess.CompletedProcess[str]"
-) -> None:
+def test_a_failed_student_is_exit_code_3_and_the_others_are_kept(kd: Kd, folder: Path, again: Done) -> None:
     (folder / "broken.yaml").write_text(
         EXPERIMENT.replace("small", "broken").replace("[hard-labels, kd]", "[{name: b, terms: [{hard_labels: 1e38}]}]")
     )
@@ -157,22 +180,21 @@ def test_a_failed_student_is_exit_code_3_and_the_others_are_kept(
     assert ran.stderr == ""
 
 
-def test_no_finished_student_is_exit_code_1_and_one_line(kd: Kd) -> None:
-    ran = kd("run", "small.yaml", "--set", "student.optimizer={sgd: {lr: 1e38}}", "--json")
-    assert ran.returncode == 1
-    assert ran.stdout == ""
-    assert "kd: error: no student finished: hard-labels: " in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_no_finished_student_is_exit_code_1_and_one_line(here: Here, again: Done) -> None:
+    code, out, told = here("run", "small.yaml", "--set", "student.optimizer={sgd: {lr: 1e38}}", "--json", "--quiet")
+    assert code == 1
+    assert out == ""
+    assert told.splitlines()[-1].startswith("kd: error: no student finished: hard-labels: ")
 
 
-def test_the_gate_s_refusal_is_exit_code_4_only_where_promotion_was_asked_for(
-    kd: Kd, again: "subprocess.CompletedProcess[str]"
-) -> None:
+def test_the_gate_s_refusal_is_exit_code_4_only_where_promotion_was_asked_for(here: Here, again: Done) -> None:
     refused = ("run", "small.yaml", "--set", "promote.require.accuracy='>= 0.99'", "--set", "promote.model=other", "-q")
-    assert kd(*refused).returncode == 0
-    asked = kd(*refused, "--require-promotion")
-    assert asked.returncode == 4
-    assert "kd: error" not in asked.stderr
+    assert here(*refused)[0] == 0
+    code, out, told = here(*refused, "--require-promotion")
+    assert code == 4
+    assert "is refused: test accuracy's lower 95% bound is" in out
+    assert "kd: error" not in told
+    assert here("promote")[0] == 4
 
 
 @pytest.fixture
@@ -203,7 +225,7 @@ def training(folder: Path, environment: dict[str, str]) -> Iterator[Callable[[st
 def test_an_interrupted_run_exits_130_and_every_run_in_it_is_killed(
     training: Callable[[str], "subprocess.Popen[str]"],
     folder: Path,
-    again: "subprocess.CompletedProcess[str]",
+    again: Done,
     kind: str,
     number: signal.Signals,
 ) -> None:
@@ -237,7 +259,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["schedule", "small.yaml", "--every", "0"], 2, "--every"),
     (["compare", "--csv", "--json"], 2, "allowed is one of them"),
     (["predict", "small-student", "no.png"], 2, "no.png"),
-    (["ui", "--port", "99999"], 2, "99999"),
+    (["ui", "--port", "99999"], 2, "'--port'"),
 ]
 
 
@@ -259,24 +281,48 @@ def test_a_mistake_is_one_clear_line(kd: Kd, folder: Path, words: list[str], cod
 
 
 @pytest.mark.parametrize(
-    ("words", "more", "code", "told"),
+    ("words", "code", "told"),
     [
-        (["show", "hard-label"], {}, 2, "run 'hard-label' is not in the tracking store; did you mean 'hard-labels'?"),
-        (["rollback", "small-studnt"], {}, 2, "did you mean 'small-student'?"),
-        (["run", "mnist", "--data-dir", "."], {}, 1, "no readable MNIST there"),
-        (["list"], {"MLFLOW_TRACKING_URI": "sqlite:////proc/nothing/mlflow.db"}, 1, "/proc/nothing/mlflow.db"),
-        (["run", "small.yaml"], {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, 1, "no Prefect server answers at"),
+        (["show", "hard-label"], 2, "run 'hard-label' is not in the tracking store; did you mean 'hard-labels'?"),
+        (["compare", "small", "nothing"], 2, "run 'nothing' is not in the tracking store"),
+        (["promote", "nothing"], 2, "run 'nothing' is not in the tracking store"),
+        (["rollback", "small-studnt"], 2, "did you mean 'small-student'?"),
+        (["rollback", "small-student"], 2, "model 'small-student' has no previous champion to go back to"),
+        (
+            ["predict", "small-student@best", "small.yaml"],
+            2,
+            "model 'small-student' has no alias 'best'; it has: champion",
+        ),
+        (["predict", "small-student", "small.yaml"], 1, "small.yaml"),
+        (["run", "mnist", "--data-dir", ".", "--quiet"], 1, "no readable MNIST there"),
+        (["schedule", "small.yaml", "--cron", "* * *"], 2, "--cron '* * *' is not one"),
+        (["schedule", "--delete", "nothing"], 2, "no schedule 'nothing'"),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_mistake_that_only_the_stores_show_is_one_clear_line_too(
-    kd: Kd, again: "subprocess.CompletedProcess[str]", words: list[str], more: dict[str, str], code: int, told: str
+    here: Here, again: Done, words: list[str], code: int, told: str
 ) -> None:
-    failed = kd(*words, *(["--quiet"] if words[0] == "run" else []), **more)
-    assert failed.returncode == code
-    assert failed.stdout == ""
-    (line,) = failed.stderr.splitlines()
+    found, out, stderr = here(*words)
+    assert (found, out) == (code, ""), stderr
+    line = stderr.splitlines()[-1]
     assert line.startswith("kd: error: ")
     assert told in line
+    assert "Traceback" not in stderr
+
+
+def test_a_store_that_can_t_be_written_is_exit_code_1(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nothing/mlflow.db")
+    code, out, told = here("list")
+    assert (code, out) == (1, "")
+    assert told.startswith("kd: error: tracking store '/proc/nothing/mlflow.db' can't be used: ")
+
+
+def test_a_server_that_does_not_answer_is_exit_code_1(kd: Kd, again: Done) -> None:
+    failed = kd("run", "small.yaml", "--quiet", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    (line,) = failed.stderr.splitlines()
+    assert line.startswith("kd: error: no Prefect server answers at http://127.0.0.1:9/api")
 
 
 def test_debug_shows_where_a_mistake_was_found(kd: Kd) -> None:
@@ -292,7 +338,7 @@ def test_help_and_a_bad_experiment_import_nothing_heavy() -> None:
         "try: cli.main()\nexcept SystemExit: pass\n"
         "print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
     )
-    for words, heavy in ((["--help"], HEAVY), (["run", "--help"], HEAVY), (["run", "digit"], HEAVY[:-1])):
+    for words, heavy in ((["--help"], HEAVY), (["run", "--help"], HEAVY[:-1]), (["run", "digit"], HEAVY[:-1])):
         command = [sys.executable, "-c", script.format(words=words, heavy=heavy)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
         assert done.stderr.splitlines()[-1] == "[]", words
@@ -330,29 +376,48 @@ def test_init_writes_a_file_that_can_be_run(kd: Kd, folder: Path) -> None:
 
 
 def test_variants_lists_the_catalogue(kd: Kd) -> None:
-    rows: list[dict[str, Any]] = json.loads(kd("variants", "--json").stdout)
-    named = {row["name"]: row for row in rows}
+    named: dict[str, Any] = {row["name"]: row for row in json.loads(kd("variants", "--json").stdout)}
     assert named["kd"]["terms"] == ["0.1 hard_labels", "0.9 soft_targets, temperature 4"]
     assert named["kd"]["paper"].startswith("Hinton")
     assert all(name in kd("variants").stdout for name in named)
 
 
-def test_the_ledger_is_read_by_list_show_and_compare(kd: Kd, again: "subprocess.CompletedProcess[str]") -> None:
+def test_the_ledger_is_read_by_list_show_and_compare(here: Here, again: Done) -> None:
     parent = json.loads(again.stdout)["parent_run_id"]
-    listed = json.loads(kd("list", "--json", "--limit", "100").stdout)
-    assert parent in [run["run_id"] for run in listed]
-    assert json.loads(kd("show", parent[:10], "--json").stdout)["run_id"] == parent
-    compared = json.loads(kd("compare", parent, "--json").stdout)
+    assert parent in [run["run_id"] for run in json.loads(here("list", "--json", "--limit", "100")[1])]
+    listed = here("list", "--limit", "100")[1]
+    assert parent[:8] in listed
+    assert parent not in listed
+    assert json.loads(here("show", parent[:10], "--json")[1])["run_id"] == parent
+    assert "small-student" in here("show", parent)[1]
+    compared = json.loads(here("compare", parent, "--json")[1])
     assert sorted(row["variant"] for row in compared) == ["hard-labels", "kd"]
-    assert kd("compare", parent, "--csv").stdout.startswith("rank,variant,val/accuracy,")
-    assert kd("compare", parent, "--markdown").stdout.startswith("| rank | variant |")
-    assert "reused" in kd("compare", parent).stdout
+    assert here("compare", parent, "--csv")[1].startswith("rank,variant,val/accuracy,")
+    assert here("compare", parent, "--markdown")[1].startswith("| rank | variant |")
+    assert "reused" in here("compare", parent)[1]
+    experiments = {row["name"]: row for row in json.loads(here("list", "--experiments", "--json")[1])}
+    assert experiments["small"]["champion"] == "small-student/1"
+    assert experiments["digits"]["shipped"]
 
 
-def test_promote_and_rollback_say_what_they_did(kd: Kd, again: "subprocess.CompletedProcess[str]") -> None:
-    promoted = kd("promote", json.loads(again.stdout)["parent_run_id"], "--json")
-    assert promoted.returncode == 0, promoted.stderr
-    assert json.loads(promoted.stdout)["reason"].startswith("already champion")
-    back = kd("rollback", "small-student")
-    assert back.returncode == 2
-    assert back.stderr == "kd: error: model 'small-student' has no previous champion to go back to\n"
+def test_promoting_the_champion_again_is_no_refusal(here: Here, again: Done) -> None:
+    code, out, _ = here("promote", json.loads(again.stdout)["parent_run_id"], "--json")
+    assert code == 0
+    assert json.loads(out)["reason"].startswith("already champion")
+
+
+def test_doctor_tells_of_every_part(here: Here, again: Done) -> None:
+    code, out, _ = here("doctor", "--json")
+    found = {row["name"]: row["ok"] for row in json.loads(out)}
+    assert found["libraries"]
+    assert found["tracking store"]
+    assert code == (1 if False in found.values() else 0)
+    assert all(name in here("doctor")[1] for name in found)
+
+
+def test_a_schedule_is_made_listed_and_deleted(here: Here, again: Done) -> None:
+    code, out, _ = here("schedule", "small.yaml", "--every", "3600")
+    assert code == 0
+    assert out.splitlines()[-1].split() == ["small", "3600", "yes"]
+    assert here("schedule", "--list")[1] == out
+    assert "small" not in here("schedule", "--delete", "small")[1]

@@ -1,0 +1,105 @@
+"""What is printed: stdout and stderr as they are, without a terminal."""
+
+import json
+from typing import Any
+
+import pytest
+
+from flows.console import print_fields, print_json, print_leaderboard, print_outcome, print_table
+from tasks.references import Outcome, StudentReference, TeacherReference, VerdictReference
+
+
+def student(variant: str, *accuracies: float, **more: Any) -> StudentReference:
+    fields: dict[str, Any] = {
+        "variant": variant,
+        "run_id": f"run-{variant}",
+        "status": "FINISHED",
+        "reused": False,
+        "seeds": list(range(len(accuracies))),
+        "metrics": {"val/accuracy": sum(accuracies) / len(accuracies)} if accuracies else {},
+        "per_seed": {"val/accuracy": list(accuracies)},
+        "parameters": 1210,
+    }
+    return StudentReference(**fields | more)
+
+
+STUDENTS = [
+    student("hard-labels", 0.90, 0.92),
+    student("kd", 0.94, 0.96, reused=True),
+    student("broken", status="FAILED", parameters=None, error="it diverged"),
+]
+OUTCOME = Outcome(
+    experiment="small",
+    parent_run_id="p",
+    teacher=TeacherReference(run_id="t", reused=True, metrics={}),
+    students=STUDENTS,
+    verdict=VerdictReference(
+        promoted=True,
+        already_champion=False,
+        model="small-student",
+        version=3,
+        reason="kd replaces version 2.",
+        winner="kd",
+        evidence={},
+        test_accuracy={"kd": 0.951, "hard-labels": 0.9},
+    ),
+    seconds={"total": 12.34, "start": 10.0, "data": 2.34},
+)
+
+
+def test_the_leaderboard_has_the_figures_of_the_finished_and_the_errors_of_the_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_leaderboard([row.model_dump(mode="json") for row in STUDENTS])
+    _, first, second, failed, error = capsys.readouterr().out.splitlines()
+    # Two values 0.02 apart: deviation sqrt(2) / 100, half an interval t(0.975, 1) / 100 = 12.7062 points.
+    assert first.split()[:2] == ["1", "kd"]
+    assert "95.00 ± 1.41 %" in first
+    assert "82.29 to 107.71" in first
+    assert "+4.00 (+4.00 to +4.00)" in first
+    assert first.split()[-2:] == ["1,210", "reused"]
+    assert "91.00 ± 1.41 %" in second
+    assert second.split()[-2:] == ["1,210", "trained"]
+    assert failed.split() == ["broken", "failed"]
+    assert error == "broken: it diverged"
+
+
+def test_one_seed_has_neither_spread_nor_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    print_leaderboard([student("kd", 0.5).model_dump(mode="json")])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["1", "kd", "50.00", "%", "1,210", "trained"]
+
+
+def test_the_outcome_ends_with_the_verdict_the_seconds_and_the_next_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    print_outcome(OUTCOME)
+    lines = capsys.readouterr().out.splitlines()
+    assert "test        kd 95.10 % (winner), hard-labels 90.00 %" in lines
+    assert "verdict     kd replaces version 2." in lines
+    assert "champion    models:/small-student/3" in lines
+    assert "seconds     12.3 (start 10.0, data 2.3)" in lines
+    assert lines[-1].split() == ["kd", "predict", "small-student", "IMAGE...", "by", "models:/small-student@champion"]
+
+
+def test_a_long_line_is_not_broken_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    verdict = OUTCOME.verdict.model_copy(update={"reason": "word " * 100 + "end"})
+    print_outcome(OUTCOME.model_copy(update={"verdict": verdict}))
+    assert "word " * 100 + "end" in capsys.readouterr().out
+
+
+def test_what_is_not_a_finite_number_is_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"loss": float("nan"), "bound": float("inf"), "accuracy": 0.5})
+    assert json.loads(capsys.readouterr().out) == {"loss": None, "bound": None, "accuracy": 0.5}
+
+
+def test_markup_in_a_value_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"name": "[bold]kd[/bold]", "ok": None}, {"name": "x", "ok": False}], {"name": "name", "ok": "ok"})
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["name", "ok"],
+        ["[bold]kd[/bold]"],
+        ["x", "no"],
+    ]
+
+
+def test_fields_are_nested_lines_and_what_is_empty_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    print_fields({"run_id": "a", "error": None, "params": {"lr": 0.5}, "seeds": [{"seed": 0, "epoch": 3}], "tags": {}})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["run_id", "a"], ["params"], ["lr", "0.5000"], ["seeds"], ["seed", "epoch"], ["0", "3"]]
