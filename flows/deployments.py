@@ -50,7 +50,9 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
         os.environ.update(_environment(url))
         children["the Prefect server"] = server.start_server(listener, ephemeral=False, log=sys.stderr.fileno())[0]
         store = tracking.configure()
+        mlflow_url = tracking.redacted(store)
         if not store.startswith("http"):
+            mlflow_url = f"http://127.0.0.1:{mlflow_port}"
             children["the MLflow server"] = _start_mlflow(store, mlflow_port)
         server.Server(url, children["the Prefect server"]).wait_ready()
         _prepare_pool()
@@ -58,25 +60,23 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
         children["the Prefect worker"] = _start_module(worker)
         with _state(url):
             print(f"Prefect  {url.removesuffix('/api')}", file=sys.stderr)
-            print(f"MLflow   {_mlflow_address(store, mlflow_port)}\nCtrl-C stops both.", file=sys.stderr, flush=True)
+            print(f"MLflow   {mlflow_url}\nCtrl-C stops both.", file=sys.stderr, flush=True)
             _wait(children)
 
 
 def mlflow_ui(*, port: int = 5000) -> None:
-    """Serve the MLflow UI alone, until Ctrl-C or SIGTERM.
+    """Serve the MLflow UI of a store that is not a server, until Ctrl-C or SIGTERM.
 
     Raises:
-        UserError: the port is taken, or the store is a server, which has its own UI.
+        UserError: the port is taken.
     """
     from tasks import tracking
 
     store = tracking.configure()
-    if store.startswith("http"):
-        raise UserError(f"the runs are on an MLflow server, which has its own UI: {store}")
     server.bind(port).close()
     with _until_stopped() as children:
         children["the MLflow server"] = _start_mlflow(store, port)
-        print(f"MLflow   {_mlflow_address(store, port)}\nCtrl-C stops it.", file=sys.stderr, flush=True)
+        print(f"MLflow   http://127.0.0.1:{port}\nCtrl-C stops it.", file=sys.stderr, flush=True)
         _wait(children)
 
 
@@ -231,10 +231,6 @@ def _start_mlflow(store: str, port: int) -> subprocess.Popen[bytes]:
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store  # not as an argument, where everybody would see its password
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return _start_module([*command, "--uvicorn-opts", "--log-level warning"])
-
-
-def _mlflow_address(store: str, port: int) -> str:
-    return store if store.startswith("http") else f"http://127.0.0.1:{port}"
 
 
 def _start_module(command: list[str]) -> subprocess.Popen[bytes]:

@@ -1,0 +1,249 @@
+"""`kd up` and schedules for real: a scheduled run must end as FINISHED in MLflow.
+
+A wrong version of SQLAlchemy is seen here alone: the server answers, and no schedule ever fires.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from flows import deployments, server
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment
+
+TINY = Experiment.model_validate(
+    {
+        "name": "tiny",
+        "threads": 1,
+        "data": {"source": "digits"},
+        "teacher": {"network": {"mlp": [16]}, "epochs": 1},
+        "student": {"network": {"mlp": [8]}, "epochs": 1, "seeds": 1},
+        "variants": ["hard-labels", "kd"],
+        "schedule": {"every": 5},
+    }
+)
+SCHEDULE = """
+import json, sys
+from flows.deployments import schedule, schedules
+from kdmodels.experiment import Experiment
+experiment = Experiment.model_validate_json(sys.argv[1])
+schedule(experiment, cron="0 3 * * *", timezone="Europe/Berlin")
+print(json.dumps(schedules()))
+schedule(experiment)
+print(json.dumps(schedules()))
+"""
+UNSCHEDULE = """
+import json
+from flows.deployments import schedules, unschedule
+from kdmodels.errors import UserError
+unschedule("tiny")
+print(json.dumps(schedules()))
+try:
+    unschedule("tiny")
+except UserError as error:
+    print(error)
+"""
+UP = "import sys; from flows.deployments import up; up(port=int(sys.argv[1]), mlflow_port=int(sys.argv[2]))"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A `kd up` that runs, and where everything of it is."""
+
+    process: subprocess.Popen[str]
+    home: Path
+    environment: dict[str, str]
+    port: int
+    mlflow_port: int
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def runs(self, kind: str) -> list[str]:
+        """The status of each MLflow run of this kind, the newest first."""
+        client = MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+        experiment = client.get_experiment_by_name("tiny")
+        if experiment is None:
+            return []
+        found = client.search_runs([experiment.experiment_id], filter_string=f"tags.kd.kind = '{kind}'")
+        return [run.info.status for run in found]
+
+    def processes(self) -> list[str]:
+        """The command lines of all processes that were started with this PREFECT_HOME."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is not ours
+                if f"PREFECT_HOME={self.home}".encode() in (path / "environ").read_bytes():
+                    found.append((path / "cmdline").read_text().replace("\0", " "))
+        return found
+
+
+def free_port() -> int:
+    with server.bind(0) as listener:
+        return int(listener.getsockname()[1])
+
+
+def until(true: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.2)
+
+
+def get(url: str, body: object = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+def run(script: str, *arguments: str, environment: dict[str, str]) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A `kd up` with a schedule that was made before it was started."""
+    folder = tmp_path_factory.mktemp("up")
+    home = folder / "prefect"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "KD_"))}
+    environment |= {"PREFECT_HOME": str(home), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    nightly, often = run(SCHEDULE, TINY.model_dump_json(), environment=environment | {"KD_DATA": "images"})
+    planned = {"name": "tiny", "active": True}
+    assert json.loads(nightly) == [planned | {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "every": None}]
+    assert json.loads(often) == [planned | {"cron": None, "timezone": None, "every": 5}]
+    port, mlflow_port = free_port(), free_port()
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", UP, str(port), str(mlflow_port)],
+            env=environment,
+            stderr=log,
+            text=True,
+            cwd=folder,
+        )
+    served = Served(process, home, environment, port, mlflow_port)
+    until(lambda: (home / "kdflow-server.json").exists() or process.poll() is not None)
+    assert process.poll() is None, (folder / "log").read_text()
+    yield served
+    if process.poll() is None:
+        process.kill()
+    until(lambda: not served.processes())  # a killed one, too, leaves nothing behind
+
+
+def test_both_uis_are_served(served: Served) -> None:
+    assert get(f"http://127.0.0.1:{served.port}/ui-settings")["api_url"] == served.api
+    until(lambda: _status(f"http://127.0.0.1:{served.mlflow_port}/") == 200)
+
+
+def _status(url: str) -> int | None:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return int(response.status)
+    except OSError:
+        return None
+
+
+def test_a_scheduled_run_finishes_and_the_next_one_reuses_it(served: Served) -> None:
+    until(lambda: served.runs("comparison").count("FINISHED") >= 2, seconds=300)
+    assert served.runs("teacher") == ["FINISHED"]
+    assert served.runs("student") == ["FINISHED"] * 2
+
+
+def test_prefect_refuses_an_experiment_that_is_not_one(served: Served) -> None:
+    deployment = get(f"{served.api}/deployments/name/distill/tiny")
+    assert deployment["enforce_parameter_schema"]
+    assert deployment["parameters"]["experiment"] == TINY.model_dump(mode="json")
+    assert Path(deployment["parameters"]["options"]["data_dir"]) == Path.cwd() / "images"
+    wrong = deployment["parameters"]["experiment"] | {"seed": "many"}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        get(f"{served.api}/deployments/{deployment['id']}/create_flow_run", {"parameters": {"experiment": wrong}})
+    assert refused.value.code == 409
+    assert "many" in refused.value.read().decode()
+
+
+def test_a_second_one_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(served.home))
+    with pytest.raises(UserError, match=rf"kd up runs already \(process {served.process.pid}, {served.api}\)"):
+        deployments.up(port=free_port(), mlflow_port=free_port())
+
+
+def test_a_command_finds_its_server_and_deletes_the_schedule(served: Served) -> None:
+    none_left, mistake = run(UNSCHEDULE, environment=served.environment)
+    assert json.loads(none_left) == []
+    assert mistake == "no schedule 'tiny': there is none"
+
+
+def test_sigterm_leaves_nothing_behind(served: Served) -> None:
+    """The last test of the served one: a run that is on its way ends with the truth."""
+    run(SCHEDULE, TINY.model_copy(update={"seed": 1}).model_dump_json(), environment=served.environment)
+    until(lambda: served.runs("comparison")[0] == "RUNNING")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(60) == 0
+    assert served.processes() == []
+    assert not (served.home / "kdflow-server.json").exists()
+    assert served.runs("comparison")[0] in ("KILLED", "FINISHED")
+    assert "RUNNING" not in served.runs("comparison") + served.runs("teacher") + served.runs("student")
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_taken_port_is_named_with_its_option() -> None:
+    with server.bind(0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"^port {port} cannot be used .* choose another with --port$"):
+            deployments.up(port=port, mlflow_port=free_port())
+        with pytest.raises(UserError, match=rf"^port {port} cannot be used .* choose another with --mlflow-port$"):
+            deployments.up(port=free_port(), mlflow_port=port)
+
+
+@pytest.mark.usefixtures("alone")
+def test_up_refuses_to_serve_what_other_commands_would_not_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://team.example/api")
+    with pytest.raises(UserError, match=r"names http://team\.example/api: unset it"):
+        deployments.up(port=free_port(), mlflow_port=free_port())
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"cron": "0 3 * *"}, "--cron '0 3 * *' is not one (allowed: five fields, as '0 3 * * *')"),
+        ({"cron": "0 25 * * *"}, "--cron '0 25 * * *' is not one (allowed: five fields, as '0 3 * * *')"),
+        (
+            {"cron": "0 3 * * *", "timezone": "Mars"},
+            "--timezone 'Mars' is not one (allowed: names as Europe/Berlin)",
+        ),
+        ({"every": 0}, "--every 0: allowed are whole seconds from 1"),
+        ({"every": 5, "timezone": "Europe/Berlin"}, "--timezone Europe/Berlin: allowed with --cron only"),
+        ({"every": 5, "cron": "0 3 * * *"}, "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),
+        ({}, "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused_before_anything_is_sent(wrong: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError) as refused:
+        deployments.schedule(TINY.model_copy(update={"schedule": None}), **wrong)
+    assert str(refused.value) == line
