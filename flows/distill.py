@@ -14,8 +14,9 @@ from tasks.leaderboard import compare_students
 from tasks.plan import flatten, make_plan, needs_teacher
 from tasks.promotion import promote_student
 from tasks.references import DataReference, KnowledgeReference, Options, Outcome, Plan, StudentReference
+from tasks.results import reference
 from tasks.runners import stop_workers, task_runner
-from tasks.student import reference, train_student
+from tasks.student import train_student
 from tasks.teacher import train_teacher
 
 DEFAULTS = Options()

@@ -4,9 +4,9 @@ from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from tasks import tracking
 from tasks.data import prepare_data
-from tasks.leaderboard import ROWS
 from tasks.promotion import promote_student
 from tasks.references import LeaderboardReference, StudentReference, VerdictReference
+from tasks.results import ROWS, latest_comparison
 
 
 def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictReference:
@@ -46,15 +46,3 @@ def rollback(model: str) -> tracking.Version:
     """
     tracking.configure()
     return tracking.rollback(model)
-
-
-def latest_comparison() -> tracking.Run:
-    """The newest comparison that has a leaderboard.
-
-    Raises:
-        UserError: there is none.
-    """
-    for run in tracking.runs(kind="comparison"):
-        if tracking.has_artifact(run.run_id, ROWS):
-            return run
-    raise UserError("nothing has been compared yet; begin with: kd run digits")

@@ -9,8 +9,7 @@ from kdmodels.errors import UserError
 from kdmodels.report.leaderboard import leaderboard, winner
 from tasks import tracking
 from tasks.references import LeaderboardReference, StudentReference
-
-ROWS = "leaderboard.json"
+from tasks.results import ACCURACY, ROWS, SIZE
 
 
 @task(cache_policy=NO_CACHE)
@@ -29,5 +28,5 @@ def compare_students(students: Sequence[StudentReference], parent: str) -> Leade
         told = "; ".join(f"{student.variant}: {student.error or student.status}" for student in students)
         raise UserError(f"no student finished: {told}")
     tracking.set_tags(parent, {"kd.winner": best["variant"], "kd.winner_run": best["run_id"]})
-    tracking.log_metrics(parent, [(name, best["metrics"][name], 0) for name in ("val/accuracy", "size/parameters")])
+    tracking.log_metrics(parent, [(name, best["metrics"][name], 0) for name in (ACCURACY, SIZE)])
     return LeaderboardReference(parent_run_id=parent, students=list(students), winner=best["variant"])

@@ -15,8 +15,8 @@ from tasks import runs, tracking
 from tasks.data import load
 from tasks.plan import flatten
 from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
+from tasks.results import SIZE, VERDICT
 
-VERDICT = "verdict.json"
 TEST = "test/accuracy"
 
 
@@ -106,7 +106,7 @@ def _measure(name: str, run_id: str, data: DataReference) -> Candidate:
     return Candidate(
         name=name,
         correct=correct(network, load(data).read_test()).numpy(),
-        parameters=int(metrics["size/parameters"]),
+        parameters=int(metrics[SIZE]),
         file_bytes=round(metrics["size/file_mb"] * 1e6),
     )
 

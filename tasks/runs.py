@@ -85,9 +85,10 @@ def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, 
     rows: list[tuple[str, float, int]] = []
     for name in figures[0]:
         values = [figure[name] for figure in figures]
-        rows.append((name, float(np.mean(values)), step))
-        if len(values) > 1:
-            rows.append((f"{name}/std", float(np.std(values, ddof=1)), step))
+        with np.errstate(invalid="ignore"):  # the figures of a replica that diverged
+            rows.append((name, float(np.mean(values)), step))
+            if len(values) > 1:
+                rows.append((f"{name}/std", float(np.std(values, ddof=1)), step))
     return rows
 
 

@@ -18,10 +18,8 @@ from tasks.data import load
 from tasks.knowledge import load_both
 from tasks.plan import describe, needs_teacher, threads
 from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
-
-REPLICAS = "replicas"  # the folder, in a run's artifacts, of every seed's history and weights
-TABLE = f"{REPLICAS}/replicas.json"
-ACCURACY, SIZE = "val/accuracy", "size/parameters"
+from tasks.results import ACCURACY, REPLICAS, TABLE, reference
+from tasks.results import replicas as stored_replicas
 
 
 @task(task_run_name="train_student {step.name}", cache_policy=NO_CACHE)
@@ -77,23 +75,6 @@ def train_student(
     return reference(run_id, reused=not trained)
 
 
-def reference(run_id: str, *, reused: bool) -> StudentReference:
-    """What the ledger says of a student's run, finished or not."""
-    run = tracking.get(run_id)
-    table = tracking.read_json(run_id, TABLE) if tracking.has_artifact(run_id, TABLE) else []
-    return StudentReference(
-        variant=run.tags["kd.variant"],
-        run_id=run_id,
-        status=run.status,
-        reused=reused,
-        seeds=json.loads(run.tags["kd.seeds"]),
-        metrics=run.metrics,
-        per_seed={ACCURACY: [replica["figures"][ACCURACY] for replica in table]},
-        parameters=int(run.metrics[SIZE]) if SIZE in run.metrics else None,
-        error=run.tags.get("kd.error"),
-    )
-
-
 def _knowledge(variant: Variant, reference: KnowledgeReference) -> tuple[Knowledge, Knowledge] | None:
     if not needs_teacher(variant):
         return None
@@ -125,6 +106,6 @@ def _read_replicas(run_id: str, seeds: list[int]) -> list[Replica]:
             epoch=row["epoch"],
             diverged=row["diverged"],
         )
-        for row in json.loads((folder / Path(TABLE).name).read_text())
+        for row in stored_replicas(run_id)
         if row["seed"] in seeds
     ]
