@@ -1,6 +1,7 @@
 """The `kd` command: each command parses, calls, prints. What is slow to import is imported inside the commands."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -212,11 +213,13 @@ def _distill(experiment: "Experiment", data_dir: str | None, fresh: bool, quiet:
         # A flow that fails is told in one line by `main`; Prefect's server has the traceback.
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     with running_server() as server:
+        gc.disable()  # imports leave no garbage, and looking for it takes a tenth of their time
         from flows import console, progress
         from flows.distill import StudentsFailedError, distill
         from tasks import tracking
         from tasks.references import Options
 
+        gc.enable()
         tracking.configure()
         server.wait_ready()
         start = time.monotonic() - BEGAN
