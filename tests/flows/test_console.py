@@ -103,3 +103,14 @@ def test_fields_are_nested_lines_and_what_is_empty_is_left_out(capsys: pytest.Ca
     print_fields({"run_id": "a", "error": None, "params": {"lr": 0.5}, "seeds": [{"seed": 0, "epoch": 3}], "tags": {}})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["run_id", "a"], ["params"], ["lr", "0.5000"], ["seeds"], ["seed", "epoch"], ["0", "3"]]
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_respected(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": no_color}.items():
+        monkeypatch.setenv(name, value)
+    print_leaderboard([STUDENTS[2].model_dump(mode="json")])
+    red = "\x1b[31m"
+    assert (red in capsys.readouterr().out) == coloured
