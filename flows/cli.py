@@ -1,7 +1,6 @@
 """The `kd` command: each command parses, calls, prints. What is slow to import is imported inside the commands."""
 
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -10,15 +9,11 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from kdmodels.errors import UserError, allowed
-
-if TYPE_CHECKING:
-    from kdmodels.experiment import Experiment
-    from tasks.references import Outcome
+from kdmodels.errors import UserError
 
 BEGAN = time.monotonic()
 DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -113,8 +108,10 @@ def _experiments(incomplete: str) -> list[str]:
 def _variants(context: typer.Context, incomplete: str) -> list[str]:
     chosen, comma, last = incomplete.rpartition(",")
     experiment = next(iter(context.args), None)  # an option without its value leaves the arguments unparsed
+    from flows.run import find_experiment
+
     try:
-        names = [variant.name for variant in _read(experiment).variants]
+        names = [variant.name for variant in find_experiment(experiment).variants]
     except UserError:  # of the experiment, which is told when the command runs
         return []
     return [chosen + comma + name for name in names if name.startswith(last)]
@@ -146,17 +143,27 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
     """Compare an experiment's loss variants and promote the best student."""
+    from flows import run as runner
+
     with usage():
-        wanted = _read(experiment, set_, variants)
+        wanted = runner.find_experiment(experiment, set_ or (), variants)
+    from tasks.references import Options
+
+    options = Options(fresh=fresh, data_dir=str(data_dir) if data_dir else None)
     if not quiet:
         print(
             f"{wanted.name}: {len(wanted.variants)} variants, {wanted.student.seeds} seeds each; starting",
             file=sys.stderr,
         )
     if dry_run:
-        return _plan(wanted, str(data_dir) if data_dir else None, fresh, as_json)
+        from flows import console
+        from flows.distill import plan_only
+
+        plan = plan_only(wanted, options)
+        console.print_json(plan.model_dump()) if as_json else console.print_plan(plan)
+        return DONE
     with contextlib.redirect_stdout(sys.stderr):
-        outcome, failed = _distill(wanted, str(data_dir) if data_dir else None, fresh, quiet)
+        outcome, failed = runner.run(wanted, options, began=BEGAN, quiet=quiet)
     from flows import console
 
     if as_json:
@@ -167,72 +174,6 @@ def run(
         return STUDENTS_FAILED
     refused = not (outcome.verdict.promoted or outcome.verdict.already_champion)
     return REFUSED if require_promotion and refused else DONE
-
-
-def _read(word: str | None, overrides: list[str] | None = None, variants: str | None = None) -> "Experiment":
-    from flows.experiments import find, shipped
-    from kdmodels.experiment import Experiment
-    from kdmodels.experiment_file import read_experiment
-    from kdmodels.objectives import CONTROL
-
-    if word is None:
-        raise UsageError(f"which experiment? allowed: {', '.join(shipped())}, or a file; begin with: kd run digits")
-    experiment = read_experiment(find(word), overrides or ())
-    if variants is None:
-        return experiment
-    names = [variant.name for variant in experiment.variants]
-    chosen = {CONTROL, *(name.strip() for name in variants.split(","))}
-    for name in chosen.difference(names):
-        raise UsageError(f"--variants: {name!r} is not a variant of {experiment.name}; {allowed(name, names)}")
-    raw = experiment.model_dump()
-    raw["variants"] = [variant for variant in raw["variants"] if variant["name"] in chosen]
-    raw["promote"]["report"] = [name for name in raw["promote"]["report"] if name in chosen]
-    return Experiment.model_validate(raw)
-
-
-def _plan(experiment: "Experiment", data_dir: str | None, fresh: bool, as_json: bool) -> int:
-    from flows import console
-    from tasks import tracking
-    from tasks.data import prepare_data
-    from tasks.plan import make_plan
-
-    tracking.configure()
-    plan = make_plan(experiment, prepare_data.fn(experiment.data, data_dir), fresh=fresh)
-    if as_json:
-        console.print_json(plan.model_dump())
-    else:
-        console.print_plan(plan)
-    return DONE
-
-
-def _distill(experiment: "Experiment", data_dir: str | None, fresh: bool, quiet: bool) -> "tuple[Outcome, bool]":
-    """The outcome of the flow, and whether some students failed; the server starts while torch is imported."""
-    from flows.server import running_server
-
-    if not os.environ.get("KD_DEBUG") and "PREFECT_LOGGING_LEVEL" not in os.environ:
-        # A flow that fails is told in one line by `main`; Prefect's server has the traceback.
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    with running_server() as server:
-        gc.disable()  # imports leave no garbage, and looking for it takes a tenth of their time
-        from flows import console, progress
-        from flows.distill import StudentsFailedError, distill
-        from tasks import tracking
-        from tasks.references import Options
-
-        gc.enable()
-        tracking.configure()
-        server.wait_ready()
-        start = time.monotonic() - BEGAN
-        shown = progress.shown(experiment, console.console(stderr=True))
-        with contextlib.nullcontext() if quiet else shown as on_running:
-            flow = distill.with_options(on_running=[on_running]) if on_running else distill
-            try:
-                outcome, failed = flow(experiment, Options(fresh=fresh, data_dir=data_dir)), False
-            except StudentsFailedError as error:
-                outcome, failed = error.outcome, True
-    total = time.monotonic() - BEGAN
-    seconds = {"total": round(total, 3), "start": round(start, 3), **outcome.seconds}
-    return outcome.model_copy(update={"seconds": seconds}), failed
 
 
 @app.command("list")
@@ -378,8 +319,10 @@ def schedule(
     """Make an experiment run by itself while `kd up` serves."""
     if (file is not None) + list_ + (delete is not None) != 1:
         raise UsageError("allowed is one of: an experiment or a file, --list, --delete NAME")
+    from flows.run import find_experiment
+
     with usage():
-        experiment = _read(file) if file else None
+        experiment = find_experiment(file) if file else None
     from flows import console, deployments
     from flows.server import running_server
 

@@ -1,0 +1,80 @@
+"""`kd run`: the experiment that is asked for, its plan, and the flow with the server that it needs.
+
+Nothing slow is imported before the experiment is known to be sound.
+"""
+
+import contextlib
+import gc
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kdmodels.errors import UserError, allowed
+
+if TYPE_CHECKING:
+    from kdmodels.experiment import Experiment
+    from tasks.references import Options, Outcome
+
+
+def find_experiment(word: str | None, overrides: Sequence[str] = (), variants: str | None = None) -> "Experiment":
+    """The experiment of that name or file, checked.
+
+    Args:
+        overrides: `key=value`. variants: names with commas between, which are kept; so is the control.
+    Raises:
+        UserError: there is no such experiment or variant, or the experiment is not sound.
+    """
+    from flows.experiments import find, shipped
+    from kdmodels.experiment import Experiment
+    from kdmodels.experiment_file import read_experiment
+    from kdmodels.objectives import CONTROL
+
+    if word is None:
+        raise UserError(f"which experiment? allowed: {', '.join(shipped())}, or a file; begin with: kd run digits")
+    experiment = read_experiment(find(word), overrides)
+    if variants is None:
+        return experiment
+    names = [variant.name for variant in experiment.variants]
+    chosen = [CONTROL, *(name.strip() for name in variants.split(","))]
+    for name in chosen:
+        if name not in names:
+            raise UserError(f"--variants: {name!r} is not a variant of {experiment.name}; {allowed(name, names)}")
+    raw = experiment.model_dump()
+    raw["variants"] = [variant for variant in raw["variants"] if variant["name"] in chosen]
+    raw["promote"]["report"] = [name for name in raw["promote"]["report"] if name in chosen]
+    return Experiment.model_validate(raw)
+
+
+def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bool) -> "tuple[Outcome, bool]":
+    """The flow's outcome, and whether some students failed; the server starts while torch is imported.
+
+    Args:
+        began: the monotonic time from which `seconds` counts `start` and `total`. quiet: without progress.
+    Raises:
+        UserError: what the flow says, or there is no Prefect server.
+    """
+    from flows.server import running_server
+
+    if not os.environ.get("KD_DEBUG") and "PREFECT_LOGGING_LEVEL" not in os.environ:
+        # A flow that fails is told in one line by the command; Prefect's server keeps the traceback.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    with running_server() as server:
+        gc.disable()  # imports leave no garbage, and looking for it takes a tenth of their time
+        from flows import console, progress
+        from flows.distill import StudentsFailedError, distill
+        from tasks import tracking
+
+        gc.enable()
+        tracking.configure()
+        server.wait_ready()
+        start = time.monotonic() - began
+        shown = progress.shown(experiment, console.console(stderr=True))
+        with contextlib.nullcontext() if quiet else shown as on_running:
+            flow = distill.with_options(on_running=[on_running]) if on_running else distill
+            try:
+                outcome, failed = flow(experiment, options), False
+            except StudentsFailedError as error:
+                outcome, failed = error.outcome, True
+    seconds = {"total": round(time.monotonic() - began, 3), "start": round(start, 3), **outcome.seconds}
+    return outcome.model_copy(update={"seconds": seconds}), failed
