@@ -11,7 +11,7 @@ from tasks import interruption, runs, tracking
 from tasks.data import load, prepare_data
 from tasks.knowledge import distil_teacher
 from tasks.leaderboard import compare_students
-from tasks.plan import flatten, make_plan, needs_teacher
+from tasks.plan import flatten, make_plan, needs_teacher, threads
 from tasks.promotion import promote_student
 from tasks.references import DataReference, KnowledgeReference, Options, Outcome, Plan, StudentReference
 from tasks.results import reference
@@ -41,6 +41,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     """
     interruption.reset()
     tracking.configure()
+    runs.use_threads(threads(experiment))
     clock = Clock()
     with clock("data"):
         data = prepare_data(experiment.data, options.data_dir)

@@ -1,5 +1,6 @@
 """distil_knowledge: what the teacher says about the data, computed once and kept with the teacher's run."""
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks.references import DataReference, KnowledgeReference, TeacherReference
 
 FOLDER = "knowledge"
 SPLITS = ("train", "validation")
+COMPLETE = "kd.knowledge"  # the tag that names what is wholly stored, set after the files
 
 
 @task(name="distil_knowledge", cache_policy=NO_CACHE)
@@ -28,14 +30,19 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
     """
     tracking.configure()
     wanted = sorted({teacher_at for variant in variants for term in variant.terms for _, teacher_at in taps(term)})
-    missing = [at for at in wanted if not _has(teacher, at)]
-    if variants and (missing or not _has(teacher, LOGITS)):
+    have = json.loads(tracking.get(teacher.run_id).tags.get(COMPLETE, "[]"))
+    missing = [name for name in (LOGITS, *wanted) if name not in have]
+    if variants and missing:
         network, _ = load_network(tracking.artifact(teacher.run_id, runs.NETWORK))
         dataset = load(data)
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
             for name, split in zip(SPLITS, (dataset.train, dataset.validation), strict=True):
-                save_knowledge(distil_knowledge(network, split.images, missing), Path(folder) / name)
+                knowledge = distil_knowledge(network, split.images, [at for at in missing if at != LOGITS])
+                save_knowledge(knowledge, Path(folder) / name)
+                for known in have:  # another run may have it mapped into memory: never write it again
+                    (Path(folder) / name / f"{known}.npy").unlink(missing_ok=True)
             tracking.log_folder(teacher.run_id, Path(folder), FOLDER)
+        tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(sorted({*have, *missing}))})
     return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted)
 
 
@@ -44,7 +51,3 @@ def load_both(reference: KnowledgeReference, places: Sequence[str]) -> tuple[Kno
     folder = tracking.artifact(reference.teacher_run_id, FOLDER)
     train, validation = (load_knowledge(folder / split, places) for split in SPLITS)
     return train, validation
-
-
-def _has(teacher: TeacherReference, name: str) -> bool:
-    return tracking.has_artifact(teacher.run_id, f"{FOLDER}/{SPLITS[1]}/{name}.npy")

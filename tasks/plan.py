@@ -181,7 +181,7 @@ def _explained(step: Step, recent: list[tracking.Run]) -> Step:
     if not earlier:
         return step.model_copy(update={"reason": "new: it has not run before"})
     if earlier[0].status != "FINISHED" and earlier[0].key == step.key:
-        return step.model_copy(update={"reason": f"run {earlier[0].run_id[:8]} ended {earlier[0].status}"})
+        return step.model_copy(update={"reason": f"run {earlier[0].run_id[:8]} is {earlier[0].status}"})
     nearest = min((_changes(step, run) for run in earlier), key=len)
     told = ", ".join(nearest[:4]) + (f" and {len(nearest) - 4} more" if len(nearest) > 4 else "")
     return step.model_copy(update={"reason": told})

@@ -113,8 +113,9 @@ def _measure(name: str, run_id: str, data: DataReference) -> Candidate:
 
 def _record_test(student: StudentReference, accuracy: float, data: DataReference) -> None:
     assert student.run_id is not None
-    tracking.log_metrics(student.run_id, [(TEST, accuracy, 0)])
-    tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
+    if tracking.get(student.run_id).tags.get("kd.test_digest") != data.digest:
+        tracking.log_metrics(student.run_id, [(TEST, accuracy, 0)])
+        tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
 
 
 def _tags(evidence: dict[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from kdmodels.objectives import CONTROL, PRESETS
 from kdmodels.training import fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
-from tasks.plan import describe, threads
+from tasks.plan import describe
 from tasks.references import DataReference, Step, TeacherReference
 
 
@@ -32,7 +32,6 @@ def train_teacher(experiment: Experiment, data: DataReference, step: Step, paren
     tracking.configure()
     if step.source:
         return TeacherReference(run_id=step.source, reused=True, metrics=tracking.get(step.source).metrics)
-    runs.use_threads(threads(experiment))
     dataset = load(data)
     run_id = runs.start(experiment.name, step, data, parent)
     with tracking.recording(run_id):

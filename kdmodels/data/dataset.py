@@ -9,6 +9,8 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from kdmodels.errors import UserError
+
 # Which examples are held out is no matter of luck: all experiments on a source, whatever their seeds, share it.
 SPLIT_SEED = 0
 
@@ -63,8 +65,20 @@ class Dataset:
 
 
 def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and held out, each class in its share; a function of the labels and the fraction alone."""
-    kept, held = train_test_split(np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=SPLIT_SEED)
+    """Indices kept and held out, each class in its share; a function of the labels and the fraction alone.
+
+    Raises:
+        UserError: the fraction leaves a class without an example on either side.
+    """
+    try:
+        kept, held = train_test_split(
+            np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=SPLIT_SEED
+        )
+    except ValueError as error:
+        raise UserError(
+            f"data.validation: {fraction:g} of {len(labels)} examples leaves some class with none on one side; "
+            "allowed: a share that gives each class at least one on both"
+        ) from error
     return np.sort(kept), np.sort(held)
 
 

@@ -11,10 +11,13 @@ from torch.func import functional_call, vmap
 from torch.optim.lr_scheduler import LambdaLR
 
 from kdmodels.data.dataset import Split
+from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe, Term
 from kdmodels.knowledge import LOGITS, Knowledge
 from kdmodels.networks import initialise
+from kdmodels.networks.initialise import BATCH_NORMS
 from kdmodels.networks.layers import Dropout
+from kdmodels.objectives import LOSSES
 from kdmodels.randomness import stream
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.schedule import learning_rate_factor, make_optimizer
@@ -28,7 +31,7 @@ class Replica:
     """One seed of one network.
 
     `history` holds each epoch's figures, first epoch first; `state` the network's weights after epoch `epoch`
-    (counted from 1). `diverged` is the first epoch whose loss was not finite, and None where there is none.
+    (counted from 1). `diverged` is the first epoch with a figure that is not finite, and None where there is none.
     """
 
     seed: int
@@ -70,14 +73,23 @@ def fit(
         on_step: called before every step; what it raises ends the training.
         on_epoch: called after every epoch with its number, counted from 1, and the replicas so far.
 
+    A last batch of one example joins the batch before it, since batch norm can't learn from one.
+
     Raises:
-        UserError: a term's features do not exist or do not match.
+        UserError: a term's features do not exist or do not match, it needs a teacher's knowledge and there is none, or
+            a batch of one meets batch norm.
     """
+    for term in terms:
+        if knowledge is None and LOSSES[term.loss].needs != "labels":
+            raise UserError(f"{term.loss} compares with a teacher; give `knowledge`, its own on both splits")
     shapes = {} if knowledge is None else {at: tuple(f.shape[1:]) for at, f in knowledge[0].features.items()}
     distiller = Distiller(deepcopy(network), terms, tuple(train.images.shape[1:]), shapes)
     params, buffers = _stacked(distiller, seeds)
     optimizer = make_optimizer(recipe.optimizer, params.values())
-    steps = -(-len(train) // recipe.batch)  # an epoch, the last partial batch included
+    if recipe.batch == 1 and any(isinstance(module, BATCH_NORMS) for module in distiller.modules()):
+        raise UserError("batch: 1: batch norm can't learn from one example; allowed: 2 or more")
+    sizes = _batch_sizes(len(train), recipe.batch)
+    steps = len(sizes)
     schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(recipe.schedule, step / steps, recipe.epochs))
     weights = {name: term.weight for name, term in distiller.terms.items()}
     masks = {f"{name}.keep": layer for name, layer in distiller.named_modules() if isinstance(layer, Dropout)}
@@ -96,7 +108,7 @@ def fit(
         orders = torch.stack([_order(len(train), seed, epoch) for seed in seeds])  # (S, N)
         draws = [stream(seed, "dropout", epoch) for seed in seeds]
         totals = torch.zeros(1 + len(weights), len(seeds))
-        for rows in orders.split(recipe.batch, dim=1):  # (S, B)
+        for rows in orders.split(sizes, dim=1):  # (S, B)
             on_step()
             optimizer.zero_grad()
             keep = {name: _keep(layer, draws, rows.shape[1]) for name, layer in masks.items()}
@@ -126,7 +138,7 @@ def fit(
             figures |= {f"val/{name}": row[i].item() for name, row in zip(names, validation_figures, strict=True)}
             figures["val/accuracy"] = accuracy[i].item()
             replica.history.append(figures)
-            if replica.diverged is None and not isfinite(figures["train/loss"]):
+            if replica.diverged is None and not all(map(isfinite, figures.values())):
                 replica.diverged = epoch
             if _is_kept(replica, recipe):
                 replica.epoch, replica.state = epoch, _student_state({**params, **buffers}, i)
@@ -150,6 +162,19 @@ def _stacked(distiller: Distiller, seeds: Sequence[int]) -> tuple[State, State]:
         {name: torch.stack([row[part][name] for row in rows]) for name in rows[0][part]} for part in (0, 1)
     )
     return {name: tensor.requires_grad_() for name, tensor in params.items()}, buffers
+
+
+def _batch_sizes(examples: int, batch: int) -> list[int]:
+    """The sizes of an epoch's batches, the last partial one included.
+
+    >>> _batch_sizes(10, 4), _batch_sizes(9, 4), _batch_sizes(3, 1)
+    ([4, 4, 2], [4, 5], [1, 1, 1])
+    """
+    whole, rest = divmod(examples, batch)
+    sizes = [batch] * whole + [rest] * (rest > 0)
+    if rest == 1 and whole:
+        sizes[-2:] = [batch + 1]
+    return sizes
 
 
 def _order(examples: int, seed: int, epoch: int) -> Tensor:

@@ -105,3 +105,9 @@ def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
         find_images([tmp_path / "gone.png"])
     with pytest.raises(UserError, match="no image in this folder"):
         find_images([tmp_path])
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.9999])
+def test_a_share_that_leaves_a_class_empty_is_a_users_error(share: float) -> None:
+    with pytest.raises(UserError, match=r"data\.validation: 0\.\d+ of 1437 examples"):
+        load_dataset(Data(source="digits", validation=share))

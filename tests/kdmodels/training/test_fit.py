@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdmodels.data import Split
+from kdmodels.errors import UserError
 from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.knowledge import Knowledge, distil_knowledge
 from kdmodels.networks import build, initialise
@@ -196,3 +197,23 @@ def test_what_on_step_raises_ends_the_training() -> None:
 def test_every_optimizer_and_schedule_learns(optimizer: dict[str, object], schedule: dict[str, object] | None) -> None:
     (replica,) = trained([Term(loss="hard_labels")], [0], None, epochs=10, optimizer=optimizer, schedule=schedule)
     assert replica.history[-1]["train/loss"] < 0.8 * replica.history[0]["train/loss"]
+
+
+@pytest.mark.parametrize("batch", [49, 7, 50, 60])
+def test_a_last_batch_of_one_does_not_meet_batch_norm(batch: int, knowledge: tuple[Knowledge, Knowledge]) -> None:
+    (replica,) = trained(HINT, [0], knowledge, batch=batch)
+    assert replica.diverged is None
+    with pytest.raises(UserError, match="batch: 1"):
+        trained(HINT, [0], knowledge, batch=1)
+
+
+def test_a_last_step_that_explodes_is_a_divergence() -> None:
+    """Once only train/loss was looked at, which is that of before the step."""
+    recipe = {"epochs": 1, "batch": 50, "optimizer": {"sgd": {"lr": 1e38}}}
+    (replica,) = trained([Term(loss="hard_labels", weight=1e3)], [0], None, **recipe)
+    assert replica.diverged == 1
+
+
+def test_a_teachers_term_without_knowledge_says_so() -> None:
+    with pytest.raises(UserError, match="soft_targets compares with a teacher"):
+        trained(KD, [0], None)
