@@ -35,7 +35,7 @@ def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictR
         raise UserError(f"run {parent.name} has no winner: none of its students finished")
     data = prepare_data.fn(experiment.data, data_dir or parent.tags.get("kd.data_dir") or None)
     leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=winner)
-    return promote_student.fn(leaderboard, experiment.promote, data)
+    return promote_student.fn(leaderboard, experiment.promote, data, asked=word is not None)
 
 
 def rollback(model: str) -> tracking.Version:

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from kdmodels.errors import UserError
 from kdmodels.evaluation import correct
 from kdmodels.experiment import Promote
-from kdmodels.gate import Candidate, decide
+from kdmodels.gate import Candidate, Verdict, decide
 from kdmodels.networks import load_network
 from kdmodels.objectives import CONTROL
 from tasks import runs, tracking
@@ -21,10 +21,15 @@ TEST = "test/accuracy"
 
 
 @task(cache_policy=NO_CACHE)
-def promote_student(leaderboard: LeaderboardReference, promote: Promote, data: DataReference) -> VerdictReference:
+def promote_student(
+    leaderboard: LeaderboardReference, promote: Promote, data: DataReference, *, asked: bool = False
+) -> VerdictReference:
     """Read the test split for the winner, its control, the champion and the reported variants, and let the gate decide.
 
     The verdict and its evidence are recorded on the comparison, and on the model version when there is one.
+
+    Args:
+        asked: a person named this student, so that even one that was rolled back may be the champion again.
 
     Raises:
         UserError: the champion was not made by kdflow, or takes other images.
@@ -32,44 +37,38 @@ def promote_student(leaderboard: LeaderboardReference, promote: Promote, data: D
     tracking.configure()
     finished = {student.variant: student for student in leaderboard.students if student.status == "FINISHED"}
     best = finished[leaderboard.winner]
-    champion = tracking.champion(promote.model)
+    assert best.run_id is not None
     measured = {name: _candidate(finished[name], data) for name in _read_for(leaderboard, promote) if name in finished}
-    accuracies = {name: float(candidate.correct.mean()) for name, candidate in measured.items()}
-    for name, accuracy in accuracies.items():
-        _record_test(finished[name], accuracy, data)
-    if champion and champion.run_id == best.run_id:
-        verdict = VerdictReference(
-            promoted=False,
-            already_champion=True,
-            model=promote.model,
-            version=champion.version,
-            reason=f"already champion: {best.variant} is {promote.model} version {champion.version}",
-            winner=best.variant,
-            evidence={},
-            test_accuracy=accuracies,
-        )
+    for name, candidate in measured.items():
+        _record_test(finished[name], float(candidate.correct.mean()), data)
+    champion = tracking.champion(promote.model)
+    version = champion.version if champion else None
+    already = champion is not None and champion.run_id == best.run_id
+    if already:
+        decision = Verdict(False, f"already champion: {best.variant} is {promote.model} version {version}", {})
+    elif not asked and tracking.is_rolled_back(promote.model, best.run_id):
+        reason = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
+        decision = Verdict(False, reason, {})
     else:
         rival = _champion_candidate(champion, data) if champion else None
         decision = decide(
             measured[best.variant], measured.get(CONTROL), rival, margin=promote.margin, require=promote.require
         )
-        version = champion.version if champion else None
-        if decision.promoted:
-            assert best.run_id is not None
-            registered = tracking.register(
-                promote.model, best.run_id, tags=_tags(decision.evidence), description=decision.reason
-            )
-            version = tracking.crown(registered).version
-        verdict = VerdictReference(
-            promoted=decision.promoted,
-            already_champion=False,
-            model=promote.model,
-            version=version,
-            reason=decision.reason,
-            winner=best.variant,
-            evidence=decision.evidence,
-            test_accuracy=accuracies,
+    if decision.promoted:
+        registered = tracking.register(
+            promote.model, best.run_id, tags=_tags(decision.evidence), description=decision.reason
         )
+        version = tracking.crown(registered).version
+    verdict = VerdictReference(
+        promoted=decision.promoted,
+        already_champion=already,
+        model=promote.model,
+        version=version,
+        reason=decision.reason,
+        winner=best.variant,
+        evidence=decision.evidence,
+        test_accuracy={name: float(candidate.correct.mean()) for name, candidate in measured.items()},
+    )
     tracking.log_json(leaderboard.parent_run_id, VERDICT, verdict.model_dump(mode="json"))
     tracking.set_tags(leaderboard.parent_run_id, {"kd.verdict": verdict.reason, "kd.promoted": verdict.promoted})
     return verdict

@@ -21,7 +21,16 @@ from tasks.tracking.lifecycle import (
 )
 from tasks.tracking.lookup import Run, children, find, finished, finished_many, get, runs
 from tasks.tracking.models import load_predictor, log_model
-from tasks.tracking.registry import Version, champion, crown, find_model, register, rollback, versions
+from tasks.tracking.registry import (
+    Version,
+    champion,
+    crown,
+    find_model,
+    is_rolled_back,
+    register,
+    rollback,
+    versions,
+)
 from tasks.tracking.store import configure, experiment_id, redacted
 
 __all__ = [
@@ -40,6 +49,7 @@ __all__ = [
     "finished_many",
     "get",
     "has_artifact",
+    "is_rolled_back",
     "kill_running",
     "load_predictor",
     "log_dataset",

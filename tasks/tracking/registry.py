@@ -15,6 +15,7 @@ from kdmodels.errors import UserError, allowed
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
+ROLLED_BACK = "kd.rolled_back"
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,11 @@ def crown(version: Version) -> Version:
     old = champion(version.model)
     if old is not None and old.version != version.version:
         client.set_registered_model_alias(version.model, PREVIOUS, str(old.version))
-    client.set_registered_model_alias(version.model, CHAMPION, str(version.version))
-    return find_model(version.uri)
+    return _enthrone(version)
 
 
 def rollback(model: str) -> Version:
-    """Swap `champion` and `previous`, and return the new champion.
+    """Swap `champion` and `previous`, and return the new champion; the old one's version is tagged `kd.rolled_back`.
 
     Raises:
         UserError: no such model, or it has no other version to go back to.
@@ -102,9 +102,24 @@ def rollback(model: str) -> Version:
     if back is None or old is None or back.version == old.version:
         raise UserError(f"model {model!r} has no previous champion to go back to")
     client = MlflowClient()
-    client.set_registered_model_alias(model, CHAMPION, str(back.version))
+    client.set_model_version_tag(model, str(old.version), ROLLED_BACK, "true")
     client.set_registered_model_alias(model, PREVIOUS, str(old.version))
-    return find_model(back.uri)
+    return _enthrone(back)
+
+
+def _enthrone(version: Version) -> Version:
+    client = MlflowClient()
+    if ROLLED_BACK in version.tags:
+        client.delete_model_version_tag(version.model, str(version.version), ROLLED_BACK)
+    client.set_registered_model_alias(version.model, CHAMPION, str(version.version))
+    return find_model(version.uri)
+
+
+def is_rolled_back(model: str, run_id: str) -> bool:
+    """Whether that run's version was the champion until somebody rolled it back."""
+    return _find_registered(model) is not None and any(
+        version.run_id == run_id and ROLLED_BACK in version.tags for version in versions(model)
+    )
 
 
 def find_model(word: str) -> Version:

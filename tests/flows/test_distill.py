@@ -245,6 +245,11 @@ def test_promotion_asked_for_again_and_rolled_back(run: Run, first: Outcome) -> 
     assert long.verdict.promoted
     assert "is better" in long.verdict.reason
     assert (long.verdict.version, rollback("moved").version) == (2, 1)
+    nightly = run(
+        name="other", promote={"model": "moved"}, student=SMALL["student"] | {"epochs": 25}, variants=["hard-labels"]
+    )
+    assert "was rolled back" in nightly.verdict.reason
+    assert (nightly.verdict.promoted, nightly.verdict.version) == (False, 1)
     assert promote(long.parent_run_id).version == 2
     assert len(tracking.versions("moved")) == 2
 
