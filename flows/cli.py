@@ -242,11 +242,9 @@ def promote(run: Run = None, data_dir: DataDir = None, as_json: Json = False) ->
     """Send the last comparison's winner, or a run, through the gate."""
     from flows import console
     from flows import promote as gate
-    from tasks import results, tracking
 
-    tracking.configure()
     with usage():
-        results.latest_comparison() if run is None else tracking.find(run)
+        gate.find(run)
     verdict = gate.promote(run, data_dir=str(data_dir) if data_dir else None)
     if as_json:
         console.print_json(verdict.model_dump())
@@ -324,16 +322,18 @@ def schedule(
     with usage():
         experiment = find_experiment(file) if file else None
     from flows import console, deployments
-    from flows.server import running_server
 
-    with running_server() as server:
-        server.wait_ready()
-        with usage():
-            if delete is not None:
-                deployments.unschedule(delete)
-            if experiment:
-                deployments.schedule(experiment, cron=cron, every=every, timezone=timezone)
-        rows = deployments.schedules()
+    with usage():
+        if experiment:
+            rows = [deployments.schedule(experiment, cron=cron, every=every, timezone=timezone)]
+        elif delete is not None:
+            deployments.unschedule(delete)
+            rows = []
+        else:
+            rows = deployments.schedules()
+    if delete is not None:
+        print(f"deleted the schedule of {delete}", file=sys.stderr)
+        return
     console.print_table(rows, {key: key for key in ("name", "cron", "timezone", "every", "active")})
 
 

@@ -9,12 +9,11 @@ from tasks.references import LeaderboardReference, StudentReference, VerdictRefe
 from tasks.results import ROWS, latest_comparison
 
 
-def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictReference:
-    """Send a comparison's winner, or one student, through the gate.
+def find(word: str | None) -> tuple[tracking.Run, str]:
+    """The comparison that a RUN belongs to, and the student of it that is meant: its winner, or the one named.
 
     Args:
-        word: a RUN; None is the latest comparison.
-        data_dir: the folder of the data's files; None is the one that the comparison read.
+        word: None is the latest comparison.
 
     Raises:
         UserError: no such run, or not one of a finished student.
@@ -25,16 +24,30 @@ def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictR
     if run.kind == "teacher" or parent is None:
         raise UserError(f"run {run.name} is a {run.kind}; allowed: a comparison or a student")
     if run.status != "FINISHED" and run.kind == "student":
-        raise UserError(f"run {run.name} ended {run.status}; allowed: a finished student")
+        raise UserError(f"run {run.name} is {run.status}; allowed: a finished student")
     if not tracking.has_artifact(parent.run_id, ROWS):
         raise UserError(f"run {parent.name} ({parent.status}) has no leaderboard: none of its students was compared")
+    chosen = parent.tags.get("kd.winner") if run is parent else run.tags["kd.variant"]
+    if chosen is None:
+        raise UserError(f"run {parent.name} has no winner: none of its students finished")
+    return parent, chosen
+
+
+def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictReference:
+    """Send a comparison's winner, or one student, through the gate.
+
+    Args:
+        word: a RUN; None is the latest comparison.
+        data_dir: the folder of the data's files; None is the one that the comparison read.
+
+    Raises:
+        UserError: as `find`; the data can't be read, or the champion can't be compared with.
+    """
+    parent, chosen = find(word)
     experiment = Experiment.model_validate(tracking.read_json(parent.run_id, "experiment.json"))
     students = [StudentReference.model_validate(row) for row in tracking.read_json(parent.run_id, ROWS)]
-    winner = parent.tags.get("kd.winner") if run is parent else run.tags["kd.variant"]
-    if winner is None:
-        raise UserError(f"run {parent.name} has no winner: none of its students finished")
     data = prepare_data.fn(experiment.data, data_dir or parent.tags.get("kd.data_dir") or None)
-    leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=winner)
+    leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=chosen)
     return promote_student.fn(leaderboard, experiment.promote, data, asked=word is not None)
 
 

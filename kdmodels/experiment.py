@@ -78,7 +78,7 @@ class Require(Part):
 
     accuracy: str | None = _bound(">=", "0.95", "The lower 95 % bound of the test accuracy, 0 to 1")
     parameters: str | None = _bound("<=", "60000", "How many parameters")
-    file_mb: str | None = _bound("<=", "1.5", "The stored model's size in megabytes (1e6 bytes)")
+    file_mb: str | None = _bound("<=", "1.5", "The size of the weights' file in megabytes (1e6 bytes)")
 
     @field_validator("accuracy", "parameters", "file_mb", mode="before")
     @classmethod

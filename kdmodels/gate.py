@@ -11,7 +11,7 @@ from kdmodels.statistics import Interval, check_correct, mcnemar_exact, paired_d
 BUDGETS = {
     "accuracy": "test accuracy's lower 95% bound",
     "parameters": "the number of parameters",
-    "file_mb": "the file's size in MB",
+    "file_mb": "the size of the weights' file in MB",
 }
 
 
@@ -20,7 +20,7 @@ class Candidate:
     """A model as the gate sees it.
 
     correct: (N,) bool, which of the test split's examples it gets right; the order is the same for every candidate.
-    parameters: their number. file_bytes: the size of the exported model.
+    parameters: their number. file_bytes: the size of its weights' file.
     Raises ValueError where `correct` is not a boolean vector or is empty.
     """
 

@@ -12,9 +12,10 @@ from kdmodels.experiment import Variant
 from kdmodels.knowledge import LOGITS, Knowledge, distil_knowledge, load_knowledge, save_knowledge
 from kdmodels.networks import load_network
 from kdmodels.training import taps
-from tasks import runs, tracking
+from tasks import tracking
 from tasks.data import load
 from tasks.references import DataReference, KnowledgeReference, TeacherReference
+from tasks.results import NETWORK
 
 FOLDER = "knowledge"
 SPLITS = ("train", "validation")
@@ -33,7 +34,7 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
     have = json.loads(tracking.get(teacher.run_id).tags.get(COMPLETE, "[]"))
     missing = [name for name in (LOGITS, *wanted) if name not in have]
     if variants and missing:
-        network, _ = load_network(tracking.artifact(teacher.run_id, runs.NETWORK))
+        network, _ = load_network(tracking.artifact(teacher.run_id, NETWORK))
         dataset = load(data)
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
             for name, split in zip(SPLITS, (dataset.train, dataset.validation), strict=True):

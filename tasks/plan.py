@@ -8,14 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Variant
 from kdmodels.fingerprint import code_fingerprint
-from kdmodels.networks import Description, find_tap
+from kdmodels.networks import Description, find_tap, load_network
 from kdmodels.objectives import LOSSES
 from kdmodels.training import Distiller, taps
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step
+from tasks.results import NETWORK
 
 RECENT = 1_000  # runs among which an earlier one of the same name is sought, to say what has changed since
 
@@ -53,14 +56,14 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
 def check_places(experiment: Experiment, data: DataReference) -> None:
     """Find every tapped place, and match its features, in the networks as they will be built, before any is trained.
 
-    A teacher from the registry brings its own network: its places are looked for when it has been read.
-
     Raises:
-        UserError: a place does not exist, or its features can't be matched.
+        UserError: a place does not exist, or its features can't be matched; or as `registered_teacher`.
     """
-    if experiment.teacher.network is None:
-        return
-    teacher = describe(experiment.teacher.network, data).build()
+    if experiment.teacher.network:
+        teacher = describe(experiment.teacher.network, data).build()
+    else:
+        assert experiment.teacher.registry is not None
+        teacher, _ = registered_teacher(experiment.teacher.registry, data)
     student = describe(experiment.student.network, data).build()
     for variant in experiment.variants:
         places = {teacher_at for term in variant.terms for _, teacher_at in taps(term)}
@@ -69,6 +72,24 @@ def check_places(experiment: Experiment, data: DataReference) -> None:
             Distiller(student, variant.terms, data.input_shape, shapes)
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
+
+
+def registered_teacher(word: str, data: DataReference) -> tuple[nn.Sequential, Description]:
+    """The network of a registered model, for data that it fits.
+
+    Raises:
+        UserError: no such model, it was not made by kdflow, or it takes other images or knows other classes.
+    """
+    version = tracking.find_model(word)
+    if version.run_id is None or not tracking.has_artifact(version.run_id, NETWORK):
+        raise UserError(f"teacher.registry: {word}: was not made by kdflow; allowed: a model of a kd run")
+    network, description = load_network(tracking.artifact(version.run_id, NETWORK))
+    if (description.input_shape, description.classes) != (data.input_shape, data.classes):
+        raise UserError(
+            f"teacher.registry: {word}: takes {description.input_shape} and knows {len(description.classes)} classes; "
+            f"{data.data.source} has {data.input_shape} and {len(data.classes)}"
+        )
+    return network, description
 
 
 def describe(network: Network, data: DataReference) -> Description:

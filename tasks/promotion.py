@@ -11,11 +11,11 @@ from kdmodels.experiment import Promote
 from kdmodels.gate import Candidate, Verdict, decide
 from kdmodels.networks import load_network
 from kdmodels.objectives import CONTROL
-from tasks import runs, tracking
+from tasks import tracking
 from tasks.data import load
 from tasks.plan import flatten
 from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
-from tasks.results import SIZE, VERDICT
+from tasks.results import NETWORK, SIZE, VERDICT
 
 TEST = "test/accuracy"
 
@@ -86,7 +86,7 @@ def _candidate(student: StudentReference, data: DataReference) -> Candidate:
 
 def _champion_candidate(champion: tracking.Version, data: DataReference) -> Candidate:
     name = f"the champion, version {champion.version}"
-    if champion.run_id is None or not tracking.has_artifact(champion.run_id, runs.NETWORK):
+    if champion.run_id is None or not tracking.has_artifact(champion.run_id, NETWORK):
         raise UserError(
             f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
             "compared with; promote under another name (promote.model)"
@@ -95,7 +95,7 @@ def _champion_candidate(champion: tracking.Version, data: DataReference) -> Cand
 
 
 def _measure(name: str, run_id: str, data: DataReference) -> Candidate:
-    network, description = load_network(tracking.artifact(run_id, runs.NETWORK))
+    network, description = load_network(tracking.artifact(run_id, NETWORK))
     if description.input_shape != data.input_shape:
         raise UserError(
             f"{name} takes images of {description.input_shape}, but {data.data.source} has {data.input_shape}; "

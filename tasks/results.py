@@ -10,6 +10,7 @@ from kdmodels.errors import UserError
 from tasks import tracking
 from tasks.references import StudentReference
 
+NETWORK = "network"  # a teacher's or student's folder of weights and description
 ROWS = "leaderboard.json"  # a comparison's
 VERDICT = "verdict.json"  # a comparison's
 REPLICAS = "replicas"  # a student's folder of every seed's history and weights

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -18,9 +19,11 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from kdmodels.experiment import Runner
+from tasks import interruption
 
 THREADS = 1  # torch already uses every core for one student
 PROCESSES = 2  # each costs some 8 s of imports and 0.5 GB before it trains anything
+GRACE_SECONDS = 1  # for training to come to its next step
 STOP_SECONDS = 8  # for an interrupted task to close its records
 TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
 
@@ -38,7 +41,8 @@ def task_runner(runner: Runner) -> TaskRunner[Any]:
 def stop_workers() -> None:
     """Interrupt the tasks that run in worker processes, drop those that wait, and return when the processes are gone.
 
-    For the flow's own `except BaseException`, since Prefect's next step is to wait for them. A task sees SystemExit.
+    For the flow's own `except BaseException`, since Prefect's next step is to wait for them. A training ends at its
+    next step; another task sees SystemExit.
     """
     workers = multiprocessing.active_children()
     for worker in workers:
@@ -59,21 +63,25 @@ def _prepare_worker() -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
-_interrupted: set[UUID] = set()
+_asked: dict[UUID, float] = {}
 
 
 def _leave(*_: object) -> None:
-    """Interrupt the running task, once; let it close its records; and exit when it has, before the next one starts.
+    """Ask the running task to end, let it close its records, and exit when it has, before the next one starts.
 
-    The pool's loop survives whatever a task raises, so the signal comes again by a timer until the process is between
-    two tasks, where Prefect's contexts are empty.
+    Training ends by itself at its next step; another task gets one exception after a second, since an exception from a
+    signal handler may come at a bad moment. The pool's loop survives whatever a task raises, so the signal comes again
+    by a timer until the process is between two tasks, where Prefect's contexts are empty.
     """
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS)
+    interruption.stop()
     task = TaskRunContext.get()
-    if task is not None and task.task_run.id not in _interrupted:
-        _interrupted.add(task.task_run.id)
-        raise SystemExit(143)
-    if FlowRunContext.get() is None:
+    if task is not None:
+        asked = _asked.setdefault(task.task_run.id, time.monotonic())
+        if asked + GRACE_SECONDS < time.monotonic():
+            _asked[task.task_run.id] = inf
+            raise SystemExit(143)
+    elif FlowRunContext.get() is None:
         os._exit(143)
 
 

@@ -16,8 +16,8 @@ from kdmodels.networks import Description, parameters, save_network
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.references import DataReference, Step
+from tasks.results import NETWORK
 
-NETWORK = "network"  # the folder, in a run's artifacts, of the weights and the description
 FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
 
 

@@ -66,9 +66,7 @@ def train_student(
         _record_replicas(run_id, replicas)
         diverged = [f"seed {replica.seed} in epoch {replica.diverged}" for replica in replicas if replica.diverged]
         if diverged:
-            raise UserError(
-                f"{variant.name}: diverged, its loss is not finite: {', '.join(diverged)}; lower its lr or a weight"
-            )
+            raise UserError(f"diverged, its loss is not finite: {', '.join(diverged)}; lower its lr or a weight")
         best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
         tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
         runs.record_network(run_id, description, best.state, load(data))

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
@@ -11,13 +10,13 @@ from kdmodels.data import Dataset
 from kdmodels.errors import UserError
 from kdmodels.evaluation import correct
 from kdmodels.experiment import Experiment
-from kdmodels.networks import Description, load_network, read_state
+from kdmodels.networks import Description, read_state
 from kdmodels.networks.storage import fill
 from kdmodels.objectives import CONTROL, PRESETS
 from kdmodels.training import fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
-from tasks.plan import describe
+from tasks.plan import describe, registered_teacher
 from tasks.references import DataReference, Step, TeacherReference
 
 
@@ -38,7 +37,7 @@ def train_teacher(experiment: Experiment, data: DataReference, step: Step, paren
         if experiment.teacher.checkpoint or experiment.teacher.registry:
             description, state = _read(experiment, data)
             network = runs.record_network(run_id, description, state, dataset)
-            accuracy = correct(network, dataset.validation).float().mean().item()
+            accuracy = correct(network, dataset.validation).double().mean().item()
             tracking.log_metrics(run_id, [("val/accuracy", accuracy, 0)])
         else:
             description, state = _train(experiment, data, dataset, run_id)
@@ -78,14 +77,5 @@ def _read(experiment: Experiment, data: DataReference) -> tuple[Description, dic
         fill(network, read_state(Path(teacher.checkpoint)), Path(teacher.checkpoint))
         return description, network.state_dict()
     assert teacher.registry is not None
-    version = tracking.find_model(teacher.registry)
-    if version.run_id is None or not tracking.has_artifact(version.run_id, runs.NETWORK):
-        raise UserError(f"teacher.registry: {teacher.registry}: was not made by kdflow; allowed: a model of a kd run")
-    network, description = load_network(tracking.artifact(version.run_id, runs.NETWORK))
-    if (description.input_shape, description.classes) != (data.input_shape, data.classes):
-        raise UserError(
-            f"teacher.registry: {teacher.registry}: takes {description.input_shape} and knows "
-            f"{len(description.classes)} classes; {data.data.source} has {data.input_shape} and {len(data.classes)}"
-        )
-    with torch.no_grad():
-        return description, network.state_dict()
+    network, description = registered_teacher(teacher.registry, data)
+    return description, network.state_dict()

@@ -123,7 +123,7 @@ def fit(
         train_figures = totals / len(train)  # (1 + terms, S)
         distiller.eval()
         with torch.no_grad():
-            totals, hits = torch.zeros(1 + len(weights), len(seeds)), torch.zeros(len(seeds))
+            totals, hits = torch.zeros(1 + len(weights), len(seeds)), torch.zeros(len(seeds), dtype=torch.int64)
             for rows in torch.arange(len(validation)).split(EVALUATION_BATCH):
                 labels = validation.labels[rows]
                 logits, means = stacked_validation(
@@ -131,12 +131,12 @@ def fit(
                 )
                 totals += torch.stack([_weighted(means, weights), *means.values()]) * len(rows)
                 hits += (logits.argmax(dim=2) == labels).sum(dim=1)
-        validation_figures, accuracy = totals / len(validation), hits / len(validation)
+        validation_figures = totals / len(validation)
         names = ["loss", *weights]
         for i, replica in enumerate(replicas):
             figures = {f"train/{name}": row[i].item() for name, row in zip(names, train_figures, strict=True)}
             figures |= {f"val/{name}": row[i].item() for name, row in zip(names, validation_figures, strict=True)}
-            figures["val/accuracy"] = accuracy[i].item()
+            figures["val/accuracy"] = int(hits[i]) / len(validation)
             replica.history.append(figures)
             if replica.diverged is None and not all(map(isfinite, figures.values())):
                 replica.diverged = epoch

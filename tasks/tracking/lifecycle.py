@@ -18,6 +18,7 @@ from mlflow.utils.validation import (
     MAX_TAG_VAL_LENGTH,
 )
 
+from kdmodels.errors import UserError
 from tasks.tracking.lookup import KEY, KIND, children
 from tasks.tracking.store import experiment_id
 
@@ -78,7 +79,8 @@ def _failing(run_id: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        line = " ".join(told.split())
         set_tags(run_id, {"kd.error": _cut(line, _ERROR_LENGTH)})
         _end_if_running(run_id, "FAILED")
         raise

@@ -72,7 +72,7 @@ def test_every_broken_budget_is_named_with_value_and_bound() -> None:
     # Wilson at 990 of 1000: (0.99 + z^2/2n - z sqrt(0.99 * 0.01 / n + z^2/4n^2)) / (1 + z^2/n) = 0.981691.
     assert verdict.reason == (
         "kd is refused: test accuracy's lower 95% bound is 0.981691, required >= 0.99; "
-        "the number of parameters is 1000, required <= 999; the file's size in MB is 0.1, required <= 0.05."
+        "the number of parameters is 1000, required <= 999; the size of the weights' file in MB is 0.1, required <= 0.05."
     )
     assert [budget["holds"] for budget in verdict.evidence["budgets"]] == [False, False, False]
 
