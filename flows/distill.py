@@ -31,7 +31,7 @@ class StudentsFailedError(Exception):
         self.outcome = outcome
 
 
-@flow(validate_parameters=True)
+@flow
 def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     """Compare the experiment's loss variants and promote the best student.
 

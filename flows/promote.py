@@ -47,6 +47,12 @@ def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictR
     experiment = Experiment.model_validate(tracking.read_json(parent.run_id, "experiment.json"))
     students = [StudentReference.model_validate(row) for row in tracking.read_json(parent.run_id, ROWS)]
     data = prepare_data.fn(experiment.data, data_dir or parent.tags.get("kd.data_dir") or None)
+    trained_on = {tracking.get(s.run_id).params["data.digest"] for s in students if s.variant == chosen and s.run_id}
+    if trained_on != {data.digest}:
+        raise UserError(
+            f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {chosen} was trained on; "
+            "what is its test split may have been learnt from; allowed: --data-dir with the same files"
+        )
     leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=chosen)
     return promote_student.fn(leaderboard, experiment.promote, data, asked=word is not None)
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# What can move a trained weight or a recorded figure. Reports, statistics and the reading of files can't.
+# All that can move a trained weight or a recorded figure is in these; reports, statistics and the gate can't.
 COMPUTES = ("data", "losses", "networks", "training", "evaluation.py", "knowledge.py", "randomness.py")
 
 

@@ -172,4 +172,4 @@ class Student(Recipe):
     """The small network, trained once for each variant and seed."""
 
     network: Network = Field(description="The shape.")
-    seeds: int = Field(default=3, ge=1, le=1000, description="Replicas of each variant; replica i has seed + i.")
+    seeds: int = Field(default=3, ge=1, le=500, description="Replicas of each variant; replica i has seed + i.")

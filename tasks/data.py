@@ -1,5 +1,6 @@
 """prepare_data: load, split and name the dataset."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from tasks.references import DataReference
 
 @task(cache_policy=NO_CACHE)
 def prepare_data(data: Data, folder: str | None) -> DataReference:
-    """Load the dataset once in this process and return what names it."""
+    """Load the dataset once in this process and return what names it; `folder` None means `$KD_DATA`."""
+    folder = folder or os.environ.get("KD_DATA") or None
+    folder = str(Path(folder).absolute()) if folder else None
     dataset = _load(data, folder)
     return DataReference(
         data=data,

@@ -31,7 +31,7 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
     """
     tracking.configure()
     wanted = sorted({teacher_at for variant in variants for term in variant.terms for _, teacher_at in taps(term)})
-    have = json.loads(tracking.get(teacher.run_id).tags.get(COMPLETE, "[]"))
+    have = _stored(teacher.run_id)
     missing = [name for name in (LOGITS, *wanted) if name not in have]
     if variants and missing:
         network, _ = load_network(tracking.artifact(teacher.run_id, NETWORK))
@@ -40,10 +40,10 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
             for name, split in zip(SPLITS, (dataset.train, dataset.validation), strict=True):
                 knowledge = distil_knowledge(network, split.images, [at for at in missing if at != LOGITS])
                 save_knowledge(knowledge, Path(folder) / name)
-                for known in have:  # another run may have it mapped into memory: never write it again
+                for known in _stored(teacher.run_id):  # another run may have it mapped: never write it again
                     (Path(folder) / name / f"{known}.npy").unlink(missing_ok=True)
             tracking.log_folder(teacher.run_id, Path(folder), FOLDER)
-        tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(sorted({*have, *missing}))})
+        tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(sorted({*_stored(teacher.run_id), *missing}))})
     return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted)
 
 
@@ -52,3 +52,8 @@ def load_both(reference: KnowledgeReference, places: Sequence[str]) -> tuple[Kno
     folder = tracking.artifact(reference.teacher_run_id, FOLDER)
     train, validation = (load_knowledge(folder / split, places) for split in SPLITS)
     return train, validation
+
+
+def _stored(run_id: str) -> list[str]:
+    names: list[str] = json.loads(tracking.get(run_id).tags.get(COMPLETE, "[]"))
+    return names

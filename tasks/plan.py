@@ -42,7 +42,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         steps = [step.model_copy(update={"reason": "--fresh"}) for step in steps]
     else:
         finished = {
-            kind: tracking.finished_many(kind, [step.key for step in steps if step.kind == kind])
+            kind: tracking.finished(kind, [step.key for step in steps if step.kind == kind])
             for kind in ("teacher", "student")
         }
         steps = [_reused(step, finished[step.kind][step.key]) if step.key in finished[step.kind] else step

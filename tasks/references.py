@@ -21,7 +21,7 @@ class Options(Reference):
 
 
 class DataReference(Reference):
-    """A dataset by its content, and how any worker loads it: `folder` None means `$KD_DATA` or a download."""
+    """A dataset by its content, and how any worker loads it: `folder` None means without, or downloaded."""
 
     data: Data
     folder: str | None
@@ -56,11 +56,6 @@ class Plan(Reference):
 
     teacher: Step
     students: list[Step]
-
-    @property
-    def trains(self) -> bool:
-        """Whether any student is trained at all."""
-        return any(step.action != "reuse" for step in self.students)
 
 
 class TeacherReference(Reference):

@@ -29,7 +29,7 @@ TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
 
 
 def task_runner(runner: Runner) -> TaskRunner[Any]:
-    """The Prefect task runner for an experiment's `runner`, for `flow.with_options(task_runner=...)`.
+    """The Prefect task runner for an experiment's `runner`, to be entered by the flow.
 
     This is the one place where a runner is chosen.
     """

@@ -19,6 +19,8 @@ from tasks.data import load
 from tasks.plan import describe, registered_teacher
 from tasks.references import DataReference, Step, TeacherReference
 
+TEACHER_SEEDS = 2**33  # beyond every student's: no replica begins as its teacher did, or sees its batches
+
 
 @task(cache_policy=NO_CACHE)
 def train_teacher(experiment: Experiment, data: DataReference, step: Step, parent: str) -> TeacherReference:
@@ -58,7 +60,7 @@ def _train(
         teacher,
         dataset.train,
         dataset.validation,
-        seeds=[experiment.seed],
+        seeds=[TEACHER_SEEDS + experiment.seed],
         on_step=interruption.check,
         on_epoch=log,
     )

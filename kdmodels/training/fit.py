@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from kdmodels.data.dataset import Split
 from kdmodels.errors import UserError
+from kdmodels.evaluation import BATCH
 from kdmodels.experiment import Recipe, Term
 from kdmodels.knowledge import LOGITS, Knowledge
 from kdmodels.networks import initialise
@@ -22,7 +23,6 @@ from kdmodels.randomness import stream
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.schedule import learning_rate_factor, make_optimizer
 
-EVALUATION_BATCH = 2048
 State = dict[str, Tensor]
 
 
@@ -90,7 +90,11 @@ def fit(
         raise UserError("batch: 1: batch norm can't learn from one example; allowed: 2 or more")
     sizes = _batch_sizes(len(train), recipe.batch)
     steps = len(sizes)
-    schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(recipe.schedule, step / steps, recipe.epochs))
+
+    def factor(step: int) -> float:  # at the step's middle, so that neither warm-up nor cosine has a step that is lost
+        return learning_rate_factor(recipe.schedule, (step + 0.5) / steps, recipe.epochs)
+
+    schedule = LambdaLR(optimizer, factor)
     weights = {name: term.weight for name, term in distiller.terms.items()}
     masks = {f"{name}.keep": layer for name, layer in distiller.named_modules() if isinstance(layer, Dropout)}
 
@@ -124,7 +128,7 @@ def fit(
         distiller.eval()
         with torch.no_grad():
             totals, hits = torch.zeros(1 + len(weights), len(seeds)), torch.zeros(len(seeds), dtype=torch.int64)
-            for rows in torch.arange(len(validation)).split(EVALUATION_BATCH):
+            for rows in torch.arange(len(validation)).split(BATCH):
                 labels = validation.labels[rows]
                 logits, means = stacked_validation(
                     params, buffers, validation.images[rows], labels, _teacher(knowledge, 1, rows)

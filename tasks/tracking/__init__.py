@@ -19,7 +19,7 @@ from tasks.tracking.lifecycle import (
     set_tags,
     start,
 )
-from tasks.tracking.lookup import Run, children, find, finished, finished_many, get, runs
+from tasks.tracking.lookup import Run, children, find, finished, get, runs
 from tasks.tracking.models import load_predictor, log_model
 from tasks.tracking.registry import (
     Version,
@@ -46,7 +46,6 @@ __all__ = [
     "find",
     "find_model",
     "finished",
-    "finished_many",
     "get",
     "has_artifact",
     "is_rolled_back",

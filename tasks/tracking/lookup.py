@@ -67,12 +67,7 @@ def runs(experiment: str | None = None, kind: str | None = None, limit: int = 10
     return list(_search(names, condition, limit))
 
 
-def finished(kind: str, key: str) -> Run | None:
-    """The newest FINISHED run of that kind and content key, in any experiment."""
-    return finished_many(kind, [key]).get(key)
-
-
-def finished_many(kind: str, keys: Iterable[str]) -> dict[str, Run]:
+def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
     """The newest FINISHED run of each key that has one; one query a key, since MLflow's tags know no IN and no OR."""
     names = _experiments()
     condition = f"attributes.status = 'FINISHED' AND tags.`{KIND}` = '{kind}' AND tags.`{KEY}` = "

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from kdmodels.errors import UserError, allowed
+from tasks.tracking.lookup import get
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
@@ -116,10 +117,11 @@ def _enthrone(version: Version) -> Version:
 
 
 def is_rolled_back(model: str, run_id: str) -> bool:
-    """Whether that run's version was the champion until somebody rolled it back."""
-    return _find_registered(model) is not None and any(
-        version.run_id == run_id and ROLLED_BACK in version.tags for version in versions(model)
-    )
+    """Whether what that run made, by its content key, was the champion until somebody rolled it back."""
+    if _find_registered(model) is None:
+        return False
+    withdrawn = [version.run_id for version in versions(model) if ROLLED_BACK in version.tags and version.run_id]
+    return bool(withdrawn) and get(run_id).key in {get(each).key for each in withdrawn}
 
 
 def find_model(word: str) -> Version:

@@ -75,7 +75,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      '4: student.network.compact: {"block": "depthwise"} is not built yet; allowed: null'),
     ("[32]}", "[32], dropout: 1}", "4: student.network.dropout: 1 is out of range (allowed: 0 or more and below 1)"),
     ("[32]}", "[32]}, batch: 0", "4: student.batch: 0 is out of range (allowed: 1 to 1000000)"),
-    ("[32]}", "[32]}, seeds: 0", "4: student.seeds: 0 is out of range (allowed: 1 to 1000)"),
+    ("[32]}", "[32]}, seeds: 0", "4: student.seeds: 0 is out of range (allowed: 1 to 500)"),
     ("[32]}", "[32]}, optimizer: adam", "4: student.optimizer: 'adam' is not one name with its arguments, "
      "as {adam: {lr: 0.001}}; allowed: adam, adamw, sgd"),
     ("[32]}", "[32]}, optimizer: {adma: {}}", "4: student.optimizer: 'adma' is not known, or not built yet; "

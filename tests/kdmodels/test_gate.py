@@ -72,7 +72,8 @@ def test_every_broken_budget_is_named_with_value_and_bound() -> None:
     # Wilson at 990 of 1000: (0.99 + z^2/2n - z sqrt(0.99 * 0.01 / n + z^2/4n^2)) / (1 + z^2/n) = 0.981691.
     assert verdict.reason == (
         "kd is refused: test accuracy's lower 95% bound is 0.981691, required >= 0.99; "
-        "the number of parameters is 1000, required <= 999; the size of the weights' file in MB is 0.1, required <= 0.05."
+        "the number of parameters is 1000, required <= 999; "
+        "the size of the weights' file in MB is 0.1, required <= 0.05."
     )
     assert [budget["holds"] for budget in verdict.evidence["budgets"]] == [False, False, False]
 
@@ -128,6 +129,14 @@ def test_smaller_replaces_when_the_margin_is_shown() -> None:
     assert verdict.reason.startswith("kd replaces v1: it is smaller (500 parameters against 1,000) and not worse")
     assert "by more than the margin of 0.30 points" in verdict.reason
     assert verdict.evidence["vs_champion"]["lower_bound"] == pytest.approx(-0.002698, abs=1e-6)
+
+
+def test_smaller_and_a_little_worse_replaces_within_the_margin() -> None:
+    """Ten of a thousand lost is significant, and yet no more than the margin of five points."""
+    small = candidate("kd", range(10), parameters=500)
+    verdict = decide(small, None, candidate("v1", range(0)), margin=0.05, require=FREE)
+    assert verdict.promoted
+    assert verdict.evidence["vs_champion"]["p_value"] < 0.05
 
 
 def test_smaller_is_refused_when_the_data_can_not_show_the_margin() -> None:

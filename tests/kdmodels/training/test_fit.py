@@ -1,5 +1,6 @@
 """Training: equal to a plain loop, to itself one seed at a time, and untouched by anything global."""
 
+import itertools
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from kdmodels import losses
 from kdmodels.data import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.knowledge import Knowledge, distil_knowledge
-from kdmodels.networks import build, initialise
+from kdmodels.networks import build, find_tap, initialise
+from kdmodels.networks.layers import Dropout
 from kdmodels.randomness import stream
 from kdmodels.training import Replica, fit
 
@@ -32,7 +36,7 @@ def split(examples: int, purpose: str) -> Split:
     return Split(images, labels)
 
 
-TRAIN, VALIDATION = split(50, "train"), split(20, "validation")
+TRAIN, VALIDATION = split(50, "train"), split(20, "validation")  # 50 leaves a partial last batch of 16
 STUDENT = build(Network(mlp=[5]), **SHAPE)
 
 
@@ -217,3 +221,79 @@ def test_a_last_step_that_explodes_is_a_divergence() -> None:
 def test_a_teachers_term_without_knowledge_says_so() -> None:
     with pytest.raises(UserError, match="soft_targets compares with a teacher"):
         trained(KD, [0], None)
+
+
+def one_step(terms: Sequence[Term], knowledge: tuple[Knowledge, Knowledge]) -> Replica:
+    """A replica after one epoch at a rate so small that its weights are its initial ones."""
+    return trained(terms, [0], knowledge, epochs=1, optimizer={"sgd": {"lr": 1e-12}})[0]
+
+
+def features(network: nn.Module, at: str, images: Tensor) -> Tensor:
+    with find_tap(network, at).on(network) as caught, torch.no_grad():
+        network(images)
+    return caught[0]
+
+
+def test_figures_are_means_over_the_examples_each_split_with_its_own_knowledge(
+    monkeypatch: pytest.MonkeyPatch, knowledge: tuple[Knowledge, Knowledge]
+) -> None:
+    monkeypatch.setattr(sys.modules["kdmodels.training.fit"], "BATCH", 7)  # three validation batches, one partial
+    replica = one_step(KD, knowledge)
+    network = build(Network(mlp=[5]), **SHAPE)
+    network.load_state_dict(replica.state)
+    for name, part, known in (("train", TRAIN, knowledge[0]), ("val", VALIDATION, knowledge[1])):
+        logits = network.eval()(part.images)
+        assert replica.figures[f"{name}/hard_labels"] == pytest.approx(
+            F.cross_entropy(logits, part.labels).item(), rel=1e-5
+        )
+        log_q, p = F.log_softmax(logits / 4, 1), F.softmax(known.logits.float() / 4, 1)
+        value = 16 * F.kl_div(log_q, p, reduction="batchmean").item()
+        assert replica.figures[f"{name}/soft_targets"] == pytest.approx(value, rel=1e-4)
+
+
+def test_each_pair_of_places_is_compared_student_with_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With regressors that only cut to the teacher's width, a pair's value is a plain mean square."""
+
+    class Cut(nn.Module):
+        def __init__(self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
+            super().__init__()
+            self.width = teacher_shape[0]
+
+        def forward(self, features: Tensor) -> Tensor:
+            return features[:, : self.width]
+
+    monkeypatch.setattr(losses, "HintRegressor", Cut)
+    teacher = build(Network(mlp=[4, 3]), **SHAPE)
+    known = tuple(distil_knowledge(teacher, part.images, ["block1", "last"]) for part in (TRAIN, VALIDATION))
+    at = [{"student": "block1", "teacher": "last"}, {"student": "last", "teacher": "block1"}]
+    term = Term.model_validate({"hint": {"weight": 1, "at": at}})
+    replica = one_step([Term(loss="hard_labels"), term], known)  # type: ignore[arg-type]
+    student = build(Network(mlp=[5]), **SHAPE)
+    student.load_state_dict(replica.state)
+    expected = sum(
+        F.mse_loss(features(student, mine, VALIDATION.images)[:, :width], known[1].features[theirs].float()).item()
+        for mine, theirs, width in (("block1", "last", 3), ("last", "block1", 4))
+    )
+    assert replica.figures["val/hint"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_dropout_keeps_the_share_it_is_told_and_the_expectation() -> None:
+    layer = Dropout(0.2, 400)
+    keep = sys.modules["kdmodels.training.fit"]._keep(layer, [stream(0, "dropout", 1)], 500)[0]
+    assert keep.mean().item() == pytest.approx(0.8, abs=0.005)
+    output = functional_call(layer.train(), {"keep": keep}, (torch.ones(500, 400),))
+    assert output.mean().item() == pytest.approx(1.0, abs=0.006)
+    assert torch.equal(layer.eval()(torch.ones(2, 400)), torch.ones(2, 400))
+
+
+def test_the_learning_rate_follows_the_schedule_in_epochs() -> None:
+    """Plain SGD on one fixed gradient direction: steps are as long as the schedule says."""
+    schedule = {"step": {"at": [2], "factor": 1e-9}}
+    two, four = (
+        trained([Term(loss="hard_labels")], [0], None, epochs=n, schedule=schedule, optimizer={"sgd": {"lr": 0.1}})[0]
+        for n in (2, 4)
+    )
+    assert same(two.state, four.state, tolerance=1e-6)
+    cosine = trained([Term(loss="hard_labels")], [0], None, epochs=4, schedule={"cosine": {}})[0]
+    late = [abs(b["val/loss"] - a["val/loss"]) for a, b in itertools.pairwise(cosine.history)]
+    assert late[-1] < 0.35 * late[0]

@@ -19,12 +19,12 @@ def test_only_a_finished_run_of_that_kind_and_key_is_reused(store: Path) -> None
         ended("kd", status, key="k1")
     ended("kd", key="k2")
     ended("teacher", kind="teacher", key="k1")
-    assert tracking.finished("student", "k1") is None
+    assert tracking.finished("student", ["k1"]).get("k1") is None
 
     ended("kd", key="k1")
     newest = ended("kd", key="k1", experiment="another")
     ended("kd", "FAILED", key="k1")
-    found = tracking.finished("student", "k1")
+    found = tracking.finished("student", ["k1"]).get("k1")
     assert found is not None
     assert (found.run_id, found.experiment, found.status) == (newest, "another", "FINISHED")
 
@@ -34,14 +34,14 @@ def test_a_deleted_run_or_experiment_is_not_reused(store: Path) -> None:
     ended("kd", key="k2", experiment="gone")
     MlflowClient().delete_run(run)
     MlflowClient().delete_experiment(tracking.experiment_id("gone"))
-    assert tracking.finished_many("student", ["k1", "k2"]) == {}
+    assert tracking.finished("student", ["k1", "k2"]) == {}
 
 
 def test_many_keys_are_looked_up_at_once(store: Path) -> None:
     a, b = ended("a", key="ka"), ended("b", key="kb")
-    found = tracking.finished_many("student", ["ka", "kb", "kc"])
+    found = tracking.finished("student", ["ka", "kb", "kc"])
     assert {key: run.run_id for key, run in found.items()} == {"ka": a, "kb": b}
-    assert tracking.finished_many("student", []) == {}
+    assert tracking.finished("student", []) == {}
 
 
 def test_children_are_those_of_that_parent_oldest_first(store: Path) -> None:

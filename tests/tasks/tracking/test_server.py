@@ -60,7 +60,7 @@ def test_the_ledger_works_the_same_on_a_server(server: str, tmp_path: Path, caps
     assert not (tmp_path / "mlruns" / "artifacts").exists()
     with pytest.raises(UserError, match=r"has no file 'a\.json'"):
         tracking.artifact(run, "a.json")
-    found = tracking.finished("student", "k1")
+    found = tracking.finished("student", ["k1"]).get("k1")
     assert found is not None
     assert (found.run_id, found.status) == (run, "FINISHED")
     assert math.isnan(found.metrics["a"])
