@@ -51,6 +51,8 @@ def main() -> int:
     130: interrupted, by Ctrl-C or SIGTERM.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # inside a flow Prefect's own, which ends in this one
+    if sys.stdout is None:  # closed by the caller, as in `kd list >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
     try:
         code = app(prog_name="kd", standalone_mode=False)
         sys.stdout.flush()
@@ -150,9 +152,10 @@ def run(
     from tasks.references import Options
 
     options = Options(fresh=fresh, data_dir=str(data_dir) if data_dir else None)
-    if not quiet:
+    if not quiet and not dry_run:
         print(
-            f"{wanted.name}: {len(wanted.variants)} variants, {wanted.student.seeds} seeds each; starting",
+            f"{wanted.name}: {_counted(len(wanted.variants), 'variant')}, "
+            f"{_counted(wanted.student.seeds, 'seed')} each; starting",
             file=sys.stderr,
         )
     if dry_run:
@@ -174,6 +177,10 @@ def run(
         return STUDENTS_FAILED
     refused = not (outcome.verdict.promoted or outcome.verdict.already_champion)
     return REFUSED if require_promotion and refused else DONE
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @app.command("list")
@@ -354,18 +361,10 @@ def doctor(as_json: Json = False) -> int:
 @app.command()
 def init(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
     """Write a commented experiment file to edit."""
-    from flows.experiments import TEMPLATE
+    from flows.experiments import write_template
 
-    if file.exists():
-        raise UsageError(f"{file}: exists already; allowed: a new file")
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        with partial.open("wb") as target:
-            target.write(TEMPLATE.read_bytes())
-            os.fsync(target.fileno())
-        partial.rename(file)
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from error
+    with usage():
+        write_template(file)
     print(f"wrote {file}; run it with: kd run {file}", file=sys.stderr)
 
 

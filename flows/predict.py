@@ -53,17 +53,23 @@ def write_csv(rows: list[dict[str, Any]], path: Path | None = None) -> None:
     if path is None:
         _write(rows, sys.stdout)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    target = path.resolve()  # of a link, what it points to
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
+        if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
+            partial = target
         with partial.open("w", newline="", encoding="utf-8") as file:
             _write(rows, file)
             file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+            if partial != target:
+                os.fsync(file.fileno())
+        if partial != target:
+            partial.replace(target)
     except OSError as error:
         raise UserError(f"{path}: can't be written: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if partial != target and partial.is_file():
+            partial.unlink()
 
 
 def _write(rows: list[dict[str, Any]], file: Any) -> None:

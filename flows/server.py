@@ -132,11 +132,18 @@ def prefect_home() -> Path:
 
 
 def configured_url() -> str | None:
-    """The server that the user has set: PREFECT_API_URL, or that of the active Prefect profile."""
+    """The server that the user has set: PREFECT_API_URL, or that of the active Prefect profile.
+
+    Raises:
+        UserError: it is no address.
+    """
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
     profiles = tomllib.loads(path.read_text()) if path.is_file() else {}
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    return os.environ.get("PREFECT_API_URL") or profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    url = os.environ.get("PREFECT_API_URL") or profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    if url and not url.startswith(("http://", "https://")):
+        raise UserError(f"PREFECT_API_URL: {url!r} is not the address of a server; allowed: http://HOST:PORT/api")
+    return url
 
 
 def state_file() -> Path:

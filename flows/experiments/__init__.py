@@ -1,5 +1,7 @@
 """The experiments that come with kdflow, and the file to begin an own one from."""
 
+import os
+import re
 from pathlib import Path
 
 from kdmodels.errors import UserError, allowed
@@ -31,3 +33,25 @@ def find(word: str) -> Path:
     if not path.exists():
         raise UserError(f"{word}: is neither a file nor an experiment; {allowed(path.stem, shipped())}")
     return path
+
+
+def write_template(file: Path) -> None:
+    """Write the commented template as a new file, whole or not at all; its experiment has the file's name.
+
+    Raises:
+        UserError: the file is there already, or can't be written.
+    """
+    from kdmodels.schema import NAME  # pydantic takes longer to import than all else here
+
+    if file.exists():
+        raise UserError(f"{file}: exists already; allowed: a new file")
+    name = file.stem if re.fullmatch(NAME, file.stem) and len(file.stem) <= 80 else "my-experiment"
+    partial = file.with_name(f"{file.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as target:
+            target.write(TEMPLATE.read_text(encoding="utf-8").replace("my-experiment", name))
+            target.flush()
+            os.fsync(target.fileno())
+        partial.rename(file)
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from error

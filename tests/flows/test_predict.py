@@ -1,5 +1,6 @@
 """Image files through the registered model, against the arrays that they were written from."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,22 @@ def test_csv_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="folder: can't be written: Is a directory"):
         write_csv(ROWS, tmp_path / "folder")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out.csv"]
+
+
+def test_a_device_is_written_to_and_a_link_followed_never_replaced(tmp_path: Path) -> None:
+    """Once `-o /dev/full` put a regular file in the place of the device."""
+    rows = [{"file": "a.png", "class": "3", "probability": 0.5}]
+    pipe, real, link = tmp_path / "pipe", tmp_path / "real.csv", tmp_path / "link.csv"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_csv(rows, pipe)
+    assert b"a.png,3" in os.read(reader, 1000)
+    os.close(reader)
+    assert pipe.is_fifo()
+    real.write_text("old")
+    link.symlink_to(real)
+    write_csv(rows, link)
+    assert link.is_symlink()
+    assert "a.png" in real.read_text()
+    with pytest.raises(UserError, match=r"real\.csv/x\.csv: can't be written"):
+        write_csv(rows, real / "x.csv")
