@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from flows.server import running_server
+
+settings.register_profile("untimed", deadline=None)  # how busy the machine is proves nothing
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
