@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from kdmodels.errors import UserError
+from tasks import interruption
 
 BEGAN = time.monotonic()
 DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -50,7 +51,9 @@ def main() -> int:
     `kd promote`, `kd run --require-promotion`; a winner that is the champion already is not refused.
     130: interrupted, by Ctrl-C or SIGTERM.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # inside a flow Prefect's own, which ends in this one
+    signal.signal(signal.SIGTERM, _interrupt)  # inside a flow Prefect's own, which ends in this one
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     if sys.stdout is None:  # closed by the caller, as in `kd list >&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the life of the process
     try:
@@ -71,6 +74,12 @@ def main() -> int:
     if code == INTERRUPTED:
         print("kd: interrupted", file=sys.stderr)
     return code or DONE
+
+
+def _interrupt(*_: object) -> None:
+    """Tell training too, for Python drops an exception that a signal raises in the middle of a clean-up."""
+    interruption.stop()
+    raise KeyboardInterrupt
 
 
 def _tell(error: Exception, text: str, code: int) -> int:

@@ -39,7 +39,6 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         StudentsFailedError: at the end, where some students failed.
         UserError: what a user can mend, or no student at all has finished.
     """
-    interruption.reset()
     tracking.configure()
     runs.use_threads(threads(experiment))
     clock = Clock()
@@ -91,6 +90,7 @@ def train_students(
                 for variant, step in zip(experiment.variants, plan.students, strict=True)
             ]  # fmt: skip
             results = [future.result(raise_on_failure=False) for future in futures]
+            interruption.check()
         except BaseException:
             interruption.stop()
             stop_workers()

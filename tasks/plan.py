@@ -149,7 +149,8 @@ def _teacher(teacher: Teacher) -> dict[str, Any]:
     if teacher.checkpoint:
         path = Path(teacher.checkpoint)
         if not path.is_file():
-            raise UserError(f"teacher.checkpoint: {teacher.checkpoint}: no such file")
+            told = "is not a file" if path.exists() else "no such file"
+            raise UserError(f"teacher.checkpoint: {teacher.checkpoint}: {told}; allowed: .safetensors or .pt")
         assert teacher.network is not None
         content = sha256(path.read_bytes()).hexdigest()
         return {"checkpoint": content, "network": teacher.network.model_dump(mode="json")}

@@ -1,5 +1,6 @@
 """One real Prefect server, in a home of its own, for all tests that run a flow in this process."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import settings
 
 from flows.server import running_server
 
+# A shell that starts the tests in the background has them ignore SIGINT, and every command they start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("untimed", deadline=None)  # how busy the machine is proves nothing
 settings.load_profile("untimed")
 

@@ -82,6 +82,8 @@ def _identity(row: Row) -> Row:
 def _figures(row: Row) -> Row:
     accuracies = row["per_seed"][ACCURACY]
     low, high = t_interval(accuracies) or (None, None)
+    if low is not None and high is not None:
+        low, high = max(low, 0.0), min(high, 1.0)  # an accuracy is a share, whatever Student's distribution allows
     return {ACCURACY: row["metrics"][ACCURACY], "±": mean_and_std(accuracies)[1], "95% low": low, "95% high": high}
 
 
