@@ -39,6 +39,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         StudentsFailedError: at the end, where some students failed.
         UserError: what a user can mend, or no student at all has finished.
     """
+    interruption.reset()
     tracking.configure()
     runs.use_threads(threads(experiment))
     clock = Clock()

@@ -10,6 +10,11 @@ def stop() -> None:
     _stopping.set()
 
 
+def reset() -> None:
+    """Forget an earlier stop, before a new flow run in the same process."""
+    _stopping.clear()
+
+
 def check() -> None:
     """Raise KeyboardInterrupt where a stop was asked for; called before every training step."""
     if _stopping.is_set():

@@ -53,7 +53,7 @@ def test_figures_of_one_row() -> None:
     assert kd["val/accuracy"] == pytest.approx(0.95)
     assert kd["±"] == pytest.approx(0.0264575)  # sqrt((0.01^2 + 0.02^2 + 0.03^2) / 2)
     half = 4.302653 * 0.0264575 / 3**0.5
-    assert (kd["95% low"], kd["95% high"]) == pytest.approx((0.95 - half, 0.95 + half), abs=1e-6)
+    assert (kd["95% low"], kd["95% high"]) == pytest.approx((0.95 - half, 1.0), abs=1e-6)  # 1.016 is no share
     assert kd["parameters"] == 100
 
 
@@ -121,6 +121,6 @@ def test_the_winner_has_rank_one_and_every_row_stays(accuracies: list[list[float
 def test_markdown_of_a_whole_leaderboard() -> None:
     lines = to_markdown(leaderboard([CONTROL, KD, failed("a|b")])).splitlines()
     assert lines[0] == "| " + " | ".join(COLUMNS) + " |"
-    assert lines[2].startswith("| 1 | kd | 0.9500 | 0.0265 | 0.8843 | 1.0157 | 0.0300 | ")
+    assert lines[2].startswith("| 1 | kd | 0.9500 | 0.0265 | 0.8843 | 1.0000 | 0.0300 | ")
     assert lines[2].endswith(" | 100 | FINISHED | False | run-kd |")
     assert lines[4] == r"|  | a\|b |  |  |  |  |  |  |  |  | FAILED | False | run-x |"
