@@ -40,6 +40,8 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
     """
     from tasks import tracking
 
+    if port == mlflow_port:
+        raise UserError(f"--port {port} and --mlflow-port {mlflow_port} are the same: choose two")
     if state := server.up_state():
         raise UserError(f"kd up runs already (process {state['pid']}, {state['url']}): stop it first")
     url = f"http://127.0.0.1:{port}/api"

@@ -218,6 +218,8 @@ def test_a_taken_port_is_named_with_its_option() -> None:
             deployments.up(port=port, mlflow_port=free_port())
         with pytest.raises(UserError, match=rf"^port {port} cannot be used .* choose another with --mlflow-port$"):
             deployments.up(port=free_port(), mlflow_port=port)
+    with pytest.raises(UserError, match=r"are the same: choose two$"):
+        deployments.up(port=port, mlflow_port=port)
 
 
 @pytest.mark.usefixtures("alone")
