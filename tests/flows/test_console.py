@@ -55,7 +55,7 @@ def test_the_leaderboard_has_the_figures_of_the_finished_and_the_errors_of_the_f
     # Two values 0.02 apart: deviation sqrt(2) / 100, half an interval t(0.975, 1) / 100 = 12.7062 points.
     assert first.split()[:2] == ["1", "kd"]
     assert "95.00 ± 1.41 %" in first
-    assert "82.29 to 107.71" in first
+    assert "82.29 to 100.00" in first
     assert "+4.00 (+4.00 to +4.00)" in first
     assert first.split()[-2:] == ["1,210", "reused"]
     assert "91.00 ± 1.41 %" in second
