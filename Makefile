@@ -30,7 +30,7 @@ ui: $(VENV)/installed  ## The MLflow UI over what has been recorded.
 
 lock:  ## Resolve pyproject.toml anew into requirements.lock, with hashes and without index addresses.
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header -o requirements.lock
+		--no-annotate --no-header -o requirements.lock
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"kdflow needs Python 3.11 or later, not {sys.version.split()[0]}")'
