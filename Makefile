@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench ui lock
+.PHONY: help run test lint bench docs ui lock
 
 help:  ## List what can be made.
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile
@@ -14,7 +14,7 @@ run: $(VENV)/installed  ## Set up, then compare losses on scikit-learn's digits.
 	$(BIN)/kd run digits
 
 test: $(VENV)/installed  ## Set up, then run every test; KD_DATA names the folder that holds MNIST/raw, if any.
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/installed  ## Style, types, and imports that point one way.
 	$(BIN)/ruff check .
@@ -24,6 +24,9 @@ lint: $(VENV)/installed  ## Style, types, and imports that point one way.
 
 bench: $(VENV)/installed  ## Side-by-side timings, written to benchmarks/results.
 	$(BIN)/python -m benchmarks.stacking
+
+docs: $(VENV)/installed  ## Write docs/losses.md from the table of losses.
+	$(BIN)/python -m kdmodels.report.losses > docs/losses.md
 
 ui: $(VENV)/installed  ## The MLflow UI over what has been recorded.
 	$(BIN)/kd ui

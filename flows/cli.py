@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -140,7 +140,9 @@ Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="An id, the beg
 def run(
     experiment: Annotated[
         str | None,
-        typer.Argument(metavar="EXPERIMENT|FILE", help="digits, mnist or a file.", autocompletion=_experiments),
+        typer.Argument(
+            metavar="EXPERIMENT|FILE", help="A shipped one (digits, mnist) or a file.", autocompletion=_experiments
+        ),
     ] = None,
     variants: Annotated[
         str | None, typer.Option(metavar="A,B", help="Only these, and the control.", autocompletion=_variants)
@@ -378,21 +380,19 @@ def init(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
 
 
 @app.command()
-def variants(as_json: Json = False) -> None:
-    """List the ready-made variants and their losses."""
+def variants(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...")] = None, as_json: Json = False
+) -> None:
+    """List the ready-made variants; of the named ones every loss with its formula, defaults, weight and cost."""
     from flows import console
-    from kdmodels.objectives import PRESETS
+    from kdmodels.report import losses
 
-    rows = [
-        {"name": name, "terms": [_term(term) for term in preset.terms], "paper": preset.paper}
-        for name, preset in PRESETS.items()
-    ]
+    with usage():
+        rows, details = losses.variant_rows(names), losses.loss_rows(names)
     if as_json:
-        console.print_json(rows)
-    else:
-        console.print_table(rows, {"name": "variant", "terms": "losses", "paper": "paper"})
-
-
-def _term(term: Any) -> str:
-    numbers = "".join(f", {name} {value:g}" for name, value in term.hyperparameters.items())
-    return f"{term.weight:g} {term.loss}{numbers}{f', at {term.at}' if term.at else ''}"
+        console.print_json({"variants": rows, "losses": details})
+        return
+    console.print_table(rows, {"name": "variant", "terms": "losses", "paper": "paper"})
+    if names:
+        for row in details:
+            console.print_fields({row.pop("name"): row})

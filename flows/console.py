@@ -38,7 +38,10 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
 def print_plan(plan: Plan) -> None:
     """What a run would do, and why."""
     print_table(
-        [step.model_dump() for step in (plan.teacher, *plan.students)],
+        [
+            {"name": step.name, "action": step.action, "reason": "; ".join(filter(None, (step.reason, step.note)))}
+            for step in (plan.teacher, *plan.students)
+        ],
         {"name": "name", "action": "action", "reason": "reason"},
     )
 

@@ -36,6 +36,7 @@ class Line:
     accuracy: float | None = None
     seconds: float = 0.0
     error: str = ""
+    note: str = ""
 
     @property
     def left(self) -> float | None:
@@ -95,7 +96,7 @@ def lines(experiment: Experiment, plan: Plan, runs: list[tracking.Run], *, now: 
 
 def _line(step: Step, experiment: Experiment, run: tracking.Run | None, now: float) -> Line:
     epochs = experiment.teacher.epochs if step.kind == "teacher" else experiment.student.epochs
-    line = Line(step.kind, step.name, REUSED if step.action == "reuse" else WAITING, epochs or 0)
+    line = Line(step.kind, step.name, REUSED if step.action == "reuse" else WAITING, epochs or 0, note=step.note)
     if run is None:
         return line
     return replace(
@@ -145,7 +146,7 @@ def sentence(line: Line) -> str:
     'teacher: training, 40 epochs'
     """
     if line.status == TRAINING:
-        return f"{line.name}: training, {line.epochs} epochs"
+        return f"{line.name}: training, {line.epochs} epochs{f'; {line.note}' if line.note else ''}"
     if line.status == "failed":
         return f"{line.name}: failed: {line.error}"
     if line.status == "finished":

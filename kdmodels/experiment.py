@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from kdmodels.errors import allowed
-from kdmodels.objectives import TapPair, Term
 from kdmodels.recipe import Network, Recipe, Student, Teacher
 from kdmodels.schema import NAME, NAME_IN_WORDS, Part, mistake, show
+from kdmodels.terms import TapPair, Term
 from kdmodels.variants import Variant, expand
 
 __all__ = [
@@ -41,6 +41,9 @@ class Data(Part):
     source: Literal["digits", "mnist"] = Field(description="digits: scikit-learn's 8x8 digits; mnist: 28x28 digits.")
     validation: float = Field(
         default=0.1, gt=0, lt=1, description="Share of the training examples held out, stratified."
+    )
+    subset: int | None = Field(
+        default=None, ge=1, description="So many of the training examples, stratified, stand for all; null: all."
     )
 
     @model_validator(mode="before")

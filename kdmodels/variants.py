@@ -1,14 +1,16 @@
 """What an experiment compares: the experiment file's `variants`, with its presets and grids."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import product
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from kdmodels.catalogue import LOSSES, Choice, Hyperparameter
 from kdmodels.errors import allowed
-from kdmodels.objectives import CONTROL, LOSSES, PRESETS, Term
+from kdmodels.objectives import CONTROL, PRESETS
 from kdmodels.schema import NAME, Part, mistake, parse, show
+from kdmodels.terms import Term
 
 
 class Variant(Part):
@@ -32,10 +34,6 @@ class Variant(Part):
         for index, loss in enumerate(losses):
             if loss in losses[:index]:  # both would be the metric train/<loss>
                 raise mistake(f"{loss} stands twice; allowed: each loss once", "terms", index)
-        if all(LOSSES[loss].needs == "features" for loss in losses):
-            others = ", ".join(name for name, loss in LOSSES.items() if loss.needs != "features")
-            message = f"features alone never train the last layer, and a probe is not built yet; add one of: {others}"
-            raise mistake(message, "terms")
         if self.name == CONTROL and self.terms != _preset(CONTROL):
             raise mistake(f"{CONTROL} is the control, of hard_labels alone; allowed: another name", "name")
         return self
@@ -72,31 +70,59 @@ def _expanded(item: Any, index: int) -> list[Variant]:
 def _grid(name: str, grid: Any, index: int) -> list[Variant]:
     """One variant for each combination of the listed values, in the order in which they are written."""
     terms = _preset(name, index)
-    known = {key: number for term in terms for key, number in LOSSES[term.loss].hyperparameters.items()}
+    axes = _axes(terms)
     if not isinstance(grid, dict):
-        raise mistake(f"{show(grid)} is not a mapping of hyperparameters; {allowed('', known)}", index, name)
+        raise mistake(f"{show(grid)} is not a mapping of hyperparameters; {allowed('', axes)}", index, name)
     columns = []
     for key, values in grid.items():
-        if key not in known:
-            raise mistake(f"{name} has no hyperparameter {show(key)}; {allowed(str(key), known)}", index, name, key)
+        if key not in axes:
+            raise mistake(f"{name} has no hyperparameter {show(key)}; {allowed(str(key), axes)}", index, name, key)
+        known, places = axes[key]
         column = values if isinstance(values, list) else [values]
         if not column:
-            raise mistake(f"[] is empty; allowed: numbers, each {known[key]}", index, name, key)
+            raise mistake(f"[] is empty; allowed: one or more, each {known}", index, name, key)
         for value in column:
-            if problem := known[key].problem(value):
+            if problem := known.problem(value):
                 raise mistake(problem, index, name, key)
-        columns.append([(key, float(value)) for value in column])
-    return [_with_hyperparameters(name, terms, dict(row)) for row in product(*columns)]
+        columns.append([(key, places, value if isinstance(value, str) else float(value)) for value in column])
+    return [_at_point(name, terms, point) for point in product(*columns)]
 
 
-def _with_hyperparameters(name: str, terms: list[Term], chosen: Mapping[str, float]) -> Variant:
-    changed = [
-        term.model_copy(
-            update={"hyperparameters": {key: chosen.get(key, own) for key, own in term.hyperparameters.items()}}
-        )
-        for term in terms
-    ]
-    return Variant(name="-".join([name, *(f"{key}={value:.12g}" for key, value in chosen.items())]), terms=changed)
+Places = list[tuple[int, str]]
+"""The number of a term, and which of its fields or hyperparameters."""
+
+
+def _axes(terms: list[Term]) -> dict[str, tuple[Hyperparameter | Choice, Places]]:
+    """What a grid over these terms may vary, by name: `temperature`, `hint.weight`, and `weight` where one is meant.
+
+    A hyperparameter's bare name means all terms that have it; `weight` and `warmup` mean the only term with a teacher.
+    """
+    bare: dict[str, tuple[Hyperparameter | Choice, Places]] = {}
+    dotted: dict[str, tuple[Hyperparameter | Choice, Places]] = {}
+    taught = [number for number, term in enumerate(terms) if LOSSES[term.loss].needs != "labels"]
+    for number, term in enumerate(terms):
+        for key, known in LOSSES[term.loss].hyperparameters.items():
+            dotted[f"{term.loss}.{key}"] = known, [(number, key)]
+            bare[key] = known, [*bare.get(key, (known, []))[1], (number, key)]
+        for key, known in _SHARED.items():
+            dotted[f"{term.loss}.{key}"] = known, [(number, key)]
+            if taught == [number]:
+                bare[key] = known, [(number, key)]
+    return bare | dotted
+
+
+_SHARED = {"weight": Hyperparameter(1, low=0), "warmup": Hyperparameter(0, low=0, high=1, low_inclusive=True)}
+
+
+def _at_point(name: str, terms: list[Term], point: Sequence[tuple[str, Places, float | str]]) -> Variant:
+    changed = list(terms)
+    for _, places, value in point:
+        for number, key in places:
+            term = changed[number]
+            update = {key: value} if key in _SHARED else {"hyperparameters": {**term.hyperparameters, key: value}}
+            changed[number] = term.model_copy(update=update)
+    told = (f"{key}={value if isinstance(value, str) else format(value, '.12g')}" for key, _, value in point)
+    return Variant(name="-".join([name, *told]), terms=changed)
 
 
 def _preset(name: str, *path: str | int) -> list[Term]:

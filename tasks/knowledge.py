@@ -11,7 +11,6 @@ from prefect.cache_policies import NO_CACHE
 from kdmodels.experiment import Variant
 from kdmodels.knowledge import LOGITS, Knowledge, distil_knowledge, load_knowledge, save_knowledge
 from kdmodels.networks import load_network
-from kdmodels.training import taps
 from tasks import tracking
 from tasks.data import load
 from tasks.references import DataReference, KnowledgeReference, TeacherReference
@@ -30,7 +29,7 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
         UserError: a variant taps a place that the teacher does not have.
     """
     tracking.configure()
-    wanted = sorted({teacher_at for variant in variants for term in variant.terms for _, teacher_at in taps(term)})
+    wanted = sorted({teacher_at for variant in variants for term in variant.terms for _, teacher_at in term.pairs})
     have = _stored(teacher.run_id)
     missing = [name for name in (LOGITS, *wanted) if name not in have]
     if variants and missing:

@@ -10,16 +10,17 @@ from typing import Any, Literal
 
 from torch import nn
 
+from kdmodels.catalogue import LOSSES
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Variant
 from kdmodels.fingerprint import code_fingerprint
 from kdmodels.networks import Description, find_tap, load_network
-from kdmodels.objectives import LOSSES
-from kdmodels.training import Distiller, taps
+from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step
 from tasks.results import NETWORK
 
+TRIAL = 2  # examples of which an objective is told while it is only tried
 RECENT = 1_000  # runs among which an earlier one of the same name is sought, to say what has changed since
 
 
@@ -29,7 +30,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     Raises:
         UserError: the teacher's checkpoint or registered model does not exist, or a tapped place.
     """
-    check_places(experiment, data)
+    notes = check_objectives(experiment, data)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
     common = _common(experiment, data)
     teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher), [experiment.seed])
@@ -37,6 +38,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         _step(variant.name, "student", common | _student(variant, experiment, teacher.key), seeds)
         for variant in experiment.variants
     ]
+    students = [step.model_copy(update={"note": note}) for step, note in zip(students, notes, strict=True)]
     steps = [teacher, *students]
     if fresh:
         steps = [step.model_copy(update={"reason": "--fresh"}) for step in steps]
@@ -53,11 +55,15 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     return Plan(teacher=steps[0], students=steps[1:])
 
 
-def check_places(experiment: Experiment, data: DataReference) -> None:
-    """Find every tapped place, and match its features, in the networks as they will be built, before any is trained.
+def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
+    """Try every objective on the networks as they will be built, before any is trained.
+
+    Returns:
+        For each variant, what its terms leave untrained, in words; empty where they train all of the student.
 
     Raises:
-        UserError: a place does not exist, or its features can't be matched; or as `registered_teacher`.
+        UserError: a tapped place does not exist, its features can't be compared, or no term reaches the student; or as
+            `registered_teacher`.
     """
     if experiment.teacher.network:
         teacher = describe(experiment.teacher.network, data).build()
@@ -65,13 +71,26 @@ def check_places(experiment: Experiment, data: DataReference) -> None:
         assert experiment.teacher.registry is not None
         teacher, _ = registered_teacher(experiment.teacher.registry, data)
     student = describe(experiment.student.network, data).build()
+    notes = []
     for variant in experiment.variants:
-        places = {teacher_at for term in variant.terms for _, teacher_at in taps(term)}
+        places = {teacher_at for term in variant.terms for _, teacher_at in term.pairs}
         try:
             shapes = {at: find_tap(teacher, at).shape(teacher, data.input_shape) for at in places}
-            Distiller(student, variant.terms, data.input_shape, shapes)
+            distiller = Distiller(
+                student, variant.terms, input_shape=data.input_shape, teacher_shapes=shapes, examples=TRIAL
+            )
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
+        notes.append(untrained(distiller))
+    return notes
+
+
+def untrained(distiller: Distiller) -> str:
+    """What an objective's terms leave untrained in the student, in words."""
+    told = ["no term reaches the last layer: a linear probe, fitted on the labels"] if distiller.probed else []
+    if distiller.unreached:
+        told.append(f"untrained: {', '.join(distiller.unreached)}")
+    return "; ".join(told)
 
 
 def registered_teacher(word: str, data: DataReference) -> tuple[nn.Sequential, Description]:

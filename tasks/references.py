@@ -37,7 +37,7 @@ class Step(Reference):
     """One line of the plan: what is done for the teacher or a variant, and why.
 
     `params` is all that determines the result, flat; `key` its digest; `replicas` the digest without the seeds.
-    `source` is the run that is reused, or whose replicas are (`extend`).
+    `source` is the run that is reused, or whose replicas are (`extend`); `note` what its objective leaves untrained.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Step(Reference):
     params: dict[str, Any]
     seeds: list[int]
     source: str | None = None
+    note: str = ""
 
 
 class Plan(Reference):

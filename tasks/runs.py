@@ -23,6 +23,7 @@ FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network 
 
 def start(experiment: str, step: Step, data: DataReference, parent: str) -> str:
     """Start the run of a plan's step: params, tags and the dataset as an input."""
+    note = {"kd.note": step.note} if step.note else {}
     run_id = tracking.start(
         experiment,
         step.name,
@@ -30,7 +31,7 @@ def start(experiment: str, step: Step, data: DataReference, parent: str) -> str:
         key=step.key,
         parent=parent,
         params=step.params | {"seeds": str(step.seeds)},
-        tags={"kd.variant": step.name, "kd.replicas": step.replicas, "kd.seeds": str(step.seeds), **origin()},
+        tags={"kd.variant": step.name, "kd.replicas": step.replicas, "kd.seeds": str(step.seeds), **note, **origin()},
     )
     tracking.log_dataset(
         run_id,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
 from kdmodels.knowledge import Knowledge
-from kdmodels.training import Replica, fit, taps
+from kdmodels.training import Replica, fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.knowledge import load_both
@@ -76,7 +76,7 @@ def train_student(
 def _knowledge(variant: Variant, reference: KnowledgeReference) -> tuple[Knowledge, Knowledge] | None:
     if not needs_teacher(variant):
         return None
-    return load_both(reference, sorted({teacher_at for term in variant.terms for _, teacher_at in taps(term)}))
+    return load_both(reference, sorted({teacher_at for term in variant.terms for _, teacher_at in term.pairs}))
 
 
 def _record_replicas(run_id: str, replicas: list[Replica]) -> None:

@@ -91,6 +91,7 @@ def assemble(
     test_labels: np.ndarray,
     top: int,
     validation: float,
+    subset: int | None,
     normalise: tuple[list[float], list[float]] | None = None,
 ) -> Dataset:
     """Split, scale and name the arrays of a source.
@@ -99,9 +100,14 @@ def assemble(
         images, test_images: (N, C, H, W), integers from 0 to `top`.
         labels, test_labels: (N,).
         validation: the fraction of the training images held out.
+        subset: how many of the training images are used at all; None means all.
         normalise: mean and std per channel; None computes them on the training split.
+
+    Raises:
+        UserError: as `hold_out`, or the subset is larger than the whole.
     """
-    kept, held = hold_out(labels, validation)
+    used = np.arange(len(labels)) if subset is None else _subset(labels, subset)
+    kept, held = (used[part] for part in hold_out(labels[used], validation))
     content = sha256(repr((source, top, images.shape, test_images.shape)).encode())
     for array in (images, labels, test_images, test_labels, kept, held):
         content.update(np.ascontiguousarray(array).data)
@@ -118,6 +124,14 @@ def assemble(
         digest=content.hexdigest(),
         _test=_split(test_images, test_labels, top),
     )
+
+
+def _subset(labels: np.ndarray, size: int) -> np.ndarray:
+    classes = len(np.unique(labels))
+    if not classes <= size < len(labels):
+        raise UserError(f"data.subset: {size} is out of range (allowed: {classes} to {len(labels) - 1})")
+    used, _ = train_test_split(np.arange(len(labels)), train_size=size, stratify=labels, random_state=SPLIT_SEED)
+    return np.sort(used)
 
 
 def _split(images: np.ndarray, labels: np.ndarray, top: int) -> Split:

@@ -26,10 +26,10 @@ def load_dataset(data: Data, folder: Path | None = None) -> Dataset:
     """
     if folder is None and os.environ.get("KD_DATA"):
         folder = Path(os.environ["KD_DATA"])
-    return SOURCES[data.source](folder, data.validation)
+    return SOURCES[data.source](folder, data)
 
 
-def _digits(folder: Path | None, validation: float) -> Dataset:
+def _digits(folder: Path | None, data: Data) -> Dataset:
     bundle = load_digits()
     images = bundle.images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8), 0 … 16
     labels = bundle.target
@@ -41,11 +41,12 @@ def _digits(folder: Path | None, validation: float) -> Dataset:
         test_images=images[test],
         test_labels=labels[test],
         top=16,
-        validation=validation,
+        validation=data.validation,
+        subset=data.subset,
     )
 
 
-def _mnist(folder: Path | None, validation: float) -> Dataset:
+def _mnist(folder: Path | None, data: Data) -> Dataset:
     from torchvision.datasets import MNIST  # takes seconds to import, and digits do without
 
     root = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdflow"
@@ -69,7 +70,8 @@ def _mnist(folder: Path | None, validation: float) -> Dataset:
         test_images=test.data.numpy()[:, None],
         test_labels=test.targets.numpy(),
         top=255,
-        validation=validation,
+        validation=data.validation,
+        subset=data.subset,
         normalise=([0.1307], [0.3081]),  # the figures that every published MNIST recipe uses
     )
 
@@ -78,4 +80,4 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-SOURCES: dict[str, Callable[[Path | None, float], Dataset]] = {"digits": _digits, "mnist": _mnist}
+SOURCES: dict[str, Callable[[Path | None, Data], Dataset]] = {"digits": _digits, "mnist": _mnist}

@@ -1,9 +1,12 @@
 """Losses on feature maps and embeddings."""
 
+from collections.abc import Iterator, Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdmodels.losses.logits import require_same_shape
+from kdmodels.losses.logits import full_precision, require_same_shape
 
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -27,29 +30,197 @@ def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
         tensor([2.])
     """
     require_same_shape(student_features, teacher_features)
-    return F.mse_loss(student_features, teacher_features.detach(), reduction="none").flatten(1).mean(dim=1)
+    student, teacher = full_precision(student_features), full_precision(teacher_features.detach())
+    return F.mse_loss(student, teacher, reduction="none").flatten(1).mean(dim=1)
 
 
 class HintRegressor(nn.Sequential):
-    """Maps the student's features to the teacher's shape: a 1x1 convolution (or linear map) and batch norm.
+    """Maps the student's channels to the teacher's: a 1x1 convolution (or linear map) and batch norm.
 
-    It is trained and checkpointed with the student, and is no part of the exported model.
+    Height and width stay the student's; `match_size` makes them equal. It is trained and checkpointed with the
+    student, and is no part of the exported model.
 
     Args:
         student_shape, teacher_shape: of one example's features: (channels, height, width) or (width,).
 
     Raises:
-        ValueError: the two differ in rank or in height and width.
+        ValueError: one has the shape of a map and the other has not; when training, from torch, a batch that has one
+            value per channel.
 
     References:
         Romero et al., 2015, section 2.2; batch norm after Tian et al., "Contrastive Representation Distillation", 2020.
     """
 
     def __init__(self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
-        if len(student_shape) not in (1, 3) or student_shape[1:] != teacher_shape[1:]:
-            raise ValueError(f"features of shape {student_shape} can't be regressed to {teacher_shape}")
+        require_same_rank(student_shape, teacher_shape)
         inputs, outputs = student_shape[0], teacher_shape[0]
         if len(student_shape) == 3:
             super().__init__(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), nn.BatchNorm2d(outputs))
         else:
             super().__init__(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs))
+
+
+def cosine_features(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """One minus the cosine of the angle between features, maps being averaged over their positions first.
+
+    Unchanged when either side is multiplied by a positive number, or both are rotated alike. Zero iff they point the
+    same way, at most 2. Where either is a row of zeros it is 1 and has no gradient.
+
+    Args:
+        student_features, teacher_features: (B, D) or (B, C, H, W), of equal D or C. No gradient reaches the teacher.
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: either is of another rank, or batches or widths differ.
+
+    References:
+        None with a usual weight.
+
+    Example:
+        >>> import torch
+        >>> cosine_features(torch.tensor([[3.0, 0.0]]), torch.tensor([[2.0, 2.0]]))
+        tensor([0.2929])
+    """
+    student, teacher = _embedding(student_features), _embedding(teacher_features.detach())
+    require_same_shape(student, teacher)
+    return 1 - (unit(student) * unit(teacher)).sum(dim=1)
+
+
+def attention_transfer(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+    """Mean squared difference of attention, the normalised mean over channels of squared maps, summed over the list.
+
+    Unchanged when channels are permuted or change sign, or when a map is multiplied by a number other than zero.
+    A map of zeros attends to nothing and has no gradient. The larger map is pooled to the smaller.
+
+    Args:
+        student_maps, teacher_maps: lists of (B, C, H, W), as many of one as of the other; C, H and W may differ.
+            No gradient reaches the teacher.
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: the lists are empty or differ in length, an entry is not a map, or batches differ.
+
+    References:
+        Zagoruyko, Komodakis, "Paying More Attention to Attention", 2017, section 3.1; mean and pooling after
+        Tian et al., "Contrastive Representation Distillation", 2020.
+
+    Example:
+        >>> import torch
+        >>> one = torch.tensor([[[[1.0, 0.0]], [[2.0, 0.0]]]])  # (1, 2, 1, 2), attends to the left
+        >>> other = torch.tensor([[[[0.0, 3.0]]]])  # (1, 1, 1, 2), attends to the right
+        >>> attention_transfer([one], [other])
+        tensor([1.])
+    """
+    values = [
+        (_attention(student) - _attention(teacher)).square().mean(dim=1)
+        for student, teacher in _matched(student_maps, teacher_maps)
+    ]
+    return torch.stack(values).sum(dim=0)
+
+
+def neuron_selectivity(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
+    """Squared maximum mean discrepancy of channels, each normalised over positions, with the kernel (x · y)².
+
+    Unchanged when a channel is multiplied by a number other than zero, when channels are permuted, or when the
+    positions of both are permuted alike. Zero when student equals teacher. A channel of zeros has no gradient.
+    The larger map is pooled to the smaller.
+
+    Args:
+        student_maps, teacher_maps: (B, C, H, W); C, H and W may differ. No gradient reaches the teacher.
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: either is not a map, or batches differ.
+
+    References:
+        Huang, Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", 2017, section 4.2.
+
+    Example:
+        >>> import torch
+        >>> one, other = torch.eye(2)[:1], torch.eye(2)[1:]  # channels that fire at one position each
+        >>> neuron_selectivity(one.reshape(1, 1, 1, 2), other.reshape(1, 1, 1, 2))
+        tensor([2.])
+    """
+    maps = match_size(full_precision(student_maps), full_precision(teacher_maps.detach()))
+    student, teacher = (unit(each.flatten(2)) for each in maps)  # (B, C, P)
+    channels, positions = max(student.shape[1], teacher.shape[1]), student.shape[2]
+    if positions <= channels:  # the kernel's mean is a product of (B, P, P) matrices, whose difference then is enough
+        one, other = (each.mT @ each / each.shape[1] for each in (student, teacher))
+        return (one - other).square().sum(dim=(1, 2))
+    pairs = ((student, student), (teacher, teacher), (student, teacher))
+    within, without, between = ((one @ other.mT).square().mean(dim=(1, 2)) for one, other in pairs)  # of (B, C, C')
+    return within + without - 2 * between
+
+
+def match_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps in one size: each of height and width is averaged down, adaptively, to the smaller of the two.
+
+    Args:
+        student_map, teacher_map: (B, C, H, W); C, H and W may differ.
+
+    Returns:
+        (B, C, H', W') of each.
+
+    Raises:
+        ValueError: either is not a map, or batches differ.
+
+    Example:
+        >>> import torch
+        >>> one, other = match_size(torch.ones(2, 3, 8, 4), torch.ones(2, 5, 4, 8))
+        >>> tuple(one.shape), tuple(other.shape)
+        ((2, 3, 4, 4), (2, 5, 4, 4))
+    """
+    if student_map.ndim != 4 or teacher_map.ndim != 4 or len(student_map) != len(teacher_map):
+        shapes = f"student {tuple(student_map.shape)} and teacher {tuple(teacher_map.shape)}"
+        raise ValueError(f"{shapes} are not maps (B, C, H, W) of equal B")
+    (height, width), (other_height, other_width) = student_map.shape[2:], teacher_map.shape[2:]
+    size = (min(height, other_height), min(width, other_width))
+    student, teacher = (
+        each if each.shape[2:] == size else F.adaptive_avg_pool2d(each, size) for each in (student_map, teacher_map)
+    )
+    return student, teacher
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors along the last dimension, made one long, in at least float32.
+
+    A vector so short that its gradient, 1 / length, overflows counts as zero: it stays so and has no gradient.
+    """
+    shortest = max(1e-12, 4 / torch.finfo(vectors.dtype).max)
+    vectors = full_precision(vectors)
+    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return torch.where(lengths > shortest, vectors / lengths.clamp(min=shortest), 0.0)
+
+
+def require_same_rank(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
+    """Refuse shapes of one example's features that are not both maps (C, H, W) or both embeddings (D,)."""
+    if len(student_shape) not in (1, 3) or len(student_shape) != len(teacher_shape):
+        raise ValueError(f"features of shape {student_shape} can't be regressed to {teacher_shape}")
+
+
+def require_same_number(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> None:
+    """Refuse lists that are empty or of different lengths."""
+    if not student_maps or len(student_maps) != len(teacher_maps):
+        raise ValueError(f"{len(student_maps)} maps of the student and {len(teacher_maps)} of the teacher don't pair")
+
+
+def _embedding(features: Tensor) -> Tensor:
+    if features.ndim not in (2, 4):
+        raise ValueError(f"features {tuple(features.shape)} are neither (B, D) nor (B, C, H, W)")
+    return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+
+
+def _matched(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    require_same_number(student_maps, teacher_maps)
+    for student, teacher in zip(student_maps, teacher_maps, strict=True):
+        yield match_size(full_precision(student), full_precision(teacher.detach()))
+
+
+def _attention(maps: Tensor) -> Tensor:
+    return unit(maps.square().mean(dim=1).flatten(1))  # (B, H W)

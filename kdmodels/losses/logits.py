@@ -1,5 +1,11 @@
-"""Losses on logits."""
+"""Losses on logits.
 
+Half precision is computed, and returned, as float32: a squared logit of 1e4 overflows float16. Where a loss divides by
+the spread of the logits (`standardise`, `dist`), its slope is one over it: a float16 gradient overflows, once it is
+cast back, where logits all but agree (to 1e-3), not where they are equal.
+"""
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,12 +20,16 @@ def hard_labels(student_logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (B,), nats.
 
+    Raises:
+        ValueError: there is not one label per example.
+
     Example:
         >>> import torch
         >>> hard_labels(torch.zeros(1, 4), torch.tensor([2]))
         tensor([1.3863])
     """
-    return F.cross_entropy(student_logits, labels, reduction="none")
+    require_labels(student_logits, labels)
+    return F.cross_entropy(full_precision(student_logits), labels, reduction="none")
 
 
 def label_smoothing(student_logits: Tensor, labels: Tensor, *, epsilon: float = 0.1) -> Tensor:
@@ -36,14 +46,15 @@ def label_smoothing(student_logits: Tensor, labels: Tensor, *, epsilon: float = 
         (B,), nats.
 
     Raises:
-        ValueError: epsilon is outside [0, 1).
+        ValueError: epsilon is outside [0, 1), or there is not one label per example.
 
     References:
         Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016, section 7.
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon {epsilon} is outside [0, 1)")
-    return F.cross_entropy(student_logits, labels, reduction="none", label_smoothing=epsilon)
+    require_labels(student_logits, labels)
+    return F.cross_entropy(full_precision(student_logits), labels, reduction="none", label_smoothing=epsilon)
 
 
 def soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -70,13 +81,186 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
         >>> soft_targets(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), temperature=1.0)
         tensor([0.3278])
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature {temperature} is not positive")
     require_same_shape(student_logits, teacher_logits)
-    log_q = F.log_softmax(student_logits / temperature, dim=-1)  # (B, K)
-    log_p = F.log_softmax(teacher_logits.detach() / temperature, dim=-1)  # (B, K)
-    # Written out, because torch.func has no batching rule for F.kl_div and falls back to a loop over replicas.
-    return temperature**2 * (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+    log_q = F.log_softmax(_softened(student_logits, temperature), dim=-1)  # (B, K)
+    log_p = F.log_softmax(_softened(teacher_logits.detach(), temperature), dim=-1)  # (B, K)
+    return temperature**2 * _kl(log_p, log_q)
+
+
+def reverse_soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """KL(student || teacher) of temperature-softened classes, times temperature squared.
+
+    The student is punished for mass where the teacher has none, and may leave out some of the teacher's modes.
+    Zero iff the two distributions agree; unchanged when a constant is added to all logits of an example.
+
+    Args:
+        student_logits, teacher_logits: (B, K). No gradient reaches the teacher.
+        temperature: positive.
+
+    Returns:
+        (B,), nats.
+
+    Raises:
+        ValueError: the temperature is not positive, or the shapes differ.
+
+    References:
+        Gu, Dong, Wei, Huang, "MiniLLM: Knowledge Distillation of Large Language Models", 2024, section 2.
+
+    Example:
+        >>> import torch
+        >>> reverse_soft_targets(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), temperature=1.0)
+        tensor([0.4338])
+    """
+    require_same_shape(student_logits, teacher_logits)
+    log_q = F.log_softmax(_softened(student_logits, temperature), dim=-1)  # (B, K)
+    log_p = F.log_softmax(_softened(teacher_logits.detach(), temperature), dim=-1)  # (B, K)
+    return temperature**2 * _kl(log_q, log_p)
+
+
+def standardise(logits: Tensor) -> Tensor:
+    """Logits of mean 0 and standard deviation 1, so that a student need not match the size of its teacher's.
+
+    Unchanged by a shift and, up to the 1e-7 added to the deviation, by a positive factor. Equal logits become zeros
+    and pass no gradient. With K = 2 only the order of the two logits is left: no gradient to speak of.
+
+    Args:
+        logits: (B, K).
+
+    Returns:
+        (B, K).
+
+    Raises:
+        ValueError: there are fewer than two classes, which have no deviation.
+
+    References:
+        Sun, Ren, Li, Wang, Cao, "Logit Standardization in Knowledge Distillation", 2024.
+
+    Example:
+        >>> import torch
+        >>> standardise(torch.tensor([[1.0, 2.0, 3.0]]))
+        tensor([[-1.0000,  0.0000,  1.0000]])
+    """
+    classes = logits.shape[-1]
+    if classes < 2:
+        raise ValueError(f"logits of shape {tuple(logits.shape)} have no deviation over fewer than two classes")
+    centred = _centred(full_precision(logits))  # (B, K)
+    deviation = torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / (classes - 1) ** 0.5  # (B, 1)
+    # Equal logits would have a slope of 1e7.
+    return torch.where(deviation > 0, centred / (deviation + 1e-7), 0.0)
+
+
+def standardised_soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 2.0) -> Tensor:
+    """`soft_targets` of standardised logits: the order and the proportions of the classes, but not their size.
+
+    Zero when the student's logits are a positive multiple of the teacher's plus a constant. With K = 2 the student
+    gets no gradient to speak of: see `standardise`.
+
+    Args:
+        student_logits, teacher_logits: (B, K). No gradient reaches the teacher.
+        temperature: positive.
+
+    Returns:
+        (B,), nats.
+
+    Raises:
+        ValueError: the temperature is not positive, the shapes differ, or there are fewer than two classes.
+
+    References:
+        Sun, Ren, Li, Wang, Cao, "Logit Standardization in Knowledge Distillation", 2024.
+
+    Example:
+        >>> import torch
+        >>> standardised_soft_targets(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[3.0, 2.0, 1.0]]))
+        tensor([1.2806])
+    """
+    return soft_targets(standardise(student_logits), standardise(teacher_logits), temperature=temperature)
+
+
+def decoupled(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+) -> Tensor:
+    """Soft targets in two parts with weights of their own: the label against the rest, and among the rest.
+
+    In `soft_targets` the second part is scaled by the teacher's mass on the rest, hence all but lost where the teacher
+    is sure. Zero iff the two distributions agree; unchanged when a constant is added to all logits of an example.
+    With K = 2 the second part is zero.
+
+    Args:
+        student_logits, teacher_logits: (B, K). No gradient reaches the teacher.
+        labels: (B,), class indices.
+        alpha: weight of KL between (label, rest).
+        beta: weight of KL among the other classes.
+        temperature: positive.
+
+    Returns:
+        (B,), nats.
+
+    Raises:
+        ValueError: the temperature is not positive, the shapes differ, there is not one label per example,
+            or there are fewer than two classes.
+
+    References:
+        Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation", 2022, section 3.
+
+    Example:
+        >>> import torch
+        >>> student, teacher, labels = torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+        >>> decoupled(student, teacher, labels, temperature=1.0)
+        tensor([0.3278])
+    """
+    require_same_shape(student_logits, teacher_logits)
+    require_labels(student_logits, labels)
+    if student_logits.shape[-1] < 2:
+        raise ValueError(f"logits of shape {tuple(student_logits.shape)} have no class beside the label's")
+    student_odds, log_q = _label_and_rest(_softened(student_logits, temperature), labels)
+    teacher_odds, log_p = _label_and_rest(_softened(teacher_logits.detach(), temperature), labels)
+    binary = _kl(_log_binary(teacher_odds), _log_binary(student_odds))
+    return temperature**2 * (alpha * binary + beta * _kl(log_p, log_q))
+
+
+def dist(
+    student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 2.0, gamma: float = 2.0, temperature: float = 4.0
+) -> Tensor:
+    """One minus the correlation of softened classes, by example and by class, times temperature squared.
+
+    Zero when student equals teacher, up to the 1e-8 in the correlation's denominator. Unchanged when a constant is
+    added to all logits of an example, or when the examples or the classes change places. A row or column that is
+    constant in one of the two counts as uncorrelated and passes no gradient: the row of an example with equal logits,
+    and every column when B = 1, which then gives temperature squared times gamma.
+
+    Args:
+        student_logits, teacher_logits: (B, K). No gradient reaches the teacher.
+        beta: weight of the correlation of each example's row.
+        gamma: weight of the correlation of each class's column.
+        temperature: positive.
+
+    Returns:
+        (): a batch's value.
+
+    Raises:
+        ValueError: the temperature is not positive, or the shapes differ.
+
+    References:
+        Huang, You, Wang, Qian, Xu, "Knowledge Distillation from A Stronger Teacher", 2022.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> dist(logits, -logits, temperature=1.0)
+        tensor(8.0000)
+    """
+    require_same_shape(student_logits, teacher_logits)
+    q = F.softmax(_softened(student_logits, temperature), dim=-1)  # (B, K)
+    p = F.softmax(_softened(teacher_logits.detach(), temperature), dim=-1)  # (B, K)
+    rows = 1 - _correlation(q, p).mean()
+    columns = 1 - _correlation(q.mT, p.mT).mean()
+    return temperature**2 * (beta * rows + gamma * columns)
 
 
 def logit_regression(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -102,10 +286,62 @@ def logit_regression(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         tensor([2.])
     """
     require_same_shape(student_logits, teacher_logits)
-    return F.mse_loss(student_logits, teacher_logits.detach(), reduction="none").mean(dim=-1)
+    student, teacher = full_precision(student_logits), full_precision(teacher_logits.detach())
+    return F.mse_loss(student, teacher, reduction="none").mean(dim=-1)
 
 
 def require_same_shape(student: Tensor, teacher: Tensor) -> None:
     """Refuse a pair that broadcasting would silently accept."""
     if student.shape != teacher.shape:
         raise ValueError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ in shape")
+
+
+def require_labels(logits: Tensor, labels: Tensor) -> None:
+    """Refuse labels that are not one class index per example."""
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(f"labels {tuple(labels.shape)} are not one for each of logits {tuple(logits.shape)}")
+
+
+def full_precision(tensor: Tensor) -> Tensor:
+    """Half precision as float32; anything wider as it is."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _softened(logits: Tensor, temperature: float) -> Tensor:
+    if temperature <= 0:
+        raise ValueError(f"temperature {temperature} is not positive")
+    return full_precision(logits) / temperature
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    # Written out, because torch.func has no batching rule for F.kl_div and falls back to a loop over replicas.
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+def _label_and_rest(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-odds of the label (B,), and the log-probabilities of the other classes among themselves (B, K - 1)."""
+    # Gathered, because a mask of minus infinity turns 0 * (inf - inf) into NaN.
+    others = torch.arange(logits.shape[-1] - 1, device=logits.device)
+    others = others + (others >= labels.unsqueeze(-1))  # (B, K - 1), skips the label
+    label_logits, other_logits = logits.gather(-1, labels.unsqueeze(-1)), logits.gather(-1, others)
+    odds = label_logits.squeeze(-1) - other_logits.logsumexp(dim=-1)
+    return odds, F.log_softmax(other_logits, dim=-1)
+
+
+def _log_binary(log_odds: Tensor) -> Tensor:
+    """log (p, 1 - p), (B, 2): finite also where p is 0 or 1, as the log of a softmax is not."""
+    return F.logsigmoid(torch.stack([log_odds, -log_odds], dim=-1))
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Rows less their mean. An entry is taken off first, so that a constant row is zero without rounding."""
+    rows = rows - rows[..., :1]
+    return rows - rows.mean(dim=-1, keepdim=True)
+
+
+def _correlation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Pearson's, of each row with its counterpart; 0 where one of the two is constant."""
+    student, teacher = _centred(student), _centred(teacher)
+    norms = torch.linalg.vector_norm(student, dim=-1) * torch.linalg.vector_norm(teacher, dim=-1)
+    # A constant student would have a slope of 1e8.
+    return torch.where(norms > 0, (student * teacher).sum(dim=-1) / (norms + 1e-8), 0.0)

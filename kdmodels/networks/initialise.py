@@ -10,6 +10,8 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 def initialise(network: nn.Module, generator: Generator) -> None:
     """Draw every parameter anew from torch's default distributions for its layer.
 
+    A layer with a method `reset(generator)` draws its own.
+
     Raises:
         TypeError: a layer with parameters is of a kind whose default distribution is not known here.
     """
@@ -21,5 +23,7 @@ def initialise(network: nn.Module, generator: Generator) -> None:
                 nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
         elif isinstance(layer, BATCH_NORMS):
             layer.reset_parameters()  # ones and zeros: nothing is drawn
+        elif hasattr(layer, "reset"):  # a layer of ours that draws its own
+            layer.reset(generator)
         elif next(layer.parameters(recurse=False), None) is not None:
             raise TypeError(f"{name}: no initialisation is known for {type(layer).__name__}")

@@ -1,4 +1,4 @@
-"""Layers that carry no hidden state: normalisation of the input, and dropout with an explicit mask."""
+"""Layers that carry no hidden state: normalisation of the input, and dropout with a mask that is handed in."""
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,19 @@ class Normalise(nn.Module):
 class Dropout(nn.Module):
     """Dropout whose mask is handed in by the training step, so that no global generator is drawn from.
 
-    `keep` (B, width) is replaced at every step by the trainer (`torch.func.functional_call`).
+    `drawn` (B, width) is replaced at every step by the trainer (`torch.func.functional_call`).
     """
 
-    keep: Tensor
+    drawn: Tensor
 
     def __init__(self, p: float, width: int) -> None:
         super().__init__()
         self.p, self.width = p, width
-        self.register_buffer("keep", torch.ones(width), persistent=False)
+        self.register_buffer("drawn", torch.ones(width), persistent=False)
+
+    def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
+        """A mask (B, width) of zeros and ones for the examples of these indices (B,)."""
+        return (torch.rand(len(indices), self.width, generator=generator) >= self.p).float()
 
     def forward(self, features: Tensor) -> Tensor:
-        return features * self.keep / (1 - self.p) if self.training else features
+        return features * self.drawn / (1 - self.p) if self.training else features

@@ -1,6 +1,6 @@
 """Where features are taken: `at:` of an experiment file, found in any network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -43,21 +43,33 @@ class Tap:
 
 
 def find_tap(network: nn.Module, at: str) -> Tap:
-    """The place that `at` names: `middle`, `last`, or a module's dotted name.
+    """The place that `at` names: `first`, `middle`, `deepest`, `last`, or a module's dotted name.
 
-    `middle` is the output of hidden block ceil(n/2), `last` the input of the last layer.
+    Of n hidden blocks (the children named `block…`), `first` is the output of the first, `middle` of number ceil(n/2)
+    and `deepest` of the last; `last` is the input of the last layer: the embedding.
 
     Raises:
         UserError: no module has that name, or the network has no hidden block; the line lists the names there are.
     """
-    blocks = [name for name, _ in network.named_children() if name.startswith("block")]
+    modules = dict(network.named_modules())
     if at == "last":
-        return Tap("head", "input")
-    if at == "middle":
+        linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise UserError("at: last: the network has no linear layer; allowed: a module's dotted name")
+        return Tap(linear[-1], "input")
+    if at in _BLOCKS:
+        blocks = [name for name, _ in network.named_children() if name.startswith("block")]
         if not blocks:
-            raise UserError("at: middle: the network has no hidden block; allowed: last")
-        return Tap(blocks[ceil(len(blocks) / 2) - 1], "output")
-    names = [name for name, _ in network.named_modules() if name]
+            raise UserError(f"at: {at}: the network has no hidden block; allowed: last, or a module's dotted name")
+        return Tap(blocks[_BLOCKS[at](len(blocks)) - 1], "output")
+    names = [name for name in modules if name]
     if at not in names:
-        raise UserError(f"at: {at}: the network has no such module; {allowed(at, ['middle', 'last', *names])}")
+        raise UserError(f"at: {at}: the network has no such module; {allowed(at, [*_BLOCKS, 'last', *names])}")
     return Tap(at, "output")
+
+
+_BLOCKS: dict[str, Callable[[int], int]] = {
+    "first": lambda n: 1,
+    "middle": lambda n: ceil(n / 2),
+    "deepest": lambda n: n,
+}

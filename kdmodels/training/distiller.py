@@ -2,97 +2,178 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdmodels import losses
+from kdmodels.catalogue import LOSSES
 from kdmodels.errors import UserError
-from kdmodels.experiment import Term
 from kdmodels.knowledge import LOGITS
 from kdmodels.networks import Tap, find_tap
-from kdmodels.objectives import LOSSES
+from kdmodels.terms import Term
+from kdmodels.training.own import Shape, matched, own_modules, taken, taken_shape
 
+PROBE = "probe"
+"""Cross entropy of a last layer that no term reaches, on features held fixed: a linear probe, trained beside them."""
 
-def taps(term: Term) -> list[tuple[str, str]]:
-    """The (student, teacher) places where a term takes features; none for a term on logits or labels."""
-    if LOSSES[term.loss].needs != "features":
-        return []
-    places = term.at if isinstance(term.at, list) else [term.at or "middle"]
-    return [(at, at) if isinstance(at, str) else (at.student, at.teacher) for at in places]
+DISCRIMINATOR = "discriminator"
+"""The adversary's own loss; none of its gradient reaches the student."""
 
 
 class Distiller(nn.Module):
-    """The student, and what its objective owns beside it: a regressor for each pair of tapped features.
+    """The student, and what its objective owns beside it: regressors, projections, memory banks, a discriminator.
 
     Args:
         student: takes images (B, C, H, W), gives logits (B, K).
         terms: the objective, a weighted sum.
         input_shape: (C, H, W).
         teacher_shapes: the shape of one example's features at each tapped place of the teacher.
+        examples: how many there are to train on.
+
+    Attributes:
+        probed: whether the last layer is trained as a linear probe, since no term reaches it.
+        unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
-        UserError: a tapped place does not exist, or its features can't be matched with the teacher's.
+        UserError: a tapped place does not exist, its features can't be compared with the teacher's, or no term reaches
+            any parameter of the student.
     """
 
     def __init__(
         self,
         student: nn.Module,
         terms: Sequence[Term],
-        input_shape: tuple[int, ...],
-        teacher_shapes: Mapping[str, tuple[int, ...]],
+        *,
+        input_shape: Shape,
+        teacher_shapes: Mapping[str, Shape],
+        examples: int,
     ) -> None:
         super().__init__()
         self.student = student
         self.terms = {term.loss: term for term in terms}
-        self.regressors = nn.ModuleDict()
-        self.student_taps: dict[str, Tap] = {}
+        self.taps: dict[str, Tap] = {at: find_tap(student, at) for term in terms for at, _ in term.pairs}
+        shapes = {at: tap.shape(student, input_shape) for at, tap in self.taps.items()}
+        with torch.no_grad():
+            classes = student.eval()(torch.zeros(2, *input_shape)).shape[1]
+        self.own = nn.ModuleDict()
         for name, term in self.terms.items():
-            for number, (at, teacher_at) in enumerate(taps(term)):
-                tap = find_tap(student, at)
-                try:
-                    regressor = losses.HintRegressor(tap.shape(student, input_shape), teacher_shapes[teacher_at])
-                except ValueError as error:
-                    raise UserError(f"{name} at {at}: {error}") from error
-                self.student_taps[at] = tap
-                self.regressors[_pair(name, number)] = regressor
+            pairs = [
+                (taken_shape(name, shapes[at]), taken_shape(name, teacher_shapes[there])) for at, there in term.pairs
+            ]
+            try:
+                own = own_modules(term, pairs, classes=classes, examples=examples)
+            except ValueError as error:
+                raise _misfit(term, error) from error
+            if own is not None:
+                self.own[name] = own
+        self.probed = False
+        unreached = self._unreached(input_shape, {LOGITS: (classes,), **teacher_shapes})
+        last = find_tap(student, "last") if unreached else None
+        head = (
+            {f"{last.module}.{name}" for name, _ in student.get_submodule(last.module).named_parameters()}
+            if last
+            else set()
+        )
+        if last and head <= set(unreached):
+            self.probed, self.taps["last"] = True, last
+        self.unreached = [name for name in unreached if not (self.probed and name in head)]
 
     def forward(
-        self, images: Tensor, labels: Tensor, teacher: Mapping[str, Tensor]
+        self, images: Tensor, labels: Tensor, teacher: Mapping[str, Tensor], indices: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, K), and each term's unweighted values (B,).
+        """Logits (B, K), and the unweighted values, (B,) or (), of the terms, the probe and the discriminator.
+
+        In eval mode a term that knows only the examples that it was trained on has no value.
 
         Args:
             teacher: `logits` (B, K) and features (B, ...) by the name they are tapped at, as far as the terms need.
+            indices: (B,), the examples' numbers in their split.
         """
-        with ExitStack() as stack:
-            caught = {at: stack.enter_context(tap.on(self.student)) for at, tap in self.student_taps.items()}
-            logits = self.student(images)
-        features = {at: tensors[0] for at, tensors in caught.items()}
-        return logits, {
-            name: self._value(name, term, logits, features, labels, teacher) for name, term in self.terms.items()
+        logits, features = self._run(images)
+        values = {
+            name: self._value(term, logits, features, labels, teacher, indices)
+            for name, term in self.terms.items()
+            if self.training or not LOSSES[name].remembers
         }
+        if self.probed:
+            head = self.student.get_submodule(self.taps["last"].module)
+            values[PROBE] = F.cross_entropy(head(features["last"].detach()), labels, reduction="none")
+        if "adversarial" in self.own:
+            adversary = self.own["adversarial"]
+            assert isinstance(adversary, losses.Adversarial)
+            values[DISCRIMINATOR] = adversary.discriminator_loss(logits, teacher[LOGITS])
+        return logits, values
+
+    def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The student's logits, and its features by the name they are tapped at."""
+        with ExitStack() as stack:
+            caught = {at: stack.enter_context(tap.on(self.student)) for at, tap in self.taps.items()}
+            logits = self.student(images)
+        return logits, {at: tensors[0] for at, tensors in caught.items()}
 
     def _value(
         self,
-        name: str,
         term: Term,
         logits: Tensor,
         features: Mapping[str, Tensor],
         labels: Tensor,
         teacher: Mapping[str, Tensor],
+        indices: Tensor,
     ) -> Tensor:
-        loss = getattr(losses, term.loss)
-        needs = LOSSES[term.loss].needs
-        if needs == "labels":
-            return loss(logits, labels, **term.hyperparameters)
-        if needs == "logits":
-            return loss(logits, teacher[LOGITS], **term.hyperparameters)
-        pairs = [
-            loss(self.regressors[_pair(name, number)](features[at]), teacher[teacher_at], **term.hyperparameters)
-            for number, (at, teacher_at) in enumerate(taps(term))
-        ]
-        return sum(pairs[1:], start=pairs[0])
+        name, row = term.loss, LOSSES[term.loss]
+        if name == "adversarial":
+            return self.own[name](logits, teacher[LOGITS])
+        if row.needs != "features":
+            given = [labels] if row.needs == "labels" else [teacher[LOGITS]]
+            given += [labels] if row.needs == "logits and labels" else []
+            return getattr(losses, name)(logits, *given, **term.hyperparameters)
+        mine = [taken(name, features[at]) for at, _ in term.pairs]
+        theirs = [taken(name, teacher[there]) for _, there in term.pairs]
+        if row.module:
+            known = [indices] if row.remembers else []
+            places = zip(self._at(name), mine, theirs, strict=True)
+            return torch.stack([module(one, other, *known) for module, one, other in places]).sum(dim=0)
+        if name == "review":
+            mine = self.own[name](mine)
+        elif name in self.own:
+            regressed = [regressor(one) for regressor, one in zip(self._at(name), mine, strict=True)]
+            mine, theirs = map(list, zip(*map(matched, regressed, theirs), strict=True))
+        loss = getattr(losses, name)
+        if row.joint:
+            return loss(mine, theirs, **term.hyperparameters)
+        values = [loss(one, other, **term.hyperparameters) for one, other in zip(mine, theirs, strict=True)]
+        return torch.stack(values).sum(dim=0)
+
+    def _at(self, name: str) -> nn.ModuleList:
+        modules = self.own[name]
+        assert isinstance(modules, nn.ModuleList)
+        return modules
+
+    def _unreached(self, input_shape: Shape, teacher_shapes: Mapping[str, Shape]) -> list[str]:
+        """Try the objective on two blank images, term by term; the names of the parameters that get no gradient."""
+        trial = deepcopy(self).train()  # whose running statistics and memory may move
+        parameters = dict(trial.student.named_parameters())
+        teacher = {name: torch.zeros(2, *shape) for name, shape in teacher_shapes.items()}
+        labels = indices = torch.arange(2)
+        logits, features = trial._run(torch.zeros(2, *input_shape))
+        reached: set[str] = set()
+        for term in trial.terms.values():
+            try:
+                value = trial._value(term, logits, features, labels, teacher, indices)
+            except ValueError as error:
+                raise _misfit(term, error) from error
+            gradients = torch.autograd.grad(
+                value.mean(), list(parameters.values()), retain_graph=True, allow_unused=True
+            )
+            reached |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None}
+        if not reached:
+            raise UserError(f"{', '.join(self.terms)}: no term reaches any parameter of the student")
+        return [name for name in parameters if name not in reached]
 
 
-def _pair(name: str, number: int) -> str:
-    return f"{name}/{number}".replace(".", "_")
+def _misfit(term: Term, error: ValueError) -> UserError:
+    places = ", ".join(at if at == there else f"{at} with {there}" for at, there in term.pairs)
+    return UserError(f"{term.loss}{f' at {places}' if places else ''}: {error}")

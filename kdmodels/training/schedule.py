@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdmodels.terms import Term
+
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
@@ -33,3 +35,15 @@ def learning_rate_factor(schedule: dict[str, dict[str, Any]] | None, epoch: floa
     if epoch < warmup:
         return epoch / warmup
     return 0.5 * (1 + cos(pi * (epoch - warmup) / (epochs - warmup)))
+
+
+def weight_factor(term: Term, done: float) -> float:
+    """What a term's weight is multiplied by when a share `done` of the training is over.
+
+    >>> term = Term(loss="hard_labels", warmup=0.5, cosine=True)
+    >>> [round(weight_factor(term, done), 2) for done in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if done < term.warmup:
+        return done / term.warmup
+    return 0.5 * (1 + cos(pi * (done - term.warmup) / (1 - term.warmup))) if term.cosine else 1.0

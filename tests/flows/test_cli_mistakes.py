@@ -43,8 +43,8 @@ def kd(folder: Path) -> Kd:
 MISTAKES: list[tuple[list[str], int, str]] = [
     (["frob"], 2, "No such command 'frob'"),
     ([], 2, "Missing command"),
-    (["run"], 2, "which experiment? allowed: digits, mnist"),
-    (["run", "digit"], 2, "did you mean 'digits'? allowed: digits, mnist"),
+    (["run"], 2, "which experiment? allowed: digits, digits-losses, mnist, mnist-losses"),
+    (["run", "digit"], 2, "did you mean 'digits'? allowed: digits, digits-losses, mnist, mnist-losses"),
     (["run", "."], 2, ".: is a folder, not an experiment file"),
     (["run", "digits", "--frehs"], 2, "No such option: --frehs"),
     (["run", "digits", "--variants", "kd+hnt"], 2, "--variants: 'kd+hnt' is not a variant of digits; did you mean"),
@@ -106,7 +106,7 @@ def complete(folder: Path, line: str) -> list[str]:
 
 
 def test_the_shell_completes_experiments_and_variants(folder: Path) -> None:
-    assert complete(folder, "kd run m") == ["mnist"]
+    assert complete(folder, "kd run m") == ["mnist", "mnist-losses"]
     assert complete(folder, "kd run small.yaml --variants k") == ["kd"]
     assert complete(folder, "kd run small.yaml --variants kd,h") == ["kd,hard-labels"]
     assert complete(folder, "kd run nothing --variants k") == []
@@ -130,7 +130,10 @@ def test_init_writes_a_file_that_can_be_run(kd: Kd, folder: Path) -> None:
 
 
 def test_variants_lists_the_catalogue(kd: Kd) -> None:
-    named: dict[str, Any] = {row["name"]: row for row in json.loads(kd("variants", "--json").stdout)}
+    named: dict[str, Any] = {row["name"]: row for row in json.loads(kd("variants", "--json").stdout)["variants"]}
     assert named["kd"]["terms"] == ["0.1 hard_labels", "0.9 soft_targets, temperature 4"]
     assert named["kd"]["paper"].startswith("Hinton")
-    assert all(name in kd("variants").stdout for name in named)
+    table = kd("variants").stdout
+    assert all(name in table for name in named)
+    assert "T² KL(softmax(z_t / T) ‖ softmax(z_s / T))" in kd("variants", "kd").stdout
+    assert "did you mean 'dkd'?" in kd("variants", "dk").stderr

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from kdmodels.catalogue import LOSSES
 from kdmodels.experiment import Data, Experiment, Network, Require, Student, Teacher
-from kdmodels.objectives import LOSSES, PRESETS
+from kdmodels.objectives import PRESETS
 
 SHORT: dict[str, Any] = {
     "name": "mine",
@@ -20,7 +21,8 @@ SHORT: dict[str, Any] = {
     "student": {"network": {"mlp": [32]}, "epochs": 5},
     "variants": ["kd"],
 }
-HARD_LABELS = {"loss": "hard_labels", "weight": 1.0, "at": None, "hyperparameters": {}}
+PLAIN = {"weight": 1.0, "warmup": 0.0, "cosine": False, "at": None, "hyperparameters": {}}
+HARD_LABELS = {"loss": "hard_labels", **PLAIN}
 RECIPE = {
     "epochs": 5,
     "batch": 64,
@@ -36,9 +38,14 @@ def test_the_defaults() -> None:
         "name": "mine",
         "seed": 0,
         "threads": None,
-        "data": {"source": "mnist", "validation": 0.1},
-        "teacher": {**RECIPE, "network": {"mlp": [128, 64], "dropout": 0.0}, "checkpoint": None, "registry": None},
-        "student": {**RECIPE, "network": {"mlp": [32], "dropout": 0.0}, "seeds": 3},
+        "data": {"source": "mnist", "validation": 0.1, "subset": None},
+        "teacher": {
+            **RECIPE,
+            "network": {"mlp": [128, 64], "conv": None, "dropout": 0.0},
+            "checkpoint": None,
+            "registry": None,
+        },
+        "student": {**RECIPE, "network": {"mlp": [32], "conv": None, "dropout": 0.0}, "seeds": 3},
         "variants": [{"name": "hard-labels", "terms": [HARD_LABELS]}],
         "promote": {
             "model": "mine-student",

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kdmodels import catalogue, objectives
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from kdmodels.experiment_file import LARGEST_FILE, read_experiment
@@ -22,8 +23,11 @@ variants:
   - {kd: {temperature: [2, 8]}}
 """
 NAME_RULE = "letters, digits, space . _ + = -, beginning with a letter or digit, at most 100"
-PRESETS = "hard-labels, label-smoothing, kd, logit-regression, hint, kd+hint"
-LOSSES = "hard_labels, label_smoothing, soft_targets, logit_regression, hint"
+PRESETS = ", ".join(objectives.PRESETS)
+LOSSES = ", ".join(catalogue.LOSSES)
+TAPPED = ", ".join(name for name, loss in catalogue.LOSSES.items() if loss.needs == "features")
+KD_AXES = ("temperature, weight, warmup, hard_labels.weight, hard_labels.warmup, soft_targets.temperature, "
+           "soft_targets.weight, soft_targets.warmup")  # fmt: skip
 
 MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("name: mine\n", "", "1: name: is missing: text, at most 92 characters"),
@@ -67,10 +71,10 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("epochs: 5}\nvar", "epochs: five}\nvar", "4: student.epochs: 'five' is not a whole number (allowed: 1 or more)"),
     ("epochs: 5}\nvar", "epochs: 1.5}\nvar", "4: student.epochs: 1.5 is not a whole number (allowed: 1 or more)"),
     ("{mlp: [32]}, epochs: 5", "{mlp: [32]}", "4: student.epochs: is missing: a whole number, 1 or more"),
-    ("[32]}", "[]}", "4: student.network.mlp: [] is too short (allowed: at least 1 in it)"),
+    ("[32]}", "[]}", "4: student.network.mlp: [] is too short (allowed: at least 1 in it, or null)"),
     ("[32]}", "[32, 0]}", "4: student.network.mlp.1: 0 is out of range (allowed: 1 to 100000)"),
     ("{mlp: [32]}", "resnet18", "4: student.network: 'resnet18': networks by name are not built yet; "
-     "allowed: {mlp: [128, 64]}"),
+     "allowed: {mlp: [128, 64]}, {conv: [8, 16]}"),
     ("{mlp: [32]}", "{compact: {block: depthwise}}",
      '4: student.network.compact: {"block": "depthwise"} is not built yet; allowed: null'),
     ("[32]}", "[32], dropout: 1}", "4: student.network.dropout: 1 is out of range (allowed: 0 or more and below 1)"),
@@ -96,10 +100,10 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("  - kd\n", "  - kd\n  - kd\n", "7: variants.1: 'kd' stands twice; allowed: each name once"),
     ("  - kd\n", "  - 5\n", "6: variants.0: 5 is not a mapping; allowed: name, terms"),
     ("[2, 8]", "[2, 0]", "7: variants.1.kd.temperature: 0 is out of range (allowed: above 0)"),
-    ("[2, 8]", "[]", "7: variants.1.kd.temperature: [] is empty; allowed: numbers, each above 0"),
+    ("[2, 8]", "[]", "7: variants.1.kd.temperature: [] is empty; allowed: one or more, each above 0"),
     ("{temperature: [2, 8]}", "{epsilon: 0.1}",
-     "7: variants.1.kd.epsilon: kd has no hyperparameter 'epsilon'; allowed: temperature"),
-    ("{temperature: [2, 8]}", "4", "7: variants.1.kd: 4 is not a mapping of hyperparameters; allowed: temperature"),
+     f"7: variants.1.kd.epsilon: kd has no hyperparameter 'epsilon'; allowed: {KD_AXES}"),
+    ("{temperature: [2, 8]}", "4", f"7: variants.1.kd: 4 is not a mapping of hyperparameters; allowed: {KD_AXES}"),
     ("{kd: {temperature: [2, 8]}}", "{label-smoothing: {epsilon: 1}}",
      "7: variants.1.label-smoothing.epsilon: 1 is out of range (allowed: 0 or more and below 1)"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kdd}",
@@ -109,18 +113,22 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hard_labels: 0}]}",
      "7: variants.1.terms.0.weight: 0 is out of range (allowed: above 0)"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hard_labels: {at: last}}]}",
-     "7: variants.1.terms.0.at: hard_labels takes no features; allowed with: hint"),
+     f"7: variants.1.terms.0.at: hard_labels takes no features; allowed with: {TAPPED}"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{soft_targets: {temprature: 2}}]}",
      "7: variants.1.terms.0.temprature: soft_targets has no 'temprature'; did you mean 'temperature'? "
-     "allowed: temperature, weight"),
+     "allowed: temperature, weight, warmup, cosine"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hint: {att: last}}]}",
-     "7: variants.1.terms.0.att: hint has no 'att'; did you mean 'at'? allowed: weight, at"),
+     "7: variants.1.terms.0.att: hint has no 'att'; did you mean 'at'? allowed: weight, warmup, cosine, at"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, {hint: {at: 3}}]}",
-     "7: variants.1.terms.1.at: 3 is no place; allowed: middle, last, a module's dotted name, "
+     "7: variants.1.terms.1.at: 3 is no place; allowed: first, middle, deepest, last, a module's dotted name, "
      "{student: NAME, teacher: NAME}, a list of these"),
-    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hint]}", "7: variants.1.terms: features alone never train "
-     "the last layer, and a probe is not built yet; add one of: hard_labels, label_smoothing, soft_targets, "
-     "logit_regression"),
+    ("{kd: {temperature: [2, 8]}}", "{dm: {metric: manhattan}}",
+     "7: variants.1.dm.metric: 'manhattan' is not a word it knows; allowed: euclidean, cosine"),
+    ("{kd: {temperature: [2, 8]}}", "{rkd: {weight: 2}}", "7: variants.1.rkd.weight: rkd has no hyperparameter "
+     "'weight'; allowed: hard_labels.weight, hard_labels.warmup, "
+     "relational_distance.weight, relational_distance.warmup, relational_angle.weight, relational_angle.warmup"),
+    ("{kd: {temperature: [2, 8]}}", "{crd: {negatives: 2.5}}",
+     "7: variants.1.crd.negatives: 2.5 is not a whole number (allowed: a whole number, 1 or more)"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, hard_labels]}",
      "7: variants.1.terms.1: hard_labels stands twice; allowed: each loss once"),
     ("{kd: {temperature: [2, 8]}}", "{name: hard-labels, terms: kd}",

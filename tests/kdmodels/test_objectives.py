@@ -3,21 +3,13 @@
 import pytest
 from pydantic import ValidationError
 
-from kdmodels.objectives import CONTROL, LOSSES, PRESETS, Hyperparameter, TapPair, Term
+from kdmodels.catalogue import Hyperparameter
+from kdmodels.objectives import CONTROL, PRESETS
+from kdmodels.terms import TapPair, Term
 
 
 def weights(preset: str) -> dict[str, float]:
     return {term.loss: term.weight for term in PRESETS[preset].terms}
-
-
-def test_the_losses_and_what_they_need() -> None:
-    assert {name: loss.needs for name, loss in LOSSES.items()} == {
-        "hard_labels": "labels",
-        "label_smoothing": "labels",
-        "soft_targets": "logits",
-        "logit_regression": "logits",
-        "hint": "features",
-    }
 
 
 def test_the_presets_have_the_weights_of_their_papers() -> None:
@@ -26,15 +18,40 @@ def test_the_presets_have_the_weights_of_their_papers() -> None:
     assert weights("kd") == {"hard_labels": 0.1, "soft_targets": 0.9}
     assert weights("logit-regression") == {"logit_regression": 1}
     assert weights("hint") == {"hard_labels": 1, "hint": 100}
+    assert weights("kd-reverse") == {"hard_labels": 0.1, "reverse_soft_targets": 0.9}
+    assert weights("kd-standardised") == {"hard_labels": 0.1, "standardised_soft_targets": 9}
+    assert weights("hinton") == {"hard_labels": 1, "soft_targets": 1}
+    assert weights("dkd") == {"hard_labels": 1, "decoupled": 1}
+    assert weights("dist") == {"hard_labels": 1, "dist": 1}
+    assert weights("attention") == {"hard_labels": 1, "attention_transfer": 1000}
+    assert weights("similarity") == {"hard_labels": 1, "similarity_preserving": 3000}
+    assert weights("rkd") == {"hard_labels": 1, "relational_distance": 25, "relational_angle": 50}
+    assert weights("rkd-distance") == {"hard_labels": 1, "relational_distance": 25}
+    assert weights("dm") == {"hard_labels": 0.5, "distance_metric": 0.5}
+    assert weights("pkt") == {"hard_labels": 1, "probabilistic_transfer": 30000}
+    assert weights("nst") == {"hard_labels": 1, "neuron_selectivity": 50}
+    assert weights("fsp") == {"hard_labels": 1, "flow_of_solution": 50}
+    assert weights("vid") == {"hard_labels": 1, "variational_information": 1}
+    assert weights("crd") == {"hard_labels": 1, "contrastive_representation": 0.8}
+    assert weights("review") == {"hard_labels": 1, "review": 5}
+    assert weights("srd") == {"hard_labels": 1, "simple_recipe": 1}
     assert weights("kd+hint") == {"hard_labels": 0.1, "soft_targets": 0.9, "hint": 100}
     assert PRESETS["kd"].terms[1].hyperparameters == {"temperature": 4}
     assert PRESETS["label-smoothing"].terms[0].hyperparameters == {"epsilon": 0.1}
+    assert PRESETS["hinton"].terms[1].hyperparameters == {"temperature": 10}
+    assert PRESETS["kd-standardised"].terms[1].hyperparameters == {"temperature": 2}
+    assert PRESETS["dkd"].terms[1].hyperparameters == {"alpha": 1, "beta": 8, "temperature": 4}
+    assert PRESETS["dist"].terms[1].hyperparameters == {"beta": 2, "gamma": 2, "temperature": 4}
+    assert PRESETS["crd"].terms[1].hyperparameters == {"temperature": 0.07, "momentum": 0.5, "negatives": 16384}
+    assert {name for name, preset in PRESETS.items() if any(term.warmup for term in preset.terms)} == {"dkd", "review"}
+    assert PRESETS["dkd"].terms[1].warmup == PRESETS["review"].terms[1].warmup == pytest.approx(20 / 240)
     assert PRESETS["hint"].terms[1].at == "middle"
+    assert PRESETS["attention"].terms[1].at == ["first", "middle", "deepest"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_in_normal_form_and_has_a_source(name: str) -> None:
-    assert PRESETS[name].paper
+    assert PRESETS[name].papers
     for term in PRESETS[name].terms:
         assert Term.model_validate(term.model_dump(mode="json")) == term
 
@@ -42,21 +59,32 @@ def test_every_preset_is_in_normal_form_and_has_a_source(name: str) -> None:
 @pytest.mark.parametrize(
     ("written", "normal"),
     [
-        ("hard_labels", {"loss": "hard_labels", "weight": 1.0, "at": None, "hyperparameters": {}}),
-        ({"hard_labels": 0.5}, {"loss": "hard_labels", "weight": 0.5, "at": None, "hyperparameters": {}}),
+        ("hard_labels", {"loss": "hard_labels", "weight": 1.0}),
+        ({"hard_labels": 0.5}, {"loss": "hard_labels", "weight": 0.5}),
         (
             {"soft_targets": {"weight": 0.5, "temperature": 2}},
-            {"loss": "soft_targets", "weight": 0.5, "at": None, "hyperparameters": {"temperature": 2.0}},
+            {"loss": "soft_targets", "weight": 0.5, "hyperparameters": {"temperature": 2.0}},
         ),
-        ({"loss": "hint"}, {"loss": "hint", "weight": 1.0, "at": "middle", "hyperparameters": {}}),
+        ({"loss": "hint"}, {"loss": "hint", "weight": 1.0, "at": "middle"}),
+        (
+            {"dist": {"weight": 2, "warmup": 0.1, "cosine": True}},
+            {
+                "loss": "dist",
+                "weight": 2.0,
+                "warmup": 0.1,
+                "cosine": True,
+                "hyperparameters": {"beta": 2.0, "gamma": 2.0, "temperature": 4.0},
+            },
+        ),
         (
             {"hint": {"at": ["last", {"student": "a.b", "teacher": "c"}]}},
-            {"loss": "hint", "weight": 1.0, "at": ["last", {"student": "a.b", "teacher": "c"}], "hyperparameters": {}},
+            {"loss": "hint", "weight": 1.0, "at": ["last", {"student": "a.b", "teacher": "c"}]},
         ),
     ],
 )
 def test_a_term_s_shorthands(written: object, normal: dict[str, object]) -> None:
-    assert Term.model_validate(written).model_dump(mode="json") == normal
+    rest = {"warmup": 0.0, "cosine": False, "at": None, "hyperparameters": {}}
+    assert Term.model_validate(written).model_dump(mode="json") == rest | normal
 
 
 def test_a_pair_of_places_is_a_pair() -> None:

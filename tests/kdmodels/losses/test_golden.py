@@ -24,7 +24,23 @@ def det(shape: tuple[int, ...], a: float, b: float, scale: float = 1.0) -> Tenso
 
 
 STUDENT, TEACHER = det((8, 10), 1.7, 0.3, 2.0), det((8, 10), 2.3, 1.1, 4.0)
+STUDENT_EMBEDDINGS, TEACHER_EMBEDDINGS = det((8, 16), 0.9, 0.2), det((8, 16), 1.3, 0.7)
 STUDENT_MAP, TEACHER_MAP = det((8, 12, 8, 8), 0.73, 0.2).relu(), det((8, 12, 8, 8), 0.79, 0.6).relu()
+LAST_STUDENT_MAP, LAST_TEACHER_MAP = det((8, 24, 4, 4), 0.87, 0.3).relu(), det((8, 24, 4, 4), 0.93, 0.7).relu()
+# The entry `flow_of_solution (maps without relu)` has the values of the maps after ReLU, in spite of its name.
+STUDENT_MAPS = [det((8, 6, 16, 16), 0.61, 0.1).relu(), STUDENT_MAP, LAST_STUDENT_MAP]
+TEACHER_MAPS = [det((8, 6, 16, 16), 0.67, 0.5).relu(), TEACHER_MAP, LAST_TEACHER_MAP]
+
+
+def joined(maps: list[Tensor]) -> Tensor:
+    """The maps as one tensor, whose gradient's norm is that of all of them."""
+    return torch.cat([each.flatten() for each in maps])
+
+
+def split(together: Tensor) -> list[Tensor]:
+    parts = together.split([each.numel() for each in STUDENT_MAPS])
+    return [part.view(each.shape) for part, each in zip(parts, STUDENT_MAPS, strict=True)]
+
 
 CASES: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
     "hard_labels": (STUDENT, lambda z: losses.hard_labels(z, LABELS)),
@@ -37,16 +53,54 @@ CASES: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
     ),
     "logit_regression": (STUDENT, lambda z: losses.logit_regression(z, TEACHER.to(z))),
     "hint (plain mean square)": (STUDENT_MAP, lambda f: losses.hint(f, TEACHER_MAP.to(f))),
+    "standardised soft_targets T=2": (
+        STUDENT,
+        lambda z: losses.soft_targets(losses.standardise(z), losses.standardise(TEACHER.to(z)), temperature=2),
+    ),
+    "decoupled alpha=1 beta=8 T=4": (
+        STUDENT,
+        lambda z: losses.decoupled(z, TEACHER.to(z), LABELS, alpha=1, beta=8, temperature=4),
+    ),
+    "decoupled alpha=1 beta=1 T=4": (
+        STUDENT,
+        lambda z: losses.decoupled(z, TEACHER.to(z), LABELS, alpha=1, beta=1, temperature=4),
+    ),
+}
+
+BATCH_CASES: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
+    "dist beta=1 gamma=1 T=1": (STUDENT, lambda z: losses.dist(z, TEACHER.to(z), beta=1, gamma=1, temperature=1)),
+    "dist beta=1 gamma=1 T=4": (STUDENT, lambda z: losses.dist(z, TEACHER.to(z), beta=1, gamma=1, temperature=4)),
+    "relational_distance": (STUDENT_EMBEDDINGS, lambda e: losses.relational_distance(e, TEACHER_EMBEDDINGS.to(e))),
+    "relational_angle": (STUDENT_EMBEDDINGS, lambda e: losses.relational_angle(e, TEACHER_EMBEDDINGS.to(e))),
+    "relational 25*distance + 50*angle": (
+        STUDENT_EMBEDDINGS,
+        lambda e: (
+            25 * losses.relational_distance(e, TEACHER_EMBEDDINGS.to(e))
+            + 50 * losses.relational_angle(e, TEACHER_EMBEDDINGS.to(e))
+        ),
+    ),
+    "probabilistic_transfer": (
+        STUDENT_EMBEDDINGS,
+        lambda e: losses.probabilistic_transfer(e, TEACHER_EMBEDDINGS.to(e)),
+    ),
+    "similarity_preserving on the last maps": (
+        LAST_STUDENT_MAP,
+        lambda f: losses.similarity_preserving(f, LAST_TEACHER_MAP.to(f)),
+    ),
+    "flow_of_solution (maps without relu)": (
+        joined(STUDENT_MAPS),
+        lambda f: losses.flow_of_solution(split(f), [each.to(f) for each in TEACHER_MAPS]),
+    ),
 }
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | BATCH_CASES)
 def test_value_and_gradient_equal_the_reference(name: str, dtype: torch.dtype, tolerance: float) -> None:
-    inputs, loss = CASES[name]
+    inputs, loss = (CASES | BATCH_CASES)[name]
     student = inputs.to(dtype, copy=True).requires_grad_()
     value = loss(student)
-    assert value.shape == (8,)
+    assert value.shape == ((8,) if name in CASES else ())
     value.mean().backward()
     assert student.grad is not None
     assert value.mean().item() == pytest.approx(GOLDEN["trusted"][name]["value"], rel=tolerance)
@@ -58,6 +112,7 @@ def test_value_and_gradient_equal_the_reference(name: str, dtype: torch.dtype, t
     [
         ("soft_targets T=4, KLDivLoss default mean (K times too small)", "soft_targets T=4"),
         ("label smoothing eps/(K-1)", "label_smoothing eps=0.1"),
+        ("standardised with population std", "standardised soft_targets T=2"),
     ],
 )
 def test_is_not_the_well_known_slip(slip: str, right: str) -> None:

@@ -65,6 +65,35 @@ def test_taps_follow_the_files_words(widths: list[int], at: str, shape: tuple[in
     assert find_tap(network, at).shape(network, (1, 28, 28)) == shape
 
 
+@pytest.mark.parametrize(
+    ("size", "at", "shape"),
+    [
+        (8, "first", (4, 4, 4)),
+        (8, "middle", (6, 2, 2)),
+        (8, "deepest", (8, 2, 2)),  # a map of 2x2 is not pooled any more
+        (28, "first", (4, 14, 14)),
+        (28, "deepest", (8, 3, 3)),
+        (28, "last", (8,)),
+    ],
+)
+def test_maps_of_a_convolutional_network(size: int, at: str, shape: tuple[int, ...]) -> None:
+    network = build(Network(conv=[4, 6, 8]), **{**SHAPE, "input_shape": (1, size, size)})
+    assert find_tap(network, at).shape(network, (1, size, size)) == shape
+
+
+def test_a_convolutional_network_has_the_parameters_of_its_layers() -> None:
+    convolutions, norms, head = 1 * 4 * 9 + 4 * 6 * 9, 2 * 4 + 2 * 6, 6 * 10 + 10
+    assert parameters(build(Network(conv=[4, 6]), **SHAPE)) == convolutions + norms + head
+
+
+def test_any_module_can_be_tapped() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(3 * 26 * 26, 10))
+    assert find_tap(network, "last").shape(network, (1, 28, 28)) == (2028,)
+    assert find_tap(network, "0").shape(network, (1, 28, 28)) == (3, 26, 26)
+    with pytest.raises(UserError, match="at: middle: the network has no hidden block; allowed: last, or a module's"):
+        find_tap(network, "middle")
+
+
 def test_last_is_the_input_of_the_head() -> None:
     network = build(Network(mlp=[7, 6]), **SHAPE).eval()
     images = torch.rand(4, 1, 28, 28)
@@ -74,7 +103,9 @@ def test_last_is_the_input_of_the_head() -> None:
 
 
 def test_a_place_that_does_not_exist_lists_those_that_do() -> None:
-    with pytest.raises(UserError, match=r"at: blok1: .* did you mean 'block1'\? allowed: middle, last, normalise"):
+    with pytest.raises(
+        UserError, match=r"at: blok1: .* did you mean 'block1'\? allowed: first, middle, deepest, last, normalise"
+    ):
         find_tap(build(Network(mlp=[7]), **SHAPE), "blok1")
 
 

@@ -1,7 +1,6 @@
 """Training: equal to a plain loop, to itself one seed at a time, and untouched by anything global."""
 
 import itertools
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,7 +18,7 @@ from kdmodels.knowledge import Knowledge, distil_knowledge
 from kdmodels.networks import build, find_tap, initialise
 from kdmodels.networks.layers import Dropout
 from kdmodels.randomness import stream
-from kdmodels.training import Replica, fit
+from kdmodels.training import Replica, fit, stack
 
 SHAPE = {"input_shape": (1, 4, 4), "classes": 3, "mean": [0.5], "std": [0.25]}
 KD = [
@@ -160,7 +159,7 @@ def test_a_replica_that_diverges_leaves_the_others_as_they_are(
         if generator.initial_seed() == poisoned:
             nn.init.constant_(network.head.weight, float("nan"))  # type: ignore[union-attr, arg-type]
 
-    monkeypatch.setattr(sys.modules["kdmodels.training.fit"], "initialise", broken)  # its package has a `fit` too
+    monkeypatch.setattr(stack, "initialise", broken)
     good, bad = trained(KD, [0, 1], knowledge)
     assert (good.diverged, bad.diverged) == (None, 1)
     assert same(good.state, whole[0].state)
@@ -237,7 +236,7 @@ def features(network: nn.Module, at: str, images: Tensor) -> Tensor:
 def test_figures_are_means_over_the_examples_each_split_with_its_own_knowledge(
     monkeypatch: pytest.MonkeyPatch, knowledge: tuple[Knowledge, Knowledge]
 ) -> None:
-    monkeypatch.setattr(sys.modules["kdmodels.training.fit"], "BATCH", 7)  # three validation batches, one partial
+    monkeypatch.setattr(stack, "BATCH", 7)  # three validation batches, one partial
     replica = one_step(KD, knowledge)
     network = build(Network(mlp=[5]), **SHAPE)
     network.load_state_dict(replica.state)
@@ -279,9 +278,9 @@ def test_each_pair_of_places_is_compared_student_with_teacher(monkeypatch: pytes
 
 def test_dropout_keeps_the_share_it_is_told_and_the_expectation() -> None:
     layer = Dropout(0.2, 400)
-    keep = sys.modules["kdmodels.training.fit"]._keep(layer, [stream(0, "dropout", 1)], 500)[0]
+    keep = layer.draw(torch.arange(500), stream(0, "dropout", 1))
     assert keep.mean().item() == pytest.approx(0.8, abs=0.005)
-    output = functional_call(layer.train(), {"keep": keep}, (torch.ones(500, 400),))
+    output = functional_call(layer.train(), {"drawn": keep}, (torch.ones(500, 400),))
     assert output.mean().item() == pytest.approx(1.0, abs=0.006)
     assert torch.equal(layer.eval()(torch.ones(2, 400)), torch.ones(2, 400))
 

@@ -1,0 +1,325 @@
+"""The table of losses: what each takes, where it comes from, and what it costs. A row is all that a new loss takes."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kdmodels.errors import allowed
+from kdmodels.schema import show
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A number that a loss takes: its default and the interval that it must lie in."""
+
+    default: float
+    low: float
+    high: float = float("inf")
+    low_inclusive: bool = False
+    whole: bool = False
+
+    def __str__(self) -> str:
+        """The interval in words.
+
+        >>> str(Hyperparameter(0.1, low=0, high=1, low_inclusive=True))
+        '0 or more and below 1'
+        """
+        low = f"{self.low:g} or more" if self.low_inclusive else f"above {self.low:g}"
+        kind = "a whole number, " if self.whole else ""
+        return f"{kind}{low}" if self.high == float("inf") else f"{kind}{low} and below {self.high:g}"
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value, in words; None if nothing.
+
+        >>> Hyperparameter(4.0, low=0).problem(-1)
+        '-1 is out of range (allowed: above 0)'
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float) or (self.whole and value != value // 1):
+            return f"{show(value)} is not a {'whole ' if self.whole else ''}number (allowed: {self})"
+        above = self.low <= value if self.low_inclusive else self.low < value
+        if above and value < self.high and value <= sys.float_info.max:
+            return None
+        return f"{show(value)} is out of range (allowed: {self})"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A word that a loss takes: its default and the others that there are."""
+
+    default: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(self.words)
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value, in words; None if nothing.
+
+        >>> Choice("euclidean", ("euclidean", "cosine")).problem("manhattan")
+        "'manhattan' is not a word it knows; allowed: euclidean, cosine"
+        """
+        if value in self.words:
+            return None
+        return f"{show(value)} is not a word it knows; {allowed(str(value), self.words)}"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a loss of `kdmodels.losses` compares, and what a reader should know before using it.
+
+    Attributes:
+        needs: what it compares, student with teacher.
+        formula: z logits, F features, G Gram matrices; s student, t teacher; B examples, K classes.
+        paper: where it was published.
+        weight: the usual weight, where it comes from, and the batch size that it assumes.
+        cost: of one step, beyond the student's own forward and backward pass; D features, C channels, P positions.
+        hyperparameters: the numbers and words that it takes.
+        places: where features are taken unless a term says `at`.
+        takes: `embeddings` are (B, D), maps being averaged over their positions; `maps` are (B, C, H, W).
+        joint: it compares all places at once, as a list, instead of one after the other.
+        per_batch: it has one value per batch, so that its value depends on the batch size.
+        module: the class of a loss that has parameters or memory of its own.
+        remembers: it needs the examples' indices and has no value on examples that it was not trained on.
+    """
+
+    needs: Literal["labels", "logits", "logits and labels", "features"]
+    formula: str
+    paper: str
+    weight: str
+    cost: str
+    hyperparameters: Mapping[str, Hyperparameter | Choice] = field(default_factory=dict)
+    places: tuple[str, ...] = ()
+    takes: Literal["any", "maps", "embeddings"] = "any"
+    joint: bool = False
+    per_batch: bool = False
+    module: str | None = None
+    remembers: bool = False
+
+
+_THROUGHOUT = ("first", "middle", "deepest")
+
+
+def _temperature(default: float) -> dict[str, Hyperparameter | Choice]:
+    return {"temperature": Hyperparameter(default, low=0)}
+
+
+def _positive(**defaults: float) -> dict[str, Hyperparameter | Choice]:
+    return {name: Hyperparameter(default, low=0, low_inclusive=True) for name, default in defaults.items()}
+
+
+LOSSES: Mapping[str, Loss] = {
+    "hard_labels": Loss(
+        "labels",
+        formula="-log softmax(z_s)[y]",
+        paper="none: cross entropy",
+        weight="1; 0.1 beside soft targets (Tian et al. 2020)",
+        cost="B K",
+    ),
+    "label_smoothing": Loss(
+        "labels",
+        formula="cross entropy with (1 - ε) onehot(y) + ε / K",
+        paper="Szegedy et al. 2016",
+        weight="1",
+        cost="B K",
+        hyperparameters={"epsilon": Hyperparameter(0.1, low=0, high=1, low_inclusive=True)},
+    ),
+    "soft_targets": Loss(
+        "logits",
+        formula="T² KL(softmax(z_t / T) ‖ softmax(z_s / T))",
+        paper="Hinton, Vinyals, Dean 2015",
+        weight="0.9 beside 0.1 of hard labels (Tian et al. 2020); any batch size",
+        cost="B K",
+        hyperparameters=_temperature(4),
+    ),
+    "reverse_soft_targets": Loss(
+        "logits",
+        formula="T² KL(softmax(z_s / T) ‖ softmax(z_t / T))",
+        paper="Gu et al. 2024 (MiniLLM), for language models",
+        weight="0.9, taken over from soft targets; any batch size",
+        cost="B K",
+        hyperparameters=_temperature(4),
+    ),
+    "standardised_soft_targets": Loss(
+        "logits",
+        formula="soft targets of (z - mean z) / std z",
+        paper="Sun et al. 2024",
+        weight="9 beside 0.1 of hard labels (its authors); any batch size",
+        cost="B K",
+        hyperparameters=_temperature(2),
+    ),
+    "logit_regression": Loss(
+        "logits",
+        formula="mean over classes of (z_s - z_t)²",
+        paper="Ba, Caruana 2014",
+        weight="1 (its authors, alone); any batch size",
+        cost="B K",
+    ),
+    "decoupled": Loss(
+        "logits and labels",
+        formula="T² (α KL of (target, rest) + β KL among the rest)",
+        paper="Zhao et al. 2022 (DKD)",
+        weight="1, with a warm-up of 20 of 240 epochs (its authors); any batch size",
+        cost="B K",
+        hyperparameters={**_positive(alpha=1, beta=8), **_temperature(4)},
+    ),
+    "dist": Loss(
+        "logits",
+        formula="T² (β (1 - correlation of rows) + γ (1 - correlation of columns)) of softmax(z / T)",
+        paper="Huang et al. 2022 (DIST)",
+        weight="1, with β = γ = 2 (its authors); correlates columns, so that a small batch is noise",
+        cost="B K",
+        hyperparameters={**_positive(beta=2, gamma=2), **_temperature(4)},
+        per_batch=True,
+    ),
+    "adversarial": Loss(
+        "logits",
+        formula="-log D(z_s), a discriminator D being trained to tell z_t from z_s",
+        paper="none with reference values; Goodfellow et al. 2014 for the objective",
+        weight="0.1, chosen here; any batch size",
+        cost="B K 64, and the discriminator's own step",
+        module="Adversarial",
+    ),
+    "hint": Loss(
+        "features",
+        formula="mean (r(F_s) - F_t)², r a 1x1 convolution and batch norm",
+        paper="Romero et al. 2015 (FitNets)",
+        weight="100 (Tian et al. 2020), for maps; any batch size",
+        cost="B P C_s C_t",
+        places=("middle",),
+    ),
+    "cosine_features": Loss(
+        "features",
+        formula="1 - cos(r(F_s), F_t), maps averaged; r only where widths differ",
+        paper="none with a usual weight",
+        weight="1, chosen here; any batch size",
+        cost="B D",
+        places=("last",),
+        takes="embeddings",
+    ),
+    "attention_transfer": Loss(
+        "features",
+        formula="Σ over maps of mean (Q_s - Q_t)², Q = normalise(mean over channels of F²)",
+        paper="Zagoruyko, Komodakis 2017",
+        weight="1000 (Tian et al. 2020); any batch size",
+        cost="B P C",
+        places=_THROUGHOUT,
+        takes="maps",
+        joint=True,
+    ),
+    "neuron_selectivity": Loss(
+        "features",
+        formula="MMD² of the channels, each normalised over positions, with the kernel (x·y)²",
+        paper="Huang, Wang 2017 (NST)",
+        weight="50 (Tian et al. 2020); any batch size",
+        cost="B P C²",
+        places=("deepest",),
+        takes="maps",
+    ),
+    "similarity_preserving": Loss(
+        "features",
+        formula="‖G_t - G_s‖² / B², G = F Fᵀ with normalised rows",
+        paper="Tung, Mori 2019",
+        weight="3000 (Tian et al. 2020), for a batch of 64: it scales as 1 / B",
+        cost="B² D",
+        places=("deepest",),
+        per_batch=True,
+    ),
+    "relational_distance": Loss(
+        "features",
+        formula="smooth L1 of pairwise distances, each divided by its mean",
+        paper="Park et al. 2019 (RKD)",
+        weight="25 (its authors); its spread depends on the batch size (64)",
+        cost="B² D",
+        places=("last",),
+        takes="embeddings",
+        per_batch=True,
+    ),
+    "relational_angle": Loss(
+        "features",
+        formula="smooth L1 of the cosines in all triangles",
+        paper="Park et al. 2019 (RKD)",
+        weight="50 (its authors); its spread depends on the batch size (64)",
+        cost="B³ D",
+        places=("last",),
+        takes="embeddings",
+        per_batch=True,
+    ),
+    "distance_metric": Loss(
+        "features",
+        formula="mean square difference of the two pairwise matrices, distances or cosines",
+        paper="none: the image homework's DM",
+        weight="0.5 beside 0.5 of hard labels (the homework); not normalised, so it depends on the features' scale",
+        cost="B² D",
+        hyperparameters={"metric": Choice("euclidean", ("euclidean", "cosine"))},
+        places=("last",),
+        takes="embeddings",
+        per_batch=True,
+    ),
+    "probabilistic_transfer": Loss(
+        "features",
+        formula="mean p_t log(p_t / p_s), p = rows of (cos + 1) / 2, normalised",
+        paper="Passalis, Tefas 2018 (PKT)",
+        weight="30000 (Tian et al. 2020), for a batch of 64: it scales as 1 / B",
+        cost="B² D",
+        places=("last",),
+        takes="embeddings",
+        per_batch=True,
+    ),
+    "flow_of_solution": Loss(
+        "features",
+        formula="mean square difference of Gram matrices between consecutive maps",
+        paper="Yim et al. 2017 (FSP)",
+        weight="50 (Tian et al. 2020); any batch size",
+        cost="B P C²",
+        places=("first", "deepest"),
+        takes="maps",
+        joint=True,
+        per_batch=True,
+    ),
+    "review": Loss(
+        "features",
+        formula="pooled mean squares of the fused maps and the teacher's, at pyramid sizes",
+        paper="Chen et al. 2021 (ReviewKD)",
+        weight="5 (its authors), with a warm-up of 20 of 240 epochs; any batch size",
+        cost="B P C C_t, the fusion's 3x3 convolutions being most of it",
+        places=_THROUGHOUT,
+        takes="maps",
+        joint=True,
+    ),
+    "variational_information": Loss(
+        "features",
+        formula="½ ((μ(F_s) - F_t)² / σ² + log σ²), μ and σ trained",
+        paper="Ahn et al. 2019 (VID)",
+        weight="1 (Tian et al. 2020); any batch size",
+        cost="B P C²",
+        places=("middle",),
+        module="VariationalInformation",
+    ),
+    "contrastive_representation": Loss(
+        "features",
+        formula="noise-contrastive estimation over memory banks of both networks' embeddings",
+        paper="Tian et al. 2020 (CRD)",
+        weight="0.8 (its authors); any batch size",
+        cost="B N 128, and banks of 2 N 128 numbers; N training examples",
+        hyperparameters={
+            **_temperature(0.07),
+            "momentum": Hyperparameter(0.5, low=0, high=1, low_inclusive=True),
+            "negatives": Hyperparameter(16384, low=1, low_inclusive=True, whole=True),
+        },
+        places=("last",),
+        takes="embeddings",
+        module="ContrastiveRepresentation",
+        remembers=True,
+    ),
+    "simple_recipe": Loss(
+        "features",
+        formula="log(Σ |BN(W F_s) - BN(F_t)|⁴ + 1e-5)",
+        paper="Miles, Mikolajczyk 2024 (SRD)",
+        weight="1 (its authors); normalises over the batch",
+        cost="B D²",
+        places=("last",),
+        takes="embeddings",
+        module="SimpleRecipe",
+    ),
+}

@@ -1,0 +1,24 @@
+"""docs/losses.md says what the tables say."""
+
+from pathlib import Path
+
+from kdmodels.catalogue import LOSSES
+from kdmodels.objectives import PRESETS
+from kdmodels.report.losses import catalogue, loss_rows, variant_rows
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "losses.md"
+
+
+def test_the_document_is_that_of_the_tables() -> None:
+    assert DOCUMENT.read_text() == catalogue(), "run: make docs"
+
+
+def test_every_loss_and_variant_has_its_facts() -> None:
+    assert [row["name"] for row in variant_rows()] == list(PRESETS)
+    assert [row["name"] for row in loss_rows()] == list(LOSSES)
+    for row in loss_rows():
+        assert all(row[key] for key in ("formula", "inputs", "paper", "weight", "cost"))
+
+
+def test_the_losses_of_named_variants_stand_once() -> None:
+    assert [row["name"] for row in loss_rows(["kd", "kd+hint"])] == ["hard_labels", "soft_targets", "hint"]
