@@ -320,6 +320,7 @@ LOSSES: Mapping[str, Loss] = {
         cost="B D²",
         places=("last",),
         takes="embeddings",
+        per_batch=True,
         module="SimpleRecipe",
     ),
 }

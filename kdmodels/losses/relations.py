@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdmodels.losses.features import match_size
 from kdmodels.losses.logits import full_precision
 
 
@@ -268,6 +269,5 @@ def _cosines_of_angles(embeddings: Tensor) -> Tensor:
 def _flows(maps: Sequence[Tensor]) -> Iterator[Tensor]:
     """Gram matrices (B, C, C') of consecutive maps, averaged over positions."""
     for first, second in pairwise(maps):
-        size = (min(first.shape[2], second.shape[2]), min(first.shape[3], second.shape[3]))
-        one, two = (F.adaptive_avg_pool2d(full_precision(each), size).flatten(2) for each in (first, second))
-        yield _products(one, two) / one.shape[2]
+        one, two = match_size(full_precision(first), full_precision(second))
+        yield _products(one.flatten(2), two.flatten(2)) / one[0, 0].numel()

@@ -20,8 +20,8 @@ class SimpleRecipe(nn.Module):
         student_width, teacher_width: of the embeddings.
 
     Raises:
-        ValueError: on use, what is given is not two batches of embeddings of the same examples, the teacher's are not of
-            its width, or, when training, the batch is of one, which batch norm can't normalise.
+        ValueError: on use, what is given is not two batches of embeddings of the same examples, the teacher's have
+            another width, or, when training, the batch is of one, which batch norm can't normalise.
 
     References:
         Miles, Mikolajczyk, "Understanding the Role of the Projector in Knowledge Distillation", 2024, section 3.

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from statistics import fmean
 
 import pytest
 import torch
@@ -73,10 +74,6 @@ def smooth(difference: float) -> float:
     return difference**2 / 2 if abs(difference) < 1 else abs(difference) - 1 / 2
 
 
-def mean_of(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def plain_similarity(rows: Rows) -> list[float]:
     grams = [[dot(one, other) for other in rows] for one in rows]
     return [entry / math.sqrt(dot(gram, gram)) for gram in grams for entry in gram]
@@ -88,7 +85,7 @@ def plain_distances(rows: Rows) -> list[float]:
 
 def plain_relative_distances(rows: Rows) -> list[float]:
     distances = plain_distances(rows)
-    mean = mean_of([distance for distance in distances if distance > 0])
+    mean = fmean([distance for distance in distances if distance > 0])
     return [distance / mean for distance in distances]
 
 
@@ -110,16 +107,12 @@ def plain_probabilities(rows: Rows) -> list[float]:
     return [each / sum(row) for row in similar for each in row]
 
 
-def square(s: float, t: float) -> float:
-    return (s - t) ** 2
-
-
 PLAIN: dict[str, tuple[Callable[[Rows], list[float]], Callable[[float, float], float]]] = {
-    "similarity_preserving": (plain_similarity, square),
+    "similarity_preserving": (plain_similarity, lambda s, t: (s - t) ** 2),
     "relational_distance": (plain_relative_distances, lambda s, t: smooth(s - t)),
     "relational_angle": (plain_angles, lambda s, t: smooth(s - t)),
-    "distance_metric euclidean": (plain_distances, square),
-    "distance_metric cosine": (plain_cosines, square),
+    "distance_metric euclidean": (plain_distances, lambda s, t: (s - t) ** 2),
+    "distance_metric cosine": (plain_cosines, lambda s, t: (s - t) ** 2),
     "probabilistic_transfer": (plain_probabilities, lambda s, t: t * math.log(t / s)),
 }
 
@@ -128,7 +121,7 @@ PLAIN: dict[str, tuple[Callable[[Rows], list[float]], Callable[[float, float], f
 def test_equals_a_plain_loop_also_of_unequal_widths(name: str) -> None:
     relation, difference = PLAIN[name]
     student, teacher = relation(STUDENT.tolist()), relation(WIDER.tolist())
-    expected = mean_of([difference(s, t) for s, t in zip(student, teacher, strict=True)])
+    expected = fmean([difference(s, t) for s, t in zip(student, teacher, strict=True)])
     found = RELATIONS[name](STUDENT, WIDER).item()
     assert found == pytest.approx(expected, rel=1e-5 if name == "probabilistic_transfer" else 1e-9)  # for its 1e-7
 
@@ -148,16 +141,16 @@ def test_flow_of_solution_equals_a_plain_loop() -> None:
     expected = 0.0
     for k in (0, 1):
         indices = list(product(range(2), range(student[k].shape[1]), range(student[k + 1].shape[1])))
-        expected += mean_of([(flow(*student[k : k + 2], *at) - flow(*teacher[k : k + 2], *at)) ** 2 for at in indices])
+        expected += fmean([(flow(*student[k : k + 2], *at) - flow(*teacher[k : k + 2], *at)) ** 2 for at in indices])
     assert losses.flow_of_solution(student, teacher).item() == pytest.approx(expected)
 
 
 def test_flow_of_solution_pools_whichever_map_is_larger() -> None:
     small, large = drawn(0, 2, 3, 2, 4), drawn(1, 2, 2, 4, 2)  # taller, but narrower
     pooled = [large.view(2, 2, 2, 2, 2).mean(dim=3), small.view(2, 3, 2, 2, 2).mean(dim=4)]
-    zeros = [torch.zeros_like(large), torch.zeros_like(small)]
     expected = torch.einsum("bchw,bdhw->bcd", *pooled).div(4).square().mean()
-    torch.testing.assert_close(losses.flow_of_solution([large, small], zeros), expected)
+    for maps in ([large, small], [small, large]):
+        torch.testing.assert_close(losses.flow_of_solution(maps, [0 * each for each in maps]), expected)
 
 
 def test_flow_of_solution_takes_a_teacher_of_another_size() -> None:
@@ -212,6 +205,13 @@ def test_trap_distances_of_close_points_are_not_lost_in_rounding(name: str) -> N
     torch.testing.assert_close(
         close.double(), gradient(lambda e: RELATIONS[name](e, TEACHER), student.double()), rtol=1e-3, atol=1e-5
     )
+
+
+def test_trap_examples_that_all_coincide_are_equally_far_from_each_other() -> None:
+    apart = torch.full((6, 6), 1.0, dtype=torch.float64).fill_diagonal_(0)
+    teacher = torch.tensor(plain_relative_distances(TEACHER.tolist())).view(6, 6)
+    expected = fmean([smooth(difference) for difference in (apart - teacher).flatten().tolist()])
+    assert losses.relational_distance(0 * STUDENT, TEACHER).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["similarity_preserving", "probabilistic_transfer"])

@@ -129,18 +129,22 @@ def student_maps(dtype: torch.dtype = torch.float32, batch: int = 2) -> list[Ten
 def test_the_fusion_equals_a_case_worked_by_hand() -> None:
     """Channels and width 1, batch norm the identity. The deepest map is 10, the first is [[1, 2], [3, 4]]."""
     fusion = losses.ReviewFusion([(1, 2, 2), (1, 1, 1)], [(1, 2, 2), (1, 1, 1)], width=1).double().eval()
-    first, deepest = fusion.stages
     for layer in fusion.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.eps = 0.0
-    with torch.no_grad():
-        first.reduce[0].weight.fill_(2.0)
-        deepest.reduce[0].weight.fill_(3.0)  # so the deepest gives 30
-        first.attention.weight.zero_()
-        first.attention.weight[1, 1] = -math.log(3) / 30  # its own 1/2 everywhere, the deeper one's 1/4
-        first.attention.bias.zero_()
-        for stage in (first, deepest):
-            stage.expand[0].weight.copy_(torch.tensor([[0.0, 0, 0], [0, 1, 1], [0, 0, 0]]))  # x and its right neighbour
+    neighbour = torch.tensor([[0.0, 0, 0], [0, 1, 1], [0, 0, 0]]).view(1, 1, 3, 3)  # x and what is right of it
+    weights = {
+        "stages.0.reduce.0.weight": torch.full((1, 1, 1, 1), 2.0),
+        "stages.1.reduce.0.weight": torch.full((1, 1, 1, 1), 3.0),  # so the deepest gives 30
+        # Of its own 1/2; of the deeper one's sigmoid(-log 3) = 1/4.
+        "stages.0.attention.weight": torch.tensor([[0.0, 0.0], [0.0, -math.log(3) / 30]], dtype=torch.float64).view(
+            2, 2, 1, 1
+        ),
+        "stages.0.attention.bias": torch.zeros(2),
+        "stages.0.expand.0.weight": neighbour,
+        "stages.1.expand.0.weight": neighbour,
+    }
+    fusion.load_state_dict(fusion.state_dict() | weights)
     mine = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]], dtype=torch.float64)
     fused = fusion([mine, torch.full((1, 1, 1, 1), 10.0, dtype=torch.float64)])
     # 2 x / 2 + 30 / 4 = x + 7.5 is [[8.5, 9.5], [10.5, 11.5]]
@@ -198,7 +202,7 @@ def test_the_fusion_is_finite_also_for_one_example(scale: float, dtype: torch.dt
 
 def test_stacked_fusions_equal_a_loop() -> None:
     single = [losses.ReviewFusion(STUDENT_SHAPES, TEACHER_SHAPES).double() for _ in range(2)]
-    params, buffers = stack_module_state(single)  # type: ignore[arg-type]
+    params, buffers = stack_module_state(single)
     maps = [drawn(number, 2, 3, *shape) for number, shape in enumerate(STUDENT_SHAPES)]
 
     def fuse(params: dict[str, Tensor], buffers: dict[str, Tensor], *maps: Tensor) -> list[Tensor]:
@@ -211,8 +215,8 @@ def test_stacked_fusions_equal_a_loop() -> None:
     for row, fusion in enumerate(single):
         fused = fusion([each[row] for each in maps])
         torch.testing.assert_close([each[row] for each in stacked], fused)
-        sum(each.square().sum() for each in fused).backward()  # type: ignore[union-attr]
+        sum(each.square().sum() for each in fused).backward()
         for name, parameter in fusion.named_parameters():
-            torch.testing.assert_close(params[name].grad[row], parameter.grad)  # type: ignore[index]
+            torch.testing.assert_close(params[name].grad[row], parameter.grad)
         for name, buffer in fusion.named_buffers():
             torch.testing.assert_close(buffers[name][row], buffer)

@@ -1,0 +1,51 @@
+"""Every ready-made variant compared on real data: python -m benchmarks.losses digits|mnist [KD RUN OPTION]...
+
+Runs `kd run NAME-losses` in a store of its own and writes its leaderboard, by validation, to
+benchmarks/results/NAME-losses.json: mean over seeds, standard deviation, 95 % interval, and the difference from the
+control with its interval, paired by seed.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from kdmodels.report.leaderboard import leaderboard
+
+COLUMNS = {"rank", "variant", "val/accuracy", "±", "95% low", "95% high", "vs control", "vs control low",
+           "vs control high", "parameters", "status"}  # fmt: skip
+
+
+def main(name: str, options: list[str]) -> int:
+    """Run, and write the result; kd's exit code."""
+    command = ["kd", "run", f"{name}-losses", "--json", *options]
+    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+        binary = Path(sys.executable).with_name("kd")
+        done = subprocess.run([binary, *command[1:]], stdout=subprocess.PIPE, env=environment, text=True, check=False)
+    if done.returncode:
+        return done.returncode
+    told = json.loads(done.stdout)
+    frame = leaderboard(told["students"]).filter(COLUMNS)
+    rows = json.loads(frame.round(5).to_json(orient="records", force_ascii=False))
+    result = {
+        "command": f"python -m benchmarks.losses {' '.join([name, *options])}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), "torch": version("torch"), "kdflow": version("kdflow")},
+        "seconds": told["seconds"],
+        "teacher val/accuracy": told["teacher"]["metrics"]["val/accuracy"],
+        "leaderboard": rows,
+        "verdict": told["verdict"]["reason"],
+    }
+    path = Path(__file__).parent / "results" / f"{name}-losses.json"
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
