@@ -122,6 +122,8 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, {hint: {at: 3}}]}",
      "7: variants.1.terms.1.at: 3 is no place; allowed: first, middle, deepest, last, a module's dotted name, "
      "{student: NAME, teacher: NAME}, a list of these"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hint: {weight: []}}]}",
+     "7: variants.1.terms.0.hint.weight: [] is empty; allowed: one or more values"),
     ("{kd: {temperature: [2, 8]}}", "{dm: {metric: manhattan}}",
      "7: variants.1.dm.metric: 'manhattan' is not a word it knows; allowed: euclidean, cosine"),
     ("{kd: {temperature: [2, 8]}}", "{rkd: {weight: 2}}", "7: variants.1.rkd.weight: rkd has no hyperparameter "
