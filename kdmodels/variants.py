@@ -110,6 +110,9 @@ def _grid(name: str, grid: Any, index: int) -> list[Variant]:
             if problem := known.problem(value):
                 raise mistake(problem, index, name, key)
         columns.append([(key, places, value if isinstance(value, str) else float(value)) for value in column])
+    meant = [place for key in grid for place in axes[key][1]]
+    if len(set(meant)) < len(meant):
+        raise mistake(f"{' and '.join(map(str, grid))} say one number twice; allowed: one of them", index, name)
     return [_at_point(name, terms, point) for point in product(*columns)]
 
 
