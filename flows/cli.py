@@ -141,7 +141,7 @@ def run(
     experiment: Annotated[
         str | None,
         typer.Argument(
-            metavar="EXPERIMENT|FILE", help="A shipped one (digits, mnist) or a file.", autocompletion=_experiments
+            metavar="EXPERIMENT|FILE", help="A shipped one, such as digits, or a file.", autocompletion=_experiments
         ),
     ] = None,
     variants: Annotated[

@@ -101,7 +101,7 @@ _THROUGHOUT = ("first", "middle", "deepest")
 
 
 def _temperature(default: float) -> dict[str, Hyperparameter | Choice]:
-    return {"temperature": Hyperparameter(default, low=0)}
+    return {"temperature": Hyperparameter(default, low=0, high=1e6)}  # its square is a factor
 
 
 def _positive(**defaults: float) -> dict[str, Hyperparameter | Choice]:
@@ -182,7 +182,7 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "hint": Loss(
         "features",
-        formula="mean (r(F_s) - F_t)², r a 1x1 convolution and batch norm",
+        formula="mean (r(F_s) - F_t)², r a 1x1 convolution (or linear) and batch norm, trained with the student",
         paper="Romero et al. 2015 (FitNets)",
         weight="100 (Tian et al. 2020), for maps; any batch size",
         cost="B P C_s C_t",
@@ -190,7 +190,7 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "cosine_features": Loss(
         "features",
-        formula="1 - cos(r(F_s), F_t), maps averaged; r only where widths differ",
+        formula="1 - cos(r(F_s), F_t), maps averaged; r, linear and batch norm, only if widths differ",
         paper="none with a usual weight",
         weight="1, chosen here; any batch size",
         cost="B D",
@@ -221,7 +221,7 @@ LOSSES: Mapping[str, Loss] = {
         formula="‖G_t - G_s‖² / B², G = F Fᵀ with normalised rows",
         paper="Tung, Mori 2019",
         weight="3000 (Tian et al. 2020), for a batch of 64: it scales as 1 / B",
-        cost="B² D",
+        cost="B² C P",
         places=("deepest",),
         per_batch=True,
     ),
@@ -248,8 +248,8 @@ LOSSES: Mapping[str, Loss] = {
     "distance_metric": Loss(
         "features",
         formula="mean square difference of the two pairwise matrices, distances or cosines",
-        paper="none: the image homework's DM",
-        weight="0.5 beside 0.5 of hard labels (the homework); not normalised, so it depends on the features' scale",
+        paper="none: pairwise distances as they are",
+        weight="0.5 beside 0.5 of hard labels (chosen here); not normalised, so it depends on the features' scale",
         cost="B² D",
         hyperparameters={"metric": Choice("euclidean", ("euclidean", "cosine"))},
         places=("last",),
@@ -268,10 +268,10 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "flow_of_solution": Loss(
         "features",
-        formula="mean square difference of Gram matrices between consecutive maps",
+        formula="mean square difference of Gram matrices between consecutive maps; if channels differ, of r(F_s)",
         paper="Yim et al. 2017 (FSP)",
         weight="50 (Tian et al. 2020); any batch size",
-        cost="B P C²",
+        cost="B P C²; B P C_s C_t for r",
         places=("first", "deepest"),
         takes="maps",
         joint=True,
@@ -279,7 +279,7 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "review": Loss(
         "features",
-        formula="pooled mean squares of the fused maps and the teacher's, at pyramid sizes",
+        formula="pooled mean squares of fused maps and the teacher's at pyramid sizes; the fusion is trained too",
         paper="Chen et al. 2021 (ReviewKD)",
         weight="5 (its authors), with a warm-up of 20 of 240 epochs; any batch size",
         cost="B P C C_t, the fusion's 3x3 convolutions being most of it",
@@ -289,7 +289,7 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "variational_information": Loss(
         "features",
-        formula="½ ((μ(F_s) - F_t)² / σ² + log σ²), μ and σ trained",
+        formula="½ ((μ(F_s) - F_t)² / σ² + log σ²), μ (1x1 convolutions or linear) and σ trained",
         paper="Ahn et al. 2019 (VID)",
         weight="1 (Tian et al. 2020); any batch size",
         cost="B P C²",

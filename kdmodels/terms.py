@@ -86,6 +86,8 @@ def _places(name: str, at: Any) -> Any:
     for place in places:
         if not isinstance(place, TapPair) and not (isinstance(place, str) and place) and not _is_pair(place):
             raise mistake(f"{show(place)} is no place; allowed: {_PLACES}", "at")
+    if any(place in places[:number] for number, place in enumerate(places)):
+        raise mistake(f"{show(at)} names a place twice; allowed: each once", "at")
     if not places:
         raise mistake(f"{show(at)} names no place; allowed: {_PLACES}", "at")
     return at

@@ -64,7 +64,32 @@ def _expanded(item: Any, index: int) -> list[Variant]:
     if isinstance(item, dict) and len(item) == 1 and not item.keys() & Variant.model_fields.keys():
         ((name, grid),) = item.items()
         return _grid(str(name), grid, index)
-    return [parse(Variant, item, index)]
+    return [parse(Variant, point, index) for point in _points(item, index)]
+
+
+def _points(item: Any, index: int) -> list[Any]:
+    """A variant's own terms with one value in place of each listed one, for all combinations; named by them."""
+    terms = item.get("terms") if isinstance(item, dict) else None
+    if not isinstance(terms, list):
+        return [item]
+    axes: list[list[tuple[int, str, str, Any]]] = []
+    for number, term in enumerate(terms):
+        for loss, given in term.items() if isinstance(term, dict) and len(term) == 1 else ():
+            listed = given if isinstance(given, dict) else {"weight": given}
+            for key, values in listed.items():
+                if isinstance(values, list) and key != "at":  # a list of places is not a grid
+                    if not values:
+                        raise mistake("[] is empty; allowed: one or more values", index, "terms", number, loss, key)
+                    axes.append([(number, loss, key, value) for value in values])
+    points = []
+    for point in product(*axes):
+        changed, name = list(terms), item.get("name")
+        for number, loss, key, value in point:
+            given = changed[number][loss]
+            changed[number] = {loss: (given if isinstance(given, dict) else {}) | {key: value}}
+            name = f"{name}-{loss}.{key}={value}" if isinstance(name, str) else name
+        points.append(item | {"terms": changed} | ({"name": name} if "name" in item else {}))
+    return points
 
 
 def _grid(name: str, grid: Any, index: int) -> list[Variant]:
@@ -85,6 +110,9 @@ def _grid(name: str, grid: Any, index: int) -> list[Variant]:
             if problem := known.problem(value):
                 raise mistake(problem, index, name, key)
         columns.append([(key, places, value if isinstance(value, str) else float(value)) for value in column])
+    meant = [place for key in grid for place in axes[key][1]]
+    if len(set(meant)) < len(meant):
+        raise mistake(f"{' and '.join(map(str, grid))} say one number twice; allowed: one of them", index, name)
     return [_at_point(name, terms, point) for point in product(*columns)]
 
 

@@ -14,7 +14,7 @@ from kdmodels.catalogue import LOSSES
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Variant
 from kdmodels.fingerprint import code_fingerprint
-from kdmodels.networks import Description, find_tap, load_network
+from kdmodels.networks import Description, Tap, find_tap, load_network
 from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step
@@ -75,14 +75,26 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
     for variant in experiment.variants:
         places = {teacher_at for term in variant.terms for _, teacher_at in term.pairs}
         try:
-            shapes = {at: find_tap(teacher, at).shape(teacher, data.input_shape) for at in places}
+            shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in places}
             distiller = Distiller(
-                student, variant.terms, input_shape=data.input_shape, teacher_shapes=shapes, examples=TRIAL
+                student,
+                variant.terms,
+                input_shape=data.input_shape,
+                teacher_shapes=shapes,
+                examples=TRIAL,
+                batch=experiment.student.batch,
             )
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
         notes.append(untrained(distiller))
     return notes
+
+
+def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
+    try:
+        return find_tap(teacher, at)
+    except UserError as error:
+        raise UserError(f"of the teacher, {error}") from error
 
 
 def untrained(distiller: Distiller) -> str:

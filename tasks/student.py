@@ -88,6 +88,8 @@ def _record_replicas(run_id: str, replicas: list[Replica]) -> None:
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         for replica in replicas:
             save_file(replica.state, Path(folder) / f"seed-{replica.seed}.safetensors")
+            if replica.own:
+                save_file(replica.own, Path(folder) / f"seed-{replica.seed}.own.safetensors")
         (Path(folder) / Path(TABLE).name).write_text(json.dumps(table))
         frame = pd.DataFrame([{"seed": r.seed, "epoch": r.epoch, **r.figures} for r in replicas])
         frame.to_csv(Path(folder) / "seeds.csv", index=False)
@@ -101,6 +103,7 @@ def _read_replicas(run_id: str, seeds: list[int]) -> list[Replica]:
             seed=row["seed"],
             history=row["history"],
             state=load_file(folder / f"seed-{row['seed']}.safetensors"),
+            own=load_file(own) if (own := folder / f"seed-{row['seed']}.own.safetensors").exists() else {},
             epoch=row["epoch"],
             diverged=row["diverged"],
         )

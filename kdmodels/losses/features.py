@@ -187,15 +187,15 @@ def match_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor
     return student, teacher
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors along the last dimension, made one long, in at least float32.
+def unit(vectors: Tensor, *, epsilon: float = 0.0) -> Tensor:
+    """Vectors along the last dimension divided by their length plus epsilon, in at least float32.
 
     A vector so short that its gradient, 1 / length, overflows counts as zero: it stays so and has no gradient.
     """
     shortest = max(1e-12, 4 / torch.finfo(vectors.dtype).max)
     vectors = full_precision(vectors)
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return torch.where(lengths > shortest, vectors / lengths.clamp(min=shortest), 0.0)
+    return torch.where(lengths > shortest, vectors / (lengths.clamp(min=shortest) + epsilon), 0.0)
 
 
 def require_same_rank(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmodels.losses.features import match_size
+from kdmodels.losses.features import match_size, unit
 from kdmodels.losses.logits import full_precision
 
 
@@ -47,7 +47,7 @@ def similarity_preserving(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
 
     def similarities(maps: Tensor) -> Tensor:
         flat = full_precision(maps).flatten(1)
-        return _unit_rows(_products(flat, flat))  # (B, B)
+        return unit(_products(flat, flat))  # (B, B)
 
     return F.mse_loss(similarities(student_maps), similarities(teacher_maps.detach()))
 
@@ -228,12 +228,6 @@ def _both(student: Tensor, teacher: Tensor) -> str:
     return f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)}"
 
 
-def _unit_rows(rows: Tensor, epsilon: float = 0.0) -> Tensor:
-    """Rows divided by their norm plus epsilon. A row of zeros stays, and gets no gradient, not an endless one."""
-    norms = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return torch.where(norms > 1e-12, rows / (norms.clamp(min=1e-12) + epsilon), 0.0)
-
-
 def _products(rows: Tensor, others: Tensor) -> Tensor:
     """Inner products (..., N, M) of each of rows (..., N, D) with each of others (..., M, D)."""
     with torch.autocast(rows.device.type, enabled=False):  # it would round the factors to half precision
@@ -241,8 +235,8 @@ def _products(rows: Tensor, others: Tensor) -> Tensor:
 
 
 def _cosines(embeddings: Tensor, epsilon: float = 0.0) -> Tensor:
-    unit = _unit_rows(embeddings, epsilon)
-    return _products(unit, unit)  # (B, B)
+    rows = unit(embeddings, epsilon=epsilon)
+    return _products(rows, rows)  # (B, B)
 
 
 def _distances(embeddings: Tensor) -> Tensor:
@@ -262,7 +256,7 @@ def _relative_distances(embeddings: Tensor) -> Tensor:
 
 def _cosines_of_angles(embeddings: Tensor) -> Tensor:
     """(B, B, B): at [i, j, k] the cosine of the angle at example i between examples j and k."""
-    directions = _unit_rows(embeddings.unsqueeze(0) - embeddings.unsqueeze(1))  # (B, B, D), at [i, j] from i to j
+    directions = unit(embeddings.unsqueeze(0) - embeddings.unsqueeze(1))  # (B, B, D), at [i, j] from i to j
     return _products(directions, directions)
 
 

@@ -64,7 +64,7 @@ def find_tap(network: nn.Module, at: str) -> Tap:
         return Tap(blocks[_BLOCKS[at](len(blocks)) - 1], "output")
     names = [name for name in modules if name]
     if at not in names:
-        raise UserError(f"at: {at}: the network has no such module; {allowed(at, [*_BLOCKS, 'last', *names])}")
+        raise UserError(f"at: {at!r}: the network has no such module; {allowed(at, [*_BLOCKS, 'last', *names])}")
     return Tap(at, "output")
 
 

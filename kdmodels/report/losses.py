@@ -22,12 +22,13 @@ def variant_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
     Raises:
         UserError: no preset has that name.
     """
-    for name in names or ():
+    names = list(dict.fromkeys(names or PRESETS))
+    for name in names:
         if name not in PRESETS:
             raise UserError(f"variant {name!r} is not known; {allowed(name, PRESETS)}")
     return [
         {"name": name, "terms": [_in_words(term) for term in PRESETS[name].terms], "paper": PRESETS[name].papers}
-        for name in names or PRESETS
+        for name in names
     ]
 
 

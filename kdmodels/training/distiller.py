@@ -13,6 +13,7 @@ from kdmodels.catalogue import LOSSES
 from kdmodels.errors import UserError
 from kdmodels.knowledge import LOGITS
 from kdmodels.networks import Tap, find_tap
+from kdmodels.networks.initialise import BATCH_NORMS
 from kdmodels.terms import Term
 from kdmodels.training.own import Shape, matched, own_modules, taken, taken_shape
 
@@ -32,14 +33,15 @@ class Distiller(nn.Module):
         input_shape: (C, H, W).
         teacher_shapes: the shape of one example's features at each tapped place of the teacher.
         examples: how many there are to train on.
+        batch: how many of them a step takes.
 
     Attributes:
         probed: whether the last layer is trained as a linear probe, since no term reaches it.
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
-        UserError: a tapped place does not exist, its features can't be compared with the teacher's, or no term reaches
-            any parameter of the student.
+        UserError: a tapped place does not exist, its features can't be compared with the teacher's, a term reaches no
+            parameter of the student, or a batch of one meets batch norm or a loss that compares examples.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Distiller(nn.Module):
         input_shape: Shape,
         teacher_shapes: Mapping[str, Shape],
         examples: int,
+        batch: int,
     ) -> None:
         super().__init__()
         self.student = student
@@ -69,17 +72,16 @@ class Distiller(nn.Module):
                 raise _misfit(term, error) from error
             if own is not None:
                 self.own[name] = own
+        if batch == 1:
+            self._refuse_batches_of_one()
         self.probed = False
-        unreached = self._unreached(input_shape, {LOGITS: (classes,), **teacher_shapes})
-        last = find_tap(student, "last") if unreached else None
-        head = (
-            {f"{last.module}.{name}" for name, _ in student.get_submodule(last.module).named_parameters()}
-            if last
-            else set()
-        )
-        if last and head <= set(unreached):
-            self.probed, self.taps["last"] = True, last
-        self.unreached = [name for name in unreached if not (self.probed and name in head)]
+        self.unreached = self._unreached(input_shape, {LOGITS: (classes,), **teacher_shapes})
+        if self.unreached:
+            last = find_tap(student, "last")
+            head = {f"{last.module}.{name}" for name, _ in student.get_submodule(last.module).named_parameters()}
+            if head <= set(self.unreached):
+                self.probed, self.taps["last"] = True, last
+                self.unreached = [name for name in self.unreached if name not in head]
 
     def forward(
         self, images: Tensor, labels: Tensor, teacher: Mapping[str, Tensor], indices: Tensor
@@ -147,6 +149,13 @@ class Distiller(nn.Module):
         values = [loss(one, other, **term.hyperparameters) for one, other in zip(mine, theirs, strict=True)]
         return torch.stack(values).sum(dim=0)
 
+    def _refuse_batches_of_one(self) -> None:
+        if any(isinstance(module, BATCH_NORMS) for module in self.modules()):
+            raise UserError("batch: 1: batch norm can't learn from one example; allowed: 2 or more")
+        for name in self.terms:
+            if LOSSES[name].per_batch:
+                raise UserError(f"batch: 1: {name} compares the examples of a batch; allowed: 2 or more")
+
     def _at(self, name: str) -> nn.ModuleList:
         modules = self.own[name]
         assert isinstance(modules, nn.ModuleList)
@@ -165,12 +174,15 @@ class Distiller(nn.Module):
                 value = trial._value(term, logits, features, labels, teacher, indices)
             except ValueError as error:
                 raise _misfit(term, error) from error
-            gradients = torch.autograd.grad(
-                value.mean(), list(parameters.values()), retain_graph=True, allow_unused=True
+            gradients: Sequence[Tensor | None] = (
+                torch.autograd.grad(value.mean(), list(parameters.values()), retain_graph=True, allow_unused=True)
+                if value.requires_grad
+                else [None] * len(parameters)
             )
-            reached |= {name for name, g in zip(parameters, gradients, strict=True) if g is not None}
-        if not reached:
-            raise UserError(f"{', '.join(self.terms)}: no term reaches any parameter of the student")
+            trained = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+            if not trained:
+                raise _misfit(term, ValueError("trains no parameter of the student; allowed: a place after the first"))
+            reached |= trained
         return [name for name in parameters if name not in reached]
 
 

@@ -12,7 +12,6 @@ from kdmodels.data.dataset import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
 from kdmodels.knowledge import Knowledge
-from kdmodels.networks.initialise import BATCH_NORMS
 from kdmodels.terms import Term
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.stack import Stack, State
@@ -23,12 +22,14 @@ class Replica:
     """One seed of one network.
 
     `history` holds each epoch's figures, first epoch first; `state` the network's weights after epoch `epoch`
-    (counted from 1). `diverged` is the first epoch with a figure that is not finite, and None where there is none.
+    (counted from 1), and `own` what its objective trained beside it.
+    `diverged` is the first epoch with a figure that is not finite, and None where there is none.
     """
 
     seed: int
     history: list[dict[str, float]] = field(default_factory=list)
     state: State = field(default_factory=dict)
+    own: State = field(default_factory=dict)
     epoch: int = 0
     diverged: int | None = None
 
@@ -68,17 +69,22 @@ def fit(
     A last batch of one example joins the batch before it, since batch norm can't learn from one.
 
     Raises:
-        UserError: a term's features do not exist or do not match, it needs a teacher's knowledge and there is none, no
-            term trains any part of the network, or a batch of one meets batch norm.
+        UserError: a term's features do not exist or do not match, it needs a teacher's knowledge and there is none, it
+            trains no part of the network, or a batch of one meets batch norm or a loss that compares examples.
     """
     for term in terms:
         if knowledge is None and LOSSES[term.loss].needs != "labels":
             raise UserError(f"{term.loss} compares with a teacher; give `knowledge`, its own on both splits")
     shapes = {} if knowledge is None else {at: tuple(f.shape[1:]) for at, f in knowledge[0].features.items()}
     input_shape = tuple(train.images.shape[1:])
-    distiller = Distiller(deepcopy(network), terms, input_shape=input_shape, teacher_shapes=shapes, examples=len(train))
-    if recipe.batch == 1 and any(isinstance(module, BATCH_NORMS) for module in distiller.modules()):
-        raise UserError("batch: 1: batch norm can't learn from one example; allowed: 2 or more")
+    distiller = Distiller(
+        deepcopy(network),
+        terms,
+        input_shape=input_shape,
+        teacher_shapes=shapes,
+        examples=len(train),
+        batch=recipe.batch,
+    )
     # Stacked convolutions are slower than one after the other on a CPU (benchmarks/LOG.md).
     convolutional = any(isinstance(module, nn.Conv2d) for module in network.modules())
     groups = [[seed] for seed in seeds] if convolutional else [list(seeds)]
@@ -93,7 +99,8 @@ def fit(
             if replica.diverged is None and not all(map(isfinite, figures.values())):
                 replica.diverged = epoch
             if _is_kept(replica, recipe):
-                replica.epoch, replica.state = epoch, stack.student_state(row)
+                replica.epoch = epoch
+                replica.state, replica.own = stack.state(row, "student."), stack.state(row, "own.")
         on_epoch(epoch, replicas)
         if all(replica.diverged for replica in replicas):
             break

@@ -23,9 +23,8 @@ State = dict[str, Tensor]
 Figures = dict[str, Tensor]
 """By name, one value a replica: (S,)."""
 
-STUDENT = "student."
 ADVERSARY = {"lr": 1e-3, "betas": (0.5, 0.999)}
-"""The discriminator's own Adam, whatever the student's optimiser; momentum low, as Radford et al. 2016 advise."""
+"""The discriminator's own Adam, whatever the student's optimiser and schedule; momentum as in Radford et al. 2016."""
 
 
 class Stack:
@@ -44,6 +43,7 @@ class Stack:
         knowledge: tuple[Knowledge, Knowledge] | None,
     ) -> None:
         self.distiller, self.recipe, self.seeds = distiller, recipe, seeds
+        self.terms, self.names = list(distiller.terms.values()), distiller.terms.keys()
         self.train_split, self.validation_split, self.knowledge = train, validation, knowledge
         self.params, self.buffers = _initial(distiller, seeds)
         adversary = [name for name in self.params if name.startswith("own.adversarial.")]
@@ -53,13 +53,13 @@ class Stack:
             self.optimizers.append(make_optimizer({"adam": ADVERSARY}, [self.params[name] for name in adversary]))
         self.drawn = {f"{name}.drawn": layer for name, layer in distiller.named_modules() if hasattr(layer, "draw")}
         self.sizes = batch_sizes(len(train), recipe.batch)
-        per_batch = any(LOSSES[name].per_batch for name in distiller.terms)
+        per_batch = any(LOSSES[name].per_batch for name in self.names)
         self.validation_sizes = batch_sizes(len(validation), recipe.batch if per_batch else BATCH)
 
         def factor(step: int) -> float:  # at the step's middle, so that no step of warm-up or cosine is lost
             return learning_rate_factor(recipe.schedule, (step + 0.5) / len(self.sizes), recipe.epochs)
 
-        self.schedules = [LambdaLR(optimizer, factor) for optimizer in self.optimizers]
+        self.schedule = LambdaLR(self.optimizers[0], factor)
 
         def values(params: State, buffers: State, images: Tensor, labels: Tensor, teacher: State, indices: Tensor):  # type: ignore[no-untyped-def]
             logits, all_values = functional_call(distiller, {**params, **buffers}, (images, labels, teacher, indices))
@@ -86,20 +86,21 @@ class Stack:
             _, means = self._train_values(
                 self.params, {**self.buffers, **drawn}, images, labels, self._teacher(0, rows), rows
             )
-            loss = self._loss(means, (number + 0.5) / steps)  # (S,)
-            beside = [
-                value for name, value in means.items() if name not in self.distiller.terms
-            ]  # probe, discriminator
+            loss = self._loss(means, [weight_factor(term, (number + 0.5) / steps) for term in self.terms])  # (S,)
+            beside = [value for name, value in means.items() if name not in self.names]  # probe, discriminator
             torch.stack([loss, *beside]).sum().backward()
-            for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+            for optimizer in self.optimizers:
                 optimizer.step()
-                schedule.step()
+            self.schedule.step()
             totals.add({"loss": loss, **means}, rows.shape[1])
         return totals.means()
 
     @torch.no_grad()
     def validate(self) -> tuple[Figures, Tensor]:
-        """The same means on the validation split, weights being those after every warm-up; and the hits (S,)."""
+        """The same means on the validation split, weights being those after every warm-up; and the hits (S,).
+
+        There is no loss where a term has no value on examples that it was not trained on.
+        """
         self.distiller.eval()
         totals, hits = _Means(), torch.zeros(len(self.seeds), dtype=torch.int64)
         for rows in torch.arange(len(self.validation_split)).split(self.validation_sizes):
@@ -107,26 +108,23 @@ class Stack:
             logits, means = self._validation_values(
                 self.params, self.buffers, self.validation_split.images[rows], labels, self._teacher(1, rows), rows
             )
-            totals.add({"loss": self._loss(means, None), **means}, len(rows))
+            whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
+            totals.add(whole | means, len(rows))
             hits += (logits.argmax(dim=2) == labels).sum(dim=1)
         return totals.means(), hits
 
-    def student_state(self, row: int) -> State:
-        """A copy of one replica's student."""
+    def state(self, row: int, part: str) -> State:
+        """A copy of one replica's part: `student.`, or what its objective has of its `own.`"""
         return {
-            name.removeprefix(STUDENT): tensor[row].detach().clone()
+            name.removeprefix(part): tensor[row].detach().clone()
             for name, tensor in {**self.params, **self.buffers}.items()
-            if name.startswith(STUDENT)
+            if name.startswith(part)
         }
 
-    def _loss(self, means: Figures, done: float | None) -> Tensor:
-        """The weighted sum (S,), at a point of training that is a share of it, or with the weights in full."""
-        weighted = [
-            term.weight * (1 if done is None else weight_factor(term, done)) * means[name]
-            for name, term in self.distiller.terms.items()
-            if name in means
-        ]
-        return torch.stack(weighted).sum(dim=0) if weighted else torch.zeros(len(self.seeds))
+    def _loss(self, means: Figures, factors: Sequence[float]) -> Tensor:
+        """The weighted sum (S,); the factors are those of the terms' schedules."""
+        pairs = zip(self.terms, factors, strict=True)
+        return torch.stack([factor * term.weight * means[term.loss] for term, factor in pairs]).sum(dim=0)
 
     def _teacher(self, split: int, rows: Tensor) -> State:
         if self.knowledge is None:

@@ -82,6 +82,28 @@ def test_the_names_of_variants() -> None:
     assert names({"name": "x", "terms": "hint"}) == ["hard-labels", "x"]
 
 
+def test_lists_in_a_variants_own_terms_make_a_grid() -> None:
+    own = {"name": "x", "terms": ["soft_targets", {"hint": {"weight": [0.1, 10], "at": ["middle", "last"]}}]}
+    experiment = Experiment.model_validate(SHORT | {"variants": [own]})
+    assert [variant.name for variant in experiment.variants[1:]] == ["x-hint.weight=0.1", "x-hint.weight=10"]
+    assert [variant.terms[1].weight for variant in experiment.variants[1:]] == [0.1, 10]
+    assert all(variant.terms[1].at == ["middle", "last"] for variant in experiment.variants[1:])
+    assert names({"name": "y", "terms": [{"hard_labels": [1, 2]}, {"dist": {"beta": [1, 3]}}]}) == [
+        "hard-labels", *(f"y-hard_labels.weight={w}-dist.beta={b}" for w in (1, 2) for b in (1, 3))]  # fmt: skip
+
+
+def test_a_grid_over_weights() -> None:
+    assert names({"hint": {"weight": [1, 10]}}) == ["hard-labels", "hint-weight=1", "hint-weight=10"]
+    assert names({"kd+hint": {"hint.weight": 1, "soft_targets.warmup": 0.5}}) == [
+        "hard-labels", "kd+hint-hint.weight=1-soft_targets.warmup=0.5"]  # fmt: skip
+    experiment = Experiment.model_validate(
+        SHORT | {"variants": [{"kd+hint": {"hint.weight": 1}}, {"dm": {"metric": "cosine"}}]}
+    )
+    assert [term.weight for term in experiment.variants[1].terms] == [0.1, 0.9, 1]
+    assert experiment.variants[2].name == "dm-metric=cosine"
+    assert experiment.variants[2].terms[1].hyperparameters == {"metric": "cosine"}
+
+
 def test_a_grid_changes_just_its_hyperparameter() -> None:
     experiment = Experiment.model_validate(SHORT | {"variants": [{"kd+hint": {"temperature": 2}}]})
     terms = {term.loss: term for term in experiment.variants[1].terms}

@@ -104,7 +104,7 @@ def test_last_is_the_input_of_the_head() -> None:
 
 def test_a_place_that_does_not_exist_lists_those_that_do() -> None:
     with pytest.raises(
-        UserError, match=r"at: blok1: .* did you mean 'block1'\? allowed: first, middle, deepest, last, normalise"
+        UserError, match=r"at: 'blok1': .* did you mean 'block1'\? allowed: first, middle, deepest, last, normalise"
     ):
         find_tap(build(Network(mlp=[7]), **SHAPE), "blok1")
 

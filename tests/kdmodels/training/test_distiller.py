@@ -1,5 +1,7 @@
 """An objective joined with a student: every preset trains, what no term reaches is told, the teacher stays as it is."""
 
+import math
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdmodels import losses
 from kdmodels.catalogue import LOSSES
 from kdmodels.data import Split
 from kdmodels.errors import UserError
@@ -16,6 +19,7 @@ from kdmodels.networks import build, initialise
 from kdmodels.objectives import PRESETS
 from kdmodels.randomness import stream
 from kdmodels.training import Distiller, Replica, fit
+from kdmodels.training.stack import batch_sizes
 
 SHAPE = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
 PLACES = ["first", "middle", "deepest", "last"]
@@ -55,7 +59,9 @@ def terms(*written: Any) -> list[Term]:
 
 def distiller(*written: Any, student: nn.Module | None = None) -> Distiller:
     network = make_student() if student is None else student
-    return Distiller(network, terms(*written), input_shape=(1, 8, 8), teacher_shapes=TEACHER_SHAPES, examples=41)
+    return Distiller(
+        network, terms(*written), input_shape=(1, 8, 8), teacher_shapes=TEACHER_SHAPES, examples=41, batch=16
+    )
 
 
 def trained(
@@ -68,16 +74,133 @@ def trained(
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_trains_and_reports_its_terms(name: str, knowledge: tuple[Knowledge, Knowledge]) -> None:
-    initial = make_student()
-    initialise(initial, stream(0, "student"))
     for replica in trained(PRESETS[name].terms, knowledge):
+        initial = make_student()
+        initialise(initial, stream(replica.seed, "student"))
         assert replica.diverged is None
         assert replica.state.keys() == initial.state_dict().keys()
+        for key, parameter in initial.named_parameters():
+            assert not torch.equal(parameter, replica.state[key])
         for term in PRESETS[name].terms:
             assert f"train/{term.loss}" in replica.figures
             assert (f"val/{term.loss}" in replica.figures) is not LOSSES[term.loss].remembers
-    for key, parameter in initial.named_parameters():
-        assert not torch.equal(parameter, replica.state[key]) or name == "hard-labels"
+
+
+def naive_loop(name: str, seed: int, student: nn.Module, known: Knowledge, epochs: int, batch: int) -> tuple[Any, Any]:
+    """The student's and the objective's own state after the loop that everybody would write for one seed."""
+    network = deepcopy(student)
+    initialise(network, stream(seed, "student"))
+    module: nn.Module = {
+        "crd": lambda: losses.ContrastiveRepresentation(5, 6, len(TRAIN), negatives=7, temperature=0.5),
+        "vid": lambda: losses.VariationalInformation((5,), (12,)),
+        "srd": lambda: losses.SimpleRecipe(5, 6),
+        "adversarial": lambda: losses.Adversarial(3),
+        "dkd": nn.Identity,
+    }[name]()
+    initialise(module, stream(seed, "own"))
+    module.train()
+    adversary = torch.optim.Adam(module.parameters(), lr=1e-3, betas=(0.5, 0.999)) if name == "adversarial" else None
+    own = [] if adversary else list(module.parameters())
+    optimizer = torch.optim.Adam([*network.parameters(), *own], lr=1e-3)
+    steps, step = epochs * len(batch_sizes(len(TRAIN), batch)), 0
+    for epoch in range(1, epochs + 1):
+        order = torch.randperm(len(TRAIN), generator=stream(seed, "order", epoch))
+        draws = stream(seed, "own.contrastive_representation.0.drawn", epoch)
+        for rows in order.split(batch):
+            embeddings = network[:-1](TRAIN.images[rows])  # type: ignore[index]
+            logits = network[-1](embeddings)  # type: ignore[index]
+            teacher = {at: features[rows].float() for at, features in known.features.items()}
+            teacher_logits = known.logits[rows].float()
+            loss = F.cross_entropy(logits, TRAIN.labels[rows])
+            if name == "crd":
+                module.drawn = module.draw(rows, draws)  # type: ignore[operator]
+                loss = loss + 0.8 * module(embeddings, teacher["last"], rows).mean()
+            elif name == "vid":
+                loss = loss + module(embeddings, teacher["middle"]).mean()
+            elif name == "srd":
+                loss = loss + module(embeddings, teacher["last"])
+            elif name == "adversarial":
+                loss = loss + 0.1 * module(logits, teacher_logits).mean()
+                own_loss = module.discriminator_loss(logits, teacher_logits).mean()  # type: ignore[operator]
+            else:
+                risen = min(1, (step + 0.5) / steps / (20 / 240))
+                loss = loss + risen * losses.decoupled(logits, teacher_logits, TRAIN.labels[rows]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            if adversary:
+                adversary.zero_grad()
+                own_loss.backward()
+                adversary.step()
+            optimizer.step()
+            step += 1
+    return network.state_dict(), module.state_dict()
+
+
+@pytest.mark.parametrize("name", ["crd", "vid", "srd", "adversarial", "dkd"])
+def test_objectives_with_parameters_of_their_own_equal_a_naive_loop(name: str) -> None:
+    """The examples' indices, each seed's draws, and what is trained beside the student: all as by hand."""
+    teacher, student = build(Network(mlp=[12, 6]), **SHAPE), build(Network(mlp=[5]), **SHAPE)
+    initialise(teacher, stream(1, "teacher"))
+    known = tuple(distil_knowledge(teacher, part.images, PLACES) for part in (TRAIN, VALIDATION))
+    objective = PRESETS[name].terms
+    if name == "crd":
+        objective = tuple(
+            terms("hard_labels", {"contrastive_representation": {"weight": 0.8, "negatives": 7, "temperature": 0.5}})
+        )
+    replicas = fit(
+        student,
+        objective,
+        Recipe(epochs=3, batch=16),
+        TRAIN,
+        VALIDATION,
+        seeds=[0, 1],
+        knowledge=known,  # type: ignore[arg-type]
+    )
+    for replica in replicas:
+        state, own = naive_loop(name, replica.seed, student, known[0], epochs=3, batch=16)
+        for key, tensor in state.items():
+            torch.testing.assert_close(replica.state[key], tensor, rtol=1e-4, atol=1e-5)
+        for key, tensor in own.items():
+            prefix = next(iter(replica.own)).split(".")[0]
+            place = "" if name == "adversarial" else "0."
+            torch.testing.assert_close(replica.own[f"{prefix}.{place}{key}"], tensor, rtol=1e-4, atol=1e-5)
+    if name != "dkd":
+        one, other = (replica.own for replica in replicas)
+        assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_regressor_is_built_only_where_widths_differ() -> None:
+    assert "cosine_features" in distiller("hard_labels", "cosine_features").own
+    assert "flow_of_solution" in distiller("hard_labels", "flow_of_solution").own
+    same = build(Network(conv=[6, 8, 10]), **SHAPE)
+    assert not distiller("hard_labels", "cosine_features", "flow_of_solution", student=same).own
+
+
+def test_a_remembering_loss_has_no_validation_loss(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    """It was once reported as 0, as if it were perfect."""
+    for objective in (terms("contrastive_representation"), PRESETS["crd"].terms):
+        replica, _ = trained(objective, knowledge)
+        assert "train/loss" in replica.figures
+        assert "val/loss" not in replica.figures
+
+
+def test_a_weight_s_cosine_ends_near_zero(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    objective = terms("hard_labels", {"logit_regression": {"weight": 2, "cosine": True}})
+    replica, _ = trained(objective, knowledge, epochs=4, batch=41, optimizer={"sgd": {"lr": 1e-9}})
+    shares = [(f["train/loss"] - f["train/hard_labels"]) / f["train/logit_regression"] for f in replica.history]
+    assert shares == pytest.approx([1 + math.cos(math.pi * (epoch + 0.5) / 4) for epoch in range(4)], rel=1e-3)
+
+
+@pytest.mark.parametrize("term", ["similarity_preserving", "relational_distance"])
+def test_batches_of_one_are_refused_where_examples_are_compared(term: str) -> None:
+    student = build(Network(mlp=[5]), **SHAPE)
+    shapes = {"logits": (3,), "last": (6,), "deepest": (6,)}
+    with pytest.raises(UserError, match=f"batch: 1: {term} compares the examples of a batch"):
+        Distiller(
+            student, terms("hard_labels", term), input_shape=(1, 8, 8), teacher_shapes=shapes, examples=9, batch=1
+        )
+    with pytest.raises(UserError, match="batch: 1: batch norm"):
+        Distiller(make_student(), terms("hard_labels"), input_shape=(1, 8, 8), teacher_shapes={}, examples=9, batch=1)
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("attention", "nst", "fsp", "review")])
@@ -147,9 +270,13 @@ def test_what_no_term_reaches_is_named() -> None:
     assert distiller("hard_labels").unreached == []
 
 
-def test_an_objective_that_reaches_nothing_is_an_error() -> None:
-    with pytest.raises(UserError, match="hint: no term reaches any parameter of the student"):
-        distiller({"hint": {"at": {"student": "normalise", "teacher": "middle"}}})
+@pytest.mark.parametrize("loss", ["hint", "similarity_preserving", "neuron_selectivity"])
+@pytest.mark.parametrize("others", [[], ["hard_labels"]])
+def test_a_term_that_trains_nothing_of_the_student_is_an_error(loss: str, others: list[str]) -> None:
+    """With no parameter before its place, its value once had no gradient function, and torch raised."""
+    line = f"{loss} at normalise with deepest: trains no parameter of the student"
+    with pytest.raises(UserError, match=line):
+        distiller(*others, {loss: {"at": {"student": "normalise", "teacher": "deepest"}}})
 
 
 @pytest.mark.parametrize(
@@ -182,13 +309,12 @@ def test_per_batch_values_on_validation_are_of_training_sized_batches(knowledge:
     network = make_student()
     network.load_state_dict(replica.state)
     network.eval()
-    from kdmodels.losses import similarity_preserving
 
     def value(rows: Tensor) -> float:
         embeddings = network.get_submodule("flatten")(
             nn.Sequential(*list(network.children())[:-1])(VALIDATION.images[rows])
         )
-        return similarity_preserving(embeddings, knowledge[1].features["last"][rows].float()).item()
+        return losses.similarity_preserving(embeddings, knowledge[1].features["last"][rows].float()).item()
 
     expected = sum(value(rows) for rows in torch.arange(20).split(10)) / 2
     assert replica.figures["val/similarity_preserving"] == pytest.approx(expected, rel=1e-4)

@@ -1,0 +1,59 @@
+"""Before anything trains, every objective is tried on the networks as they will be built."""
+
+import pytest
+
+from kdmodels.data import load_dataset
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data, Experiment
+from tasks.plan import check_objectives
+from tasks.references import DataReference
+
+DATA = Data(source="digits")
+
+
+@pytest.fixture(scope="module")
+def data() -> DataReference:
+    dataset = load_dataset(DATA)
+    return DataReference(
+        data=DATA, folder=None, digest=dataset.digest, examples={}, input_shape=dataset.input_shape,
+        classes=dataset.classes, mean=dataset.mean, std=dataset.std,
+    )  # fmt: skip
+
+
+def experiment(*variants: object, batch: int = 64) -> Experiment:
+    return Experiment.model_validate(
+        {
+            "name": "tried",
+            "data": "digits",
+            "teacher": {"network": {"mlp": [16, 8]}, "epochs": 1},
+            "student": {"network": {"mlp": [4, 3]}, "epochs": 1, "batch": batch},
+            "variants": list(variants),
+        }
+    )
+
+
+def test_what_an_objective_leaves_untrained_is_told(data: DataReference) -> None:
+    alone = {"name": "alone", "terms": [{"similarity_preserving": {"at": "middle"}}]}
+    assert check_objectives(experiment("kd", alone), data) == [
+        "", "", "no term reaches the last layer: a linear probe, fitted on the labels; "
+        "untrained: block2.linear.weight, block2.linear.bias"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("terms", "batch", "line"),
+    [
+        (["hard_labels", {"hint": {"at": {"student": "first", "teacher": "block9"}}}], 64,
+         r"^variant x: of the teacher, at: 'block9': the network has no such module; did you mean 'block2'\?"),
+        (["hard_labels", {"hint": {"at": {"student": "block9", "teacher": "first"}}}], 64,
+         "^variant x: at: 'block9': the network has no such module"),
+        (["hard_labels", "attention_transfer"], 64, "^variant x: attention_transfer at first, middle, deepest: "),
+        (["hard_labels", {"similarity_preserving": {"at": "flatten"}}], 64,
+         "^variant x: similarity_preserving at flatten: trains no parameter of the student"),
+        (["hard_labels", "hint"], 1, "^variant x: batch: 1: batch norm can't learn from one example"),
+    ],
+)  # fmt: skip
+def test_an_objective_that_can_not_work_is_refused(
+    terms: list[object], batch: int, line: str, data: DataReference
+) -> None:
+    with pytest.raises(UserError, match=line):
+        check_objectives(experiment({"name": "x", "terms": terms}, batch=batch), data)
