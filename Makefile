@@ -13,8 +13,8 @@ help:  ## List what can be made.
 run: $(VENV)/installed  ## Set up, then compare losses on scikit-learn's digits.
 	$(BIN)/kd run digits
 
-test: $(VENV)/installed  ## Set up, then run every test; KD_DATA names the folder that holds MNIST/raw, if any.
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
+test: $(VENV)/installed  ## Set up, then run every test, two files at a time; KD_DATA names the folder that holds MNIST/raw, if any.
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/installed  ## Style, types, and imports that point one way.
 	$(BIN)/ruff check .

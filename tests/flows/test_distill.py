@@ -210,7 +210,7 @@ def test_a_teacher_from_a_checkpoint_or_the_registry_equals_the_trained_one(run:
 @pytest.mark.parametrize("at", ["block9", {"student": "block9", "teacher": "block1"}])
 def test_a_place_that_does_not_exist_is_told_before_anything_trains(run: Run, at: object) -> None:
     variants = [{"name": "lost", "terms": ["hard_labels", {"hint": {"weight": 1, "at": at}}]}]
-    with pytest.raises(UserError, match=r"variant lost: .*at: block9: the network has no such module"):
+    with pytest.raises(UserError, match=r"variant lost: .*at: 'block9': the network has no such module"):
         run(name="nowhere", variants=variants)
     assert not [run for run in tracking.runs() if run.experiment == "nowhere"]
 

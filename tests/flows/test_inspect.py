@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.experiments import shipped
 from flows.inspect import compare, list_experiments, list_runs, show
 from kdmodels.errors import UserError
 from kdmodels.report.leaderboard import leaderboard
@@ -37,7 +38,7 @@ def test_runs_are_listed_newest_first(recorded) -> None:
 
 def test_experiments_are_those_shipped_and_those_that_ran(recorded) -> None:
     rows = {row["name"]: row for row in list_experiments()}
-    assert list(rows) == ["digits", "mnist", "other", "small"]
+    assert list(rows) == ["digits", "digits-losses", "mnist", "mnist-losses", "other", "small"]
     assert rows["digits"] == {
         "name": "digits", "shipped": True, "comparisons": 0, "last_started": None, "champion": None
     }  # fmt: skip
@@ -107,7 +108,7 @@ def test_with_nothing_run_the_way_to_begin_is_told(tmp_path: Path, monkeypatch: 
     with pytest.raises(UserError, match="nothing has been compared yet; begin with: kd run digits"):
         compare([])
     assert list_runs() == []
-    assert [row["comparisons"] for row in list_experiments()] == [0, 0]
+    assert [row["comparisons"] for row in list_experiments()] == [0] * len(shipped())
 
 
 def test_a_student_is_shown_with_every_seed(recorded) -> None:

@@ -45,5 +45,5 @@ def test_logits_beyond_half_precision_are_kept_whole() -> None:
 
 
 def test_an_unknown_place_is_a_users_error() -> None:
-    with pytest.raises(UserError, match="at: midle"):
+    with pytest.raises(UserError, match="at: 'midle'"):
         distil_knowledge(teacher(), IMAGES, ["midle"])
