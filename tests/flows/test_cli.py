@@ -220,8 +220,15 @@ def training(folder: Path, environment: dict[str, str]) -> Iterator[Callable[[st
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("kind", ["thread", "process"])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("process", signal.SIGINT),
+        pytest.param("process", signal.SIGTERM, marks=pytest.mark.fault),
+        pytest.param("thread", signal.SIGINT, marks=pytest.mark.fault),
+        pytest.param("thread", signal.SIGTERM, marks=pytest.mark.fault),
+    ],
+)
 def test_an_interrupted_run_exits_130_and_every_run_in_it_is_killed(
     training: Callable[[str], "subprocess.Popen[str]"],
     folder: Path,

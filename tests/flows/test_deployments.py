@@ -191,6 +191,7 @@ def test_a_command_finds_its_server_and_deletes_the_schedule(served: Served) -> 
     assert mistake == "no schedule 'tiny': there is none"
 
 
+@pytest.mark.fault
 def test_sigterm_leaves_nothing_behind(served: Served) -> None:
     """The last test of the served one: a run that is on its way ends with the truth."""
     run(SCHEDULE, TINY.model_copy(update={"seed": 1}).model_dump_json(), environment=served.environment)

@@ -123,6 +123,7 @@ def test_nothing_heavy_is_imported() -> None:
     assert subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True).stdout == "[]\n"
 
 
+@pytest.mark.fault
 def test_two_first_commands_at_once_keep_their_records_in_one_database(home: Path) -> None:
     with sqlite3.connect(home / "prefect.db") as database:
         flows = database.execute("select state_type from flow_run").fetchall()
@@ -144,9 +145,12 @@ def test_the_server_ends_when_its_command_is_killed(home: Path) -> None:
 
 
 def test_ctrl_c_in_the_terminal_leaves_the_server_until_the_command_is_done(home: Path) -> None:
-    closing = WAIT.replace(
-        "    time.sleep(100)", "    try: time.sleep(100)\n    except KeyboardInterrupt: time.sleep(1)"
+    closing = WAIT.replace(  # the line that is waited for stands inside the try
+        "    print(running.url, flush=True)\n    time.sleep(100)",
+        "    try:\n        print(running.url, flush=True)\n        time.sleep(100)\n"
+        "    except KeyboardInterrupt: time.sleep(1)",
     )
+    assert closing != WAIT
     process = command(closing + "\n    from flows.server import answers\n    print(answers(running.url))", home)
     assert process.stdout is not None
     process.stdout.readline()

@@ -38,6 +38,7 @@ def revision(database: Path) -> str:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
 
 
+@pytest.mark.fault
 def test_four_processes_make_one_store_at_once(tmp_path: Path, unset: None) -> None:
     clean = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     children = [
