@@ -16,8 +16,8 @@ from pathlib import Path
 
 from kdmodels.report.leaderboard import leaderboard
 
-COLUMNS = {"rank", "variant", "val/accuracy", "±", "95% low", "95% high", "vs control", "vs control low",
-           "vs control high", "parameters", "status"}  # fmt: skip
+COLUMNS = ["rank", "variant", "val/accuracy", "±", "95% low", "95% high", "vs control", "vs control low",
+           "vs control high", "parameters", "status"]  # fmt: skip
 
 
 def main(name: str, options: list[str]) -> int:
