@@ -38,6 +38,11 @@ class Variant(Part):
             raise mistake(f"{CONTROL} is the control, of hard_labels alone; allowed: another name", "name")
         return self
 
+    @property
+    def teacher_places(self) -> list[str]:
+        """Where the teacher's features are taken for any of the terms, sorted."""
+        return sorted({there for term in self.terms for _, there in term.pairs})
+
 
 def expand(items: list[Any]) -> list[Variant]:
     """The variants that the items of an experiment file stand for, with the control before them if it is not there.

@@ -29,7 +29,7 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
         UserError: a variant taps a place that the teacher does not have.
     """
     tracking.configure()
-    wanted = sorted({teacher_at for variant in variants for term in variant.terms for _, teacher_at in term.pairs})
+    wanted = sorted({place for variant in variants for place in variant.teacher_places})
     have = _stored(teacher.run_id)
     missing = [name for name in (LOGITS, *wanted) if name not in have]
     if variants and missing:

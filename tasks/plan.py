@@ -73,9 +73,8 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
     student = describe(experiment.student.network, data).build()
     notes = []
     for variant in experiment.variants:
-        places = {teacher_at for term in variant.terms for _, teacher_at in term.pairs}
         try:
-            shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in places}
+            shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
             distiller = Distiller(
                 student,
                 variant.terms,
@@ -86,7 +85,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
             )
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
-        notes.append(untrained(distiller))
+        notes.append(_untrained(distiller))
     return notes
 
 
@@ -97,7 +96,7 @@ def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
         raise UserError(f"of the teacher, {error}") from error
 
 
-def untrained(distiller: Distiller) -> str:
+def _untrained(distiller: Distiller) -> str:
     """What an objective's terms leave untrained in the student, in words."""
     told = ["no term reaches the last layer: a linear probe, fitted on the labels"] if distiller.probed else []
     if distiller.unreached:

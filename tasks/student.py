@@ -76,7 +76,7 @@ def train_student(
 def _knowledge(variant: Variant, reference: KnowledgeReference) -> tuple[Knowledge, Knowledge] | None:
     if not needs_teacher(variant):
         return None
-    return load_both(reference, sorted({teacher_at for term in variant.terms for _, teacher_at in term.pairs}))
+    return load_both(reference, variant.teacher_places)
 
 
 def _record_replicas(run_id: str, replicas: list[Replica]) -> None:

@@ -81,9 +81,7 @@ def soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
         >>> soft_targets(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), temperature=1.0)
         tensor([0.3278])
     """
-    require_same_shape(student_logits, teacher_logits)
-    log_q = F.log_softmax(_softened(student_logits, temperature), dim=-1)  # (B, K)
-    log_p = F.log_softmax(_softened(teacher_logits.detach(), temperature), dim=-1)  # (B, K)
+    log_q, log_p = _log_classes(student_logits, teacher_logits, temperature)
     return temperature**2 * _kl(log_p, log_q)
 
 
@@ -111,9 +109,7 @@ def reverse_soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temp
         >>> reverse_soft_targets(torch.tensor([[0.0, 0.0]]), torch.tensor([[2.0, 0.0]]), temperature=1.0)
         tensor([0.4338])
     """
-    require_same_shape(student_logits, teacher_logits)
-    log_q = F.log_softmax(_softened(student_logits, temperature), dim=-1)  # (B, K)
-    log_p = F.log_softmax(_softened(teacher_logits.detach(), temperature), dim=-1)  # (B, K)
+    log_q, log_p = _log_classes(student_logits, teacher_logits, temperature)
     return temperature**2 * _kl(log_q, log_p)
 
 
@@ -311,6 +307,13 @@ def _softened(logits: Tensor, temperature: float) -> Tensor:
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} is not positive")
     return full_precision(logits) / temperature
+
+
+def _log_classes(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the softened classes, the student's and the teacher's, (B, K) each."""
+    require_same_shape(student_logits, teacher_logits)
+    student, teacher = (_softened(logits, temperature) for logits in (student_logits, teacher_logits.detach()))
+    return F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
