@@ -10,9 +10,10 @@ from flows.server import running_server
 
 # A shell that starts the tests in the background has them ignore SIGINT, and every command they start would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# How busy the machine is proves nothing; and the same commit gives the same examples, so that a clone passes as this did.
+# No deadline: how busy the machine is proves nothing. The same commit gives the same examples, so that a clone passes
+# as this did; for new ones: pytest --hypothesis-profile=search
 settings.register_profile("repeatable", deadline=None, derandomize=True)
-settings.register_profile("search", deadline=None, max_examples=1000)  # pytest --hypothesis-profile=search, for new ones
+settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
 
