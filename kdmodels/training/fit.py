@@ -85,7 +85,7 @@ def fit(
         examples=len(train),
         batch=recipe.batch,
     )
-    # A stack of three convolutional seeds is slower than plain steps on a CPU, one of five no faster (benchmarks/LOG.md).
+    # Three stacked convolutional seeds are slower than plain steps on a CPU, five no faster (benchmarks/LOG.md).
     convolutional = any(isinstance(module, nn.Conv2d) for module in network.modules())
     groups = [[seed] for seed in seeds] if convolutional else [list(seeds)]
     stacks = [Stack(distiller, recipe, train, validation, group, knowledge) for group in groups]
