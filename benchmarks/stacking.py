@@ -46,7 +46,7 @@ def main() -> None:
     """Measure, print and write the result."""
     train, validation = images(12_800, "train"), images(1_000, "validation")
     student, teacher = (build(Network(mlp=mlp), **SHAPE) for mlp in ([32], [128, 64]))
-    knowledge = (distil_knowledge(teacher, train.images), distil_knowledge(teacher, validation.images))
+    knowledge = (distil_knowledge(teacher, train), distil_knowledge(teacher, validation))
 
     def one_fit(seeds: range) -> None:
         fit(student, PRESETS["kd"].terms, Recipe(epochs=1), train, validation, seeds=seeds, knowledge=knowledge)

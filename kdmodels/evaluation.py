@@ -9,12 +9,12 @@ BATCH = 2048  # of a forward pass without gradient
 
 
 @torch.no_grad()
-def predict(network: nn.Module, images: Tensor) -> Tensor:
+def predict(network: nn.Module, split: Split) -> Tensor:
     """Logits (N, K) of the network in eval mode."""
     network.eval()
-    return torch.cat([network(batch) for batch in images.split(BATCH)])
+    return torch.cat([network(split.batch(rows)) for rows in torch.arange(len(split)).split(BATCH)])
 
 
 def correct(network: nn.Module, split: Split) -> Tensor:
     """(N,) bool: which examples the network classifies rightly."""
-    return predict(network, split.images).argmax(dim=1) == split.labels
+    return predict(network, split).argmax(dim=1) == split.labels

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdmodels.data.dataset import Split
 from kdmodels.evaluation import BATCH
 from kdmodels.networks import find_tap
 
@@ -24,11 +25,10 @@ class Knowledge:
 
 
 @torch.no_grad()
-def distil_knowledge(teacher: nn.Module, images: Tensor, taps: Sequence[str] = ()) -> Knowledge:
+def distil_knowledge(teacher: nn.Module, split: Split, taps: Sequence[str] = ()) -> Knowledge:
     """Run the teacher once over the images, in eval mode and without gradient.
 
     Args:
-        images: (N, C, H, W).
         taps: `at:` names, see `kdmodels.networks.find_tap`.
 
     Returns:
@@ -38,8 +38,8 @@ def distil_knowledge(teacher: nn.Module, images: Tensor, taps: Sequence[str] = (
     logits: list[Tensor] = []
     with ExitStack() as stack:
         caught = {name: stack.enter_context(find_tap(teacher, name).on(teacher)) for name in taps}
-        for batch in images.split(BATCH):
-            logits.append(teacher(batch))
+        for rows in torch.arange(len(split)).split(BATCH):
+            logits.append(teacher(split.batch(rows)))
     return Knowledge(_compact(logits), {name: _compact(parts) for name, parts in caught.items()})
 
 

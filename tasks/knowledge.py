@@ -37,7 +37,7 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
         dataset = load(data)
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
             for name, split in zip(SPLITS, (dataset.train, dataset.validation), strict=True):
-                knowledge = distil_knowledge(network, split.images, [at for at in missing if at != LOGITS])
+                knowledge = distil_knowledge(network, split, [at for at in missing if at != LOGITS])
                 save_knowledge(knowledge, Path(folder) / name)
                 for known in _stored(teacher.run_id):  # another run may have it mapped: never write it again
                     (Path(folder) / name / f"{known}.npy").unlink(missing_ok=True)

@@ -104,7 +104,7 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
         tracking.log_folder(run_id, Path(folder), NETWORK)
     tracking.log_metrics(run_id, [("size/parameters", parameters(network), 0), ("size/file_mb", size / 1e6, 0)])
     metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}
-    tracking.log_model(run_id, network, data.train.images[:2].numpy(), metadata=metadata)
+    tracking.log_model(run_id, network, data.train.batch(torch.arange(2)).numpy(), metadata=metadata)
     return network
 
 

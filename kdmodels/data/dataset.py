@@ -17,10 +17,20 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W), float32 in [0, 1], and labels (N,), int64."""
+    """Pixels (N, C, H, W) from 0 to `top`, in the type that they are stored in, and labels (N,), int64."""
 
-    images: Tensor
+    pixels: Tensor
     labels: Tensor
+    top: int = 1
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """The images of these rows, of any shape (...): (..., C, H, W), float32 in [0, 1]."""
+        return self.pixels[rows].float() / self.top
+
+    @property
+    def images(self) -> Tensor:
+        """All images (N, C, H, W), float32 in [0, 1], for a split that fits in memory four times."""
+        return self.pixels.float() / self.top
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,7 +56,7 @@ class Dataset:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
-        channels, height, width = self.train.images.shape[1:]
+        channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
 
     @property
@@ -135,7 +145,7 @@ def _subset(labels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _split(images: np.ndarray, labels: np.ndarray, top: int) -> Split:
-    return Split(torch.from_numpy(images).float().div_(top), torch.from_numpy(labels).long())
+    return Split(torch.from_numpy(images), torch.from_numpy(labels).long(), top)
 
 
 def _moments(images: Tensor) -> tuple[list[float], list[float]]:

@@ -76,7 +76,7 @@ def fit(
         if knowledge is None and LOSSES[term.loss].needs != "labels":
             raise UserError(f"{term.loss} compares with a teacher; give `knowledge`, its own on both splits")
     shapes = {} if knowledge is None else {at: tuple(f.shape[1:]) for at, f in knowledge[0].features.items()}
-    input_shape = tuple(train.images.shape[1:])
+    input_shape = tuple(train.pixels.shape[1:])
     distiller = Distiller(
         deepcopy(network),
         terms,

@@ -82,7 +82,7 @@ class Stack:
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             drawn = {name: _draw(layer, rows, draws[name]) for name, layer in self.drawn.items()}
-            images, labels = self.train_split.images[rows], self.train_split.labels[rows]
+            images, labels = self.train_split.batch(rows), self.train_split.labels[rows]
             _, means = self._train_values(
                 self.params, {**self.buffers, **drawn}, images, labels, self._teacher(0, rows), rows
             )
@@ -106,7 +106,7 @@ class Stack:
         for rows in torch.arange(len(self.validation_split)).split(self.validation_sizes):
             labels = self.validation_split.labels[rows]
             logits, means = self._validation_values(
-                self.params, self.buffers, self.validation_split.images[rows], labels, self._teacher(1, rows), rows
+                self.params, self.buffers, self.validation_split.batch(rows), labels, self._teacher(1, rows), rows
             )
             whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
             totals.add(whole | means, len(rows))

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from kdmodels.data import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.knowledge import distil_knowledge, load_knowledge, save_knowledge
 from kdmodels.networks import build
 
 IMAGES = torch.rand(5000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+SPLIT = Split(IMAGES, torch.zeros(5000, dtype=torch.int64))
 
 
 def teacher() -> nn.Sequential:
@@ -20,7 +22,7 @@ def teacher() -> nn.Sequential:
 
 def test_stored_knowledge_is_the_teachers_output_to_half_precision(tmp_path: Path) -> None:
     network = teacher().eval()
-    save_knowledge(distil_knowledge(network, IMAGES, ["last"]), tmp_path / "train")
+    save_knowledge(distil_knowledge(network, SPLIT, ["last"]), tmp_path / "train")
     loaded = load_knowledge(tmp_path / "train", ["last"])
     assert loaded.logits.dtype == torch.float16
     assert torch.allclose(loaded.logits.float(), network(IMAGES), atol=2e-3)
@@ -30,7 +32,7 @@ def test_stored_knowledge_is_the_teachers_output_to_half_precision(tmp_path: Pat
 def test_the_teacher_is_in_eval_mode_and_nothing_of_it_moves() -> None:
     network = nn.Sequential(teacher(), nn.BatchNorm1d(3)).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    knowledge = distil_knowledge(network, IMAGES)
+    knowledge = distil_knowledge(network, SPLIT)
     assert not network.training
     assert not knowledge.logits.requires_grad
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -39,11 +41,11 @@ def test_the_teacher_is_in_eval_mode_and_nothing_of_it_moves() -> None:
 def test_logits_beyond_half_precision_are_kept_whole() -> None:
     network = teacher()
     nn.init.constant_(network.head.bias, 1e6)  # type: ignore[union-attr, arg-type]
-    knowledge = distil_knowledge(network, IMAGES)
+    knowledge = distil_knowledge(network, SPLIT)
     assert knowledge.logits.dtype == torch.float32
     assert knowledge.logits.isfinite().all()
 
 
 def test_an_unknown_place_is_a_users_error() -> None:
     with pytest.raises(UserError, match="at: 'midle'"):
-        distil_knowledge(teacher(), IMAGES, ["midle"])
+        distil_knowledge(teacher(), SPLIT, ["midle"])

@@ -49,7 +49,7 @@ def make_student() -> nn.Module:
 @pytest.fixture(scope="module")
 def knowledge() -> tuple[Knowledge, Knowledge]:
     teacher = make_teacher()
-    train, validation = (distil_knowledge(teacher, part.images, PLACES) for part in (TRAIN, VALIDATION))
+    train, validation = (distil_knowledge(teacher, part, PLACES) for part in (TRAIN, VALIDATION))
     return train, validation
 
 
@@ -141,7 +141,7 @@ def test_objectives_with_parameters_of_their_own_equal_a_naive_loop(name: str) -
     """The examples' indices, each seed's draws, and what is trained beside the student: all as by hand."""
     teacher, student = build(Network(mlp=[12, 6]), **SHAPE), build(Network(mlp=[5]), **SHAPE)
     initialise(teacher, stream(1, "teacher"))
-    known = tuple(distil_knowledge(teacher, part.images, PLACES) for part in (TRAIN, VALIDATION))
+    known = tuple(distil_knowledge(teacher, part, PLACES) for part in (TRAIN, VALIDATION))
     objective = PRESETS[name].terms
     if name == "crd":
         objective = tuple(
@@ -208,7 +208,7 @@ def test_presets_without_maps_train_stacked_as_alone(name: str) -> None:
     """An MLP's replicas are one stacked computation: each is as it would be alone."""
     teacher, student = build(Network(mlp=[12, 6]), **SHAPE), build(Network(mlp=[5]), **SHAPE)
     initialise(teacher, stream(1, "teacher"))
-    known = tuple(distil_knowledge(teacher, part.images, PLACES) for part in (TRAIN, VALIDATION))
+    known = tuple(distil_knowledge(teacher, part, PLACES) for part in (TRAIN, VALIDATION))
     settings = Recipe(epochs=2, batch=16)
     objective = PRESETS[name].terms
     both = fit(student, objective, settings, TRAIN, VALIDATION, seeds=[0, 1], knowledge=known)  # type: ignore[arg-type]
@@ -228,7 +228,7 @@ def test_convolutional_replicas_do_not_depend_on_each_other(knowledge: tuple[Kno
 def test_the_teacher_stays_in_eval_mode_and_its_statistics_do_not_move() -> None:
     teacher = make_teacher().train()
     before = {key: tensor.clone() for key, tensor in teacher.state_dict().items()}
-    known = tuple(distil_knowledge(teacher, part.images, PLACES) for part in (TRAIN, VALIDATION))
+    known = tuple(distil_knowledge(teacher, part, PLACES) for part in (TRAIN, VALIDATION))
     trained(PRESETS["kd+hint"].terms, known)
     assert not teacher.training
     assert all(torch.equal(before[key], tensor) for key, tensor in teacher.state_dict().items())

@@ -43,7 +43,7 @@ STUDENT = build(Network(mlp=[5]), **SHAPE)
 def knowledge() -> tuple[Knowledge, Knowledge]:
     teacher = build(Network(mlp=[8, 6]), **SHAPE)
     initialise(teacher, stream(1, "teacher"))
-    train, validation = (distil_knowledge(teacher, part.images, ["middle"]) for part in (TRAIN, VALIDATION))
+    train, validation = (distil_knowledge(teacher, part, ["middle"]) for part in (TRAIN, VALIDATION))
     return train, validation
 
 
@@ -263,7 +263,7 @@ def test_each_pair_of_places_is_compared_student_with_teacher(monkeypatch: pytes
 
     monkeypatch.setattr(losses, "HintRegressor", Cut)
     teacher = build(Network(mlp=[4, 3]), **SHAPE)
-    known = tuple(distil_knowledge(teacher, part.images, ["block1", "last"]) for part in (TRAIN, VALIDATION))
+    known = tuple(distil_knowledge(teacher, part, ["block1", "last"]) for part in (TRAIN, VALIDATION))
     at = [{"student": "block1", "teacher": "last"}, {"student": "last", "teacher": "block1"}]
     term = Term.model_validate({"hint": {"weight": 1, "at": at}})
     replica = one_step([Term(loss="hard_labels"), term], known)  # type: ignore[arg-type]
