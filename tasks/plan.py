@@ -70,9 +70,10 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
     else:
         assert experiment.teacher.registry is not None
         teacher, _ = registered_teacher(experiment.teacher.registry, data)
-    student = describe(experiment.student.network, data).build()
     notes = []
     for variant in experiment.variants:
+        recipe = experiment.student_of(variant)
+        student = describe(recipe.network, data).build()
         try:
             shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
             distiller = Distiller(
@@ -81,7 +82,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
                 input_shape=data.input_shape,
                 teacher_shapes=shapes,
                 examples=TRIAL,
-                batch=experiment.student.batch,
+                batch=recipe.batch,
             )
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
@@ -191,7 +192,7 @@ def _teacher(teacher: Teacher) -> dict[str, Any]:
 
 
 def _student(variant: Variant, experiment: Experiment, teacher_key: str) -> dict[str, Any]:
-    student = experiment.student.model_dump(mode="json", exclude={"seeds"})
+    student = experiment.student_of(variant).model_dump(mode="json", exclude={"seeds"})
     terms = [term.model_dump(mode="json") for term in variant.terms]
     return student | {"terms": terms} | ({"teacher": teacher_key} if needs_teacher(variant) else {})
 

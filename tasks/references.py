@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from kdmodels.experiment import Data
+from kdmodels.objectives import CONTROL
 
 
 class Reference(BaseModel):
@@ -75,9 +76,10 @@ class KnowledgeReference(Reference):
 
 
 class StudentReference(Reference):
-    """One variant's run, finished or not; a row of the leaderboard."""
+    """One variant's run, finished or not; a row of the leaderboard. `control` is the variant it is compared with."""
 
     variant: str
+    control: str = CONTROL
     run_id: str | None
     status: str
     reused: bool
