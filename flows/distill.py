@@ -54,7 +54,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         with clock("students"):
             students = train_students(experiment, data, knowledge, plan, parent)
         with clock("compare"):
-            leaderboard = compare_students(students, parent)
+            leaderboard = compare_students(students, teacher, parent)
         with clock("promote"):
             verdict = promote_student(leaderboard, experiment.promote, data)
         outcome = Outcome(
@@ -62,6 +62,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
             parent_run_id=parent,
             teacher=teacher,
             students=students,
+            notes=leaderboard.notes,
             verdict=verdict,
             seconds=clock.seconds,
         )

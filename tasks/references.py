@@ -91,11 +91,12 @@ class StudentReference(Reference):
 
 
 class LeaderboardReference(Reference):
-    """A comparison's students, in the order of the file, and the variant that won."""
+    """A comparison's students, in the order of the file, the variant that won, and what a reader should know of it."""
 
     parent_run_id: str
     students: list[StudentReference]
     winner: str
+    notes: list[str] = []
 
 
 class VerdictReference(Reference):
@@ -118,5 +119,6 @@ class Outcome(Reference):
     parent_run_id: str
     teacher: TeacherReference
     students: list[StudentReference]
+    notes: list[str]
     verdict: VerdictReference
     seconds: dict[str, float]

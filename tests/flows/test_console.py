@@ -33,6 +33,7 @@ OUTCOME = Outcome(
     parent_run_id="p",
     teacher=TeacherReference(run_id="t", reused=True, metrics={}),
     students=STUDENTS,
+    notes=["the teacher has little to teach"],
     verdict=VerdictReference(
         promoted=True,
         already_champion=False,
@@ -73,6 +74,7 @@ def test_the_outcome_ends_with_the_verdict_the_seconds_and_the_next_steps(capsys
     print_outcome(OUTCOME)
     lines = capsys.readouterr().out.splitlines()
     assert "test        kd 95.10 % (winner), hard-labels 90.00 %" in lines
+    assert "note        the teacher has little to teach" in lines
     assert "verdict     kd replaces version 2." in lines
     assert "champion    models:/small-student/3" in lines
     assert "seconds     12.3 (start 10.0, data 2.3)" in lines
