@@ -28,10 +28,15 @@ class Description(BaseModel):
     mean: list[float]
     std: list[float]
 
-    def build(self) -> nn.Sequential:
-        """The network, its weights not yet loaded."""
+    def build(self, *, pretrained: bool = True) -> nn.Sequential:
+        """The network, to be trained; or with `pretrained` False, to be filled with stored weights."""
         return build(
-            self.network, input_shape=self.input_shape, classes=len(self.classes), mean=self.mean, std=self.std
+            self.network,
+            input_shape=self.input_shape,
+            classes=len(self.classes),
+            mean=self.mean,
+            std=self.std,
+            pretrained=pretrained,
         )
 
 
@@ -54,7 +59,7 @@ def load_network(folder: Path) -> tuple[nn.Sequential, Description]:
         raise UserError(f"{path}: no such file; a stored network is {WEIGHTS} beside {DESCRIPTION}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the description of a network") from error
-    network = description.build()
+    network = description.build(pretrained=False)
     fill(network, read_state(folder / WEIGHTS), folder / WEIGHTS)
     return network.eval(), description
 

@@ -41,11 +41,11 @@ def test_the_defaults() -> None:
         "data": {"source": "mnist", "validation": 0.1, "subset": None},
         "teacher": {
             **RECIPE,
-            "network": {"mlp": [128, 64], "conv": None, "dropout": 0.0},
+            "network": {"mlp": [128, 64], "dropout": 0.0},
             "checkpoint": None,
             "registry": None,
         },
-        "student": {**RECIPE, "network": {"mlp": [32], "conv": None, "dropout": 0.0}, "seeds": 3},
+        "student": {**RECIPE, "network": {"mlp": [32], "dropout": 0.0}, "seeds": 3},
         "variants": [{"name": "hard-labels", "terms": [HARD_LABELS]}],
         "promote": {
             "model": "mine-student",
