@@ -7,11 +7,11 @@ from functools import cache
 import torch
 from torch import nn
 from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode
 
 from kdmodels.errors import UserError
 from kdmodels.network import WIDTH_STEP, Compact, Network
 from kdmodels.networks.compact import Shape, stages
+from kdmodels.randomness import forked
 
 DEEPEST = 3  # blocks a stage
 WIDEST = 4096
@@ -69,19 +69,10 @@ def _told(shape: Shape, cost: float, name: str) -> str:
 
 
 @cache
-def flops(shape: Shape) -> int:
-    """Operations of one image's forward pass, by torch's counter: a multiply-add is two."""
-    with torch.device("meta"):
-        network, images = nn.Sequential(*shape.layers().values()).eval(), torch.zeros(1, *shape.input_shape)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(images)
-    return counter.get_total_flops()
-
-
-@cache
 def latency_ms(shape: Shape) -> float:
     """Median milliseconds of one image's forward pass, measured here at torch's present number of threads."""
-    network = nn.Sequential(*shape.layers().values()).eval()
+    with forked():
+        network = nn.Sequential(*shape.layers().values()).eval()
     timer = Timer("network(images)", globals={"network": network, "images": torch.zeros(1, *shape.input_shape)},
                   num_threads=torch.get_num_threads())  # fmt: skip
     with torch.inference_mode():
@@ -91,6 +82,6 @@ def latency_ms(shape: Shape) -> float:
 
 COSTS: dict[str, Callable[[Shape], float]] = {
     "parameters": cache(Shape.parameters),
-    "flops": flops,
+    "flops": cache(Shape.flops),
     "latency_ms": latency_ms,
 }

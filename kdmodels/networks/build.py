@@ -42,9 +42,16 @@ def build(
     """
     with forked():
         if network.kind in MAKERS:
-            return foreign(network, input_shape=input_shape, classes=classes, mean=mean, std=std, pretrained=pretrained)
-        layers = _own(network, input_shape, classes)
-        return nn.Sequential(OrderedDict(normalise=Normalise(mean, std), **layers))
+            whole: nn.Sequential = foreign(
+                network, input_shape=input_shape, classes=classes, mean=mean, std=std, pretrained=pretrained
+            )
+        else:
+            layers = _own(network, input_shape, classes)
+            whole = nn.Sequential(OrderedDict(normalise=Normalise(mean, std), **layers))
+    for module in whole.modules():
+        if "inplace" in vars(module):
+            vars(module)["inplace"] = False  # or the layer after a tapped one overwrites what was tapped
+    return whole
 
 
 def _own(network: Network, input_shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:

@@ -5,6 +5,7 @@ from functools import cache
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from kdmodels.networks.blocks import BLOCKS, unit
 
@@ -36,10 +37,14 @@ class Shape:
             inputs = outputs
         return rows
 
+    @property
+    def stem_stride(self) -> int:
+        """The stem halves large images."""
+        return 2 if min(self.input_shape[1:]) >= LARGE else 1
+
     def layers(self) -> dict[str, nn.Module]:
         """The network's layers, after the normalisation."""
-        channels, *size = self.input_shape
-        stem = unit(channels, self.width, 3, stride=2 if min(size) >= LARGE else 1)
+        stem = unit(self.input_shape[0], self.width, 3, stride=self.stem_stride)
         blocks = {f"block{i}": BLOCKS[self.block](*row) for i, row in enumerate(self.rows, start=1)}
         head = nn.Linear(self.rows[-1][1], self.classes)
         return {"stem": nn.Sequential(*stem, nn.ReLU()), **blocks, "pool": nn.AdaptiveAvgPool2d(1),
@@ -47,9 +52,19 @@ class Shape:
 
     def parameters(self) -> int:
         """How many parameters the network has, without building it whole."""
-        stem = self.input_shape[0] * self.width * 9 + 2 * self.width
+        stem = 9 * self.input_shape[0] * self.width + 2 * self.width
         head = (self.rows[-1][1] + 1) * self.classes
         return stem + sum(_parameters(self.block, *row) for row in self.rows) + head
+
+    def flops(self) -> int:
+        """Operations of one image's forward pass, as torch's counter has them: a multiply-add is two."""
+        channels, height, width = self.input_shape
+        height, width = _halved(height, self.stem_stride), _halved(width, self.stem_stride)
+        total = 2 * (9 * channels * self.width * height * width + self.rows[-1][1] * self.classes)
+        for inputs, outputs, stride in self.rows:
+            total += _flops(self.block, inputs, outputs, stride, height, width)
+            height, width = _halved(height, stride), _halved(width, stride)
+        return total
 
 
 def stages(input_shape: tuple[int, int, int]) -> int:
@@ -59,9 +74,9 @@ def stages(input_shape: tuple[int, int, int]) -> int:
     [1, 2, 3, 4, 4]
     """
     size, number = min(input_shape[1:]), 1
-    size = -(-size // 2) if size >= LARGE else size
+    size = _halved(size, 2 if size >= LARGE else 1)
     while number < STAGES and size >= SMALLEST:
-        size, number = -(-size // 2), number + 1
+        size, number = _halved(size, 2), number + 1
     return number
 
 
@@ -69,3 +84,16 @@ def stages(input_shape: tuple[int, int, int]) -> int:
 def _parameters(block: str, inputs: int, outputs: int, stride: int) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in BLOCKS[block](inputs, outputs, stride).parameters())
+
+
+@cache
+def _flops(block: str, inputs: int, outputs: int, stride: int, height: int, width: int) -> int:
+    with torch.device("meta"):
+        layers, maps = BLOCKS[block](inputs, outputs, stride).eval(), torch.zeros(1, inputs, height, width)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layers(maps)
+    return counter.get_total_flops()
+
+
+def _halved(size: int, stride: int) -> int:
+    return -(-size // stride)

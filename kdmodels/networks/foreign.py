@@ -35,9 +35,6 @@ class Foreign(nn.Sequential):
         super().__init__(OrderedDict(normalise=normalise, network=make()))
         self.make, self.description = make, description
         self.drawn: list[str] | None = None
-        for module in self.modules():
-            if "inplace" in vars(module):
-                vars(module)["inplace"] = False  # or the layer after a tapped one overwrites what was tapped
 
     def load_weights(self, channels: int) -> None:
         """Fill the network with its pretrained weights, which `initialise` then keeps.
@@ -57,8 +54,9 @@ class Foreign(nn.Sequential):
             raise UserError("network.weights: this network was built without them, and can't be trained anew")
         with forked(generator):
             fresh = self.make().state_dict()
-        names = fresh if self.drawn is None else self.drawn
-        self.get_submodule("network").load_state_dict({name: fresh[name] for name in names}, strict=self.drawn is None)
+        own = self.get_submodule("network").state_dict()
+        for name in own if self.drawn is None else self.drawn:
+            own[name].copy_(fresh[name])
 
 
 def foreign(

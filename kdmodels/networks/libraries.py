@@ -56,7 +56,8 @@ def load_weights(network: Network, model: nn.Module, channels: int) -> list[str]
     loaded = (_torchvision_state if network.kind == "torchvision" else _timm_state)(network, channels)
     own = model.state_dict()
     replaced = [name for name in own if name not in loaded or loaded[name].shape != own[name].shape]
-    model.load_state_dict({name: loaded[name] for name in own if name not in replaced}, strict=False)
+    for name in own.keys() - set(replaced):
+        own[name].copy_(loaded[name])
     return replaced
 
 
@@ -67,6 +68,20 @@ def weights_file(network: Network) -> Path:
         UserError: there are no such weights, or they are not on this disk; the line says where from and where to.
     """
     return _torchvision_file(network) if network.kind == "torchvision" else _timm_file(network)
+
+
+def replaced_head(network: Network, classes: int) -> str:
+    """What becomes of the last layer of pretrained weights, in words; empty where nothing does."""
+    if not network.weights:
+        return ""
+    if network.kind == "torchvision":
+        from torchvision import models
+
+        known = len(models.get_model_weights(_torchvision_name(network))[network.weights].meta["categories"])
+    else:
+        known = _timm_config(network).num_classes
+    name = getattr(network, network.kind)
+    return "" if known == classes else f"{name} knew {known} classes: its last layer is drawn anew for {classes}"
 
 
 def _torchvision_name(network: Network) -> str:
@@ -83,7 +98,7 @@ def _torchvision_file(network: Network) -> Path:
 
     choices = models.get_model_weights(_torchvision_name(network)).__members__
     if network.weights not in choices:
-        raise UserError(f"network.weights: {network.weights!r}: {allowed(str(network.weights), choices)}")
+        raise UserError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
     url = choices[network.weights].url
     return _on_disk(network, Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name), url)
 
@@ -116,11 +131,12 @@ def _timm_file(network: Network) -> Path:
     from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 
     tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{name}.*")]
-    if network.weights not in (DEFAULT, *tags):
-        raise UserError(f"network.weights: {network.weights!r}: {allowed(str(network.weights), [DEFAULT, *tags])}")
-    config = timm.models.get_pretrained_cfg(_tagged(network), allow_unregistered=False)
-    if config is None or config.hf_hub_id is None:
-        raise UserError(f"network.weights: {network.weights!r} of {name} are not kept as a file that can be read here")
+    choices = [DEFAULT, *tags]
+    if network.weights not in choices:
+        raise UserError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
+    config = _timm_config(network)
+    if config.hf_hub_id is None:
+        raise UserError(f"network.weights: {network.weights!r} of {name} are not in a form that kdflow reads")
     cached = try_to_load_from_cache(config.hf_hub_id, WEIGHTS)
     folder = Path(constants.HF_HUB_CACHE, f"models--{config.hf_hub_id.replace('/', '--')}", "snapshots", "main")
     file = Path(cached) if isinstance(cached, str) else folder / WEIGHTS
@@ -138,6 +154,13 @@ def _timm_state(network: Network, channels: int) -> dict[str, Tensor]:
         return model.state_dict()
     except Exception as error:  # a damaged file fails in many ways
         raise _unreadable(file) from error
+
+
+def _timm_config(network: Network) -> Any:
+    """What timm knows of the weights."""
+    import timm
+
+    return timm.models.get_pretrained_cfg(_tagged(network))
 
 
 def _tagged(network: Network) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.networks.build import build
+from kdmodels.networks.foreign import Foreign
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
@@ -67,9 +68,13 @@ def load_network(folder: Path) -> tuple[nn.Sequential, Description]:
 def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load the state into the network; its normalisation may be absent, then the network's own stays.
 
+    The state of a network from elsewhere may be as its library or its user saved it, without kdflow's `network.`.
+
     Raises:
         UserError: keys are missing or unexpected, or shapes differ; the line names them.
     """
+    if isinstance(network, Foreign) and not any(key.startswith("network.") for key in state):
+        state = {f"network.{key}": tensor for key, tensor in state.items()}
     own = network.state_dict()
     missing = [key for key in own if key not in state and not key.startswith("normalise.")]
     unexpected = [key for key in state if key not in own]
@@ -82,7 +87,14 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if any(faults.values()):
         told = "; ".join(f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys)
         raise UserError(f"{path}: these weights do not fit the network described: {told}")
-    network.load_state_dict({**own, **state})
+    load_state(network, state)
+
+
+def load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """`load_state_dict` for a plain dict: what it lacks stays as it is, and layers are told of no older version."""
+    own = network.state_dict()
+    own.update(state)
+    network.load_state_dict(own)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
