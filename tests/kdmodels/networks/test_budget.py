@@ -37,7 +37,7 @@ def found(network: Network, **images: Any) -> tuple[int, int]:
     return sized.width, sized.depth
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     block=st.sampled_from(list(BLOCKS)),
     budget=st.integers(3_000, 300_000),
