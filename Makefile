@@ -30,8 +30,9 @@ bench: $(VENV)/installed  ## Timings side by side, and every loss on digits and 
 	$(BIN)/python -m benchmarks.losses digits
 	$(BIN)/python -m benchmarks.losses mnist --set runner.kind=process --set runner.workers=2
 
-docs: $(VENV)/installed  ## Write docs/losses.md from the table of losses.
+docs: $(VENV)/installed  ## Write docs/losses.md and docs/networks.md from the tables of losses and networks.
 	$(BIN)/python -m kdmodels.report.losses > docs/losses.md
+	$(BIN)/python -m kdmodels.report.networks > docs/networks.md
 
 ui: $(VENV)/installed  ## The MLflow UI over what has been recorded.
 	$(BIN)/kd ui

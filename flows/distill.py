@@ -11,7 +11,7 @@ from tasks import interruption, runs, tracking
 from tasks.data import load, prepare_data
 from tasks.knowledge import distil_teacher
 from tasks.leaderboard import compare_students
-from tasks.plan import flatten, make_plan, needs_teacher, threads
+from tasks.plan import flatten, make_plan, needs_teacher, sized, threads
 from tasks.promotion import promote_student
 from tasks.references import DataReference, KnowledgeReference, Options, Outcome, Plan, StudentReference
 from tasks.results import reference
@@ -45,6 +45,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     clock = Clock()
     with clock("data"):
         data = prepare_data(experiment.data, options.data_dir)
+        experiment = sized(experiment, data)
         plan = make_plan(experiment, data, fresh=options.fresh)
     with comparison(experiment, data, plan) as parent:
         with clock("teacher"):
@@ -74,7 +75,8 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
     """What `distill` would do, and why; nothing is trained or recorded, and no Prefect server is needed."""
     tracking.configure()
-    return make_plan(experiment, prepare_data.fn(experiment.data, options.data_dir), fresh=options.fresh)
+    data = prepare_data.fn(experiment.data, options.data_dir)
+    return make_plan(sized(experiment, data), data, fresh=options.fresh)
 
 
 def train_students(

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kdmodels.errors import allowed
-from kdmodels.recipe import Network, Recipe, Student, Teacher
+from kdmodels.network import Network
+from kdmodels.recipe import Recipe, Student, Teacher
 from kdmodels.schema import NAME, NAME_IN_WORDS, Part, mistake, show
 from kdmodels.terms import TapPair, Term
 from kdmodels.variants import Variant, control_of, expand

@@ -7,7 +7,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # All that can move a trained weight or a recorded figure is in these; reports, statistics and the gate can't.
-COMPUTES = ("data", "losses", "networks", "training", "evaluation.py", "knowledge.py", "randomness.py")
+COMPUTES = (
+    "architectures.py",
+    "data",
+    "losses",
+    "networks",
+    "training",
+    "evaluation.py",
+    "knowledge.py",
+    "randomness.py",
+)
 
 
 @cache

@@ -1,8 +1,14 @@
 """Explicit streams of randomness: every draw is a function of a seed and of what it is for."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
+import torch
 from torch import Generator
+
+_GLOBAL = threading.RLock()
 
 
 def stream(seed: int, *purpose: str | int) -> Generator:
@@ -20,3 +26,25 @@ def stream(seed: int, *purpose: str | int) -> Generator:
     generator = Generator()
     generator.manual_seed(state)
     return generator
+
+
+@contextmanager
+def forked(generator: Generator | None = None) -> Iterator[None]:
+    """For code that draws from torch's global generator: what it draws inside leaves no trace.
+
+    Args:
+        generator: the draws inside are a function of it; None: of the global state. One thread at a time is inside.
+
+    >>> before = torch.get_rng_state()
+    >>> with forked(stream(0, "x")):
+    ...     one = torch.rand(())
+    >>> with forked(stream(0, "x")):
+    ...     print(torch.rand(()) == one, torch.equal(before, torch.get_rng_state()))
+    tensor(True) False
+    >>> torch.equal(before, torch.get_rng_state())
+    True
+    """
+    with _GLOBAL, torch.random.fork_rng(devices=[]):
+        if generator is not None:
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        yield

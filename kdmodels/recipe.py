@@ -5,41 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from kdmodels.errors import allowed
+from kdmodels.network import Network
 from kdmodels.schema import Part, mistake, parse, show
 
-Width = Annotated[int, Field(ge=1, le=100_000)]
 Epoch = Annotated[int, Field(ge=1)]
-
-
-class Network(Part):
-    """The shape of a network."""
-
-    later: ClassVar = {"compact": None}
-
-    mlp: list[Width] | None = Field(
-        default=None, min_length=1, description="Units of each hidden layer, first to last."
-    )
-    conv: list[Width] | None = Field(
-        default=None, min_length=1, description="Channels of each block of 3x3 convolution, first to last."
-    )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of an mlp's hidden units dropped in training.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_names(cls, raw: Any) -> Any:
-        if isinstance(raw, str):
-            raise mistake(
-                f"{show(raw)}: networks by name are not built yet; allowed: {{mlp: [128, 64]}}, {{conv: [8, 16]}}"
-            )
-        return raw
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        if (self.mlp is None) == (self.conv is None):
-            raise mistake("needs one of mlp and conv", "mlp")
-        if self.conv is not None and self.dropout:
-            raise mistake("belongs to an mlp; allowed with conv: 0", "dropout")
-        return self
 
 
 class Adam(Part):

@@ -139,6 +139,7 @@ def _limits(node: dict[str, Any]) -> str:
         "maxItems": "at most {:g} in it",
         "minLength": "not empty",
         "maxLength": "at most {:g} characters",
+        "multipleOf": "a multiple of {:g}",
     }
     limits = limits or [text.format(node[key]) for key, text in words.items() if key in node]
     text = " and ".join(limits) or ", ".join(node.get("enum", []))

@@ -6,21 +6,30 @@ from collections.abc import Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
 from kdmodels.catalogue import LOSSES
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Variant
+from kdmodels.experiment import Experiment, Network, Recipe, Student, Teacher, Variant
 from kdmodels.fingerprint import code_fingerprint
-from kdmodels.networks import Description, Tap, find_tap, load_network
+from kdmodels.networks import (
+    Description,
+    Tap,
+    find_tap,
+    load_network,
+    replaced_head,
+    source_digest,
+    within_budget,
+)  # fmt: skip
 from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step
 from tasks.results import NETWORK
 
 TRIAL = 2  # examples of which an objective is told while it is only tried
+Part = TypeVar("Part", Teacher, Student, Student | None)
 RECENT = 1_000  # runs among which an earlier one of the same name is sought, to say what has changed since
 
 
@@ -32,13 +41,19 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     """
     notes = check_objectives(experiment, data)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
-    common = _common(experiment, data)
+    common, classes = _common(experiment, data), len(data.classes)
     teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher), [experiment.seed])
+    if experiment.teacher.network and not experiment.teacher.checkpoint:
+        teacher = teacher.model_copy(update={"note": replaced_head(experiment.teacher.network, classes)})
     students = [
         _step(variant.name, "student", common | _student(variant, experiment, teacher.key), seeds)
         for variant in experiment.variants
     ]
-    students = [step.model_copy(update={"note": note}) for step, note in zip(students, notes, strict=True)]
+    heads = [replaced_head(experiment.student_of(variant).network, classes) for variant in experiment.variants]
+    students = [
+        step.model_copy(update={"note": "; ".join(filter(None, (head, note)))})
+        for step, head, note in zip(students, heads, notes, strict=True)
+    ]
     steps = [teacher, *students]
     if fresh:
         steps = [step.model_copy(update={"reason": "--fresh"}) for step in steps]
@@ -53,6 +68,29 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
             steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
     return Plan(teacher=steps[0], students=steps[1:])
+
+
+def sized(experiment: Experiment, data: DataReference) -> Experiment:
+    """The experiment with the networks that its budgets allow: their width and depth are recorded, and in every key.
+
+    Raises:
+        UserError: no network fits its budget.
+    """
+
+    def settled(part: Part) -> Part:
+        if part is None or part.network is None:
+            return part
+        network = within_budget(part.network, input_shape=data.input_shape, classes=len(data.classes))
+        return part.model_copy(update={"network": network})
+
+    variants = [variant.model_copy(update={"student": settled(variant.student)}) for variant in experiment.variants]
+    return experiment.model_copy(
+        update={
+            "teacher": settled(experiment.teacher),
+            "student": settled(experiment.student),
+            "variants": variants,
+        }
+    )
 
 
 def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
@@ -184,15 +222,22 @@ def _teacher(teacher: Teacher) -> dict[str, Any]:
             raise UserError(f"teacher.checkpoint: {teacher.checkpoint}: {told}; allowed: .safetensors or .pt")
         assert teacher.network is not None
         content = sha256(path.read_bytes()).hexdigest()
-        return {"checkpoint": content, "network": teacher.network.model_dump(mode="json")}
+        return {"checkpoint": content, "network": teacher.network.model_dump(mode="json"), **_source(teacher.network)}
     if teacher.registry:
         model = tracking.find_model(teacher.registry)
         return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}}
-    return teacher.model_dump(mode="json", include={"network", *Recipe.model_fields})
+    assert teacher.network is not None
+    return teacher.model_dump(mode="json", include={"network", *Recipe.model_fields}) | _source(teacher.network)
+
+
+def _source(network: Network) -> dict[str, str]:
+    source = source_digest(network)
+    return {"source": source} if source else {}
 
 
 def _student(variant: Variant, experiment: Experiment, teacher_key: str) -> dict[str, Any]:
-    student = experiment.student_of(variant).model_dump(mode="json", exclude={"seeds"})
+    recipe = experiment.student_of(variant)
+    student = recipe.model_dump(mode="json", exclude={"seeds"}) | _source(recipe.network)
     terms = [term.model_dump(mode="json") for term in variant.terms]
     return student | {"terms": terms} | ({"teacher": teacher_key} if needs_teacher(variant) else {})
 
@@ -243,7 +288,8 @@ def _explained(step: Step, recent: list[tracking.Run]) -> Step:
 def _changes(step: Step, run: tracking.Run) -> list[str]:
     """What differs between a step and a run of the same name, in words."""
     wanted = {name: str(value) for name, value in step.params.items()} | {"seeds": str(step.seeds)}
-    told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed"}
+    told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed",
+            "source": "the code or weights of its network changed"}  # fmt: skip
     return [
         told.get(name) or f"{name}: {run.params.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
         for name in sorted(wanted.keys() | run.params.keys())

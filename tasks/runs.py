@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdmodels.data import Dataset
 from kdmodels.experiment import Recipe
-from kdmodels.networks import Description, parameters, save_network
+from kdmodels.networks import Description, load_state, parameters, save_network
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.references import DataReference, Step
@@ -105,8 +105,8 @@ def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, 
 
 def record_network(run_id: str, description: Description, state: dict[str, Tensor], data: Dataset) -> nn.Module:
     """Store the network twice: to be served (pt2), and to be trained on or tapped (safetensors and description)."""
-    network = description.build()
-    network.load_state_dict(state)
+    network = description.build(pretrained=False)
+    load_state(network, state)
     network.eval()
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         save_network(Path(folder), description, state)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.networks.build import build
+from kdmodels.networks.foreign import Foreign
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
@@ -28,10 +29,15 @@ class Description(BaseModel):
     mean: list[float]
     std: list[float]
 
-    def build(self) -> nn.Sequential:
-        """The network, its weights not yet loaded."""
+    def build(self, *, pretrained: bool = True) -> nn.Sequential:
+        """The network, to be trained; or with `pretrained` False, to be filled with stored weights."""
         return build(
-            self.network, input_shape=self.input_shape, classes=len(self.classes), mean=self.mean, std=self.std
+            self.network,
+            input_shape=self.input_shape,
+            classes=len(self.classes),
+            mean=self.mean,
+            std=self.std,
+            pretrained=pretrained,
         )
 
 
@@ -54,7 +60,7 @@ def load_network(folder: Path) -> tuple[nn.Sequential, Description]:
         raise UserError(f"{path}: no such file; a stored network is {WEIGHTS} beside {DESCRIPTION}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the description of a network") from error
-    network = description.build()
+    network = description.build(pretrained=False)
     fill(network, read_state(folder / WEIGHTS), folder / WEIGHTS)
     return network.eval(), description
 
@@ -62,9 +68,13 @@ def load_network(folder: Path) -> tuple[nn.Sequential, Description]:
 def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load the state into the network; its normalisation may be absent, then the network's own stays.
 
+    The state of a network from elsewhere may be as its library or its user saved it, without kdflow's `network.`.
+
     Raises:
         UserError: keys are missing or unexpected, or shapes differ; the line names them.
     """
+    if isinstance(network, Foreign) and not any(key.startswith("network.") for key in state):
+        state = {f"network.{key}": tensor for key, tensor in state.items()}
     own = network.state_dict()
     missing = [key for key in own if key not in state and not key.startswith("normalise.")]
     unexpected = [key for key in state if key not in own]
@@ -77,7 +87,14 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if any(faults.values()):
         told = "; ".join(f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys)
         raise UserError(f"{path}: these weights do not fit the network described: {told}")
-    network.load_state_dict({**own, **state})
+    load_state(network, state)
+
+
+def load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
+    """`load_state_dict` for a plain dict: what it lacks stays as it is, and layers are told of no older version."""
+    own = network.state_dict()
+    own.update(state)
+    network.load_state_dict(own)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

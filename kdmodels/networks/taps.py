@@ -1,5 +1,6 @@
 """Where features are taken: `at:` of an experiment file, found in any network."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,8 +46,8 @@ class Tap:
 def find_tap(network: nn.Module, at: str) -> Tap:
     """The place that `at` names: `first`, `middle`, `deepest`, `last`, or a module's dotted name.
 
-    Of n hidden blocks (the children named `block…`), `first` is the output of the first, `middle` of number ceil(n/2)
-    and `deepest` of the last; `last` is the input of the last layer: the embedding.
+    Of n hidden blocks (see `hidden_blocks`), `first` is the output of the first, `middle` of number ceil(n/2) and
+    `deepest` of the last; `last` is the input of the last linear layer in the order of registration: the embedding.
 
     Raises:
         UserError: no module has that name, or the network has no hidden block; the line lists the names there are.
@@ -58,9 +59,13 @@ def find_tap(network: nn.Module, at: str) -> Tap:
             raise UserError("at: last: the network has no linear layer; allowed: a module's dotted name")
         return Tap(linear[-1], "input")
     if at in _BLOCKS:
-        blocks = [name for name, _ in network.named_children() if name.startswith("block")]
+        blocks = hidden_blocks(network)
         if not blocks:
-            raise UserError(f"at: {at}: the network has no hidden block; allowed: last, or a module's dotted name")
+            near = ", ".join(name for name in modules if name and name.count(".") < 2)
+            raise UserError(
+                f"at: {at}: the network has no hidden blocks that are known by their names; "
+                f"allowed: last, or a module's dotted name: {near}, and what is within them"
+            )
         return Tap(blocks[_BLOCKS[at](len(blocks)) - 1], "output")
     names = [name for name in modules if name]
     if at not in names:
@@ -68,6 +73,32 @@ def find_tap(network: nn.Module, at: str) -> Tap:
     return Tap(at, "output")
 
 
+def hidden_blocks(network: nn.Module) -> list[str]:
+    """The dotted names of a network's hidden blocks, in order; empty where no names tell them.
+
+    They are the children called block, layer or stage and a number, as `block1`, `layer4`, `stage_2`; or else the parts
+    of a child called `features`, `blocks`, `layers` or `stages`; of the module nearest to the top that has any.
+
+    >>> hidden_blocks(nn.ModuleDict({"stem": nn.ReLU(), "features": nn.Sequential(nn.ReLU(), nn.ReLU())}))
+    ['features.0', 'features.1']
+    """
+    level = [("", network)]
+    while level:
+        for prefix, module in level:
+            children = dict(module.named_children())
+            numbered = [name for name in children if _NUMBERED.fullmatch(name)]
+            if numbered:
+                return [prefix + name for name in numbered]
+            for name in _SEQUENCES:
+                parts = [part for part, _ in children[name].named_children()] if name in children else []
+                if parts:
+                    return [f"{prefix}{name}.{part}" for part in parts]
+        level = [(f"{prefix}{name}.", child) for prefix, module in level for name, child in module.named_children()]
+    return []
+
+
+_NUMBERED = re.compile(r"(block|layer|stage)_?\d+")
+_SEQUENCES = ("features", "blocks", "layers", "stages")
 _BLOCKS: dict[str, Callable[[int], int]] = {
     "first": lambda n: 1,
     "middle": lambda n: ceil(n / 2),

@@ -12,6 +12,7 @@ from kdmodels.data.dataset import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
 from kdmodels.knowledge import Knowledge
+from kdmodels.networks.foreign import Foreign
 from kdmodels.terms import Term
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.stack import Stack, State
@@ -51,14 +52,14 @@ def fit(
     on_step: Callable[[], None] = lambda: None,
     on_epoch: Callable[[int, list[Replica]], None] = lambda epoch, replicas: None,
 ) -> list[Replica]:
-    """Train one replica a seed: small networks stacked into one computation, convolutional ones side by side.
+    """Train one replica a seed: small networks stacked into one computation, convolutional and others' side by side.
 
     A replica's initial weights, batch order and dropout are functions of its seed alone, and the same in every
     objective, so that two variants' replicas of one seed form a pair. Replicas share no arithmetic: one that
     diverges leaves the others as they are.
 
     Args:
-        network: only its structure is used; its weights are neither read nor changed.
+        network: only its structure is used, and pretrained weights; it is not changed.
         terms: the objective; a term's weight multiplies its batch mean.
         train, validation: images in [0, 1]. `validation` is only measured, and read to choose the epoch when
             `recipe.select` is `best-validation`.
@@ -86,8 +87,9 @@ def fit(
         batch=recipe.batch,
     )
     # Three stacked convolutional seeds are slower than plain steps on a CPU, five no faster (benchmarks/LOG.md).
-    convolutional = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    groups = [[seed] for seed in seeds] if convolutional else [list(seeds)]
+    # And what a stranger's code does in its forward pass can't be known.
+    apart = any(isinstance(module, nn.Conv2d | Foreign) for module in network.modules())
+    groups = [[seed] for seed in seeds] if apart else [list(seeds)]
     stacks = [Stack(distiller, recipe, train, validation, group, knowledge) for group in groups]
     replicas = [Replica(seed) for seed in seeds]
     rows = [(stack, row) for stack in stacks for row in range(len(stack.seeds))]

@@ -13,7 +13,9 @@ from flows.inspect import compare
 from flows.promote import promote, rollback
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
-from kdmodels.experiment import Data, Experiment
+from kdmodels.experiment import Data, Experiment, Network
+from kdmodels.networks import source_digest
+from kdmodels.networks.compact import Shape
 from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
 
@@ -305,3 +307,21 @@ def test_a_student_is_not_promoted_on_other_data_than_it_was_trained_on(run: Run
     tracking.log_json(outcome.parent_run_id, "experiment.json", other)
     with pytest.raises(UserError, match="holds other data than hard-labels was trained on"):
         promote(outcome.parent_run_id)
+
+
+def test_a_users_own_teacher_and_a_student_inside_a_budget(run: Run) -> None:
+    changes: dict[str, Any] = {
+        "teacher": {"network": "tests.kdmodels.networks.own:Attention", "epochs": 2},
+        "student": {"network": {"compact": {"block": "ghost", "budget": 2_000}}, "epochs": 1, "seeds": 1},
+        "variants": ["hard-labels", "kd"],
+        "promote": {"model": "compact-student", "require": {"parameters": "<= 2000"}},
+    }
+    outcome = run(**changes)
+    assert [one.status for one in outcome.students] == ["FINISHED"] * 2
+    trained, taught = student(outcome, "kd"), tracking.get(outcome.teacher.run_id)
+    assert taught.params["source"] == source_digest(Network.model_validate(changes["teacher"]["network"]))
+    width, depth = (int(trained.params[f"network.compact.{name}"]) for name in ("width", "depth"))
+    assert trained.metrics["size/parameters"] == Shape("ghost", width, depth, (1, 8, 8), 10).parameters() <= 2_000
+    predict = tracking.load_predictor("models:/compact-student@champion")
+    assert predict(np.zeros((3, 1, 8, 8), np.float32)).shape == (3, 10)
+    assert all(reused(run(**changes)).values())

@@ -41,11 +41,11 @@ def test_the_defaults() -> None:
         "data": {"source": "mnist", "validation": 0.1, "subset": None},
         "teacher": {
             **RECIPE,
-            "network": {"mlp": [128, 64], "conv": None, "dropout": 0.0},
+            "network": {"mlp": [128, 64], "dropout": 0.0},
             "checkpoint": None,
             "registry": None,
         },
-        "student": {**RECIPE, "network": {"mlp": [32], "conv": None, "dropout": 0.0}, "seeds": 3},
+        "student": {**RECIPE, "network": {"mlp": [32], "dropout": 0.0}, "seeds": 3},
         "variants": [{"name": "hard-labels", "terms": [HARD_LABELS], "student": None}],
         "promote": {
             "model": "mine-student",
@@ -188,7 +188,32 @@ def test_the_normal_form_validates_to_itself_and_to_its_schema(raw: dict[str, An
     jsonschema.validate(normal, Experiment.model_json_schema())
 
 
+@pytest.mark.parametrize(("given", "normal"), [
+    ({"mlp": [8]}, {"mlp": [8], "dropout": 0.0}),
+    ({"conv": [8]}, {"conv": [8]}),
+    ("resnet20", {"name": "resnet20"}),
+    ("my.networks:Net", {"module": "my.networks:Net", "arguments": {}}),
+    ({"module": "a:B.c", "arguments": {"widths": [8, 16]}}, {"module": "a:B.c", "arguments": {"widths": [8, 16]}}),
+    ({"torchvision": "resnet18"}, {"torchvision": "resnet18", "weights": None}),
+    ({"timm": "resnet10t", "weights": "c3_in1k"}, {"timm": "resnet10t", "weights": "c3_in1k"}),
+    ({"compact": {"block": "fire", "budget": 60000}}, {"compact": {"block": "fire", "budget": {"parameters": 60000}}}),
+    ({"compact": {"block": "fire", "width": 8, "depth": 4, "budget": {"latency_ms": 2}}},
+     {"compact": {"block": "fire", "width": 8, "depth": 4, "budget": {"latency_ms": 2.0}}}),
+], ids=str)  # fmt: skip
+def test_every_kind_of_network_has_one_normal_form(given: object, normal: dict[str, Any]) -> None:
+    network = Network.model_validate(given)
+    assert network.model_dump(mode="json") == normal
+    assert Network.model_validate(normal) == network
+    jsonschema.validate(normal, Network.model_json_schema())
+
+
 @pytest.mark.parametrize(("path", "value"), [
+    (("student", "network"), {"name": "resnet21"}),
+    (("student", "network"), {"module": "no place"}),
+    (("student", "network"), {"resnet": 20}),
+    (("student", "network"), {"compact": {"block": "fires", "budget": None}}),
+    (("student", "network"), {"compact": {"block": "fire", "width": 6, "depth": 4}}),
+    (("student", "network"), {"compact": {"block": "fire", "budget": {"parameters": 0}}}),
     (("seed",), -1),
     (("data", "validation"), 1),
     (("data", "source"), "cifar"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdmodels import catalogue, objectives
+from kdmodels import architectures, catalogue, objectives
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from kdmodels.experiment_file import LARGEST_FILE, read_experiment
@@ -23,6 +23,8 @@ variants:
   - {kd: {temperature: [2, 8]}}
 """
 NAME_RULE = "letters, digits, space . _ + = -, beginning with a letter or digit, at most 100"
+ARCHITECTURES = ", ".join(architectures.ARCHITECTURES)
+BLOCKS = ", ".join(architectures.BLOCKS)
 PRESETS = ", ".join(objectives.PRESETS)
 LOSSES = ", ".join(catalogue.LOSSES)
 TAPPED = ", ".join(name for name, loss in catalogue.LOSSES.items() if loss.needs == "features")
@@ -73,10 +75,28 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("{mlp: [32]}, epochs: 5", "{mlp: [32]}", "4: student.epochs: is missing: a whole number, 1 or more"),
     ("[32]}", "[]}", "4: student.network.mlp: [] is too short (allowed: at least 1 in it, or null)"),
     ("[32]}", "[32, 0]}", "4: student.network.mlp.1: 0 is out of range (allowed: 1 to 100000)"),
-    ("{mlp: [32]}", "resnet18", "4: student.network: 'resnet18': networks by name are not built yet; "
-     "allowed: {mlp: [128, 64]}, {conv: [8, 16]}"),
-    ("{mlp: [32]}", "{compact: {block: depthwise}}",
-     '4: student.network.compact: {"block": "depthwise"} is not built yet; allowed: null'),
+    ("{mlp: [32]}", "resnet18", "4: student.network.name: 'resnet18' is not in the catalogue; "
+     f"did you mean 'resnet8x4'? allowed: {ARCHITECTURES}, {{torchvision: NAME}}, {{timm: NAME}}, "
+     "package.module:Class"),
+    ("{mlp: [32]}", "'my.networks:'", "4: student.network.module: 'my.networks:' is not a place "
+     "(allowed: package.module:Class)"),
+    ("{mlp: [32]}", "{mlp: [32], conv: [8]}", "4: student.network.conv: stands beside mlp; allowed: one of them"),
+    ("{mlp: [32]}", "{}", "4: student.network: needs one of mlp, conv, name, torchvision, timm, module, compact"),
+    ("{mlp: [32]}", "{conv: [8], dropout: 0.5}", "4: student.network.dropout: belongs to mlp; allowed with conv: 0.0"),
+    ("{mlp: [32]}", "{name: vgg8, weights: DEFAULT}",
+     "4: student.network.weights: belongs to torchvision and timm; allowed with name: null"),
+    ("{mlp: [32]}", "{compact: {block: depthwise}}", "4: student.network.compact.budget: is missing: "
+     "a whole number of parameters, or give width and depth"),
+    ("{mlp: [32]}", "{compact: {block: depth-wise, budget: 60000}}",
+     f"4: student.network.compact.block: 'depth-wise' is not a block; did you mean 'depthwise'? allowed: {BLOCKS}"),
+    ("{mlp: [32]}", "{compact: {block: fire, width: 6, depth: 2}}", "4: student.network.compact.width: 6 is out of "
+     "range (allowed: 4 or more and a multiple of 4, or null)"),
+    ("{mlp: [32]}", "{compact: {block: fire, width: 8}}",
+     "4: student.network.compact.depth: is missing: allowed with width: a whole number"),
+    ("{mlp: [32]}", "{compact: {block: fire, budget: {parameters: 5, flops: 5}}}",
+     "4: student.network.compact.budget: needs one of parameters, flops and latency_ms"),
+    ("{mlp: [32]}", "{compact: {block: fire, budget: 0}}",
+     "4: student.network.compact.budget.parameters: 0 is out of range (allowed: 1 or more, or null)"),
     ("[32]}", "[32], dropout: 1}", "4: student.network.dropout: 1 is out of range (allowed: 0 or more and below 1)"),
     ("[32]}", "[32]}, batch: 0", "4: student.batch: 0 is out of range (allowed: 1 to 1000000)"),
     ("[32]}", "[32]}, seeds: 0", "4: student.seeds: 0 is out of range (allowed: 1 to 500)"),

@@ -5,7 +5,7 @@ import pytest
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
-from tasks.plan import check_objectives
+from tasks.plan import check_objectives, sized
 from tasks.references import DataReference
 
 DATA = Data(source="digits")
@@ -57,3 +57,20 @@ def test_an_objective_that_can_not_work_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=line):
         check_objectives(experiment({"name": "x", "terms": terms}, batch=batch), data)
+
+
+def test_a_budget_becomes_a_width_and_a_depth(data: DataReference) -> None:
+    asked = experiment("kd").model_dump(mode="json")
+    asked["student"]["network"] = {"compact": {"block": "depthwise", "budget": 2_000}}
+    planned = sized(Experiment.model_validate(asked), data)
+    compact = planned.student.network.model_dump(mode="json")["compact"]
+    assert compact == {"block": "depthwise", "budget": {"parameters": 2_000}, "width": 20, "depth": 3}
+    assert planned.teacher == experiment("kd").teacher
+    assert sized(planned, data) == planned
+
+
+def test_a_student_over_its_budget_is_refused_before_anything_trains(data: DataReference) -> None:
+    asked = experiment("kd").model_dump(mode="json")
+    asked["student"]["network"] = {"compact": {"block": "plain", "budget": 2_000, "width": 16, "depth": 4}}
+    with pytest.raises(UserError, match=r"plain of width 16 and depth 4 has [\d,]+ parameters; allowed .* 2,000$"):
+        sized(Experiment.model_validate(asked), data)

@@ -44,9 +44,17 @@ def test_initial_weights_have_torchs_own_distribution() -> None:
         assert tensor.std().item() == pytest.approx(0.1 / sqrt(3), rel=0.05)
 
 
+class Bare(nn.Module):
+    """A parameter of its own, and no way to draw it anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+
+
 def test_a_layer_without_a_known_distribution_is_refused() -> None:
-    with pytest.raises(TypeError, match="GRU"):
-        initialise(nn.Sequential(nn.GRU(2, 2)), stream(0, "x"))
+    with pytest.raises(TypeError, match="0: no initialisation is known for Bare"):
+        initialise(nn.Sequential(Bare()), stream(0, "x"))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +98,10 @@ def test_any_module_can_be_tapped() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(3 * 26 * 26, 10))
     assert find_tap(network, "last").shape(network, (1, 28, 28)) == (2028,)
     assert find_tap(network, "0").shape(network, (1, 28, 28)) == (3, 26, 26)
-    with pytest.raises(UserError, match="at: middle: the network has no hidden block; allowed: last, or a module's"):
+    with pytest.raises(
+        UserError,
+        match="no hidden blocks that are known by their names; allowed: last, or a module's dotted name: 0, 1, 2,",
+    ):
         find_tap(network, "middle")
 
 

@@ -1,0 +1,79 @@
+"""The user's own network: a class or a function that is called by the name of its module."""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdmodels.errors import UserError, allowed
+from kdmodels.network import Network
+
+
+def user_module(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """What the user's class or function gives, called with its arguments.
+
+    Where its signature has parameters of these names, and the file gives them no value, it also gets `classes` or
+    `num_classes`, `in_channels`, and `input_shape` (C, H, W).
+
+    Raises:
+        UserError: it can't be imported, is not there, raises, or gives no `torch.nn.Module`.
+    """
+    target = _target(network)
+    offered = {"classes": classes, "num_classes": classes, "in_channels": input_shape[0], "input_shape": input_shape}
+    arguments = {name: value for name, value in offered.items() if name in _parameters(target)} | network.arguments
+    try:
+        module = target(**arguments)
+    except Exception as error:  # whatever the user's code raises
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise UserError(f"network.module: {network.module}({given}) raised {_told(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"network.module: {network.module} gives a {type(module).__name__}, not a torch.nn.Module")
+    return module
+
+
+def source_file(network: Network) -> Path:
+    """The file in which the user's class or function is written.
+
+    Raises:
+        UserError: it can't be imported, is not there, or has no file.
+    """
+    target = _target(network)
+    try:
+        return Path(inspect.getfile(inspect.unwrap(target)))
+    except TypeError as error:
+        raise UserError(f"network.module: {network.module} is not written in a file") from error
+
+
+def _target(network: Network) -> Callable[..., Any]:
+    module, _, name = str(network.module).partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # at the end: a file of the user's can't take a library's place
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:  # whatever the user's code raises
+        raise UserError(f"network.module: {module} can't be imported: {_told(error)}") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            public = [known for known in vars(found) if not known.startswith("_")]
+            raise UserError(f"network.module: {module} has no {name!r}; {allowed(part, public)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UserError(f"network.module: {network.module} is a {type(found).__name__}, not a class or function")
+    return found
+
+
+def _parameters(target: Callable[..., Any]) -> list[str]:
+    try:
+        return list(inspect.signature(target).parameters)
+    except ValueError:  # written in C
+        return []
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

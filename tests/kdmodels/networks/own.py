@@ -1,0 +1,56 @@
+"""Networks as users write them, right and wrong; what the tests name as `tests.kdmodels.networks.own:…`."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Tokens, attention, layer norm, a bare parameter: none of which kdflow's own networks have."""
+
+    def __init__(self, num_classes: int, in_channels: int, input_shape: tuple[int, int, int], width: int = 32) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(in_channels, width, kernel_size=input_shape[1] // 4, stride=input_shape[1] // 4)
+        self.position = nn.Parameter(0.02 * torch.randn(1, 16, width))
+        self.layers = nn.ModuleList([nn.TransformerEncoderLayer(width, 2, width, dropout=0.0, batch_first=True)])
+        self.norm = nn.LayerNorm(width)
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.position  # (N, 16, width)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.classifier(self.norm(tokens).mean(dim=1))
+
+
+def by_function(classes: int, hidden: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+def without_questions() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
+
+
+def raising(classes: int) -> nn.Module:
+    raise ValueError(f"no network for {classes} classes\nand more lines")
+
+
+def no_network() -> str:
+    return "resnet"
+
+
+def three_classes() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+
+
+class Dictionary(nn.Module):
+    """Gives what no classifier gives."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"logits": images}
+
+
+def narrow() -> nn.Module:
+    return nn.Conv2d(7, 1, 3)
+
+
+answer = 42
