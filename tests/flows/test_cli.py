@@ -107,11 +107,12 @@ def test_a_run_prints_the_leaderboard_the_verdict_and_where_to_look_next(
         "interval",
         "vs",
         "control",
-        "parameters",
         "status",
     ]
     assert sorted(line.split()[1] for line in lines[1:3]) == ["hard-labels", "kd"]
-    assert all(line.split()[-2:] == ["610", "trained"] for line in lines[1:3])
+    assert all(line.split()[-1] == "trained" for line in lines[1:3])
+    assert lines[3].startswith("each: 610 parameters, ")
+    assert lines[4].startswith("teacher: ")
     assert "becomes the first champion" in first.stdout
     assert "models:/small-student/1" in first.stdout
     for hint in ("kd ui", "kd compare", "kd predict small-student"):
@@ -141,7 +142,7 @@ def test_the_second_run_reuses_everything_and_its_json_is_all_of_stdout(
         assert student["reused"]
         assert student["seeds"] == [0, 1]
         assert student["parameters"] == 64 * 8 + 8 + 8 * 10 + 10
-        assert {"val/accuracy", "val/accuracy/std"} <= student["metrics"].keys()
+        assert {"val/accuracy", "val/accuracy/std", "cost/flops"} <= student["metrics"].keys()
         assert student["run_id"]
     verdict = document["verdict"]
     assert (verdict["promoted"], verdict["model"], verdict["version"]) == (False, "small-student", 1)
