@@ -18,6 +18,7 @@ COSTS = {  # the leaderboard's columns, in words
     "memory MB": "MB of memory",
     "p50 ms": "ms for one image on the CPU",
 }
+CLASSES = 20  # rows of a table of classes
 WIDE = 200  # characters of a line where there is no terminal to fit into
 
 
@@ -161,6 +162,14 @@ def _teacher_in_words(metrics: Mapping[str, float]) -> str:
 
     costs = _costs_in_words([dict.fromkeys(COSTS) | cost_columns(metrics) | {"parameters": metrics.get(SIZE)}])
     return ", ".join(filter(None, (_share(metrics.get(ACCURACY), None), costs)))
+
+
+def print_classes(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The first of a run's classes, the least accurate, as a table."""
+    if rows:
+        more = f" (the least accurate {CLASSES} of {len(rows)})" if len(rows) > CLASSES else ""
+        console().print(f"classes on validation{more}", soft_wrap=True)
+        print_table(rows[:CLASSES], {key: key for key in rows[0]})
 
 
 def _status(line: Mapping[Any, Any]) -> str:

@@ -134,4 +134,6 @@ def show(run: Annotated[str, typer.Argument(metavar="RUN")], as_json: Json = Fal
     if as_json:
         console.print_json(found)
     else:
+        classes = found.pop("classes", [])
         console.print_fields(found)
+        console.print_classes(classes)

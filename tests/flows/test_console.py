@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.console import print_fields, print_json, print_leaderboard, print_outcome, print_table
+from flows.console import print_classes, print_fields, print_json, print_leaderboard, print_outcome, print_table
 from tasks.references import Outcome, StudentReference, TeacherReference, VerdictReference
 
 
@@ -140,6 +140,19 @@ def test_fields_are_nested_lines_and_what_is_empty_is_left_out(capsys: pytest.Ca
     print_fields({"run_id": "a", "error": None, "params": {"lr": 0.5}, "seeds": [{"seed": 0, "epoch": 3}], "tags": {}})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["run_id", "a"], ["params"], ["lr", "0.5000"], ["seeds"], ["seed", "epoch"], ["0", "3"]]
+
+
+def test_of_many_classes_the_first_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"class": f"c{number}", "accuracy": number / 100} for number in range(30)]
+    print_classes(rows)
+    title, columns, *lines = capsys.readouterr().out.splitlines()
+    assert title == "classes on validation (the least accurate 20 of 30)"
+    assert columns.split() == ["class", "accuracy"]
+    assert [line.split()[0] for line in lines] == [f"c{number}" for number in range(20)]
+    print_classes(rows[:3])
+    assert capsys.readouterr().out.splitlines()[0] == "classes on validation"
+    print_classes([])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
