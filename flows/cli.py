@@ -101,6 +101,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "promote": models.promote,
     "rollback": models.rollback,
     "predict": models.predict,
+    "export": models.export,
     "ui": services.ui,
     "up": services.up,
     "schedule": services.schedule,

@@ -172,6 +172,23 @@ def print_classes(rows: Sequence[Mapping[str, Any]]) -> None:
         print_table(rows[:CLASSES], {key: key for key in rows[0]})
 
 
+def print_export(report: Mapping[str, Any]) -> None:
+    """What was written, and how near it is to the original."""
+    out = console()
+    out.print(f"wrote {report['file']}, {_amount(report['exported_file_mb'])} MB", soft_wrap=True)
+    out.print(f"the stored weights have {_amount(report['file_mb'])} MB")
+    out.print(
+        f"on {report['examples']} validation examples: accuracy {_share(report['accuracy'], None)}, "
+        f"exported {_share(report['exported_accuracy'], None)}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"same class for {_share(report['agreement'], None)}, "
+        f"largest difference of a logit {report['largest_difference']:.3g}",
+        soft_wrap=True,
+    )
+
+
 def _status(line: Mapping[Any, Any]) -> str:
     if line["status"] != "FINISHED":
         return str(line["status"]).lower()

@@ -1,12 +1,13 @@
-"""What is done with trained students: `kd promote`, `kd rollback`, `kd predict`."""
+"""What is done with trained students: `kd promote`, `kd rollback`, `kd predict`, `kd export`."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.commands.shared import DONE, REFUSED, DataDir, Json, Run, usage
+from flows.commands.shared import DONE, REFUSED, DataDir, Json, Run, UsageError, usage
 
 
 def promote(run: Run = None, data_dir: DataDir = None, as_json: Json = False) -> int:
@@ -39,6 +40,9 @@ def predict(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="name, name@alias, name/3 or a models:/ URI.")],
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", exists=True, help="Images, or folders of them.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; else stdout.")] = None,
+    submission: Annotated[
+        bool, typer.Option("--submission", help="Id,Category: the file's name without its suffix, the class's index.")
+    ] = False,
 ) -> None:
     """Classify images by a registered model."""
     from flows import predict as predictor
@@ -48,6 +52,30 @@ def predict(
     with usage():
         tracking.find_model(model)
     rows = predictor.predict(model, paths)
-    predictor.write_csv(rows, out)
+    predictor.write_csv(predictor.as_submission(rows) if submission else rows, out)
     if out:
         print(f"wrote {len(rows)} rows to {out}", file=sys.stderr)
+
+
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL|RUN", help="name, name@alias, name/3, or a RUN.")],
+    pt2: Annotated[bool, typer.Option("--pt2", help="A torch program.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="ONNX.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="ONNX in 8-bit integers, for onnxruntime.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A new file; else of the model's name.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model as a file for another runtime, checked against the original."""
+    kinds = [kind for kind, chosen in {"pt2": pt2, "onnx": onnx, "int8": int8}.items() if chosen]
+    if len(kinds) != 1:
+        raise UsageError("which format? allowed is one of: --pt2, --onnx, --int8")
+    from flows import console
+    from flows import export as exporter
+
+    with usage():
+        run, name = exporter.find(model)
+        file = exporter.new_file(out, name, kinds[0])
+    with contextlib.redirect_stdout(sys.stderr):  # torch's exporters print
+        report = exporter.export(run, kinds[0], file, data_dir=str(data_dir) if data_dir else None)
+    console.print_json(report) if as_json else console.print_export(report)

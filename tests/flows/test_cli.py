@@ -323,6 +323,19 @@ def test_promoting_the_champion_again_is_no_refusal(here: Here, again: Done) -> 
     assert json.loads(out)["reason"].startswith("already champion")
 
 
+def test_a_model_is_exported_once(here: Here, folder: Path, again: Done) -> None:
+    code, out, told = here("export", "small-student", "--pt2")
+    assert code == 0, told
+    assert out.splitlines()[0].startswith("wrote small-student-1.pt2, ")
+    assert "same class for 100.00 %" in out
+    code, out, told = here("export", "small-student", "--pt2")
+    assert (code, out) == (2, "")
+    assert told == "kd: error: small-student-1.pt2: exists already; allowed: a new file\n"
+    report = json.loads(here("export", "kd", "--pt2", "-o", "kd.pt2", "--json")[1])
+    assert (report["format"], report["file"], report["agreement"]) == ("pt2", "kd.pt2", 1.0)
+    assert here("export", "small-studnt", "--onnx")[0] == 2
+
+
 def test_doctor_tells_of_every_part(here: Here, again: Done) -> None:
     code, out, _ = here("doctor", "--json")
     found = {row["name"]: row["ok"] for row in json.loads(out)}
