@@ -54,8 +54,9 @@ def new_file(out: Path | None, name: str, kind: str) -> Path:
     """
     suffix = formats.SUFFIXES[kind]
     file = out or Path(f"{name}{suffix}")
-    if not file.name.endswith(Path(suffix).suffix):
-        raise UserError(f"--out {file}: is not a name for this format; allowed: one that ends with {suffix}")
+    ending = f".{suffix.rpartition('.')[2]}"
+    if file.suffix != ending:
+        raise UserError(f"--out {file}: is not a name for this format; allowed: one that ends with {ending}")
     if file.exists():
         raise UserError(f"{file}: exists already; allowed: a new file")
     if not file.parent.is_dir():
