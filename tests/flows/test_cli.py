@@ -309,6 +309,7 @@ def test_the_ledger_is_read_by_list_show_and_compare(here: Here, again: Done) ->
     assert "small-student" in here("show", parent)[1]
     compared = json.loads(here("compare", parent, "--json")[1])
     assert sorted(row["variant"] for row in compared) == ["hard-labels", "kd"]
+    assert True in [row["pareto"] for row in compared]
     assert here("compare", parent, "--csv")[1].startswith("rank,variant,val/accuracy,")
     assert here("compare", parent, "--markdown")[1].startswith("| rank | variant |")
     assert "reused" in here("compare", parent)[1]
