@@ -11,6 +11,14 @@ from rich.text import Text
 
 from tasks.references import Outcome, Plan, VerdictReference
 
+COSTS = {  # the leaderboard's columns, in words
+    "parameters": "parameters",
+    "file MB": "MB on disk",
+    "MFLOPs": "MFLOPs",
+    "memory MB": "MB of memory",
+    "p50 ms": "ms for one image on the CPU",
+}
+CLASSES = 20  # rows of a table of classes
 WIDE = 200  # characters of a line where there is no terminal to fit into
 
 
@@ -47,33 +55,66 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The leaderboard in percent, and why a student has no place in it."""
+    """The leaderboard in percent, what the students cost, and why a student has no place in it."""
     from kdmodels.report.leaderboard import leaderboard  # it imports pandas
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("#", "variant", "validation", "95 % interval", "vs control", "parameters", "status"):
-        table.add_column(title, justify="right" if title in ("#", "parameters") else "left", overflow="fold")
+    for title in ("#", "variant", "validation", "95 % interval", "vs control", "status"):
+        table.add_column(title, justify="right" if title == "#" else "left", overflow="fold")
     frame = leaderboard([dict(row) for row in rows])
-    for line in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+    lines = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    for line in lines:
         table.add_row(
             _cell(line["rank"]),
             line["variant"],
             _share(line["val/accuracy"], line["±"]),
             _interval(line["95% low"], line["95% high"]),
             _difference(line["vs control"], line["vs control low"], line["vs control high"]),
-            "" if line["parameters"] is None else f"{line['parameters']:,}",
             _status(line),
         )
     console().print(table)
+    _print_costs([line for line in lines if line["status"] == "FINISHED"])
     for row in rows:
         if row.get("error"):
             console().print(f"{row['variant']}: {row['error']}", style="red", soft_wrap=True)
+
+
+def _print_costs(lines: Sequence[Mapping[Any, Any]]) -> None:
+    """One line where all finished students cost the same, else a table that fits a narrow terminal."""
+    out = console()
+    if len({(line["parameters"], line["MFLOPs"]) for line in lines}) <= 1:
+        if lines:
+            out.print(f"{'each: ' if len(lines) > 1 else ''}{_costs_in_words(lines)}", soft_wrap=True)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = [name for name in COSTS if name != "memory MB"]  # the line has to fit into 80 characters
+    for title in ("variant", "validation", *columns, "pareto"):
+        table.add_column(title, justify="left" if title in ("variant", "pareto") else "right", overflow="fold")
+    for line in lines:
+        costs = [_amount(line[name]) for name in columns]
+        table.add_row(line["variant"], _share(line["val/accuracy"], None), *costs, "*" if line["pareto"] else "")
+    out.print()
+    out.print(table)
+    out.print("* no other is as accurate with as few parameters and FLOPs; times are of one image on the CPU")
+
+
+def _costs_in_words(lines: Sequence[Mapping[Any, Any]]) -> str:
+    """What is known of the costs of networks that are alike; only their times differ, by chance."""
+    told = []
+    for name, unit in COSTS.items():
+        values = [line[name] for line in lines if line[name] is not None]
+        if values:
+            told.append(f"{' to '.join(dict.fromkeys((_amount(min(values)), _amount(max(values)))))} {unit}")
+    return ", ".join(told)
 
 
 def print_outcome(outcome: Outcome) -> None:
     """The result of a run: the leaderboard, the verdict, the seconds, and where to look next."""
     out, verdict = console(), outcome.verdict
     print_leaderboard([student.model_dump(mode="json") for student in outcome.students])
+    teacher = _teacher_in_words(outcome.teacher.metrics)
+    if teacher:
+        out.print(f"teacher: {teacher}", soft_wrap=True)
     for note in outcome.notes:
         out.print(f"note        {note}", soft_wrap=True)
     out.print()
@@ -117,6 +158,39 @@ def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
             out.print(f"{indent}{name:<{26 - len(indent)}}{_cell(value)}", soft_wrap=True)
 
 
+def _teacher_in_words(metrics: Mapping[str, float]) -> str:
+    from kdmodels.report.leaderboard import cost_columns  # it imports pandas
+    from tasks.results import ACCURACY, SIZE  # it imports mlflow
+
+    costs = _costs_in_words([dict.fromkeys(COSTS) | cost_columns(metrics) | {"parameters": metrics.get(SIZE)}])
+    return ", ".join(filter(None, (_share(metrics.get(ACCURACY), None), costs)))
+
+
+def print_classes(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The first of a run's classes, the least accurate, as a table."""
+    if rows:
+        more = f" (the least accurate {CLASSES} of {len(rows)})" if len(rows) > CLASSES else ""
+        console().print(f"classes on validation{more}", soft_wrap=True)
+        print_table(rows[:CLASSES], {key: key for key in rows[0]})
+
+
+def print_export(report: Mapping[str, Any]) -> None:
+    """What was written, and how near it is to the original."""
+    out = console()
+    out.print(f"wrote {report['file']}, {_amount(report['exported_file_mb'])} MB", soft_wrap=True)
+    out.print(f"the stored weights have {_amount(report['file_mb'])} MB")
+    out.print(
+        f"on {report['examples']} validation examples: accuracy {_share(report['accuracy'], None)}, "
+        f"exported {_share(report['exported_accuracy'], None)}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"same class for {_share(report['agreement'], None)}, "
+        f"largest difference of a logit {report['largest_difference']:.3g}",
+        soft_wrap=True,
+    )
+
+
 def _status(line: Mapping[Any, Any]) -> str:
     if line["status"] != "FINISHED":
         return str(line["status"]).lower()
@@ -131,6 +205,17 @@ def _share(mean: float | None, std: float | None) -> str:
 
 def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def _amount(value: float | None) -> str:
+    """A cost, to three digits.
+
+    >>> _amount(52874), _amount(0.0012345), _amount(None)
+    ('52,874', '0.00123', '')
+    """
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _difference(mean: float | None, low: float | None, high: float | None) -> str:

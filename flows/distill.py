@@ -8,6 +8,7 @@ from prefect import flow
 
 from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
+from tasks.costs import measure_costs
 from tasks.data import load, prepare_data
 from tasks.knowledge import distil_teacher
 from tasks.leaderboard import compare_students
@@ -55,6 +56,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         with clock("students"):
             students = train_students(experiment, data, knowledge, plan, parent)
         with clock("compare"):
+            teacher, students = measure_costs(teacher, students)
             leaderboard = compare_students(students, teacher, parent)
         with clock("promote"):
             verdict = promote_student(leaderboard, experiment.promote, data)

@@ -1,5 +1,6 @@
 """Reading the ledger: what `kd list`, `kd show` and `kd compare` print. Nothing here imports torch or prefect."""
 
+import csv
 import json
 from collections import Counter
 from datetime import UTC, datetime
@@ -89,7 +90,9 @@ def show(word: str) -> dict[str, Any]:
     Returns:
         What `list_runs` says, and error, params, metrics (each one's last value), tags (kdflow's own), model (its
         URI), artifacts (names); of a student replica (the stored one's figures) and seeds (every one's); of a
-        comparison children (as `list_runs`, oldest first) and verdict. What a run has not got so far is None or empty.
+        student and a teacher classes (the stored network's figures by class on validation, the least accurate first);
+        of a comparison children (as `list_runs`, oldest first) and verdict. What a run has not got so far is None or
+        empty.
     Raises:
         UserError: no such run.
     """
@@ -110,10 +113,22 @@ def show(word: str) -> dict[str, Any]:
             {"seed": replica["seed"], "epoch": replica["epoch"], **replica["figures"]}
             for replica in results.replicas(run.run_id)
         ]
+    if run.kind in ("student", "teacher"):
+        shown["classes"] = _classes(run.run_id) if results.CLASSES in names else []
     if run.kind == "comparison":
         shown["children"] = [_line(child) for child in tracking.children(run.run_id)]
         shown["verdict"] = tracking.read_json(run.run_id, results.VERDICT) if results.VERDICT in names else None
     return shown
+
+
+def _classes(run_id: str) -> list[dict[str, Any]]:
+    with tracking.artifact(run_id, results.CLASSES).open(newline="", encoding="utf-8") as file:
+        rows = [
+            {"class": row.pop("class"), "examples": int(row.pop("examples"))}
+            | {name: float(figure) if figure else None for name, figure in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    return sorted(rows, key=lambda row: (row["accuracy"] is None, row["accuracy"]))
 
 
 def _line(run: tracking.Run) -> dict[str, Any]:

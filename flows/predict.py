@@ -13,7 +13,6 @@ from kdmodels.errors import UserError
 from tasks import tracking
 from tasks.tracking.contents import model_card
 
-COLUMNS = ["file", "class", "probability"]
 BATCH = 256
 
 
@@ -24,7 +23,8 @@ def predict(model: str, paths: list[Path]) -> list[dict[str, Any]]:
         model: a MODEL of the registry.
         paths: image files, and folders of them; grey or colour and size become what the model takes.
     Returns:
-        file (as given, or found in the folder given), class (its name) and probability, in the order of the paths.
+        file (as given, or found in the folder given), class (its name), index (of the class) and probability, in the
+        order of the paths, and in a folder of the names.
     Raises:
         UserError: no such model or file, a file is not an image, or the model is not one of kdflow's.
     """
@@ -38,14 +38,32 @@ def predict(model: str, paths: list[Path]) -> list[dict[str, Any]]:
         batch = files[begin : begin + BATCH]
         probabilities = softmax(predictor(read_images(batch, card.input_shape)), axis=1)  # (B, classes)
         rows += [
-            {"file": str(file), "class": card.classes[row.argmax()], "probability": float(row.max())}
-            for file, row in zip(batch, probabilities, strict=True)
+            {"file": str(file), "class": card.classes[best], "index": int(best), "probability": float(row[best])}
+            for file, row, best in zip(batch, probabilities, probabilities.argmax(axis=1), strict=True)
         ]
     return rows
 
 
+def as_submission(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as competitions want them: Id, the file's name without its suffix, and Category, the class's index.
+
+    >>> as_submission([{"file": "test/0001.jpg", "class": "Bread", "index": 0, "probability": 0.9}])
+    [{'Id': '0001', 'Category': 0}]
+
+    Raises:
+        UserError: two files would have the same Id.
+    """
+    files: dict[str, str] = {}
+    for row in rows:
+        name = Path(row["file"]).stem
+        if name in files:
+            raise UserError(f"--submission: {files[name]} and {row['file']} would both be Id {name}")
+        files[name] = row["file"]
+    return [{"Id": Path(row["file"]).stem, "Category": row["index"]} for row in rows]
+
+
 def write_csv(rows: list[dict[str, Any]], path: Path | None = None) -> None:
-    """Write the rows as CSV, whole or not at all; None is stdout.
+    """Write the rows as CSV with the first one's columns, whole or not at all; None is stdout.
 
     Raises:
         UserError: the file can't be written.
@@ -73,6 +91,6 @@ def write_csv(rows: list[dict[str, Any]], path: Path | None = None) -> None:
 
 
 def _write(rows: list[dict[str, Any]], file: Any) -> None:
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -3,7 +3,7 @@
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from tasks import tracking
-from tasks.data import prepare_data
+from tasks.data import found_again
 from tasks.promotion import promote_student
 from tasks.references import LeaderboardReference, StudentReference, VerdictReference
 from tasks.results import ROWS, latest_comparison
@@ -46,13 +46,9 @@ def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictR
     parent, chosen = find(word)
     experiment = Experiment.model_validate(tracking.read_json(parent.run_id, "experiment.json"))
     students = [StudentReference.model_validate(row) for row in tracking.read_json(parent.run_id, ROWS)]
-    data = prepare_data.fn(experiment.data, data_dir or parent.tags.get("kd.data_dir") or None)
-    trained_on = {tracking.get(s.run_id).params["data.digest"] for s in students if s.variant == chosen and s.run_id}
-    if trained_on != {data.digest}:
-        raise UserError(
-            f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {chosen} was trained on; "
-            "what is its test split may have been learnt from; allowed: --data-dir with the same files"
-        )
+    run_id = next(student.run_id for student in students if student.variant == chosen)
+    assert run_id is not None
+    data = found_again(parent, tracking.get(run_id), data_dir)
     leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=chosen)
     return promote_student.fn(leaderboard, experiment.promote, data, asked=word is not None)
 

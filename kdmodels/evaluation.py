@@ -1,5 +1,8 @@
-"""What a network gets right."""
+"""What a network gets right, in all and by class."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,3 +21,36 @@ def predict(network: nn.Module, split: Split) -> Tensor:
 def correct(network: nn.Module, split: Split) -> Tensor:
     """(N,) bool: which examples the network classifies rightly."""
     return predict(network, split).argmax(dim=1) == split.labels
+
+
+def by_class(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
+    """Each class's figures, in the order of the classes: what one accuracy hides where classes are of unequal size.
+
+    Args:
+        predicted, labels: (N,) indices of classes.
+    Returns:
+        class (its name), examples, accuracy (of the class's examples: its recall), precision (of the examples that
+        are taken for it) and f1; NaN where there is nothing to count.
+
+    >>> by_class(np.array([0, 0, 1]), np.array([0, 1, 1]), ["cat", "dog"])[1]
+    {'class': 'dog', 'examples': 2, 'accuracy': 0.5, 'precision': 1.0, 'f1': 0.6666666666666666}
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    precision, recall, f1, examples = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), zero_division=np.nan
+    )
+    columns = (classes, examples.tolist(), recall.tolist(), precision.tolist(), f1.tolist())
+    names = ("class", "examples", "accuracy", "precision", "f1")
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def macro(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Macro accuracy (balanced accuracy) and macro F1: the means over classes, each counting alike.
+
+    A class without examples has no accuracy, and no F1 unless an example was taken for it.
+
+    >>> macro(by_class(np.array([0, 0, 1]), np.array([0, 1, 1]), ["cat", "dog"]))
+    {'macro_accuracy': 0.75, 'macro_f1': 0.6666666666666666}
+    """
+    return {f"macro_{name}": float(np.nanmean([row[name] for row in rows])) for name in ("accuracy", "f1")}

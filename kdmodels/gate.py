@@ -12,6 +12,8 @@ BUDGETS = {
     "accuracy": "test accuracy's lower 95% bound",
     "parameters": "the number of parameters",
     "file_mb": "the size of the weights' file in MB",
+    "latency_ms": "the median time of one image in ms",
+    "class_accuracy": "the lower 95% bound of its test accuracy on class",
 }
 
 
@@ -20,17 +22,22 @@ class Candidate:
     """A model as the gate sees it.
 
     correct: (N,) bool, which of the test split's examples it gets right; the order is the same for every candidate.
-    parameters: their number. file_bytes: the size of its weights' file.
-    Raises ValueError where `correct` is not a boolean vector or is empty.
+    labels: (N,) str, the names of the examples' classes. parameters: their number. file_bytes: the size of its
+    weights' file. latency_ms: the median time of one image on the CPU.
+    Raises ValueError where `correct` is not a boolean vector or is empty, or `labels` are not as many.
     """
 
     name: str
     correct: np.ndarray
+    labels: np.ndarray
     parameters: int
     file_bytes: int
+    latency_ms: float
 
     def __post_init__(self) -> None:
         check_correct(self.correct)
+        if self.labels.shape != self.correct.shape:
+            raise ValueError(f"expected {self.correct.shape} labels, got {self.labels.shape}")
 
 
 @dataclass(frozen=True)
@@ -81,13 +88,15 @@ class Comparison:
 class Budget:
     """One line of `promote.require`: what was measured and what is allowed, in the same unit.
 
-    The value of `accuracy` is the lower end of its 95 % Wilson interval; of `file_mb`, in 10^6 bytes.
+    The value of an accuracy is the lower end of its 95 % Wilson interval; of `file_mb`, in 10^6 bytes. `about` is the
+    class for which `class_accuracy` stands.
     """
 
     name: str
     value: int | float
     bound: str
     holds: bool
+    about: str = ""
 
 
 def decide(
@@ -157,22 +166,39 @@ def _accuracy(candidate: Candidate) -> tuple[float, Interval]:
     return right / n, wilson_interval(right, n)
 
 
+def _weakest_class(candidate: Candidate) -> tuple[str, float, float]:
+    """The class whose accuracy's lower bound is lowest, the accuracy and that bound."""
+    found = []
+    for name in np.unique(candidate.labels):
+        correct = candidate.correct[candidate.labels == name]
+        right, n = int(np.sum(correct)), int(correct.size)
+        found.append((wilson_interval(right, n)[0], right / n, str(name)))
+    bound, accuracy, weakest = min(found)
+    return weakest, accuracy, bound
+
+
 def _describe(candidate: Candidate) -> dict[str, Any]:
     accuracy, interval = _accuracy(candidate)
+    weakest, class_accuracy, _ = _weakest_class(candidate)
     return {
         "name": candidate.name,
         "accuracy": accuracy,
         "accuracy_interval": interval,
         "parameters": candidate.parameters,
         "file_mb": candidate.file_bytes / 1e6,
+        "latency_ms": candidate.latency_ms,
+        "weakest_class": {"name": weakest, "accuracy": class_accuracy},
     }
 
 
 def _budgets(challenger: Candidate, require: Require) -> list[Budget]:
+    weakest, _, class_bound = _weakest_class(challenger)
     measured: dict[str, int | float] = {
         "accuracy": _accuracy(challenger)[1][0],
         "parameters": challenger.parameters,
         "file_mb": challenger.file_bytes / 1e6,
+        "latency_ms": challenger.latency_ms,
+        "class_accuracy": class_bound,
     }
     budgets = []
     for name, value in measured.items():
@@ -180,12 +206,15 @@ def _budgets(challenger: Candidate, require: Require) -> list[Budget]:
         if bound is not None:
             sign, number = bound.split()
             holds = value >= float(number) if sign == ">=" else value <= float(number)
-            budgets.append(Budget(name, value, bound, holds))
+            budgets.append(Budget(name, value, bound, holds, weakest if name == "class_accuracy" else ""))
     return budgets
 
 
 def _budgets_broken(challenger: Candidate, broken: list[Budget]) -> str:
-    told = [f"{BUDGETS[each.name]} is {_number(each.value)}, required {each.bound}" for each in broken]
+    told = [
+        f"{BUDGETS[each.name]}{each.about and f' {each.about}'} is {_number(each.value)}, required {each.bound}"
+        for each in broken
+    ]
     return f"{challenger.name} is refused: {'; '.join(told)}."
 
 

@@ -8,7 +8,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from kdmodels.data import Dataset, load_dataset
-from kdmodels.experiment import Data
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data, Experiment
+from tasks import tracking
 from tasks.references import DataReference
 
 
@@ -28,6 +30,22 @@ def prepare_data(data: Data, folder: str | None) -> DataReference:
         mean=dataset.mean,
         std=dataset.std,
     )
+
+
+def found_again(comparison: tracking.Run, run: tracking.Run, folder: str | None) -> DataReference:
+    """The data that a comparison's teacher or student was trained on; `folder` None means where it lay then.
+
+    Raises:
+        UserError: it can't be read, or is other data by now.
+    """
+    experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
+    data = prepare_data.fn(experiment.data, folder or comparison.tags.get("kd.data_dir") or None)
+    if run.params["data.digest"] != data.digest:
+        raise UserError(
+            f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {run.name} was trained on; "
+            "what is held out there may have been learnt from; allowed: --data-dir with the same files"
+        )
+    return data
 
 
 def load(reference: DataReference) -> Dataset:

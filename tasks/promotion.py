@@ -2,21 +2,22 @@
 
 from typing import Any
 
+import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from kdmodels.costs import P50
 from kdmodels.errors import UserError
-from kdmodels.evaluation import correct
+from kdmodels.evaluation import by_class, macro, predict
 from kdmodels.experiment import Promote
 from kdmodels.gate import Candidate, Verdict, decide
 from kdmodels.networks import load_network
 from tasks import tracking
+from tasks.costs import measured
 from tasks.data import load
 from tasks.plan import flatten
 from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
 from tasks.results import NETWORK, SIZE, VERDICT
-
-TEST = "test/accuracy"
 
 
 @task(cache_policy=NO_CACHE)
@@ -37,9 +38,9 @@ def promote_student(
     finished = {student.variant: student for student in leaderboard.students if student.status == "FINISHED"}
     best = finished[leaderboard.winner]
     assert best.run_id is not None
-    measured = {name: _candidate(finished[name], data) for name in _read_for(leaderboard, promote) if name in finished}
-    for name, candidate in measured.items():
-        _record_test(finished[name], float(candidate.correct.mean()), data)
+    candidates = {
+        name: _candidate(finished[name], data) for name in _read_for(leaderboard, promote) if name in finished
+    }
     champion = tracking.champion(promote.model)
     version = champion.version if champion else None
     already = champion is not None and champion.run_id == best.run_id
@@ -51,7 +52,11 @@ def promote_student(
     else:
         rival = _champion_candidate(champion, data) if champion else None
         decision = decide(
-            measured[best.variant], measured.get(best.control), rival, margin=promote.margin, require=promote.require
+            candidates[best.variant],
+            candidates.get(best.control),
+            rival,
+            margin=promote.margin,
+            require=promote.require,
         )
     if decision.promoted:
         registered = tracking.register(
@@ -66,7 +71,7 @@ def promote_student(
         reason=decision.reason,
         winner=best.variant,
         evidence=decision.evidence,
-        test_accuracy={name: float(candidate.correct.mean()) for name, candidate in measured.items()},
+        test_accuracy={name: float(candidate.correct.mean()) for name, candidate in candidates.items()},
     )
     tracking.log_json(leaderboard.parent_run_id, VERDICT, verdict.model_dump(mode="json"))
     tracking.set_tags(leaderboard.parent_run_id, {"kd.verdict": verdict.reason, "kd.promoted": verdict.promoted})
@@ -80,8 +85,13 @@ def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
 
 
 def _candidate(student: StudentReference, data: DataReference) -> Candidate:
+    """Its figures on test are recorded with its run, once for each dataset."""
     assert student.run_id is not None
-    return _measure(student.variant, student.run_id, data)
+    candidate, figures = _measure(student.variant, student.run_id, data)
+    if tracking.get(student.run_id).tags.get("kd.test_digest") != data.digest:
+        tracking.log_metrics(student.run_id, [(name, value, 0) for name, value in figures.items()])
+        tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
+    return candidate
 
 
 def _champion_candidate(champion: tracking.Version, data: DataReference) -> Candidate:
@@ -91,30 +101,30 @@ def _champion_candidate(champion: tracking.Version, data: DataReference) -> Cand
             f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
             "compared with; promote under another name (promote.model)"
         )
-    return _measure(name, champion.run_id, data)
+    return _measure(name, champion.run_id, data)[0]
 
 
-def _measure(name: str, run_id: str, data: DataReference) -> Candidate:
+def _measure(name: str, run_id: str, data: DataReference) -> tuple[Candidate, dict[str, float]]:
+    """What the gate needs to know of a network, and its metrics on test."""
     network, description = load_network(tracking.artifact(run_id, NETWORK))
     if description.input_shape != data.input_shape:
         raise UserError(
             f"{name} takes images of {description.input_shape}, but {data.data.source} has {data.input_shape}; "
             "promote under another name (promote.model)"
         )
-    metrics = tracking.get(run_id).metrics
-    return Candidate(
+    test = load(data).read_test()
+    predicted, labels = predict(network, test.images).argmax(dim=1).numpy(), test.labels.numpy()
+    metrics = measured(run_id)
+    candidate = Candidate(
         name=name,
-        correct=correct(network, load(data).read_test()).numpy(),
+        correct=predicted == labels,
+        labels=np.array(data.classes)[labels],
         parameters=int(metrics[SIZE]),
         file_bytes=round(metrics["size/file_mb"] * 1e6),
+        latency_ms=metrics[P50],
     )
-
-
-def _record_test(student: StudentReference, accuracy: float, data: DataReference) -> None:
-    assert student.run_id is not None
-    if tracking.get(student.run_id).tags.get("kd.test_digest") != data.digest:
-        tracking.log_metrics(student.run_id, [(TEST, accuracy, 0)])
-        tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
+    figures = {"accuracy": float(candidate.correct.mean()), **macro(by_class(predicted, labels, data.classes))}
+    return candidate, {f"test/{figure}": value for figure, value in figures.items()}
 
 
 def _tags(evidence: dict[str, Any]) -> dict[str, str]:

@@ -15,6 +15,7 @@ NETWORK = "network"  # a teacher's or student's folder of weights and descriptio
 ROWS = "leaderboard.json"  # a comparison's
 VERDICT = "verdict.json"  # a comparison's
 REPLICAS = "replicas"  # a student's folder of every seed's history and weights
+CLASSES = "classes.csv"  # a teacher's or student's: the stored network's figures by class, on validation
 TABLE = f"{REPLICAS}/replicas.json"
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
 

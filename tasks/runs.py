@@ -6,17 +6,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from prefect.runtime import flow_run, task_run
 from torch import Tensor, nn
 
 from kdmodels.data import Dataset
+from kdmodels.evaluation import by_class, macro, predict
 from kdmodels.experiment import Recipe
 from kdmodels.networks import Description, load_state, parameters, save_network
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.references import DataReference, Step
-from tasks.results import NETWORK
+from tasks.results import CLASSES, NETWORK
 
 FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
 
@@ -104,7 +106,10 @@ def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, 
 
 
 def record_network(run_id: str, description: Description, state: dict[str, Tensor], data: Dataset) -> nn.Module:
-    """Store the network twice: to be served (pt2), and to be trained on or tapped (safetensors and description)."""
+    """Store the network twice: to be served (pt2), and to be trained on or tapped (safetensors and description).
+
+    Its figures by class, on validation, are recorded too: they are of this network, not means over seeds.
+    """
     network = description.build(pretrained=False)
     load_state(network, state)
     network.eval()
@@ -113,6 +118,10 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
         tracking.log_folder(run_id, Path(folder), NETWORK)
     tracking.log_metrics(run_id, [("size/parameters", parameters(network), 0), ("size/file_mb", size / 1e6, 0)])
+    predicted = predict(network, data.validation).argmax(dim=1).numpy()
+    rows = by_class(predicted, data.validation.labels.numpy(), description.classes)
+    tracking.log_table(run_id, CLASSES, pd.DataFrame(rows))
+    tracking.log_metrics(run_id, [(f"val/{name}", value, 0) for name, value in macro(rows).items()])
     metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}
     tracking.log_model(run_id, network, data.train.batch(torch.arange(2)).numpy(), metadata=metadata)
     return network

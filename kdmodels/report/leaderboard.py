@@ -1,19 +1,25 @@
-"""The leaderboard: variants ranked by validation accuracy, with their spread over seeds.
+"""The leaderboard: variants ranked by validation accuracy, with their spread over seeds, and what each costs.
 
 It imports pandas, which is slow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from kdmodels.statistics import mean_and_std, t_interval
 
-ACCURACY = "val/accuracy"
+ACCURACY, FLOPS = "val/accuracy", "cost/flops"
 FINISHED = "FINISHED"
 FIGURES = [ACCURACY, "±", "95% low", "95% high", "vs control", "vs control low", "vs control high"]
-COLUMNS = ["rank", "variant", *FIGURES, "parameters", "status", "reused", "run_id"]
+COSTS = {  # column: metric, and how many of its unit are one of the column's
+    "file MB": ("size/file_mb", 1.0),
+    "MFLOPs": (FLOPS, 1e6),
+    "memory MB": ("cost/memory_mb", 1.0),
+    "p50 ms": ("latency/p50_ms", 1.0),
+}
+COLUMNS = ["rank", "variant", *FIGURES, "parameters", *COSTS, "pareto", "status", "reused", "run_id"]
 
 Row = dict[str, Any]
 
@@ -38,7 +44,8 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
     `±` is the standard deviation over seeds, `95% low` and `95% high` Student's interval of their mean. `vs control` is
     the difference of a variant's mean from that of its control, the same student on labels alone; its interval is
     paired by seed, as equal seeds share what chance decides, and is missing where the two rows' seeds differ. Intervals
-    are missing for one seed.
+    are missing for one seed. Costs are the stored network's, for one image, and are missing for runs of before they
+    were measured. `pareto` is as `efficient` says.
 
     Args:
         rows: one a variant, in the order of the file, with variant, control (its control's variant), run_id, status
@@ -49,12 +56,44 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
     ranked = _ranked(rows)
     by_name = {row["variant"]: row for row in ranked}
     lines = [
-        {"rank": rank, **_identity(row), **_figures(row), **_against(row, by_name.get(row["control"]))}
+        {
+            "rank": rank,
+            **_identity(row),
+            **_figures(row),
+            **_against(row, by_name.get(row["control"])),
+            **cost_columns(row["metrics"]),
+            "pareto": efficient(row, ranked),
+        }
         for rank, row in enumerate(ranked, 1)
     ]
     lines += [_identity(row) for row in rows if row["status"] != FINISHED]
     frame = pd.DataFrame(lines, columns=COLUMNS)
-    return frame.astype({"rank": "Int64", "parameters": "Int64"} | dict.fromkeys(FIGURES, "float64"))
+    types = {"rank": "Int64", "parameters": "Int64", "pareto": "boolean"}
+    return frame.astype(types | dict.fromkeys([*FIGURES, *COSTS], "float64"))
+
+
+def cost_columns(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The COSTS among a run's metrics, each in its column's unit."""
+    return {column: metrics[name] / unit for column, (name, unit) in COSTS.items() if name in metrics}
+
+
+def efficient(row: Row, rows: Sequence[Row]) -> bool | None:
+    """Whether the row is on the Pareto front: no other is as good or better in all of what counts, and better in one.
+
+    What counts is mean validation accuracy, parameters and FLOPs; latency does not, for it never measures alike twice.
+    None for a row that has not finished or whose FLOPs are not known; such rows beat none either.
+    """
+    goodness = _goodness(row)
+    if goodness is None:
+        return None
+    others = filter(None, map(_goodness, rows))
+    return not any(other != goodness and all(o >= g for o, g in zip(other, goodness, strict=True)) for other in others)
+
+
+def _goodness(row: Row) -> tuple[float, ...] | None:
+    if row["status"] != FINISHED or FLOPS not in row["metrics"]:
+        return None
+    return round(row["metrics"][ACCURACY], 12), -row["parameters"], -row["metrics"][FLOPS]
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

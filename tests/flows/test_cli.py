@@ -107,11 +107,12 @@ def test_a_run_prints_the_leaderboard_the_verdict_and_where_to_look_next(
         "interval",
         "vs",
         "control",
-        "parameters",
         "status",
     ]
     assert sorted(line.split()[1] for line in lines[1:3]) == ["hard-labels", "kd"]
-    assert all(line.split()[-2:] == ["610", "trained"] for line in lines[1:3])
+    assert all(line.split()[-1] == "trained" for line in lines[1:3])
+    assert lines[3].startswith("each: 610 parameters, ")
+    assert lines[4].startswith("teacher: ")
     assert "becomes the first champion" in first.stdout
     assert "models:/small-student/1" in first.stdout
     for hint in ("kd ui", "kd compare", "kd predict small-student"):
@@ -141,7 +142,7 @@ def test_the_second_run_reuses_everything_and_its_json_is_all_of_stdout(
         assert student["reused"]
         assert student["seeds"] == [0, 1]
         assert student["parameters"] == 64 * 8 + 8 + 8 * 10 + 10
-        assert {"val/accuracy", "val/accuracy/std"} <= student["metrics"].keys()
+        assert {"val/accuracy", "val/accuracy/std", "cost/flops"} <= student["metrics"].keys()
         assert student["run_id"]
     verdict = document["verdict"]
     assert (verdict["promoted"], verdict["model"], verdict["version"]) == (False, "small-student", 1)
@@ -308,6 +309,7 @@ def test_the_ledger_is_read_by_list_show_and_compare(here: Here, again: Done) ->
     assert "small-student" in here("show", parent)[1]
     compared = json.loads(here("compare", parent, "--json")[1])
     assert sorted(row["variant"] for row in compared) == ["hard-labels", "kd"]
+    assert True in [row["pareto"] for row in compared]
     assert here("compare", parent, "--csv")[1].startswith("rank,variant,val/accuracy,")
     assert here("compare", parent, "--markdown")[1].startswith("| rank | variant |")
     assert "reused" in here("compare", parent)[1]
@@ -320,6 +322,19 @@ def test_promoting_the_champion_again_is_no_refusal(here: Here, again: Done) -> 
     code, out, _ = here("promote", json.loads(again.stdout)["parent_run_id"], "--json")
     assert code == 0
     assert json.loads(out)["reason"].startswith("already champion")
+
+
+def test_a_model_is_exported_once(here: Here, folder: Path, again: Done) -> None:
+    code, out, told = here("export", "small-student", "--pt2")
+    assert code == 0, told
+    assert out.splitlines()[0].startswith("wrote small-student-1.pt2, ")
+    assert "same class for 100.00 %" in out
+    code, out, told = here("export", "small-student", "--pt2")
+    assert (code, out) == (2, "")
+    assert told == "kd: error: small-student-1.pt2: exists already; allowed: a new file\n"
+    report = json.loads(here("export", "kd", "--pt2", "-o", "kd.pt2", "--json")[1])
+    assert (report["format"], report["file"], report["agreement"]) == ("pt2", "kd.pt2", 1.0)
+    assert here("export", "small-studnt", "--onnx")[0] == 2
 
 
 def test_doctor_tells_of_every_part(here: Here, again: Done) -> None:

@@ -56,6 +56,8 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["run", "empty.yaml"], 2, "empty.yaml: is empty"),
     (["init", "small.yaml"], 2, "small.yaml: exists already"),
     (["init", "no/such/folder.yaml"], 2, "no/such/folder.yaml: No such file or directory"),
+    (["export", "x"], 2, "which format? allowed is one of: --pt2, --onnx, --int8"),
+    (["export", "x", "--pt2", "--int8"], 2, "which format? allowed is one of: --pt2, --onnx, --int8"),
     (["schedule"], 2, "allowed is one of: an experiment or a file, --list, --delete NAME"),
     (["schedule", "small.yaml", "--every", "0"], 2, "--every"),
     (["compare", "--csv", "--json"], 2, "allowed is one of them"),

@@ -1,5 +1,6 @@
 """The main job with the real engine and a real store: what is trained, what is reused, how runs end."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,20 @@ def test_the_exported_model_is_the_stored_replica(first: Outcome) -> None:
     accuracy = float((logits.argmax(1) == validation.labels.numpy()).mean())
     run = student(first, first.verdict.winner)
     assert f'"val/accuracy": {accuracy:.6}'[:22] in run.tags["replica"]
+
+
+def test_costs_are_measured_once_after_training_for_students_and_teacher(run: Run, first: Outcome) -> None:
+    costs = {"cost/flops", "cost/memory_mb", "latency/p50_ms", "latency/p95_ms_batch64"}
+    assert costs <= first.teacher.metrics.keys()
+    assert first.teacher.metrics["cost/flops"] == 2 * (64 * 32 + 32 * 10)
+    for student in first.students:
+        assert costs <= student.metrics.keys()
+        assert student.metrics["cost/flops"] == 2 * (64 * 8 + 8 * 10)
+    rows = tracking.read_json(first.parent_run_id, "leaderboard.json")
+    assert [row["metrics"]["cost/flops"] for row in rows] == [1184.0] * 3
+    again = run()
+    for before, after in zip(first.students, again.students, strict=True):
+        assert after.metrics["latency/p50_ms"] == before.metrics["latency/p50_ms"]
 
 
 def test_a_second_run_trains_nothing_and_makes_no_second_version(run: Run, first: Outcome) -> None:
@@ -254,6 +269,10 @@ def test_only_the_promotion_step_reads_the_test_split(first: Outcome) -> None:
     read = {student.variant for student in first.students if student.run_id and "test/accuracy" in tracking.get(student.run_id).metrics}  # fmt: skip # noqa: E501
     assert read == {first.verdict.winner, "hard-labels"}
     assert set(first.verdict.test_accuracy) == read
+    winner = student(first, first.verdict.winner).metrics
+    assert winner["test/accuracy"] == first.verdict.test_accuracy[first.verdict.winner]
+    assert 0 < winner["test/macro_f1"] < 1
+    assert 0 < winner["test/macro_accuracy"] < 1
 
 
 def test_a_reported_variant_has_its_test_accuracy_whichever_wins(run: Run, first: Outcome) -> None:
@@ -297,6 +316,17 @@ def test_a_budget_that_does_not_hold_refuses_and_registers_nothing(run: Run) -> 
     assert tracking.champion("strict-student") is None
     with pytest.raises(UserError, match="strict-student"):
         tracking.find_model("strict-student")
+
+
+def test_budgets_of_latency_and_of_the_weakest_class_are_held(run: Run, first: Outcome) -> None:
+    outcome = run(name="slow", variants=["hard-labels"], promote={"require": {"latency_ms": "<= 1e-6"}})
+    slow = outcome.verdict
+    assert "the median time of one image in ms is " in slow.reason
+    (budget,) = slow.evidence["budgets"]
+    assert budget["value"] == student(outcome, "hard-labels").metrics["latency/p50_ms"]
+    weak = run(name="weak", variants=["hard-labels"], promote={"require": {"class_accuracy": ">= 0.99"}}).verdict
+    assert re.search(r"accuracy on class \d is 0\.\d+, required >= 0\.99", weak.reason)
+    assert [slow.promoted, weak.promoted] == [False, False]
 
 
 def test_a_student_is_not_promoted_on_other_data_than_it_was_trained_on(run: Run) -> None:

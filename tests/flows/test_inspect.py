@@ -120,9 +120,37 @@ def test_a_student_is_shown_with_every_seed(recorded) -> None:
     assert shown["params"]["terms.1.hyperparameters.temperature"] == "4.0"
     assert shown["tags"]["kd.variant"] == "kd"
     assert all(tag.startswith("kd.") for tag in shown["tags"])
-    assert shown["artifacts"] == ["network", "replicas"]
+    assert shown["artifacts"] == ["classes.csv", "network", "replicas"]
     assert tracking.load_predictor(shown["model"])  # its URI is one that loads
     assert (shown["error"], shown["parent"]) == (None, recorded.first)
+
+
+@pytest.mark.parametrize("name", ["kd", "teacher"])
+def test_classes_are_shown_the_least_accurate_first(recorded, name: str) -> None:
+    run = child(recorded.first, name)
+    classes = show(run.run_id)["classes"]
+    assert sorted(row["class"] for row in classes) == [str(digit) for digit in range(10)]
+    accuracies = [row["accuracy"] for row in classes]
+    assert accuracies == sorted(accuracies)
+    assert run.metrics["val/macro_accuracy"] == pytest.approx(sum(accuracies) / 10)
+    assert run.metrics["val/macro_f1"] == pytest.approx(sum(row["f1"] for row in classes) / 10)
+    # All examples together: the stored network's accuracy, which is not the mean over seeds.
+    right = sum(row["accuracy"] * row["examples"] for row in classes) / sum(row["examples"] for row in classes)
+    stored = json.loads(run.tags["replica"])["val/accuracy"] if name == "kd" else run.metrics["val/accuracy"]
+    assert right == pytest.approx(stored)
+
+
+def test_a_figure_that_is_not_a_number_is_none_and_a_class_may_be_called_nan(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.configure()
+    run_id = tracking.start("odd", "odd", "student", tags={"kd.variant": "odd"})
+    table = "class,examples,accuracy,precision,f1\n007,3,1.0,0.5,0.6\nnan,2,0.0,,0.0\nnone,0,,,\n"
+    tracking.log_text(run_id, "classes.csv", table)
+    assert show(run_id)["classes"] == [
+        {"class": "nan", "examples": 2, "accuracy": 0.0, "precision": None, "f1": 0.0},
+        {"class": "007", "examples": 3, "accuracy": 1.0, "precision": 0.5, "f1": 0.6},
+        {"class": "none", "examples": 0, "accuracy": None, "precision": None, "f1": None},
+    ]
 
 
 def test_a_failed_student_is_shown_with_its_error_and_what_it_got_to(recorded) -> None:
@@ -131,6 +159,7 @@ def test_a_failed_student_is_shown_with_its_error_and_what_it_got_to(recorded) -
     assert "diverged, its loss is not finite" in shown["error"]
     assert (shown["model"], shown["replica"]) == (None, None)
     assert [seed["seed"] for seed in shown["seeds"]] == [5, 6]
+    assert shown["classes"] == []
 
 
 def test_a_comparison_is_shown_with_its_children_and_verdict(recorded) -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from flows.predict import predict, write_csv
+from flows.predict import as_submission, predict, write_csv
 from kdmodels.errors import UserError
 from tasks import tracking
 
@@ -39,6 +39,21 @@ def test_files_are_classified_as_the_arrays_are(recorded, folder: Path) -> None:
     assert np.array([row["probability"] for row in rows]) == pytest.approx(
         expected, abs=0.02
     )  # 8 bits against 16 steps
+
+
+def test_a_submission_has_ids_in_order_and_indices_of_classes(recorded, folder: Path, tmp_path: Path) -> None:
+    rows = predict("small-student", [folder])
+    write_csv(as_submission(rows), tmp_path / "submission.csv")
+    header, *lines = (tmp_path / "submission.csv").read_text().splitlines()
+    assert header == "Id,Category"
+    # The digits' classes are their names, in order.
+    assert lines == [f"{index:04},{row['class']}" for index, row in enumerate(rows)]
+
+
+def test_a_submission_knows_each_id_once() -> None:
+    rows = [{"file": f"{name}/0001.jpg", "class": "owl", "index": 3, "probability": 1.0} for name in ("a", "b")]
+    with pytest.raises(UserError, match=r"a/0001\.jpg and b/0001\.jpg would both be Id 0001"):
+        as_submission(rows)
 
 
 def test_colour_and_size_become_what_the_model_takes(recorded, folder: Path, tmp_path: Path) -> None:

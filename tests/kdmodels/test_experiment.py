@@ -50,7 +50,7 @@ def test_the_defaults() -> None:
         "promote": {
             "model": "mine-student",
             "margin": 0.002,
-            "require": {"accuracy": None, "parameters": None, "file_mb": None},
+            "require": dict.fromkeys(("accuracy", "parameters", "file_mb", "latency_ms", "class_accuracy")),
             "report": [],
         },
         "runner": {"kind": "thread", "workers": None},
@@ -128,8 +128,14 @@ def test_arguments_of_an_optimizer_are_kept_as_written_and_the_rate_is_always_th
 
 
 def test_bounds_are_spelled_one_way() -> None:
-    require = Require(accuracy=">=0.95 ", file_mb=" <=  1.5e0")
-    assert require.model_dump() == {"accuracy": ">= 0.95", "parameters": None, "file_mb": "<= 1.5e0"}
+    require = Require(accuracy=">=0.95 ", file_mb=" <=  1.5e0", latency_ms="<=5", class_accuracy=" >= .8")
+    assert require.model_dump() == {
+        "accuracy": ">= 0.95",
+        "parameters": None,
+        "file_mb": "<= 1.5e0",
+        "latency_ms": "<= 5",
+        "class_accuracy": ">= .8",
+    }
 
 
 def test_it_is_frozen() -> None:

@@ -20,7 +20,12 @@ def candidate(name: str, wrong: range, parameters: int = 1000, file_bytes: int =
     """A model that gets every example right but those."""
     correct = np.ones(n, dtype=bool)
     correct[list(wrong)] = False
-    return Candidate(name, correct, parameters, file_bytes)
+    return Candidate(name, correct, labels(n), parameters, file_bytes, 0.5)
+
+
+def labels(n: int) -> np.ndarray:
+    """A tenth of the examples are owls, those at the end; the others are cats."""
+    return np.repeat(["cat", "owl"], [n - n // 10, n // 10])
 
 
 def test_first_champion_better_than_its_control() -> None:
@@ -87,10 +92,36 @@ def test_every_broken_budget_is_named_with_value_and_bound() -> None:
         (Require(parameters="<= 999"), False),
         (Require(file_mb="<= 0.1"), True),  # 10^6 bytes, not 2^20
         (Require(file_mb="<= 0.0999"), False),
+        (Require(latency_ms="<= 0.5"), True),
+        (Require(latency_ms="<= 0.499"), False),
+        (Require(class_accuracy=">= 0.963"), True),  # of 100 owls, all right: 100 / (100 + z^2) = 0.96301
+        (Require(class_accuracy=">= 0.9631"), False),
     ],
 )
 def test_budget_borders(require: Require, promoted: bool) -> None:
     assert decide(candidate("kd", range(0)), None, None, margin=0.002, require=require).promoted is promoted
+
+
+def test_the_weakest_class_is_named() -> None:
+    # 990 of 1000 right, but only 90 of 100 owls: Wilson's lower bound 0.825634.
+    require = Require(accuracy=">= 0.95", class_accuracy=">= 0.85", latency_ms="<= 0.25")
+    verdict = decide(candidate("kd", range(990, 1000)), None, None, margin=0.002, require=require)
+    assert verdict.reason == (
+        "kd is refused: the median time of one image in ms is 0.5, required <= 0.25; "
+        "the lower 95% bound of its test accuracy on class owl is 0.825634, required >= 0.85."
+    )
+    assert verdict.evidence["challenger"]["weakest_class"] == {"name": "owl", "accuracy": 0.9}
+    assert verdict.evidence["challenger"]["latency_ms"] == 0.5
+
+
+def test_of_two_classes_alike_the_one_of_fewer_examples_is_the_weaker() -> None:
+    """9 of 10 prove less than 90 of 100: the bound decides, not the share."""
+    correct = np.ones(110, dtype=bool)
+    correct[[*range(10), 109]] = False
+    few = Candidate("kd", correct, np.repeat(["many", "few"], [100, 10]), 1, 1, 1.0)
+    verdict = decide(few, None, None, margin=0.002, require=Require(class_accuracy=">= 0.8"))
+    # Wilson at 9 of 10: (0.9 + z^2/20 - z sqrt(0.9 * 0.1 / 10 + z^2/400)) / (1 + z^2/10) = 0.595850.
+    assert "on class few is 0.59585, required >= 0.8" in verdict.reason
 
 
 def test_broken_budget_refuses_even_a_better_model() -> None:
@@ -183,12 +214,13 @@ def test_evidence_holds_every_number_and_is_json() -> None:
     [
         lambda: decide(candidate("a", range(0)), candidate("b", range(0), n=N - 1), None, margin=0, require=FREE),
         lambda: decide(candidate("a", range(0)), None, candidate("b", range(0), n=N + 1), margin=0, require=FREE),
-        lambda: Candidate("a", np.zeros(0, dtype=bool), 1, 1),
-        lambda: Candidate("a", np.zeros(5), 1, 1),
+        lambda: Candidate("a", np.zeros(0, dtype=bool), labels(0), 1, 1, 1.0),
+        lambda: Candidate("a", np.zeros(5), labels(5), 1, 1, 1.0),
+        lambda: Candidate("a", np.zeros(5, dtype=bool), labels(4), 1, 1, 1.0),
     ],
 )
 def test_vectors_of_other_examples_are_refused(make: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r"not the same examples|boolean vector"):
+    with pytest.raises(ValueError, match=r"not the same examples|boolean vector|expected \(5,\) labels"):
         make()
 
 
@@ -210,7 +242,7 @@ def test_equally_good_models_seldom_replace_each_other() -> None:
         difficulty = generator.uniform(
             0.6, 1.0, size=400
         )  # examples are hard for both, so the two agree more than chance
-        a, b = (Candidate(name, generator.uniform(size=400) < difficulty, 1000, 1) for name in "ab")
+        a, b = (Candidate(name, generator.uniform(size=400) < difficulty, labels(400), 1000, 1, 1.0) for name in "ab")
         promotions += decide(a, None, b, margin=0.002, require=FREE).promoted
     # Binomial(500, 0.05) exceeds 37 with probability 0.01.
     assert 0 < promotions <= 37
@@ -220,7 +252,7 @@ def test_a_better_model_is_usually_found() -> None:
     """The other error: 5 points on 2,000 examples is missed seldom."""
     generator, promotions = np.random.default_rng(0), 0
     for _ in range(50):
-        champion = Candidate("v1", generator.uniform(size=2000) < 0.90, 1000, 1)
-        challenger = Candidate("kd", generator.uniform(size=2000) < 0.95, 1000, 1)
+        champion = Candidate("v1", generator.uniform(size=2000) < 0.90, labels(2000), 1000, 1, 1.0)
+        challenger = Candidate("kd", generator.uniform(size=2000) < 0.95, labels(2000), 1000, 1, 1.0)
         promotions += decide(challenger, None, champion, margin=0.002, require=FREE).promoted
     assert promotions >= 48

@@ -130,5 +130,64 @@ def test_markdown_of_a_whole_leaderboard() -> None:
     lines = to_markdown(leaderboard([CONTROL, KD, failed("a|b")])).splitlines()
     assert lines[0] == "| " + " | ".join(COLUMNS) + " |"
     assert lines[2].startswith("| 1 | kd | 0.9500 | 0.0265 | 0.8843 | 1.0000 | 0.0300 | ")
-    assert lines[2].endswith(" | 100 | FINISHED | False | run-kd |")
-    assert lines[4] == r"|  | a\|b |  |  |  |  |  |  |  |  | FAILED | False | run-x |"
+    assert lines[2].endswith(" | 100 |  |  |  |  |  | FINISHED | False | run-kd |")
+    assert lines[4] == r"|  | a\|b |  |  |  |  |  |  |  |  |  |  |  |  |  | FAILED | False | run-x |"
+
+
+def costly(variant: str, accuracy: float, parameters: int, flops: float) -> dict[str, Any]:
+    plain = row(variant, [accuracy], parameters)
+    costs = {"cost/flops": flops, "size/file_mb": 0.25, "cost/memory_mb": 1.5, "latency/p50_ms": 0.125}
+    return plain | {"metrics": plain["metrics"] | costs}
+
+
+def test_costs_stand_in_their_columns_and_runs_of_before_have_blanks() -> None:
+    table = leaderboard([costly("hard-labels", 0.9, 100, 2_500_000), row("old", [0.8])])
+    new, old = line(table, "hard-labels"), line(table, "old")
+    assert [new[name] for name in ("file MB", "MFLOPs", "memory MB", "p50 ms")] == [0.25, 2.5, 1.5, 0.125]
+    assert table.loc[table["variant"] == "old", ["file MB", "MFLOPs", "memory MB", "p50 ms", "pareto"]].isna().all(None)
+    assert (new["pareto"], old["parameters"]) == (True, 100)
+
+
+@pytest.mark.parametrize(
+    ("rows", "front"),
+    [
+        ([("a", 0.9, 100, 100), ("b", 0.8, 50, 100), ("c", 0.8, 60, 100)], ["a", "b"]),
+        ([("a", 0.9, 100, 100), ("b", 0.9, 100, 100)], ["a", "b"]),  # alike: neither beats the other
+        ([("a", 0.9, 100, 100), ("b", 0.9, 100, 99)], ["b"]),
+        ([("a", 0.9, 100, 50), ("b", 0.8, 90, 60), ("c", 0.7, 95, 55)], ["a", "b", "c"]),
+        ([("a", 0.1 + 0.2, 100, 100), ("b", 0.3, 100, 100)], ["a", "b"]),  # they differ in the last bit of a mean
+    ],
+)
+def test_the_pareto_front(rows: list[tuple[str, float, int, float]], front: list[str]) -> None:
+    table = leaderboard([costly(*each) for each in rows])
+    assert sorted(table.loc[table["pareto"], "variant"]) == front
+
+
+def test_rows_without_costs_or_failed_are_neither_on_the_front_nor_beat_what_is() -> None:
+    best_but_failed = costly("broken", 1.0, 1, 1) | {"status": "FAILED"}
+    table = leaderboard([costly("a", 0.9, 100, 100), row("old", [0.99], parameters=1), best_but_failed])
+    assert line(table, "a")["pareto"]
+    assert table.loc[table["variant"] != "a", "pareto"].isna().all()
+
+
+POINTS = st.lists(
+    st.tuples(st.sampled_from([0.5, 0.6, 0.7]), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=8
+)
+
+
+@given(POINTS)
+def test_the_front_beats_all_that_is_not_on_it_and_the_winner_is_on_it(points: list[tuple[float, int, int]]) -> None:
+    rows = [costly(f"v{index}", *point) for index, point in enumerate(points)]
+    table = leaderboard(rows).set_index("variant")
+    best = winner(rows)
+    front = [point for index, point in enumerate(points) if table.loc[f"v{index}", "pareto"]]
+    assert front
+    for accuracy, parameters, flops in points:
+        beaten = any(
+            (a >= accuracy and p <= parameters and f <= flops) and (a, p, f) != (accuracy, parameters, flops)
+            for a, p, f in front
+        )
+        assert beaten == ((accuracy, parameters, flops) not in front)
+    assert best is not None
+    fewest_flops = min(f for a, p, f in points if a == best["metrics"]["val/accuracy"] and p == best["parameters"])
+    assert table.loc[best["variant"], "pareto"] == (best["metrics"]["cost/flops"] == fewest_flops)

@@ -1,0 +1,41 @@
+"""Exit codes, errors of usage, and the options that several commands have."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdmodels.errors import UserError
+
+BEGAN = time.monotonic()
+DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+class UsageError(UserError):
+    """What was typed is wrong or names what does not exist: exit code 2."""
+
+
+@contextlib.contextmanager
+def usage() -> Iterator[None]:
+    """Within it the user's words are looked up, so that a UserError is one of usage."""
+    try:
+        yield
+    except UserError as error:
+        raise UsageError(str(error)) from error
+
+
+def experiments(incomplete: str) -> list[str]:
+    from flows.experiments import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(exists=True, file_okay=False, resolve_path=True, help="The data's folder; else $KD_DATA."),
+]
+Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or a run's name.")]

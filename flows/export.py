@@ -1,0 +1,96 @@
+"""`kd export`: a stored network as a file for another runtime, checked against the original on real examples."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdmodels import export as formats
+from kdmodels.errors import UserError
+from kdmodels.networks import load_network
+from kdmodels.networks.storage import WEIGHTS
+from kdmodels.randomness import stream
+from tasks import tracking
+from tasks.data import found_again, load
+from tasks.results import NETWORK
+
+CALIBRATION = 512  # training images that show the ranges of a network's outputs
+
+
+def find(word: str) -> tuple[tracking.Run, str]:
+    """The teacher's or student's run that holds a MODEL, or that a RUN is (a comparison: its winner's), and its name.
+
+    Raises:
+        UserError: there is no such model or run, or it holds no network of kdflow's.
+    """
+    tracking.configure()
+    try:
+        version = tracking.find_model(word)
+    except UserError as error:
+        try:
+            run = tracking.find(word)
+        except UserError:
+            raise UserError(f"{error}, or a RUN") from None
+        if run.kind == "comparison":
+            if "kd.winner_run" not in run.tags:
+                raise UserError(f"run {run.name} has no winner: none of its students finished") from None
+            run = tracking.get(run.tags["kd.winner_run"])
+        name = run.name
+    else:
+        if version.run_id is None:
+            raise UserError(f"model {word!r} was not made by kdflow; allowed: a model of a kd run")
+        run, name = tracking.get(version.run_id), f"{version.model}-{version.version}"
+    if run.parent is None or not tracking.has_artifact(run.run_id, NETWORK):
+        raise UserError(f"run {run.name} ({run.status}) holds no network; allowed: a finished teacher or student")
+    return run, name
+
+
+def new_file(out: Path | None, name: str, kind: str) -> Path:
+    """The file to be written: the one asked for, or one of the model's name in this folder.
+
+    Raises:
+        UserError: it is there already, its folder is not, or its suffix is not the format's.
+    """
+    suffix = formats.SUFFIXES[kind]
+    file = out or Path(f"{name}{suffix}")
+    ending = f".{suffix.rpartition('.')[2]}"
+    if file.suffix != ending:
+        raise UserError(f"--out {file}: is not a name for this format; allowed: one that ends with {ending}")
+    if file.exists():
+        raise UserError(f"{file}: exists already; allowed: a new file")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}")
+    return file
+
+
+def export(run: tracking.Run, kind: str, file: Path, *, data_dir: str | None = None) -> dict[str, Any]:
+    """Write the run's stored network to a new file, whole or not at all.
+
+    Args:
+        kind: one of `kdmodels.export.SUFFIXES`. data_dir: the folder of the data's files; None is where they lay.
+    Returns:
+        run_id, format, file, file_mb and exported_file_mb (of the stored weights and of the new file), and what
+        `kdmodels.export.compare` says of the two on the validation split.
+    Raises:
+        UserError: a package is missing, the data can't be read, or the file can't be written.
+    """
+    formats.check_format(kind)
+    assert run.parent is not None
+    dataset = load(found_again(tracking.get(run.parent), run, data_dir))
+    stored = tracking.artifact(run.run_id, NETWORK)
+    network, _ = load_network(stored)
+    chosen = torch.randperm(len(dataset.train), generator=stream(0, "calibration"))[:CALIBRATION]
+    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    try:
+        formats.export(network, kind, partial, dataset.train.images[chosen])
+        figures = formats.compare(network, formats.load(partial, kind), dataset.validation)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.rename(file)
+    except OSError as error:
+        raise UserError(f"{file}: can't be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    sizes = {"file_mb": (stored / WEIGHTS).stat().st_size / 1e6, "exported_file_mb": file.stat().st_size / 1e6}
+    return {"run_id": run.run_id, "format": kind, "file": str(file), **sizes, **figures}

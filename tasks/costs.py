@@ -1,0 +1,46 @@
+"""measure_costs: what each network of a comparison costs, one after the other, once nothing trains any more."""
+
+from collections.abc import Sequence
+
+import torch
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from kdmodels.costs import P50, costs
+from kdmodels.networks import load_network
+from tasks import runs, tracking
+from tasks.references import StudentReference, TeacherReference
+from tasks.results import NETWORK
+
+
+@task(cache_policy=NO_CACHE)
+def measure_costs(
+    teacher: TeacherReference, students: Sequence[StudentReference]
+) -> tuple[TeacherReference, list[StudentReference]]:
+    """The references again, with the costs of the teacher and of every finished student among their metrics."""
+    tracking.configure()
+    return (
+        teacher.model_copy(update={"metrics": measured(teacher.run_id)}),
+        [
+            student.model_copy(update={"metrics": measured(student.run_id)})
+            if student.status == "FINISHED" and student.run_id
+            else student
+            for student in students
+        ],
+    )
+
+
+def measured(run_id: str) -> dict[str, float]:
+    """A finished run's metrics; its network's costs are measured, with the run's threads, unless they are there."""
+    run = tracking.get(run_id)
+    if P50 in run.metrics:
+        return run.metrics
+    network, description = load_network(tracking.artifact(run_id, NETWORK))
+    before = torch.get_num_threads()
+    runs.use_threads(int(run.params["threads"]))
+    try:
+        figures = costs(network, description.input_shape)
+    finally:
+        runs.use_threads(before)
+    tracking.log_metrics(run_id, [(name, value, 0) for name, value in figures.items()])
+    return run.metrics | figures

@@ -1,0 +1,42 @@
+"""Figures by class against counts done by hand and scikit-learn's other functions."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from kdmodels.evaluation import by_class, macro
+
+CLASSES = ["cat", "dog", "owl"]
+
+
+def test_the_figures_of_a_confusion_matrix_worked_out_by_hand() -> None:
+    # Of 4 cats 3 are right and one is a dog; of 2 dogs one is right and one is a cat; the owl is a cat.
+    labels, predicted = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 0, 0, 1, 1, 0, 0])
+    cat, dog, owl = by_class(predicted, labels, CLASSES)
+    assert cat == {"class": "cat", "examples": 4, "accuracy": 3 / 4, "precision": 3 / 5, "f1": pytest.approx(2 / 3)}
+    assert dog == {"class": "dog", "examples": 2, "accuracy": 1 / 2, "precision": 1 / 2, "f1": pytest.approx(1 / 2)}
+    assert (owl["examples"], owl["accuracy"], owl["f1"]) == (1, 0, 0)
+    assert np.isnan(owl["precision"])  # nothing is taken for an owl
+    found = macro([cat, dog, owl])
+    assert found == {"macro_accuracy": pytest.approx(5 / 12), "macro_f1": pytest.approx((2 / 3 + 1 / 2) / 3)}
+
+
+def test_a_class_without_examples_has_no_accuracy_and_is_no_part_of_the_mean() -> None:
+    rows = by_class(np.array([0, 1]), np.array([0, 1]), CLASSES)
+    assert rows[2]["examples"] == 0
+    assert np.isnan([rows[2]["accuracy"], rows[2]["precision"], rows[2]["f1"]]).all()
+    assert macro(rows) == {"macro_accuracy": 1.0, "macro_f1": 1.0}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
+def test_macro_figures_are_scikit_learns_balanced_accuracy_and_macro_f1(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = np.array(pairs).T
+    found = macro(by_class(predicted, labels, CLASSES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are predicted and not there
+        assert found["macro_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+        assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))

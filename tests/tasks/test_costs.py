@@ -1,0 +1,54 @@
+"""Costs of a run that has none yet, such as one of before they were measured."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdmodels.experiment import Network
+from kdmodels.networks import Description, save_network
+from tasks import tracking
+from tasks.costs import measure_costs, measured
+from tasks.references import StudentReference, TeacherReference
+from tasks.results import NETWORK
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracking.configure()
+    run_id = tracking.start("old", "kd", "student", params={"threads": 1})
+    description = Description(
+        network=Network(mlp=[8]), input_shape=(1, 8, 8), classes=["a", "b"], mean=[0.5], std=[0.5]
+    )
+    (tmp_path / "made").mkdir()
+    save_network(tmp_path / "made", description, description.build().state_dict())
+    tracking.log_folder(run_id, tmp_path / "made", NETWORK)
+    tracking.log_metrics(run_id, [("val/accuracy", 0.5, 0)])
+    tracking.end(run_id, "FINISHED")
+    return run_id
+
+
+def test_costs_are_logged_once_and_threads_are_left_as_they_were(old: str) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        metrics = measured(old)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert metrics["cost/flops"] == 2 * (64 * 8 + 8 * 2)
+    assert metrics["val/accuracy"] == 0.5
+    assert tracking.get(old).metrics == metrics
+    assert measured(old) == metrics
+
+
+def test_a_student_that_failed_is_passed_by(old: str) -> None:
+    failed = StudentReference(
+        variant="b", run_id=None, status="FAILED", reused=False, seeds=[], metrics={}, per_seed={}, parameters=None
+    )
+    finished = failed.model_copy(update={"run_id": old, "status": "FINISHED"})
+    teacher = TeacherReference(run_id=old, reused=True, metrics={})
+    told, (one, other) = measure_costs.fn(teacher, [failed, finished])
+    assert one == failed
+    assert other.metrics == told.metrics == measured(old)
