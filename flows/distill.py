@@ -44,7 +44,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     runs.use_threads(threads(experiment))
     clock = Clock()
     with clock("data"):
-        data = prepare_data(experiment.data, options.data_dir)
+        data = prepare_data(experiment.data, options.data_dir, options.quiet)
         plan = make_plan(experiment, data, fresh=options.fresh)
     with comparison(experiment, data, plan) as parent:
         with clock("teacher"):
@@ -73,7 +73,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
     """What `distill` would do, and why; nothing is trained or recorded, and no Prefect server is needed."""
     tracking.configure()
-    return make_plan(experiment, prepare_data.fn(experiment.data, options.data_dir), fresh=options.fresh)
+    return make_plan(experiment, prepare_data.fn(experiment.data, options.data_dir, options.quiet), fresh=options.fresh)
 
 
 def train_students(
@@ -141,6 +141,8 @@ def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Itera
             tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))
             tracking.log_json(parent, "plan.json", plan.model_dump(mode="json"))
             tracking.log_json(parent, "splits.json", load(data).indices)
+            tracking.log_text(parent, "notes.txt", "\n".join(data.notes))
+            tracking.log_text(parent, "skipped.txt", "\n".join(load(data).skipped))
             yield parent
         except BaseException:
             tracking.kill_running(parent)

@@ -1,6 +1,6 @@
 """What an experiment file may say of its data."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -80,3 +80,11 @@ class Data(Part):
         if not 0 < validation < 1:
             raise mistake(f"{show(validation)} is out of range (allowed: {rule})")
         return validation
+
+    @model_validator(mode="after")
+    def _folder_of_folders(self) -> Self:
+        foldless = self.source in NAMED or ":" in self.source or self.source.lower().endswith((".npz", ".parquet"))
+        if isinstance(self.validation, str) and foldless:
+            told = f"{show(self.validation)}: {self.source} has no folders (allowed: above 0 and below 1, or null)"
+            raise mistake(told, "validation")
+        return self

@@ -72,6 +72,12 @@ class Part:
         return Split(torch.from_numpy(self.pixels), torch.from_numpy(self.labels), top, rows)
 
 
+def parts_of(pixels: np.ndarray, prints: np.ndarray, splits: np.ndarray, labels: np.ndarray) -> dict[str, Part]:
+    """The parts by the name of each example's split; all stay on the same pixels."""
+    rows = {split: np.flatnonzero(splits == split) for split in ("train", "validation", "test")}
+    return {split: Part(pixels, labels[own], prints[own], own) for split, own in rows.items() if len(own)}
+
+
 @dataclass(frozen=True)
 class Source:
     """What is read of a source: its parts by name, `train` and those of `validation` and `test` that it has.
@@ -203,9 +209,9 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
 
 
 def moments(split: Split) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation (n - 1) of each channel; of integers exactly, and 1 for a constant channel's deviation.
+    """Mean and standard deviation (n - 1) of each channel, of the stored values / `top`, read a chunk at a time.
 
-    They are of the stored values / `top`, and read a chunk at a time.
+    The sums of integers are exact. A constant channel's deviation is 1, since it is divided by.
     """
     channels, height, width = split.pixels.shape[1:]
     total = torch.zeros(2, channels, dtype=torch.float64)  # of the values, and of their squares

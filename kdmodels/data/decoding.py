@@ -4,8 +4,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -13,23 +14,43 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from kdmodels.data.files import listed, printable
 from kdmodels.data.images import GREY, decode, measure
 from kdmodels.errors import UserError
 
 PIXELS, PRINTS, REPORT = "pixels.npy", "prints.npy", "report.json"
+BYTES = np.dtype(np.uint8)
 CHUNK_BYTES = 2**24  # of pixels that are held at once, a thread
 CHUNK_IMAGES = 256
 Progress = Callable[[int, int], None]
 """Told how much is done, and of how much."""
 
 
-def fingerprint(images: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class Decoded:
+    """What lies in the cache: pixels (N, C, H, W) mapped from there, fingerprints (N, 2), and what is to be said.
+
+    `unreadable` has the reason for each image that is not among them.
+    """
+
+    pixels: np.ndarray
+    prints: np.ndarray
+    unreadable: dict[str, str]
+    notes: list[str]
+
+    @property
+    def top(self) -> int:
+        """The largest value that a pixel may have."""
+        return 255 if self.pixels.dtype == BYTES else 1
+
+
+def fingerprints(images: np.ndarray) -> np.ndarray:
     """128 bits of each image's content, (N, 2) uint64: equal for equal pixels alone."""
-    return _joined([_digest(image) for image in np.ascontiguousarray(images)])
+    return _joined([_digest(image) for image in images])
 
 
 def _digest(image: np.ndarray) -> bytes:
-    return blake2b(image, digest_size=16).digest()
+    return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _joined(digests: list[bytes]) -> np.ndarray:
@@ -43,13 +64,13 @@ def write_decoded(
     *,
     size: Sequence[int] | None,
     channels: int | None = None,
-    typical: int,
+    typical: Collection[str] = (),
     on_progress: Progress,
 ) -> None:
     """Decode images into `PIXELS` (N, C, H, W) uint8 and `PRINTS`; `REPORT` says which could not be read, and why.
 
     Args:
-        size: height and width; None: the most common ones of the first `typical` images.
+        size: height and width; None: the most common ones of the `typical` images.
         channels: None: 1 if every image is grey, else 3.
 
     Raises:
@@ -74,12 +95,12 @@ def write_decoded(
         if not measured:
             name, why = next(iter(unreadable.items()))
             raise UserError(f"none of {len(names)} images can be read; the first is {name}: {why}")
-        first = set(names[:typical])
-        sizes = [value[:2] for name, value in measured if name in first] or [value[:2] for _, value in measured]
+        of_most = set(typical)
+        sizes = [value[:2] for name, value in measured if name in of_most] or [value[:2] for _, value in measured]
         height, width = size or Counter(sizes).most_common(1)[0][0]
         channels = channels or (1 if all(mode in GREY for _, (_, _, mode) in measured) else 3)
         shape = (channels, height, width)
-        _require_room(folder, len(measured) * channels * height * width, shape)
+        require_room(folder, len(measured) * channels * height * width, f"the images at {height}x{width}")
         readable = [name for name, _ in measured]
         done = total - len(readable)
         chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (channels * height * width)))
@@ -90,11 +111,11 @@ def write_decoded(
                 file.write(image)
                 digests.append(own)
             file.seek(0)
-            _write_header(file, len(digests), shape)  # padded by numpy so that another count takes the same room
-    np.save(folder / PRINTS, _joined(digests))
-    modes = Counter(mode for _, (_, _, mode) in measured)
-    report = {"unreadable": unreadable, "notes": _conversions(measured, shape, modes)}
-    (folder / REPORT).write_text(json.dumps(report))
+            _write_header(file, len(digests), shape)
+    notes = _conversions([value for _, value in measured], shape)
+    _write_rest(
+        folder, digests, unreadable, [f"{len(unreadable)} images left out, unreadable", *notes] if unreadable else notes
+    )
 
 
 def _decoded(content: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, bytes]:
@@ -118,29 +139,68 @@ def _spread(
         yield from pool.map(lambda part: [(name, one(name)) for name in part], window)
 
 
-def _write_header(file: BinaryIO, count: int, shape: tuple[int, int, int]) -> None:
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...], dtype: np.dtype = BYTES) -> None:
+    """Padded by numpy so that another count takes the same room."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
-def _require_room(folder: Path, needed: int, shape: tuple[int, int, int]) -> None:
+def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
+    """Chunks (B, C, H, W) in the form of `write_decoded`."""
+    digests: list[bytes] = []
+    with (folder / PIXELS).open("wb") as file:
+        for chunk in chunks:
+            if not digests:
+                _write_header(file, 0, chunk.shape[1:], chunk.dtype)
+            file.write(np.ascontiguousarray(chunk).data)
+            digests += map(_digest, chunk)
+        if not digests:
+            raise UserError("there is no image")
+        file.seek(0)
+        _write_header(file, len(digests), chunk.shape[1:], chunk.dtype)
+    _write_rest(folder, digests, {}, [])
+
+
+def read_decoded(folder: Path) -> Decoded:
+    """What `write_decoded` or `write_arrays` wrote; no pixel is read."""
+    report = json.loads((folder / REPORT).read_text())
+    return Decoded(np.load(folder / PIXELS, mmap_mode="c"), np.load(folder / PRINTS), **report)
+
+
+def skipped(decoded: Decoded, path: Path, *, skip: bool) -> list[str]:
+    """The images that could not be read, each with the reason.
+
+    Raises:
+        UserError: there are some, and `skip` is false.
+    """
+    told = [f"{printable(name)} ({printable(why)})" for name, why in decoded.unreadable.items()]
+    if told and not skip:
+        raise UserError(
+            f"{path}: {len(told)} images can't be read: {listed(told)}; allowed: images that can, or data.skip: true"
+        )
+    return told
+
+
+def _write_rest(folder: Path, digests: list[bytes], unreadable: dict[str, str], notes: list[str]) -> None:
+    np.save(folder / PRINTS, _joined(digests))
+    (folder / REPORT).write_text(json.dumps({"unreadable": unreadable, "notes": notes}))
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise a UserError where the disk has no room for so many bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"decoded to {shape[1]}x{shape[2]} the images need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f}; "
-            "allowed: a smaller data.size, or another folder by $XDG_CACHE_HOME"
+            f"{what} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at {folder}; allowed: a smaller "
+            "data.size, or another folder by $XDG_CACHE_HOME"
         )
 
 
-def _conversions(measured: list[tuple[str, tuple[int, int, str]]], shape: tuple[int, int, int], modes: Any) -> list[str]:
-    other = sum(value[:2] != shape[1:] for _, value in measured)
+def _conversions(measured: list[tuple[int, int, str]], shape: tuple[int, int, int]) -> list[str]:
+    other = sum(value[:2] != shape[1:] for value in measured)
     notes = [f"{other} of {len(measured)} images resized to {shape[1]}x{shape[2]}"] if other else []
+    modes = Counter(mode for _, _, mode in measured)
     if len(modes) > 1:
         found = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
         notes.append(f"modes converted to {'grey' if shape[0] == 1 else 'RGB'}: {found}")
     return notes
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """What `write_decoded` had to say: `unreadable`, the reason by name, and `notes`."""
-    report: dict[str, Any] = json.loads((folder / REPORT).read_text())
-    return report

@@ -80,7 +80,7 @@ def _is_hidden(name: str) -> bool:
 def _walk(root: Path) -> tuple[dict[str, tuple[int, int]], set[str]]:
     stamps: dict[str, tuple[int, int]] = {}
     folders: set[str] = set()
-    pending = [("", (_identity(os.stat(root)),))]
+    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(os.stat(root)),))]
     while pending:
         prefix, above = pending.pop()
         for entry in os.scandir(root / prefix):

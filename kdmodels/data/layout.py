@@ -72,7 +72,9 @@ def read_layout(paths: Iterable[str], folders: Iterable[str], validation: str | 
     if validation:
         if validation not in groups:
             raise UserError(f"data.validation: {validation!r} is no folder of images; {allowed(validation, groups)}")
-        wanted = {folder: split for folder, split in wanted.items() if split != "validation"} | {validation: "validation"}
+        wanted = {folder: split for folder, split in wanted.items() if split != "validation"} | {
+            validation: "validation"
+        }
     found: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
     stray = [path for path in below if "/" not in path]
@@ -111,9 +113,13 @@ def _classes(paths: list[str], folder: str) -> list[str] | None:
     """The class of each path; None where they have none."""
     direct = [path for path in paths if "/" not in path]
     if not direct:
-        return [unicodedata.normalize("NFC", printable(path.split("/")[0])) for path in paths]
+        folders = [path.split("/")[0] for path in paths]
+        names = {folder: unicodedata.normalize("NFC", printable(folder)) for folder in set(folders)}
+        return [names[folder] for folder in folders]
     if len(direct) < len(paths):
-        raise UserError(f"{printable(folder) or 'the top folder'}: images beside class folders: {listed(direct)}; {SHAPE}")
+        raise UserError(
+            f"{printable(folder) or 'the top folder'}: images beside class folders: {listed(direct)}; {SHAPE}"
+        )
     numbers = [NUMBERED.match(path) for path in paths]
     return [number[1] for number in numbers if number] if all(numbers) else None
 

@@ -26,17 +26,18 @@ class Published:
 
 BY_FLAG: tuple[dict[str, Any], dict[str, Any]] = ({"train": True}, {"train": False})
 BY_NAME: tuple[dict[str, Any], dict[str, Any]] = ({"split": "train"}, {"split": "test"})
+IDX = "train-images-idx3-ubyte and its three companions"
 SETS = {
-    # MNIST's normalisation is the one that every published recipe uses.
-    "mnist": Published("MNIST", *BY_FLAG, "MNIST/raw/train-images-idx3-ubyte and its three companions", ([0.1307], [0.3081])),
-    "fashion-mnist": Published("FashionMNIST", *BY_FLAG, "FashionMNIST/raw/train-images-idx3-ubyte and its three companions"),
-    "kmnist": Published("KMNIST", *BY_FLAG, "KMNIST/raw/train-images-idx3-ubyte and its three companions"),
+    # The normalisation of every published MNIST recipe.
+    "mnist": Published("MNIST", *BY_FLAG, f"MNIST/raw/{IDX}", ([0.1307], [0.3081])),
+    "fashion-mnist": Published("FashionMNIST", *BY_FLAG, f"FashionMNIST/raw/{IDX}"),
+    "kmnist": Published("KMNIST", *BY_FLAG, f"KMNIST/raw/{IDX}"),
     "usps": Published("USPS", *BY_FLAG, "usps.bz2 and usps.t.bz2"),
     "cifar10": Published("CIFAR10", *BY_FLAG, "cifar-10-batches-py/data_batch_1 and its companions"),
     "cifar100": Published("CIFAR100", *BY_FLAG, "cifar-100-python/train, test and meta"),
     "svhn": Published("SVHN", *BY_NAME, "train_32x32.mat and test_32x32.mat"),
     "stl10": Published("STL10", *BY_NAME, "stl10_binary/train_X.bin and its companions"),
-}  # fmt: skip
+}
 
 
 def read(name: str, folder: Path | None) -> Source:
@@ -60,8 +61,8 @@ def read(name: str, folder: Path | None) -> Source:
                 "with --data-dir or $KD_DATA"
             ) from error
         raise UserError(
-            f"{name}: {folder}: no readable {about.name} there ({first}); allowed: a folder that holds {about.needs}, or "
-            "no folder at all to download them"
+            f"{name}: {folder}: no readable {about.name} there ({first}); allowed: a folder that holds {about.needs}, "
+            "or no folder at all to download them"
         ) from error
     parts = {split: part(_channels_first(own.data), _labels(own)) for split, own in [("train", train), ("test", test)]}
     return Source(_classes(train), parts, normalise=about.normalise)

@@ -1,7 +1,8 @@
 """Where datasets come from: scikit-learn, torchvision, the user's files, the user's function."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,16 @@ from sklearn.datasets import load_digits
 
 from kdmodels.data import arrays, published
 from kdmodels.data.cache import cached
-from kdmodels.data.dataset import UNLABELLED, Dataset, Part, Source, assemble
-from kdmodels.data.decoding import PIXELS, PRINTS, Progress, read_report, write_decoded
-from kdmodels.data.files import Files, listed, open_files, printable
+from kdmodels.data.dataset import UNLABELLED, Dataset, Part, Source, assemble, parts_of
+from kdmodels.data.decoding import Decoded, Progress, read_decoded, skipped, write_decoded
+from kdmodels.data.files import Files, listed, open_files
 from kdmodels.data.images import SUFFIXES
-from kdmodels.data.layout import SPLITS, read_layout
+from kdmodels.data.layout import read_layout
 from kdmodels.data_fields import PATHS, TORCHVISION, Data
 from kdmodels.errors import UserError
 
 
-def load_dataset(
-    data: Data, folder: Path | None = None, on_progress: Progress = lambda done, total: None
-) -> Dataset:
+def load_dataset(data: Data, folder: Path | None = None, on_progress: Progress = lambda done, total: None) -> Dataset:
     """The dataset that an experiment names.
 
     Args:
@@ -43,8 +42,6 @@ def load_dataset(
 
 
 def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:
-    if isinstance(data.validation, str) and (data.source == "digits" or data.source in TORCHVISION):
-        raise UserError(f"data.validation: {data.validation!r}: {data.source} has no folders; allowed: a number, or null")
     if data.source == "digits":
         return arrays.resized(_digits(), data.size)
     if data.source in TORCHVISION:
@@ -57,7 +54,9 @@ def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:
     if path.suffix.lower() == ".npz":
         return arrays.read_npz(path, data.size)
     if path.suffix.lower() == ".parquet":
-        return arrays.read_parquet(path, data, on_progress)
+        from kdmodels.data.parquet import read_parquet  # pyarrow takes half a second to import
+
+        return read_parquet(path, data, on_progress)
     raise UserError(f"data.source: {path}: is a file of no known kind; allowed: a folder, .zip, .npz, .parquet")
 
 
@@ -86,42 +85,43 @@ def _image_files(path: Path, data: Data, on_progress: Progress) -> Source:
             layout = read_layout(images, files.folders, data.validation if isinstance(data.validation, str) else None)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        names = [name for split in SPLITS for name in layout.paths.get(split, [])]
-        pixels, prints, report = _decoded(
-            files, names, size=data.size, typical=len(layout.paths["train"]), on_progress=on_progress
-        )
-    skipped = _skipped(path, report["unreadable"], data)
-    classes = _ordered({label for labels in layout.labels.values() for label in labels})
-    parts, begin = {}, 0
-    for split in SPLITS:
-        if split in layout.paths:
-            pairs = zip(layout.paths[split], layout.labels[split], strict=True)
-            labels = [classes.index(label) for name, label in pairs if name not in report["unreadable"]]
-            rows = np.arange(begin, begin + len(labels))
-            begin += len(labels)
-            parts[split] = Part(pixels, np.array(labels, np.int64), prints[rows], rows)
-    gone = sorted(set(range(len(classes))) - {label for part in parts.values() for label in part.labels.tolist()})
+        splits = [split for split, paths in layout.paths.items() for _ in paths]
+        names = [name for paths in layout.paths.values() for name in paths]
+        labels = [label for labels in layout.labels.values() for label in labels]
+        decoded = _decoded(files, names, size=data.size, typical=layout.paths["train"], on_progress=on_progress)
+    left_out = skipped(decoded, path, skip=data.skip)
+    classes = _ordered(set(labels))
+    codes = {name: code for code, name in enumerate(classes)}
+    readable = np.array([name not in decoded.unreadable for name in names])
+    parts = parts_of(
+        decoded.pixels,
+        decoded.prints,
+        np.array(splits, dtype=object)[readable],
+        np.array([codes[label] for label in labels])[readable],
+    )
+    gone = set(labels) - {label for label, read in zip(labels, readable, strict=True) if read}
     if gone:
-        raise UserError(f"{path}: no image of {listed([classes[label] for label in gone])} can be read")
-    return Source(classes, parts, notes=[*notes, *layout.notes, *report["notes"]], skipped=skipped)
+        raise UserError(f"{path}: no image of {listed(sorted(gone))} can be read")
+    return Source(classes, parts, notes=[*notes, *layout.notes, *decoded.notes], skipped=left_out)
 
 
 def _transfer(source: Source, path: Path, data: Data, on_progress: Progress) -> tuple[Source, Part]:
     """Every image of a folder or a zip as an example without a label; the source has what is to be said of them."""
     channels, height, width = source.parts["train"].pixels.shape[1:]
     if source.top != 255:
-        raise UserError(f"data.transfer.unlabelled: image files do not fit {data.source}, whose values end at {source.top}")
+        raise UserError(
+            f"data.transfer.unlabelled: image files do not fit {data.source}, whose values end at {source.top}"
+        )
     with open_files(path) as files:
         images, notes = _images(files)
         if not images:
             raise UserError(f"data.transfer.unlabelled: {path}: no image; allowed: {', '.join(SUFFIXES)}")
-        pixels, prints, report = _decoded(
-            files, sorted(images), size=(height, width), channels=channels, on_progress=on_progress
-        )
-    skipped = [*source.skipped, *_skipped(path, report["unreadable"], data)]
-    told = [*source.notes, *(f"transfer: {note}" for note in [*notes, *report["notes"]])]
-    part = Part(pixels, np.full(len(pixels), UNLABELLED), prints, np.arange(len(pixels)))
-    return Source(source.classes, source.parts, source.top, source.normalise, told, skipped), part
+        decoded = _decoded(files, sorted(images), size=(height, width), channels=channels, on_progress=on_progress)
+    left_out = [*source.skipped, *skipped(decoded, path, skip=data.skip)]
+    told = [*source.notes, *(f"transfer: {note}" for note in [*notes, *decoded.notes])]
+    count = len(decoded.pixels)
+    part = Part(decoded.pixels, np.full(count, UNLABELLED), decoded.prints, np.arange(count))
+    return replace(source, notes=told, skipped=left_out), part
 
 
 def _images(files: Files) -> tuple[list[str], list[str]]:
@@ -135,30 +135,25 @@ def _decoded(
     names: list[str],
     *,
     size: Sequence[int] | None,
-    typical: int = 0,
+    typical: Collection[str] = (),
     channels: int | None = None,
     on_progress: Progress,
-) -> tuple[np.ndarray, np.ndarray, dict]:
-    """Pixels (N, C, H, W) mapped from the cache, fingerprints (N, 2), and what was said of their decoding."""
-    manifest = [[ascii(name), *files.stamps[name]] for name in names]
+) -> Decoded:
     about = files.root.stat()
+    manifest = [
+        PIL.__version__,
+        len(typical),
+        [] if files.root.is_dir() else [about.st_size, about.st_mtime_ns],
+        [[ascii(name), *files.stamps[name]] for name in names],
+    ]
     folder = cached(
         [files.root, size, channels],
-        [manifest, typical, PIL.__version__, None if files.root.is_dir() else [about.st_size, about.st_mtime_ns]],
+        manifest,
         lambda folder: write_decoded(
             folder, names, files.read, size=size, channels=channels, typical=typical, on_progress=on_progress
         ),
     )
-    return np.load(folder / PIXELS, mmap_mode="c"), np.load(folder / PRINTS), read_report(folder)
-
-
-def _skipped(path: Path, unreadable: dict[str, str], data: Data) -> list[str]:
-    told = [f"{printable(name)} ({printable(why)})" for name, why in unreadable.items()]
-    if told and not data.skip:
-        raise UserError(
-            f"{path}: {len(told)} images can't be read: {listed(told)}; allowed: images that can, or data.skip: true"
-        )
-    return told
+    return read_decoded(folder)
 
 
 def _ordered(names: set[str]) -> list[str]:

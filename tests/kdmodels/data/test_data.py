@@ -44,9 +44,12 @@ def test_splits_are_stratified() -> None:
 
 
 def test_indices_name_the_examples_in_the_sources_order() -> None:
-    train, validation = DIGITS.indices["train"], DIGITS.indices["validation"]
-    assert sorted(train + validation) == list(range(1437))
-    assert train == sorted(train)
+    original = load_digits()
+    for name, part in (("train", DIGITS.train), ("validation", DIGITS.validation)):
+        rows = DIGITS.indices[name]
+        assert rows == sorted(rows)
+        assert part.images[:, 0].mul(16).numpy() == pytest.approx(original.images[rows])
+        assert part.labels.tolist() == original.target[rows].tolist()
 
 
 def test_the_digest_is_of_content() -> None:
