@@ -2,9 +2,10 @@
 
 import os
 import stat
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,16 +37,16 @@ def open_files(root: Path) -> Iterator[Files]:
         UserError: it can't be read, a link leads in a circle, or the zip is damaged, encrypted or holds paths that
             lead out of it.
     """
-    try:
-        if root.is_dir():
-            stamps, folders = _walk(root)
-            yield Files(root, stamps, folders, lambda path: _read_file(root / path))
-        else:
-            with zipfile.ZipFile(root) as archive:
-                yield _zipped(root, archive)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        told = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{root}: can't be read: {told or type(error).__name__}") from error
+    with ExitStack() as stack:
+        try:
+            if root.is_dir():
+                files = Files(root, *_walk(root), lambda path: _read_file(root / path))
+            else:
+                files = _zipped(root, stack.enter_context(zipfile.ZipFile(root)))
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+            told = error.strerror if isinstance(error, OSError) else str(error)
+            raise UserError(f"{root}: can't be read: {printable(told or type(error).__name__)}") from error
+        yield files
 
 
 def printable(path: str) -> str:

@@ -25,7 +25,7 @@ def measure(content: bytes) -> tuple[int, int, str]:
         Exception: whatever a decoder says of bytes that it can't read.
     """
     with _opened(content) as image:
-        turned = (image.info.get("exif") or image.format == "TIFF") and image.getexif().get(0x0112) in TURNED
+        turned = "exif" in image.info and image.getexif().get(0x0112) in TURNED  # a TIFF's size is turned already
         height, width = (image.width, image.height) if turned else (image.height, image.width)
         return height, width, image.mode
 
