@@ -148,8 +148,12 @@ def hold_out(labels: np.ndarray, fraction: float, field: str = "data.validation"
         )
     except ValueError as error:
         raise UserError(
-            f"{field}: {fraction:g} of {len(labels)} examples leaves some class with none on one side; "
-            "allowed: a share that gives each class at least one on both"
+            f"{field}: {fraction:g} of {len(labels)} examples leaves some class with none on one side; allowed: "
+            + (
+                "more examples, or a test split"
+                if field == "data.source"
+                else "a share that gives each class one on both"
+            )
         ) from error
     return np.sort(kept), np.sort(held)
 

@@ -4,7 +4,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kdmodels.data.files import listed
 from kdmodels.errors import UserError
@@ -53,7 +53,10 @@ def decode(content: bytes, channels: int, height: int, width: int) -> np.ndarray
 
 
 def _opened(content: bytes) -> Image.Image:
-    image = Image.open(BytesIO(content), formats=FORMATS)
+    try:
+        image = Image.open(BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:  # whose own words name an address in memory
+        raise ValueError("no image of a known format") from error
     if image.width * image.height > LARGEST_IMAGE:
         raise ValueError(f"{image.width}x{image.height} are more than {LARGEST_IMAGE} pixels")
     return image

@@ -43,16 +43,16 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "allowed: digits, mnist, fashion-mnist, kmnist, usps, cifar10, cifar100, svhn, stl10; or a path, as ./photos, "
      "photos.zip, arrays.npz or table.parquet; or module:function"),
     ("data: mnist", "data: photos", "2: data.source: 'photos' is not a source; allowed: digits, mnist, fashion-mnist, "
-     "kmnist, usps, cifar10, cifar100, svhn, stl10; or a path, as ./photos, photos.zip, arrays.npz or table.parquet; or "
-     "module:function"),
+     "kmnist, usps, cifar10, cifar100, svhn, stl10; or a path, as ./photos, photos.zip, arrays.npz or table.parquet; "
+     "or module:function"),
     ("data: mnist", "data:\n  source: mnist\n  validation: 1.5",
      "4: data.validation: 1.5 is out of range (allowed: above 0 and below 1, or a folder's name, or null)"),
     ("data: mnist", "data: {source: mnist, validation: photos/val}",
      "2: data.validation: 'photos/val': mnist has no folders (allowed: above 0 and below 1, or null)"),
     ("data: mnist", "data: {source: ./photos, validation: []}", "2: data.validation: [] is not a share or a folder "
      "(allowed: above 0 and below 1, or a folder's name, or null)"),
-    ("data: mnist", "data: {source: ./photos, size: [64]}", "2: data.size: [64] is too short (allowed: at least 2 in it "
-     "and at most 2 in it, or null)"),
+    ("data: mnist", "data: {source: ./photos, size: [64]}", "2: data.size: [64] is too short (allowed: at least 2 in "
+     "it and at most 2 in it, or null)"),
     ("data: mnist", "data: {source: ./photos, size: [8, 0]}", "2: data.size.1: 0 is out of range (allowed: 1 to 8192)"),
     ("data: mnist", "data: {source: ./photos, skip: 1}", "2: data.skip: 1 is not true or false"),
     ("data: mnist", "data: {source: ./photos, transfer: more}", "2: data.transfer: 'more' is not a mapping; "

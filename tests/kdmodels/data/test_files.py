@@ -1,5 +1,6 @@
 """Folders and zips as files by name."""
 
+import contextlib
 import io
 import os
 import stat
@@ -71,9 +72,10 @@ def test_a_member_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path: Path) -> N
 
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
-    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+    with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.png", b"1")
-        archive.writestr("a.png", b"2")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.png", b"2")
     with pytest.raises(UserError, match=r"holds 'a\.png' twice"), open_files(path):
         pass
 
@@ -130,11 +132,8 @@ def test_no_damage_to_a_zip_is_anything_but_a_users_error(
         content[place] = value
     path = tmp_path_factory.getbasetemp() / "damaged.zip"
     path.write_bytes(content)
-    try:
-        with open_files(path) as files:
-            assert not any(".." in name.split("/") for name in files.stamps)
-    except UserError as error:
-        assert str(error).isprintable()
+    with contextlib.suppress(UserError), open_files(path) as files:
+        assert not any(".." in name.split("/") for name in files.stamps)
 
 
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=4, unique=True))
@@ -146,8 +145,5 @@ def test_any_names_in_a_zip_are_listed_or_refused(tmp_path_factory: pytest.TempP
                 archive.writestr(name, b"x")
             except UnicodeEncodeError:  # half a character
                 continue
-    try:
-        with open_files(path) as files:
-            assert all(files.read(name) in (b"x", b"") for name in files.stamps)
-    except UserError as error:
-        assert str(error).isprintable()
+    with contextlib.suppress(UserError), open_files(path) as files:
+        assert all(files.read(name) == b"x" for name in files.stamps)

@@ -25,7 +25,7 @@ def test_class_folders_are_one_pool() -> None:
 def test_split_folders_are_splits_also_one_level_down(around: str, names: tuple[str, str, str]) -> None:
     paths = [f"{around}{split}/{kind}/{n}.png" for split in names for kind in ("cat", "dog") for n in (1, 2)]
     layout = read_layout(paths, folders(paths))
-    assert layout.labels == dict.fromkeys(("train", "validation", "test"), ["cat", "cat", "dog", "dog"])
+    assert layout.labels == {split: ["cat", "cat", "dog", "dog"] for split in ("train", "validation", "test")}
     assert layout.paths["test"] == [path for path in paths if f"{around}{names[2]}/" in path]
 
 
