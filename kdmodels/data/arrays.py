@@ -72,6 +72,8 @@ def _unpack(path: Path, folder: Path, size: Sequence[int] | None) -> None:
             array = np.load(file, mmap_mode="r", allow_pickle=False)
             if file.stem.endswith("images"):
                 where = f"{path}: {file.stem}"
+                if not len(np.atleast_1d(array)):
+                    raise UserError(f"{where} is empty; allowed: at least one image")
                 chunks = (checked(chunk, where) for chunk in _chunks(channels_first(array, where)))
                 (folder / file.stem).mkdir()
                 write_arrays(folder / file.stem, (chunk if size is None else resize(chunk, size) for chunk in chunks))
@@ -224,6 +226,6 @@ def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def resize(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).float()
+    images = torch.from_numpy(pixels.astype(np.float32))
     values = interpolate(images, size=tuple(size), mode="bilinear", antialias=True, align_corners=False).numpy()
     return np.rint(values).astype(np.uint8) if pixels.dtype == np.uint8 else values

@@ -146,7 +146,7 @@ def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...], dtype: np.
 
 
 def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
-    """Chunks (B, C, H, W) in the form of `write_decoded`."""
+    """Chunks (B, C, H, W), at least one, in the form of `write_decoded`."""
     digests: list[bytes] = []
     with (folder / PIXELS).open("wb") as file:
         for chunk in chunks:
@@ -154,8 +154,6 @@ def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
                 _write_header(file, 0, chunk.shape[1:], chunk.dtype)
             file.write(np.ascontiguousarray(chunk).data)
             digests += map(_digest, chunk)
-        if not digests:
-            raise UserError("there is no image")
         file.seek(0)
         _write_header(file, len(digests), chunk.shape[1:], chunk.dtype)
     _write_rest(folder, digests, {}, [])

@@ -37,6 +37,8 @@ def read_parquet(path: Path, data: Data, on_progress: Progress) -> Source:
                 if column not in names:
                     raise UserError(f"{path}: has no column {column!r}; it has: {', '.join(names)}")
             labels = table.read(["label"]).column(0).to_pandas().to_numpy()
+            if not len(labels):
+                raise UserError(f"{path}: has no row; allowed: at least one image")
             splits = table.read(["split"]).column(0).to_pylist() if "split" in names else ["train"] * len(labels)
             places = np.array([_split(path, name) for name in splits], dtype=object)
             decoded = _decoded(path, table, places == "train", data, on_progress)

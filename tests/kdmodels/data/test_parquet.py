@@ -59,6 +59,7 @@ def test_without_a_split_all_are_one_pool_and_unreadable_rows_are_named(tmp_path
 
 
 @pytest.mark.parametrize(("columns", "told"), [
+    ({"image": [], "label": []}, "has no row; allowed: at least one image"),
     ({"picture": ENCODED[:6], "label": [0, 1] * 3}, "has no column 'image'; it has: picture, label"),
     ({"image": ENCODED[:6], "label": [0.5, 1] * 3}, "labels are of type float64; allowed: whole numbers or text"),
     ({"image": [1] * 6, "label": [0, 1] * 3}, "the column 'image' holds int64; allowed: bytes, or lists of numbers"),
