@@ -19,7 +19,7 @@ SPLIT_SEED = 0
 TEST_SHARE = 0.2  # of a source without a test split
 VALIDATION_SHARE = 0.1
 UNLABELLED = -1
-CHUNK_VALUES = 2**22  # that are read at once where all pixels are
+CHUNK_VALUES = 2**20  # that are read at once where all pixels are
 
 
 @dataclass(frozen=True)

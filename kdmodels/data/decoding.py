@@ -21,7 +21,8 @@ from kdmodels.errors import UserError
 PIXELS, PRINTS, REPORT = "pixels.npy", "prints.npy", "report.json"
 BYTES = np.dtype(np.uint8)
 CHUNK_BYTES = 2**24  # of pixels that are held at once, a thread
-CHUNK_IMAGES = 256
+CHUNK_IMAGES = 64
+DIGEST_BYTES = 16
 Progress = Callable[[int, int], None]
 """Told how much is done, and of how much."""
 
@@ -46,15 +47,15 @@ class Decoded:
 
 def fingerprints(images: np.ndarray) -> np.ndarray:
     """128 bits of each image's content, (N, 2) uint64: equal for equal pixels alone."""
-    return _joined([_digest(image) for image in images])
+    return _joined(b"".join(_digest(image) for image in images))
 
 
 def _digest(image: np.ndarray) -> bytes:
-    return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+    return blake2b(np.ascontiguousarray(image).data, digest_size=DIGEST_BYTES).digest()
 
 
-def _joined(digests: list[bytes]) -> np.ndarray:
-    return np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
+def _joined(digests: bytes | bytearray) -> np.ndarray:
+    return np.frombuffer(digests, np.uint64).reshape(-1, 2)
 
 
 def write_decoded(
@@ -104,14 +105,14 @@ def write_decoded(
         readable = [name for name, _ in measured]
         done = total - len(readable)
         chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (channels * height * width)))
-        digests: list[bytes] = []
+        digests = bytearray()
         with (folder / PIXELS).open("wb") as file:
             _write_header(file, len(readable), shape)
             for _, (image, own) in told(_spread(pool, lambda name: _decoded(read(name), shape), readable, chunk)):
                 file.write(image)
-                digests.append(own)
+                digests += own
             file.seek(0)
-            _write_header(file, len(digests), shape)
+            _write_header(file, len(digests) // DIGEST_BYTES, shape)
     notes = _conversions([value for _, value in measured], shape)
     _write_rest(
         folder, digests, unreadable, [f"{len(unreadable)} images left out, unreadable", *notes] if unreadable else notes
@@ -147,15 +148,15 @@ def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...], dtype: np.
 
 def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
     """Chunks (B, C, H, W), at least one, in the form of `write_decoded`."""
-    digests: list[bytes] = []
+    digests = bytearray()
     with (folder / PIXELS).open("wb") as file:
         for chunk in chunks:
             if not digests:
                 _write_header(file, 0, chunk.shape[1:], chunk.dtype)
             file.write(np.ascontiguousarray(chunk).data)
-            digests += map(_digest, chunk)
+            digests += b"".join(map(_digest, chunk))
         file.seek(0)
-        _write_header(file, len(digests), chunk.shape[1:], chunk.dtype)
+        _write_header(file, len(digests) // DIGEST_BYTES, chunk.shape[1:], chunk.dtype)
     _write_rest(folder, digests, {}, [])
 
 
@@ -179,7 +180,7 @@ def skipped(decoded: Decoded, path: Path, *, skip: bool) -> list[str]:
     return told
 
 
-def _write_rest(folder: Path, digests: list[bytes], unreadable: dict[str, str], notes: list[str]) -> None:
+def _write_rest(folder: Path, digests: bytearray, unreadable: dict[str, str], notes: list[str]) -> None:
     np.save(folder / PRINTS, _joined(digests))
     (folder / REPORT).write_text(json.dumps({"unreadable": unreadable, "notes": notes}))
 
