@@ -25,8 +25,9 @@ lint: $(VENV)/installed  ## Style, types, and imports that point one way.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed  ## Timings side by side, and every loss on digits and MNIST (half an hour), written to benchmarks/results.
+bench: $(VENV)/installed  ## Timings side by side, a million images, and every loss on digits and MNIST (half an hour), written to benchmarks/results.
 	$(BIN)/python -m benchmarks.stacking
+	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.losses digits
 	$(BIN)/python -m benchmarks.losses mnist --set runner.kind=process --set runner.workers=2
 

@@ -52,6 +52,8 @@ def print_plan(plan: Plan) -> None:
         ],
         {"name": "name", "action": "action", "reason": "reason"},
     )
+    for note in plan.notes:
+        console().print(f"data: {note}", soft_wrap=True)
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:

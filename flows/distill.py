@@ -45,7 +45,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     runs.use_threads(threads(experiment))
     clock = Clock()
     with clock("data"):
-        data = prepare_data(experiment.data, options.data_dir)
+        data = prepare_data(experiment.data, options.data_dir, options.quiet)
         experiment = sized(experiment, data)
         plan = make_plan(experiment, data, fresh=options.fresh)
     with comparison(experiment, data, plan) as parent:
@@ -77,7 +77,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
     """What `distill` would do, and why; nothing is trained or recorded, and no Prefect server is needed."""
     tracking.configure()
-    data = prepare_data.fn(experiment.data, options.data_dir)
+    data = prepare_data.fn(experiment.data, options.data_dir, options.quiet)
     return make_plan(sized(experiment, data), data, fresh=options.fresh)
 
 
@@ -149,6 +149,8 @@ def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Itera
             tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))
             tracking.log_json(parent, "plan.json", plan.model_dump(mode="json"))
             tracking.log_json(parent, "splits.json", load(data).indices)
+            tracking.log_text(parent, "notes.txt", "\n".join(data.notes))
+            tracking.log_text(parent, "skipped.txt", "\n".join(load(data).skipped))
             yield parent
         except BaseException:
             tracking.kill_running(parent)

@@ -83,7 +83,7 @@ def export(run: tracking.Run, kind: str, file: Path, *, data_dir: str | None = N
     chosen = torch.randperm(len(dataset.train), generator=stream(0, "calibration"))[:CALIBRATION]
     partial = file.with_name(f".{os.getpid()}.{file.name}")
     try:
-        formats.export(network, kind, partial, dataset.train.images[chosen])
+        formats.export(network, kind, partial, dataset.train.batch(chosen))
         figures = formats.compare(network, formats.load(partial, kind), dataset.validation)
         with partial.open("rb") as written:
             os.fsync(written.fileno())

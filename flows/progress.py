@@ -53,17 +53,24 @@ def shown(console: Console) -> Iterator[Callable[..., None]]:
         flow_runs.append(str(flow_run.id))
 
     def watch() -> None:
-        display = _live(console) if console.is_terminal else contextlib.nullcontext(_plain(console))
         comparison: tuple[str, Plan] | None = None
+        stopped = False
         try:
-            with display as show:
-                stopped = False
-                while not stopped:
+            while not stopped and not comparison:
+                stopped = stop.wait(POLL_SECONDS)
+                comparison = _comparison(flow_runs[0]) if flow_runs else None
+            if not comparison:
+                return
+            parent, plan = comparison
+            for note in plan.notes:
+                console.print(f"data: {note}", soft_wrap=True)
+            # Not before: what prepares the data may show its own progress there.
+            with _live(console) if console.is_terminal else contextlib.nullcontext(_plain(console)) as show:
+                while True:
+                    show(lines(plan, tracking.children(parent), now=time.time()))
+                    if stopped:
+                        return
                     stopped = stop.wait(POLL_SECONDS)
-                    comparison = comparison or (_comparison(flow_runs[0]) if flow_runs else None)
-                    if comparison:
-                        parent, plan = comparison
-                        show(lines(plan, tracking.children(parent), now=time.time()))
         except Exception as error:  # the run goes on without its display
             console.print(f"no more progress is shown: {type(error).__name__}: {error}", soft_wrap=True)
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from kdmodels.data_fields import Data
 from kdmodels.errors import allowed
 from kdmodels.network import Network
 from kdmodels.recipe import Recipe, Student, Teacher
@@ -32,39 +33,6 @@ __all__ = [
     "Term",
     "Variant",
 ]
-
-
-class Data(Part):
-    """The examples, and how many of the training ones are held out to choose by. Also written as its source alone."""
-
-    later: ClassVar = {"folds": None, "augment": [], "transfer": None, "skip": False, "strict": False}
-
-    source: Literal["digits", "mnist"] = Field(description="digits: scikit-learn's 8x8 digits; mnist: 28x28 digits.")
-    validation: float = Field(
-        default=0.1, gt=0, lt=1, description="Share of the training examples held out, stratified."
-    )
-    subset: int | None = Field(
-        default=None, ge=1, description="So many of the training examples, stratified, stand for all; null: all."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _normal_form(cls, raw: Any) -> Any:
-        return {"source": raw} if isinstance(raw, str) else raw
-
-    @field_validator("source", mode="before")
-    @classmethod
-    def _built_source(cls, source: Any) -> Any:
-        if isinstance(source, str) and source not in ("digits", "mnist"):
-            raise mistake(f"{show(source)} is not a source that is built; {allowed(source, ('digits', 'mnist'))}")
-        return source
-
-    @field_validator("validation", mode="before")
-    @classmethod
-    def _no_folder(cls, validation: Any) -> Any:
-        if isinstance(validation, str):
-            raise mistake(f"{show(validation)}: a folder is not built yet; allowed: a number above 0 and below 1")
-        return validation
 
 
 NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"

@@ -23,7 +23,8 @@ Places = dict[schema.Path, Place]
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment file.
 
-    A relative `teacher.checkpoint` is taken from the current folder and made absolute: a scheduled run has another.
+    A relative `teacher.checkpoint`, and the data's paths that exist there, are taken from the current folder and made
+    absolute: a scheduled run has another.
 
     Args:
         overrides: `key=value`, the key dotted (`student.epochs`, `variants.0`), the value YAML; they win over the file.
@@ -36,19 +37,29 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise UserError(
             f"{path}: {'is empty' if raw is None else f'holds {schema.show(raw)}, not a mapping'}; {fields}"
         )
-    if overrides and isinstance(raw.get("data"), str):
+    if isinstance(raw.get("data"), str):
         raw["data"] = {"source": raw["data"]}  # so that data.validation can be set
     for override in overrides:
         _override(raw, places, override)
-    teacher = raw.get("teacher")
+    teacher, data = raw.get("teacher"), raw.get("data")
     if isinstance(teacher, dict) and isinstance(teacher.get("checkpoint"), str) and teacher["checkpoint"]:
         teacher["checkpoint"] = os.path.abspath(teacher["checkpoint"])
+    if isinstance(data, dict):
+        for part, field in ((data, "source"), (data.get("transfer"), "unlabelled")):
+            if isinstance(part, dict) and isinstance(part.get(field), str):
+                part[field] = _absolute(part[field])
     try:
         return Experiment.model_validate(raw)
     except ValidationError as error:
         mistakes = [schema.explain(detail, Experiment) for detail in error.errors()]
         lines = sorted(_placed(places, where, message) for where, message in mistakes)
         raise UserError("\n".join(text for _, text in lines)) from error
+
+
+def _absolute(word: str) -> str:
+    """A path that exists from the current folder on; anything else as it is, such as a path below the data's folder."""
+    path, colon, function = word.partition(":")
+    return os.path.abspath(path) + colon + function if {"/", "."} & set(path) and os.path.exists(path) else word
 
 
 def _text(path: Path) -> str:

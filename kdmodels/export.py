@@ -69,8 +69,8 @@ def compare(network: nn.Module, exported: Callable[[Tensor], Tensor], split: Spl
         examples (how many), accuracy and exported_accuracy, agreement (the share of examples on which the two name the
         same class) and largest_difference (of any two logits).
     """
-    original = predict(network, split.images)
-    copy = torch.cat([exported(batch) for batch in split.images.split(BATCH)])
+    original = predict(network, split)
+    copy = torch.cat([exported(split.batch(rows)) for rows in torch.arange(len(split)).split(BATCH)])
 
     def share(right: Tensor) -> float:
         return right.double().mean().item()

@@ -20,10 +20,10 @@ COMPUTES = (
 
 
 @cache
-def code_fingerprint() -> str:
-    """A digest of that code: unchanged by comments, docstrings and layout."""
+def code_fingerprint(*names: str) -> str:
+    """A digest of that code, or of those parts of it: unchanged by comments, docstrings and layout."""
     content = sha256()
-    for name in COMPUTES:
+    for name in names or COMPUTES:
         root = HERE / name
         for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
             content.update(f"{file.relative_to(HERE).as_posix()}\n{_bare(file.read_text())}".encode())

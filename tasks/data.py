@@ -1,25 +1,36 @@
-"""prepare_data: load, split and name the dataset."""
+"""prepare_data: load, split, check and name the dataset."""
 
 import os
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from kdmodels.data import Dataset, load_dataset
+from kdmodels.data.decoding import Progress
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
 from tasks import tracking
 from tasks.references import DataReference
 
+_loaded: dict[str, Dataset] = {}  # the latest of this process, by its digest
+
 
 @task(cache_policy=NO_CACHE)
-def prepare_data(data: Data, folder: str | None) -> DataReference:
-    """Load the dataset once in this process and return what names it; `folder` None means `$KD_DATA`."""
+def prepare_data(data: Data, folder: str | None, quiet: bool = False) -> DataReference:
+    """Load the dataset once in this process and return what names it; `folder` None means `$KD_DATA`.
+
+    While images are decoded, which happens once, a terminal shows how far that is, unless `quiet`.
+    """
     folder = folder or os.environ.get("KD_DATA") or None
     folder = str(Path(folder).absolute()) if folder else None
-    dataset = _load(data, folder)
+    with _decoding(quiet) as on_progress:
+        dataset = _load(data, folder, on_progress)
     return DataReference(
         data=data,
         folder=folder,
@@ -29,6 +40,7 @@ def prepare_data(data: Data, folder: str | None) -> DataReference:
         classes=dataset.classes,
         mean=dataset.mean,
         std=dataset.std,
+        notes=dataset.notes,
     )
 
 
@@ -54,6 +66,8 @@ def load(reference: DataReference) -> Dataset:
     Raises:
         RuntimeError: what this process reads is not what the reference names.
     """
+    if reference.digest in _loaded:
+        return _loaded[reference.digest]
     dataset = _load(reference.data, reference.folder)
     if dataset.digest != reference.digest:
         raise RuntimeError(
@@ -63,6 +77,26 @@ def load(reference: DataReference) -> Dataset:
     return dataset
 
 
-@lru_cache(maxsize=2)
-def _load(data: Data, folder: str | None) -> Dataset:
-    return load_dataset(data, Path(folder) if folder else None)
+def _load(data: Data, folder: str | None, on_progress: Progress = lambda done, total: None) -> Dataset:
+    dataset = load_dataset(data, Path(folder) if folder else None, on_progress)
+    _loaded.clear()
+    _loaded[dataset.digest] = dataset
+    return dataset
+
+
+@contextmanager
+def _decoding(quiet: bool) -> Iterator[Progress]:
+    """A progress bar on stderr for the block, which appears when there is something to tell."""
+    console = Console(stderr=True)
+    columns = (TextColumn("decoding the images"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+    task_id = bar.add_task("", total=None)
+
+    def on_progress(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task_id, completed=done, total=total)
+
+    try:
+        yield on_progress
+    finally:
+        bar.stop()

@@ -67,7 +67,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         if any(step.action == "train" for step in steps):
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
             steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
-    return Plan(teacher=steps[0], students=steps[1:])
+    return Plan(teacher=steps[0], students=steps[1:], notes=data.notes)
 
 
 def sized(experiment: Experiment, data: DataReference) -> Experiment:
@@ -207,7 +207,8 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
 
 def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
     return {
-        "data": {**data.data.model_dump(mode="json"), "digest": data.digest},
+        # The digest says all; the rest is there to tell what has changed. Where the files lie is no matter.
+        "data": {**data.data.model_dump(mode="json", include={"size", "validation", "subset"}), "digest": data.digest},
         "threads": threads(experiment),
         "code": code_fingerprint(),
         "torch": version("torch"),

@@ -113,7 +113,7 @@ def _measure(name: str, run_id: str, data: DataReference) -> tuple[Candidate, di
             "promote under another name (promote.model)"
         )
     test = load(data).read_test()
-    predicted, labels = predict(network, test.images).argmax(dim=1).numpy(), test.labels.numpy()
+    predicted, labels = predict(network, test).argmax(dim=1).numpy(), test.labels.numpy()
     metrics = measured(run_id)
     candidate = Candidate(
         name=name,

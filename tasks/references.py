@@ -19,6 +19,7 @@ class Options(Reference):
 
     fresh: bool = Field(default=False, description="Train everything anew, whatever has finished before.")
     data_dir: str | None = Field(default=None, description="The folder of the data's files; null: $KD_DATA.")
+    quiet: bool = Field(default=False, description="Show no progress.")
 
 
 class DataReference(Reference):
@@ -32,6 +33,7 @@ class DataReference(Reference):
     classes: list[str]
     mean: list[float]
     std: list[float]
+    notes: list[str] = []
 
 
 class Step(Reference):
@@ -54,10 +56,11 @@ class Step(Reference):
 
 
 class Plan(Reference):
-    """What a command will do, before it does it."""
+    """What a command will do, before it does it, and what it should be known of its data."""
 
     teacher: Step
     students: list[Step]
+    notes: list[str] = Field(default=[], description="What should be known of the data.")
 
 
 class TeacherReference(Reference):

@@ -47,7 +47,7 @@ def run(
         wanted = runner.find_experiment(experiment, set_ or (), variants)
     from tasks.references import Options
 
-    options = Options(fresh=fresh, data_dir=str(data_dir) if data_dir else None)
+    options = Options(fresh=fresh, data_dir=str(data_dir) if data_dir else None, quiet=quiet)
     if not quiet and not dry_run:
         print(
             f"{wanted.name}: {_counted(len(wanted.variants), 'variant')}, "

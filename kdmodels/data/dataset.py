@@ -1,56 +1,118 @@
-"""A dataset in memory: train, validation, and a test split behind a door of its own."""
+"""A dataset: train, validation, and a test split behind a door of its own. Its pixels may lie on disk."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from kdmodels.data.checks import missing_classes, repeated_images
+from kdmodels.data_fields import Data
 from kdmodels.errors import UserError
 
 # Which examples are held out is no matter of luck: all experiments on a source, whatever their seeds, share it.
 SPLIT_SEED = 0
+TEST_SHARE = 0.2  # of a source without a test split
+VALIDATION_SHARE = 0.1
+UNLABELLED = -1
+CHUNK_VALUES = 2**20  # that are read at once where all pixels are
 
 
 @dataclass(frozen=True)
 class Split:
-    """Pixels (N, C, H, W) from 0 to `top`, in the type that they are stored in, and labels (N,), int64."""
+    """Pixels from 0 to `top`, in the type that they are stored in, and the labels (N,), int64; -1 where unknown.
+
+    `pixels` (M, C, H, W) may be mapped from disk and hold other splits too: `rows` (N,) are those of this one, in
+    order, and None is all of them.
+    """
 
     pixels: Tensor
     labels: Tensor
     top: int = 1
+    rows: Tensor | None = None
+
+    def stored(self, rows: Tensor) -> Tensor:
+        """The pixels of these examples, of any shape (...): (..., C, H, W), as they are stored."""
+        return self.pixels[rows if self.rows is None else self.rows[rows]]
 
     def batch(self, rows: Tensor) -> Tensor:
-        """The images of these rows, of any shape (...): (..., C, H, W), float32 in [0, 1]."""
-        return self.pixels[rows].float() / self.top
+        """The images of these examples, of any shape (...): (..., C, H, W), float32 in [0, 1]."""
+        return self.stored(rows).float() / self.top
 
     @property
     def images(self) -> Tensor:
         """All images (N, C, H, W), float32 in [0, 1], for a split that fits in memory four times."""
-        return self.pixels.float() / self.top
+        return self.batch(torch.arange(len(self)))
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 @dataclass(frozen=True)
+class Part:
+    """Examples of a source: pixels (M, C, H, W), and of those at `rows` the labels (N,) and fingerprints (N, 2)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    prints: np.ndarray
+    rows: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> Self:
+        """Some of the examples; no pixel is read."""
+        return replace(self, labels=self.labels[chosen], prints=self.prints[chosen], rows=self.rows[chosen])
+
+    def split(self, top: int) -> Split:
+        """The same as tensors."""
+        whole = np.array_equal(self.rows, np.arange(len(self.pixels)))
+        rows = None if whole else torch.from_numpy(self.rows)
+        return Split(torch.from_numpy(self.pixels), torch.from_numpy(self.labels), top, rows)
+
+
+def parts_of(pixels: np.ndarray, prints: np.ndarray, splits: np.ndarray, labels: np.ndarray) -> dict[str, Part]:
+    """The parts by the name of each example's split; all stay on the same pixels."""
+    rows = {split: np.flatnonzero(splits == split) for split in ("train", "validation", "test")}
+    return {split: Part(pixels, labels[own], prints[own], own) for split, own in rows.items() if len(own)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is read of a source: its parts by name, `train` and those of `validation` and `test` that it has.
+
+    `normalise` holds published means and deviations per channel; None computes them on the training split.
+    """
+
+    classes: list[str]
+    parts: dict[str, Part]
+    top: int = 255
+    normalise: tuple[list[float], list[float]] | None = None
+    notes: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Three splits, the classes' names, and one digest over all content.
 
-    The test split is read through `read_test` alone: nothing that trains or chooses may call it.
+    The test split is read through `read_test` alone: nothing that trains or chooses may call it. `transfer` are images
+    without labels that the student learns from too; `notes` what the user should know, and `skipped` the images left
+    out.
     """
 
     source: str
     classes: list[str]
     train: Split
     validation: Split
+    transfer: Split | None
     mean: list[float]
     std: list[float]
     indices: dict[str, list[int]]  # of train and validation, in the source's own order
     digest: str
+    notes: list[str]
+    skipped: list[str]
     _test: Split = field(repr=False)
 
     @property
@@ -74,7 +136,7 @@ class Dataset:
         return self._test
 
 
-def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(labels: np.ndarray, fraction: float, field: str = "data.validation") -> tuple[np.ndarray, np.ndarray]:
     """Indices kept and held out, each class in its share; a function of the labels and the fraction alone.
 
     Raises:
@@ -86,54 +148,94 @@ def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarra
         )
     except ValueError as error:
         raise UserError(
-            f"data.validation: {fraction:g} of {len(labels)} examples leaves some class with none on one side; "
-            "allowed: a share that gives each class at least one on both"
+            f"{field}: {fraction:g} of {len(labels)} examples leaves some class with none on one side; allowed: "
+            + (
+                "more examples, or a test split"
+                if field == "data.source"
+                else "a share that gives each class one on both"
+            )
         ) from error
     return np.sort(kept), np.sort(held)
 
 
-def assemble(
-    source: str,
-    *,
-    images: np.ndarray,
-    labels: np.ndarray,
-    test_images: np.ndarray,
-    test_labels: np.ndarray,
-    top: int,
-    validation: float,
-    subset: int | None,
-    normalise: tuple[list[float], list[float]] | None = None,
-) -> Dataset:
-    """Split, scale and name the arrays of a source.
+def assemble(source: Source, data: Data, transfer: Part | None = None) -> Dataset:
+    """Split, check and name what has been read of a source.
 
     Args:
-        images, test_images: (N, C, H, W), integers from 0 to `top`.
-        labels, test_labels: (N,).
-        validation: the fraction of the training images held out.
-        subset: how many of the training images are used at all; None means all.
-        normalise: mean and std per channel; None computes them on the training split.
+        transfer: the unlabelled images of `data.transfer`, as large and with as many channels as the source's.
 
     Raises:
-        UserError: as `hold_out`, or the subset is larger than the whole.
+        UserError: a class has too few examples to be split, the subset is larger than the whole, or, where
+            `data.strict`, an image is in train and test.
     """
-    used = np.arange(len(labels)) if subset is None else _subset(labels, subset)
-    kept, held = (used[part] for part in hold_out(labels[used], validation))
-    content = sha256(repr((source, top, images.shape, test_images.shape)).encode())
-    for array in (images, labels, test_images, test_labels, kept, held):
-        content.update(np.ascontiguousarray(array).data)
-    train = _split(images[kept], labels[kept], top)
-    mean, std = normalise or _moments(train.images)
+    train, notes = source.parts["train"], list(source.notes)
+    test, validation = source.parts.get("test"), source.parts.get("validation")
+    if test is None:
+        train, test = _held_out(train, source.classes, TEST_SHARE, "data.source")
+    if data.subset is not None:
+        train = train.take(_subset(train.labels, data.subset))
+    if validation is None or isinstance(data.validation, float):
+        if validation is not None:
+            notes.append(
+                f"the source's own validation split ({len(validation.labels)} examples) is left out: data.validation "
+                f"is {data.validation:g} of the training examples; null takes its own"
+            )
+        share = data.validation if isinstance(data.validation, float) else VALIDATION_SHARE
+        train, validation = _held_out(train, source.classes, share, "data.validation")
+    splits = {"train": train, "validation": validation, "test": test}
+    notes += missing_classes({name: part.labels for name, part in splits.items()}, source.classes)
+    notes += repeated_images(
+        {name: part.prints[:, 0] for name, part in {**splits, "transfer": transfer}.items() if part is not None},
+        train.labels,
+        strict=data.strict,
+    )
+    learnt = train.split(source.top)
+    mean, std = source.normalise or moments(learnt)
+    content = sha256(repr((source.top, train.pixels.shape[1:], source.classes, mean, std)).encode())
+    for part in (*splits.values(), *([transfer] if transfer else [])):
+        content.update(f"{len(part.labels)}".encode())
+        content.update(np.ascontiguousarray(part.labels).data)
+        content.update(np.ascontiguousarray(part.prints).data)
     return Dataset(
-        source=source,
-        classes=[str(label) for label in np.unique(labels)],
-        train=train,
-        validation=_split(images[held], labels[held], top),
+        source=data.source,
+        classes=source.classes,
+        train=learnt,
+        validation=validation.split(source.top),
+        transfer=transfer.split(source.top) if transfer else None,
         mean=mean,
         std=std,
-        indices={"train": kept.tolist(), "validation": held.tolist()},
+        indices={name: splits[name].rows.tolist() for name in ("train", "validation")},
         digest=content.hexdigest(),
-        _test=_split(test_images, test_labels, top),
+        notes=notes,
+        skipped=source.skipped,
+        _test=test.split(source.top),
     )
+
+
+def moments(split: Split) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation (n - 1) of each channel, of the stored values / `top`, read a chunk at a time.
+
+    The sums of integers are exact. A constant channel's deviation is 1, since it is divided by.
+    """
+    channels, height, width = split.pixels.shape[1:]
+    total = torch.zeros(2, channels, dtype=torch.float64)  # of the values, and of their squares
+    for rows in torch.arange(len(split)).split(max(1, CHUNK_VALUES // (channels * height * width))):
+        values = split.stored(rows).double()
+        total += torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))])
+    count = len(split) * height * width
+    mean = total[0] / count
+    std = ((total[1] - total[0] * mean) / max(1, count - 1)).clamp(min=0).sqrt()
+    std = torch.where(std > 0, std / split.top, 1.0)
+    return (mean / split.top).tolist(), std.tolist()
+
+
+def _held_out(part: Part, classes: Sequence[str], share: float, field: str) -> tuple[Part, Part]:
+    counts = np.bincount(part.labels, minlength=len(classes))
+    alone = [name for name, count in zip(classes, counts, strict=True) if count == 1]
+    if alone:
+        raise UserError(f"{field}: one example alone of {', '.join(alone)}: it can't be split; allowed: two or more")
+    kept, held = hold_out(part.labels, share, field)
+    return part.take(kept), part.take(held)
 
 
 def _subset(labels: np.ndarray, size: int) -> np.ndarray:
@@ -142,12 +244,3 @@ def _subset(labels: np.ndarray, size: int) -> np.ndarray:
         raise UserError(f"data.subset: {size} is out of range (allowed: {classes} to {len(labels) - 1})")
     used, _ = train_test_split(np.arange(len(labels)), train_size=size, stratify=labels, random_state=SPLIT_SEED)
     return np.sort(used)
-
-
-def _split(images: np.ndarray, labels: np.ndarray, top: int) -> Split:
-    return Split(torch.from_numpy(images), torch.from_numpy(labels).long(), top)
-
-
-def _moments(images: Tensor) -> tuple[list[float], list[float]]:
-    std, mean = torch.std_mean(images, dim=(0, 2, 3))
-    return mean.tolist(), std.tolist()

@@ -1,83 +1,165 @@
-"""Where datasets come from: a literal table of sources."""
+"""Where datasets come from: scikit-learn, torchvision, the user's files, the user's function."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 from sklearn.datasets import load_digits
 
-from kdmodels.data.dataset import Dataset, assemble, hold_out
+from kdmodels.data import arrays, published
+from kdmodels.data.cache import cached
+from kdmodels.data.dataset import UNLABELLED, Dataset, Part, Source, assemble, parts_of
+from kdmodels.data.decoding import Decoded, Progress, read_decoded, skipped, write_decoded
+from kdmodels.data.files import Files, listed, open_files
+from kdmodels.data.images import SUFFIXES
+from kdmodels.data.layout import read_layout
+from kdmodels.data_fields import PATHS, TORCHVISION, Data
 from kdmodels.errors import UserError
-from kdmodels.experiment import Data
-
-DIGITS_TEST = 0.2  # scikit-learn's digits come without a test split
 
 
-def load_dataset(data: Data, folder: Path | None = None) -> Dataset:
+def load_dataset(data: Data, folder: Path | None = None, on_progress: Progress = lambda done, total: None) -> Dataset:
     """The dataset that an experiment names.
 
     Args:
-        folder: where the files of a source that has files lie; None means `$KD_DATA`, and where that is not set
-            either, the source is downloaded to the user's cache folder.
+        folder: where the files of a source that has files lie, and what relative paths may be below; None means
+            `$KD_DATA`, and where that is not set either, published sets are downloaded to the user's cache folder.
+        on_progress: told how much of the images is decoded, and of how much; never where they have been decoded before.
 
     Raises:
-        UserError: the files are missing or unreadable, or can't be downloaded.
+        UserError: the files are missing or unreadable, or can't be downloaded; or the examples can't be split.
     """
     if folder is None and os.environ.get("KD_DATA"):
         folder = Path(os.environ["KD_DATA"])
-    return SOURCES[data.source](folder, data)
+    source = _read(data, folder, on_progress)
+    transfer = None
+    if data.transfer:
+        path = _find(data.transfer.unlabelled, folder, "data.transfer.unlabelled")
+        source, transfer = _transfer(source, path, data, on_progress)
+    return assemble(source, data, transfer)
 
 
-def _digits(folder: Path | None, data: Data) -> Dataset:
+def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:
+    if data.source == "digits":
+        return arrays.resized(_digits(), data.size)
+    if data.source in TORCHVISION:
+        return arrays.resized(published.read(data.source, folder), data.size)
+    if ":" in data.source:
+        return arrays.resized(arrays.call(data.source), data.size)
+    path = _find(data.source, folder, "data.source")
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return _image_files(path, data, on_progress)
+    if path.suffix.lower() == ".npz":
+        return arrays.read_npz(path, data.size)
+    if path.suffix.lower() == ".parquet":
+        from kdmodels.data.parquet import read_parquet  # pyarrow takes half a second to import
+
+        return read_parquet(path, data, on_progress)
+    raise UserError(f"data.source: {path}: is a file of no known kind; allowed: a folder, .zip, .npz, .parquet")
+
+
+def _find(word: str, folder: Path | None, field: str) -> Path:
+    """The path as it is, or below the data's folder."""
+    path = Path(word).expanduser()
+    places = [path.absolute(), *([] if folder is None or path.is_absolute() else [(folder / path).absolute()])]
+    for place in places:
+        if place.exists():
+            return place
+    raise UserError(f"{field}: {word}: there is no {' and no '.join(map(str, places))}; allowed: {PATHS}")
+
+
+def _digits() -> Source:
     bundle = load_digits()
     images = bundle.images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8), 0 … 16
-    labels = bundle.target
-    rest, test = hold_out(labels, DIGITS_TEST)
-    return assemble(
-        "digits",
-        images=images[rest],
-        labels=labels[rest],
-        test_images=images[test],
-        test_labels=labels[test],
-        top=16,
-        validation=data.validation,
-        subset=data.subset,
+    parts = {"train": arrays.part(images, bundle.target)}
+    return Source(classes=[str(digit) for digit in range(10)], parts=parts, top=16)
+
+
+def _image_files(path: Path, data: Data, on_progress: Progress) -> Source:
+    """The images of a folder or a zip, by split and class."""
+    with open_files(path) as files:
+        images, notes = _images(files)
+        try:
+            layout = read_layout(images, files.folders, data.validation if isinstance(data.validation, str) else None)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        splits = [split for split, paths in layout.paths.items() for _ in paths]
+        names = [name for paths in layout.paths.values() for name in paths]
+        labels = [label for labels in layout.labels.values() for label in labels]
+        decoded = _decoded(files, names, size=data.size, typical=layout.paths["train"], on_progress=on_progress)
+    left_out = skipped(decoded, path, skip=data.skip)
+    classes = _ordered(set(labels))
+    codes = {name: code for code, name in enumerate(classes)}
+    readable = np.array([name not in decoded.unreadable for name in names])
+    parts = parts_of(
+        decoded.pixels,
+        decoded.prints,
+        np.array(splits, dtype=object)[readable],
+        np.array([codes[label] for label in labels])[readable],
     )
+    gone = set(labels) - {label for label, read in zip(labels, readable, strict=True) if read}
+    if gone:
+        raise UserError(f"{path}: no image of {listed(sorted(gone))} can be read")
+    return Source(classes, parts, notes=[*notes, *layout.notes, *decoded.notes], skipped=left_out)
 
 
-def _mnist(folder: Path | None, data: Data) -> Dataset:
-    from torchvision.datasets import MNIST  # takes seconds to import, and digits do without
-
-    root = folder or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdflow"
-    download = folder is None
-    try:
-        train, test = (MNIST(str(root), train=part, download=download) for part in (True, False))
-    except (RuntimeError, OSError, ValueError, AssertionError) as error:
-        if download:
-            raise UserError(
-                f"mnist: could not be downloaded ({_first_line(error)}); when offline, give the folder that holds "
-                "MNIST/raw with --data-dir or $KD_DATA"
-            ) from error
+def _transfer(source: Source, path: Path, data: Data, on_progress: Progress) -> tuple[Source, Part]:
+    """Every image of a folder or a zip as an example without a label; the source has what is to be said of them."""
+    channels, height, width = source.parts["train"].pixels.shape[1:]
+    if source.top != 255:
         raise UserError(
-            f"mnist: {folder}: no readable MNIST there ({_first_line(error)}); allowed: a folder that holds "
-            "MNIST/raw/train-images-idx3-ubyte and its three companions, or no folder at all to download them"
-        ) from error
-    return assemble(
-        "mnist",
-        images=train.data.numpy()[:, None],  # (60000, 1, 28, 28), 0 … 255
-        labels=train.targets.numpy(),
-        test_images=test.data.numpy()[:, None],
-        test_labels=test.targets.numpy(),
-        top=255,
-        validation=data.validation,
-        subset=data.subset,
-        normalise=([0.1307], [0.3081]),  # the figures that every published MNIST recipe uses
+            f"data.transfer.unlabelled: image files do not fit {data.source}, whose values end at {source.top}"
+        )
+    with open_files(path) as files:
+        images, notes = _images(files)
+        if not images:
+            raise UserError(f"data.transfer.unlabelled: {path}: no image; allowed: {', '.join(SUFFIXES)}")
+        decoded = _decoded(files, sorted(images), size=(height, width), channels=channels, on_progress=on_progress)
+    left_out = [*source.skipped, *skipped(decoded, path, skip=data.skip)]
+    told = [*source.notes, *(f"transfer: {note}" for note in [*notes, *decoded.notes])]
+    count = len(decoded.pixels)
+    part = Part(decoded.pixels, np.full(count, UNLABELLED), decoded.prints, np.arange(count))
+    return replace(source, notes=told, skipped=left_out), part
+
+
+def _images(files: Files) -> tuple[list[str], list[str]]:
+    images = [name for name in files.stamps if name.lower().endswith(SUFFIXES)]
+    others = sorted(files.stamps.keys() - set(images))
+    return images, [f"{len(others)} files are no images and left out: {listed(others)}"] if others else []
+
+
+def _decoded(
+    files: Files,
+    names: list[str],
+    *,
+    size: Sequence[int] | None,
+    typical: Collection[str] = (),
+    channels: int | None = None,
+    on_progress: Progress,
+) -> Decoded:
+    about = files.root.stat()
+    manifest = [
+        PIL.__version__,
+        len(typical),
+        [] if files.root.is_dir() else [about.st_size, about.st_mtime_ns],
+        [[ascii(name), *files.stamps[name]] for name in names],
+    ]
+    folder = cached(
+        [files.root, size, channels],
+        manifest,
+        lambda folder: write_decoded(
+            folder, names, files.read, size=size, channels=channels, typical=typical, on_progress=on_progress
+        ),
     )
+    return read_decoded(folder)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _ordered(names: set[str]) -> list[str]:
+    """Numbers by their value, else by name.
 
-
-SOURCES: dict[str, Callable[[Path | None, Data], Dataset]] = {"digits": _digits, "mnist": _mnist}
+    >>> _ordered({"10", "9"}), _ordered({"b", "a"})
+    (['9', '10'], ['a', 'b'])
+    """
+    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)

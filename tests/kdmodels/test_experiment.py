@@ -38,7 +38,15 @@ def test_the_defaults() -> None:
         "name": "mine",
         "seed": 0,
         "threads": None,
-        "data": {"source": "mnist", "validation": 0.1, "subset": None},
+        "data": {
+            "source": "mnist",
+            "size": None,
+            "validation": None,
+            "subset": None,
+            "transfer": None,
+            "skip": False,
+            "strict": False,
+        },
         "teacher": {
             **RECIPE,
             "network": {"mlp": [128, 64], "dropout": 0.0},
@@ -60,7 +68,7 @@ def test_the_defaults() -> None:
 
 def test_what_is_not_built_is_accepted_at_its_default() -> None:
     whole = SHORT | {
-        "data": {"source": "mnist", "folds": None, "augment": [], "transfer": None, "skip": False, "strict": False},
+        "data": {"source": "mnist", "folds": None, "augment": []},
         "knowledge": {"views": "auto", "budget": "2GB"},
         "variants": [{"name": "mine", "terms": "kd", "student": None}],
         "promote": {"require": {"latency_ms": None, "class_accuracy": None, "ece": None}},
@@ -163,7 +171,15 @@ TERMS = st.sampled_from(["hard_labels", "label_smoothing", "logit_regression"]).
 EXPERIMENTS = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][a-z ._+=-]{0,20}[a-z]", fullmatch=True),
-        "data": st.sampled_from(["digits", "mnist", {"source": "mnist", "validation": 0.5}]),
+        "data": st.sampled_from(
+            [
+                "digits",
+                "./photos",
+                "mine:load",
+                {"source": "mnist", "validation": 0.5, "size": 32},
+                {"source": "photos.zip", "validation": "holdout", "size": [32, 48], "transfer": {"unlabelled": "more"}},
+            ]
+        ),
         "teacher": st.sampled_from([SHORT["teacher"], {"registry": "big/3"}]),
         "student": st.fixed_dictionaries(
             {"network": st.lists(st.integers(1, 99), min_size=1).map(lambda mlp: {"mlp": mlp}), "epochs": st.just(9)},
@@ -223,6 +239,10 @@ def test_every_kind_of_network_has_one_normal_form(given: object, normal: dict[s
     (("seed",), -1),
     (("data", "validation"), 1),
     (("data", "source"), "cifar"),
+    (("data", "validation"), ""),
+    (("data", "size"), [0, 8]),
+    (("data", "size"), [8]),
+    (("data", "transfer"), {}),
     (("student", "epochs"), 0),
     (("student", "epohcs"), 3),
     (("student", "optimizer"), {"adma": {}}),

@@ -41,19 +41,29 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("name: mine", "name: mine\nseed: -1", "2: seed: -1 is out of range (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nseed: true", "2: seed: true is not a whole number (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nthreads: 0", "2: threads: 0 is out of range (allowed: 1 to 1024, or null)"),
-    ("data: mnist", "data: mnits", "2: data.source: 'mnits' is not a source that is built; did you mean 'mnist'? "
-     "allowed: digits, mnist"),
+    ("data: mnist", "data: mnits", "2: data.source: 'mnits' is not a source; did you mean 'mnist'? "
+     "allowed: digits, mnist, fashion-mnist, kmnist, usps, cifar10, cifar100, svhn, stl10; or a path, as ./photos, "
+     "photos.zip, arrays.npz or table.parquet; or module:function"),
+    ("data: mnist", "data: photos", "2: data.source: 'photos' is not a source; allowed: digits, mnist, fashion-mnist, "
+     "kmnist, usps, cifar10, cifar100, svhn, stl10; or a path, as ./photos, photos.zip, arrays.npz or table.parquet; "
+     "or module:function"),
     ("data: mnist", "data:\n  source: mnist\n  validation: 1.5",
-     "4: data.validation: 1.5 is out of range (allowed: above 0 and below 1)"),
+     "4: data.validation: 1.5 is out of range (allowed: above 0 and below 1, or a folder's name, or null)"),
     ("data: mnist", "data: {source: mnist, validation: photos/val}",
-     "2: data.validation: 'photos/val': a folder is not built yet; allowed: a number above 0 and below 1"),
+     "2: data.validation: 'photos/val': mnist has no folders (allowed: above 0 and below 1, or null)"),
+    ("data: mnist", "data: {source: ./photos, validation: []}", "2: data.validation: [] is not a share or a folder "
+     "(allowed: above 0 and below 1, or a folder's name, or null)"),
+    ("data: mnist", "data: {source: ./photos, size: [64]}", "2: data.size: [64] is too short (allowed: at least 2 in "
+     "it and at most 2 in it, or null)"),
+    ("data: mnist", "data: {source: ./photos, size: [8, 0]}", "2: data.size.1: 0 is out of range (allowed: 1 to 8192)"),
+    ("data: mnist", "data: {source: ./photos, skip: 1}", "2: data.skip: 1 is not true or false"),
+    ("data: mnist", "data: {source: ./photos, transfer: more}", "2: data.transfer: 'more' is not a mapping; "
+     "allowed: unlabelled"),
     ("data: mnist", "data: {source: mnist, folds: 5}", "2: data.folds: 5 is not built yet; allowed: null"),
     ("data: mnist", "data: {source: mnist, augment: [{crop: 4}]}",
      '2: data.augment: [{"crop": 4}] is not built yet; allowed: []'),
-    ("data: mnist", "data: {source: mnist, skip: true}", "2: data.skip: true is not built yet; allowed: false"),
-    ("data: mnist", "data: {source: mnist, strict: 0}", "2: data.strict: 0 is not built yet; allowed: false"),
     ("data: mnist", "data: {source: mnist, transfer: {classes: [7]}}",
-     '2: data.transfer: {"classes": [7]} is not built yet; allowed: null'),
+     "2: data.transfer.classes: [7] is not built yet; allowed: null"),
     ("64]}, epochs: 5", "64]}", "3: teacher.epochs: is missing: a whole number, 1 or more"),
     ("64]}, epochs: 5", "64]}, epochs: 0", "3: teacher.epochs: 0 is out of range (allowed: 1 or more)"),
     ("teacher: {network: {mlp: [128, 64]}, epochs: 5}", "teacher: []",

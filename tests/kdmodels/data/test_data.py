@@ -3,14 +3,11 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.datasets import load_digits
 
-from kdmodels.data import load_dataset, read_images
-from kdmodels.data.images import find_images
+from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data
 
@@ -44,9 +41,12 @@ def test_splits_are_stratified() -> None:
 
 
 def test_indices_name_the_examples_in_the_sources_order() -> None:
-    train, validation = DIGITS.indices["train"], DIGITS.indices["validation"]
-    assert sorted(train + validation) == list(range(1437))
-    assert train == sorted(train)
+    original = load_digits()
+    for name, part in (("train", DIGITS.train), ("validation", DIGITS.validation)):
+        rows = DIGITS.indices[name]
+        assert rows == sorted(rows)
+        assert part.images[:, 0].mul(16).numpy() == pytest.approx(original.images[rows])
+        assert part.labels.tolist() == original.target[rows].tolist()
 
 
 def test_the_digest_is_of_content() -> None:
@@ -78,33 +78,6 @@ def test_damaged_mnist_files_are_a_users_error(tmp_path: Path, damage: bytes) ->
             (raw / f"{part}-{kind}-ubyte").write_bytes(damage)
     with pytest.raises(UserError, match="no readable MNIST"):
         load_dataset(Data(source="mnist"), tmp_path)
-
-
-def test_images_are_converted_to_the_networks_input(tmp_path: Path) -> None:
-    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "b.png")
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.jpg")
-    (tmp_path / "notes.txt").write_text("not an image")
-    files = find_images([tmp_path])
-    assert [file.name for file in files] == ["a.jpg", "b.png"]
-    batch = read_images(files, (1, 8, 8))
-    assert batch.shape == (2, 1, 8, 8)
-    assert batch.dtype == np.float32
-    assert batch[0].max() == 0
-    assert batch[1].min() == 1
-
-
-def test_every_unreadable_image_is_listed(tmp_path: Path) -> None:
-    for name in ("x.png", "y.png"):
-        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    with pytest.raises(UserError, match=r"x\.png.*y\.png"):
-        read_images(find_images([tmp_path]), (1, 8, 8))
-
-
-def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file or folder"):
-        find_images([tmp_path / "gone.png"])
-    with pytest.raises(UserError, match="no image in this folder"):
-        find_images([tmp_path])
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.9999])

@@ -1,0 +1,69 @@
+"""What has been decoded once, kept in the user's cache folder until its files change."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from pathlib import Path
+
+from filelock import FileLock
+
+from kdmodels.errors import UserError
+from kdmodels.fingerprint import code_fingerprint
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/kdflow`, or `~/.cache/kdflow`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdflow"
+
+
+def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], None]) -> Path:
+    """The folder of a place's files, produced unless they stand there already for the same manifest.
+
+    One process at a time produces them; they appear whole or not at all, and replace those of an earlier manifest.
+
+    Args:
+        place: what they are of, and in which form. manifest: JSON-able, what changes when the originals do.
+        produce: writes the files into the folder that it is given.
+
+    Raises:
+        UserError: the cache folder can't be written.
+    """
+    root = cache_folder() / "decoded" / _digest([str(part) for part in place])
+    wanted = root / _digest([manifest, code_fingerprint("data")])
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / "lock"):
+            if not wanted.is_dir():
+                for old in root.iterdir():
+                    if old.is_dir():
+                        shutil.rmtree(old)
+                partial = Path(tempfile.mkdtemp(dir=root, prefix="partial-"))
+                try:
+                    produce(partial)
+                    for path in [*partial.iterdir(), partial]:
+                        _sync(path)
+                    partial.rename(wanted)
+                    _sync(root)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"{root}: the decoded images can't be kept there: {error.strerror}; allowed: a folder that can be written "
+            "and has room for them, by $XDG_CACHE_HOME"
+        ) from error
+    return wanted
+
+
+def _digest(value: object) -> str:
+    return sha256(json.dumps(value).encode()).hexdigest()[:32]
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

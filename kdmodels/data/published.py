@@ -1,0 +1,86 @@
+"""Published datasets, as torchvision reads them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdmodels.data.arrays import part
+from kdmodels.data.cache import cache_folder
+from kdmodels.data.dataset import Source
+from kdmodels.errors import UserError
+
+
+@dataclass(frozen=True)
+class Published:
+    """A class of torchvision.datasets, how its two parts are asked for, and what its folder must hold."""
+
+    name: str
+    train: dict[str, Any]
+    test: dict[str, Any]
+    needs: str
+    normalise: tuple[list[float], list[float]] | None = None
+
+
+BY_FLAG: tuple[dict[str, Any], dict[str, Any]] = ({"train": True}, {"train": False})
+BY_NAME: tuple[dict[str, Any], dict[str, Any]] = ({"split": "train"}, {"split": "test"})
+IDX = "train-images-idx3-ubyte and its three companions"
+SETS = {
+    # The normalisation of every published MNIST recipe.
+    "mnist": Published("MNIST", *BY_FLAG, f"MNIST/raw/{IDX}", ([0.1307], [0.3081])),
+    "fashion-mnist": Published("FashionMNIST", *BY_FLAG, f"FashionMNIST/raw/{IDX}"),
+    "kmnist": Published("KMNIST", *BY_FLAG, f"KMNIST/raw/{IDX}"),
+    "usps": Published("USPS", *BY_FLAG, "usps.bz2 and usps.t.bz2"),
+    "cifar10": Published("CIFAR10", *BY_FLAG, "cifar-10-batches-py/data_batch_1 and its companions"),
+    "cifar100": Published("CIFAR100", *BY_FLAG, "cifar-100-python/train, test and meta"),
+    "svhn": Published("SVHN", *BY_NAME, "train_32x32.mat and test_32x32.mat"),
+    "stl10": Published("STL10", *BY_NAME, "stl10_binary/train_X.bin and its companions"),
+}
+
+
+def read(name: str, folder: Path | None) -> Source:
+    """A published dataset from its folder; where there is none, downloaded to the user's cache folder.
+
+    Raises:
+        UserError: the files are not there or damaged, or can't be downloaded.
+    """
+    import torchvision.datasets  # takes seconds to import, and other sources do without
+
+    about = SETS[name]
+    make: Callable[..., Any] = getattr(torchvision.datasets, about.name)
+    root, download = str(folder or cache_folder()), folder is None
+    try:
+        train, test = (make(root, download=download, **arguments) for arguments in (about.train, about.test))
+    except (RuntimeError, OSError, ValueError, AssertionError, EOFError, KeyError, ImportError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if download:
+            raise UserError(
+                f"{name}: could not be downloaded ({first}); when offline, give the folder that holds {about.needs} "
+                "with --data-dir or $KD_DATA"
+            ) from error
+        raise UserError(
+            f"{name}: {folder}: no readable {about.name} there ({first}); allowed: a folder that holds {about.needs}, "
+            "or no folder at all to download them"
+        ) from error
+    parts = {split: part(_channels_first(own.data), _labels(own)) for split, own in [("train", train), ("test", test)]}
+    return Source(_classes(train), parts, normalise=about.normalise)
+
+
+def _channels_first(data: Any) -> np.ndarray:
+    images = np.asarray(data)
+    if images.ndim == 3:
+        return images[:, None]  # (N, 1, H, W)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if images.shape[-1] == 3 else images
+
+
+def _labels(dataset: Any) -> np.ndarray:
+    return np.asarray(dataset.targets if hasattr(dataset, "targets") else dataset.labels)
+
+
+def _classes(train: Any) -> list[str]:
+    names = getattr(train, "classes", None)
+    if names is None or names[0] == "0 - zero":  # MNIST's are its digits
+        return [str(label) for label in np.unique(_labels(train))]
+    return list(names)

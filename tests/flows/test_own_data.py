@@ -1,0 +1,117 @@
+"""The user's own data, from every form that it may have to a champion."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from flows.console import print_plan
+from flows.distill import Options, Outcome, distill, plan_only
+from flows.predict import predict
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment
+from tasks import tracking
+
+COUNT, CLASSES = 20, ("0", "1", "2")
+SMALL: dict[str, Any] = {
+    "name": "photos",
+    "threads": 1,
+    "teacher": {"network": {"mlp": [16]}, "epochs": 3},
+    "student": {"network": {"mlp": [8]}, "epochs": 3, "seeds": 2, "optimizer": {"adam": {"lr": 0.01}}},
+    "variants": ["kd"],
+}
+FUNCTION = """
+import numpy as np
+def load():
+    return dict(np.load("{path}"))
+"""
+
+
+def experiment(source: Path | str, **data: Any) -> Experiment:
+    return Experiment.model_validate(SMALL | {"data": {"source": str(source), **data}})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 8x8 colour photos, told by which third of the image is bright; and one file that is none."""
+    root = tmp_path_factory.mktemp("own") / "photos"
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for number in range(COUNT):
+            pixels = generator.integers(0, 100, (8, 8, 3), dtype=np.uint8)
+            pixels[:, 3 * label : 3 * label + 2] += 150
+            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
+    (root / "readme.txt").write_text("about")
+    return root
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path, prefect_server: str) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder.parent}/mlruns/mlflow.db")
+        patch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+        yield distill(experiment(folder))
+
+
+def test_a_folder_of_photos_leads_to_a_champion_that_knows_its_classes(first: Outcome, folder: Path) -> None:
+    assert first.verdict.promoted
+    rows = predict("photos-student", [folder / "0", folder / "2"])
+    right = [row["class"] == Path(row["file"]).parent.name for row in rows]
+    assert sum(right) > 0.9 * len(right) == 0.9 * 2 * COUNT
+
+
+def test_what_should_be_known_of_the_data_is_told_and_recorded(
+    first: Outcome, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "1 files are no images and left out: readme.txt"
+    plan = plan_only(experiment(folder))
+    assert plan.notes == [note]
+    print_plan(plan)
+    assert capsys.readouterr().out.splitlines()[-1] == f"data: {note}"
+    assert tracking.artifact(first.parent_run_id, "notes.txt").read_text() == note
+    assert tracking.artifact(first.parent_run_id, "skipped.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("form", ["moved", "zip", "npz", "parquet", "function"])
+def test_the_same_images_in_another_form_are_not_trained_on_again(first: Outcome, folder: Path, form: str) -> None:
+    files = sorted(folder.glob("*/*.png"))
+    images, labels = np.stack([np.asarray(Image.open(file)) for file in files]), np.repeat(np.arange(3), COUNT)
+    source: Path | str = folder.parent / f"{form}.{form}"
+    if form == "moved":
+        shutil.copytree(folder, source)
+    elif form == "zip":
+        shutil.make_archive(str(folder.parent / "zip"), "zip", folder.parent, "photos")
+    elif form == "parquet":
+        content = [file.read_bytes() for file in files]
+        pd.DataFrame({"image": content, "label": [file.parent.name for file in files]}).to_parquet(source)
+    else:
+        np.savez(folder.parent / "npz.npz", images=images, labels=labels)
+    if form == "function":
+        (folder.parent / "own.py").write_text(FUNCTION.format(path=folder.parent / "npz.npz"))
+        source = f"{folder.parent}/own.py:load"
+    plan = plan_only(experiment(source))
+    assert {step.action for step in (plan.teacher, *plan.students)} == {"reuse"}
+
+
+def test_a_photo_that_is_added_is_other_data(first: Outcome, folder: Path) -> None:
+    shutil.copytree(folder, folder.parent / "more")
+    shutil.copy(folder / "0" / "00.png", folder.parent / "more" / "0" / "again.png")
+    plan = plan_only(experiment(folder.parent / "more"))
+    assert plan.teacher.reason == "the data changed"
+
+
+def test_unreadable_photos_stop_a_run_or_are_recorded(first: Outcome, folder: Path) -> None:
+    damaged = folder.parent / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / "1" / "05.png").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"1 images can't be read: 1/05\.png \(no image of a known format\)"):
+        distill(experiment(damaged))
+    outcome = distill(experiment(damaged, skip=True), Options(quiet=True))
+    skipped = tracking.artifact(outcome.parent_run_id, "skipped.txt").read_text()
+    assert skipped == "1/05.png (no image of a known format)"
+    assert "1 images left out, unreadable" in tracking.artifact(outcome.parent_run_id, "notes.txt").read_text()

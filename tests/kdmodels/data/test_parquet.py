@@ -1,0 +1,83 @@
+"""Tables of images: encoded, as published sets have them, and as lists of numbers."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kdmodels.data import Dataset, load_dataset
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (600, 6, 5, 3), dtype=np.uint8)  # more than are held at once
+
+
+def png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    return stream.getvalue()
+
+
+ENCODED = [png(image) for image in IMAGES]
+WORDS = ["cat", "dog", "cow"] * 200
+
+
+def load(path: Path, columns: dict[str, Any], **more: object) -> Dataset:
+    pd.DataFrame(columns).to_parquet(path)
+    return load_dataset(Data.model_validate({"source": str(path), **more}))
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct", "numbers"])
+def test_every_form_of_the_same_images_is_the_same(tmp_path: Path, form: str) -> None:
+    images: dict[str, list[Any]] = {
+        "bytes": ENCODED,
+        "struct": [{"bytes": content, "path": "x.png"} for content in ENCODED],
+        "numbers": [image.ravel() for image in IMAGES],
+    }
+    shape = {"shape": [[6, 5, 3]] * 600} if form == "numbers" else {}
+    split = ["train", "train", "train", "test", "test", "test", "validation", "validation", "validation", "train"] * 60
+    data = load(tmp_path / "x.parquet", {"image": images[form], "label": WORDS, "split": split, **shape})
+    assert (data.input_shape, data.classes) == ((3, 6, 5), ["cat", "cow", "dog"])
+    for part, name in ((data.train, "train"), (data.validation, "validation"), (data.read_test(), "test")):
+        rows = [row for row, own in enumerate(split) if own == name]
+        assert part.images.mul(255).round().numpy() == pytest.approx(IMAGES[rows].transpose(0, 3, 1, 2))
+        assert [data.classes[label] for label in part.labels] == [WORDS[row] for row in rows]
+    assert data.notes == []
+
+
+def test_without_a_split_all_are_one_pool_and_unreadable_rows_are_named(tmp_path: Path) -> None:
+    columns = {"image": [*ENCODED[:59], b"nothing"], "label": [0, 1] * 30}
+    with pytest.raises(UserError, match=r"1 images can't be read: 59 \(no image of a known format\)"):
+        load(tmp_path / "x.parquet", columns)
+    data = load(tmp_path / "x.parquet", columns, skip=True, size=4)
+    assert [len(data.train), len(data.validation), data.test_examples] == [42, 5, 12]
+    assert (data.input_shape, data.skipped) == ((3, 4, 4), ["59 (no image of a known format)"])
+
+
+@pytest.mark.parametrize(("columns", "told"), [
+    ({"image": [], "label": []}, "has no row; allowed: at least one image"),
+    ({"picture": ENCODED[:6], "label": [0, 1] * 3}, "has no column 'image'; it has: picture, label"),
+    ({"image": ENCODED[:6], "label": [0.5, 1] * 3}, "labels are of type float64; allowed: whole numbers or text"),
+    ({"image": [1] * 6, "label": [0, 1] * 3}, "the column 'image' holds int64; allowed: bytes, or lists of numbers"),
+    ({"image": [[1, 2]] * 6, "label": [0, 1] * 3}, "has no column 'shape'"),
+    ({"image": [[1, 2]] * 6, "label": [0, 1] * 3, "shape": [[1, 3]] * 6}, "its images do not have their shape"),
+    ({"image": [[1, 300]] * 6, "label": [0, 1] * 3, "shape": [[1, 2]] * 6}, "goes from 1 to 300; allowed: 0 to 255"),
+    ({"image": ENCODED[:6], "label": [0, 1] * 3, "split": ["x"] * 6}, "'x' in the column 'split' is no split; allowed"),
+    ({"image": ENCODED[:6], "label": [0, 1] * 3, "split": ["val"] * 6}, "no row of the split train; it has: val"),
+])  # fmt: skip
+def test_what_does_not_fit_is_one_line(tmp_path: Path, columns: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path / "x.parquet", columns)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"nothing" * 100])
+def test_a_damaged_table_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.parquet: can't be read: [^\n]*$"):
+        load_dataset(Data(source=str(tmp_path / "x.parquet")))

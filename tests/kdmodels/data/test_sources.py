@@ -1,0 +1,267 @@
+"""Image folders and zips as datasets: their splits, what is checked, and that they are decoded once."""
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdmodels.data import Dataset, load_dataset
+from kdmodels.data.files import LISTED
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data
+
+Photos = Callable[..., Path]
+
+
+def load(path: Path, **more: object) -> Dataset:
+    return load_dataset(Data.model_validate({"source": str(path), **more}))
+
+
+def sizes(data: Dataset) -> list[int]:
+    return [len(data.train), len(data.validation), data.test_examples]
+
+
+def test_class_folders_are_split_in_their_shares(photos: Photos) -> None:
+    root = photos("cat", "dog", count=50)
+    data = load(root)
+    assert sizes(data) == [72, 8, 20]
+    assert data.classes == ["cat", "dog"]
+    assert data.input_shape == (3, 8, 8)
+    assert [torch.bincount(part.labels).tolist() for part in (data.train, data.validation, data.read_test())] == [
+        [36, 36],
+        [4, 4],
+        [10, 10],
+    ]
+    paths = sorted(root.glob("*/*.png"))
+    for name, part in (("train", data.train), ("validation", data.validation)):
+        for row, image, label in zip(data.indices[name], part.images, part.labels, strict=True):
+            assert (
+                image.mul(255).round().permute(1, 2, 0).numpy().tolist() == np.asarray(Image.open(paths[row])).tolist()
+            )
+            assert data.classes[label] == paths[row].parent.name
+    pixels = data.train.images.double()
+    assert data.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), rel=1e-6)
+    assert data.std == pytest.approx(pixels.std(dim=(0, 2, 3)).tolist(), rel=1e-6)
+    assert data.notes == []
+
+
+def test_folders_of_splits_are_the_splits(photos: Photos) -> None:
+    root = photos("train/a", "train/b", "test/a", "test/b", count=10)
+    photos("val/a", "val/b", count=3)
+    assert sizes(load(root)) == [20, 6, 20]
+    given = load(root, validation=0.2)
+    assert sizes(given) == [16, 4, 20]
+    assert given.notes == [
+        "the source's own validation split (6 examples) is left out: data.validation is 0.2 of the training examples; "
+        "null takes its own"
+    ]
+    (root / "val").rename(root / "later")
+    assert sizes(load(root)) == [18, 2, 20]
+    assert sizes(load(root, validation="later")) == [20, 6, 20]
+    assert sizes(load(root, subset=6, validation="later")) == [6, 6, 20]
+
+
+def test_a_zip_and_its_folder_are_one_dataset(photos: Photos, tmp_path: Path) -> None:
+    root = photos("9", "10")
+    (root / "readme.txt").write_text("about")
+    (root / "Thumbs.db").write_text("hidden")
+    archive = Path(shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path, "photos"))
+    folder, zipped = load(root), load(archive)
+    assert folder.digest == zipped.digest
+    assert folder.classes == ["9", "10"]
+    assert folder.notes == ["1 files are no images and left out: readme.txt"]
+    assert zipped.notes == ["1 files are no images and left out: photos/readme.txt"]
+
+
+def test_grey_images_have_one_channel_unless_one_is_coloured(photos: Photos) -> None:
+    root = photos("a", "b", channels=1)
+    assert load(root).input_shape == (1, 8, 8)
+    Image.new("RGB", (8, 8), "red").save(root / "a" / "red.png")
+    data = load(root)
+    assert data.input_shape == (3, 8, 8)
+    assert data.notes == ["modes converted to RGB: 20 L, 1 RGB"]
+
+
+def test_the_commonest_size_of_the_training_images_or_the_one_asked_for(photos: Photos) -> None:
+    root = photos("train/a", "train/b", size=(6, 4))
+    photos("test/a", "test/b", size=(8, 8), count=30)
+    data = load(root)
+    assert data.input_shape == (3, 6, 4)
+    assert data.notes == ["60 of 80 images resized to 6x4"]
+    assert load(root, size=5).input_shape == (3, 5, 5)
+    assert load(root, size=[3, 7]).input_shape == (3, 3, 7)
+
+
+def test_images_are_decoded_once_until_a_file_changes(photos: Photos, cache: Path) -> None:
+    root = photos("a", "b")
+    told: list[tuple[int, int]] = []
+
+    def digest() -> str:
+        return load_dataset(Data(source=str(root)), None, lambda done, total: told.append((done, total))).digest
+
+    first = digest()
+    assert told[-1] == (40, 40)
+    told.clear()
+    assert digest() == first
+    assert told == []
+    Image.new("RGB", (8, 8), "red").save(root / "a" / "00.png")
+    assert digest() != first
+    assert told[-1] == (40, 40)
+    assert len(list(cache.glob("kdflow/decoded/*/*/pixels.npy"))) == 1  # the earlier ones are gone
+
+
+def test_pixels_stay_on_disk(photos: Photos) -> None:
+    """The splits are rows of one mapped file, which nothing has copied."""
+    data = load(photos("a", "b"))
+    assert data.train.pixels.data_ptr() == data.validation.pixels.data_ptr() == data.read_test().pixels.data_ptr()
+    assert data.train.pixels.dtype == torch.uint8
+    assert data.train.batch(torch.tensor([[3, 1], [0, 2]])).shape == (2, 2, 3, 8, 8)
+
+
+def test_unreadable_images_are_listed_and_skipped_where_asked(photos: Photos) -> None:
+    root = photos("a", "b", count=40)
+    for number in range(LISTED + 5):
+        path = root / "a" / f"{number:02}.png"
+        path.write_bytes(path.read_bytes()[:-60] if number else b"nothing")
+    with pytest.raises(UserError) as error:
+        load(root)
+    assert f"{root}: 25 images can't be read: a/00.png (no image of a known format), a/01.png (" in str(error.value)
+    assert "a/19.png" in str(error.value)
+    assert "a/20.png" not in str(error.value)
+    assert str(error.value).endswith("and 5 more; allowed: images that can, or data.skip: true")
+    assert "\n" not in str(error.value)
+    data = load(root, skip=True)
+    assert sum(sizes(data)) == 55
+    assert len(data.skipped) == 25
+    assert data.notes == ["25 images left out, unreadable"]
+    counts = sum(torch.bincount(part.labels) for part in (data.train, data.validation, data.read_test()))
+    assert counts.tolist() == [15, 40]  # the labels still belong to their images
+
+
+def test_a_class_without_a_readable_image_is_an_error_also_when_skipping(photos: Photos) -> None:
+    root = photos("a", "b", count=3)
+    for path in (root / "a").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="no image of a can be read"):
+        load(root, skip=True)
+    for path in (root / "b").iterdir():
+        path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"none of 6 images can be read; the first is a/00\.png: "):
+        load(root, skip=True)
+
+
+def test_the_same_image_in_train_and_test_is_said_or_refused(photos: Photos) -> None:
+    root = photos("train/a", "train/b", "test/a", "test/b", "val/a", "val/b")
+    with Image.open(root / "train" / "a" / "00.png") as image:  # the same pixels in another file
+        image.save(root / "test" / "a" / "copy.bmp")
+        image.save(root / "train" / "b" / "copy.tiff")
+        image.save(root / "val" / "a" / "copy.bmp")
+    assert load(root).notes == [
+        "1 of 21 images of test are also in train, pixel by pixel",
+        "1 of 21 images of validation are also in train, pixel by pixel",
+        "1 of 21 images of test are also in validation, pixel by pixel",
+        "1 images are in train more than once, with different labels",
+    ]
+    with pytest.raises(UserError, match=r"data\.strict: 1 of 21 images of test are also in train"):
+        load(root, strict=True)
+
+
+def test_classes_that_differ_between_splits_are_named(photos: Photos) -> None:
+    root = photos("train/a", "train/b", "train/c", "test/a", "test/b", "val/a", "val/b", "val/c")
+    assert load(root).notes == ["the test split has no example of c"]
+    photos("test/d", "test/e")
+    with pytest.raises(UserError, match=r"the test split has classes that train has not: d, e; train has: a, b, c"):
+        load(root)
+
+
+def test_one_example_of_a_class_can_not_be_split(photos: Photos) -> None:
+    photos("a", "b")
+    root = photos("c", count=1)
+    with pytest.raises(
+        UserError, match=r"data\.source: one example alone of c: it can't be split; allowed: two or more"
+    ):
+        load(root)
+
+
+def test_unlabelled_images_are_transferred_in_the_sources_form(photos: Photos, tmp_path: Path) -> None:
+    root = photos("a", "b")
+    more = tmp_path / "more"
+    more.mkdir()
+    Image.new("L", (20, 16), 200).save(more / "1.jpg")
+    shutil.copy(root / "a" / "00.png", more / "0.png")
+    data = load(root, transfer={"unlabelled": str(more)})
+    assert data.transfer is not None
+    assert data.transfer.labels.tolist() == [-1, -1]
+    assert data.transfer.images.shape == (2, 3, 8, 8)
+    assert data.transfer.images[1].mul(255).round().unique().tolist() == [200]
+    assert "transfer: 1 of 2 images resized to 8x8" in data.notes
+    plain = load(root)
+    assert (plain.transfer, plain.train.labels.tolist()) == (None, data.train.labels.tolist())
+    assert plain.digest != data.digest
+    with pytest.raises(UserError, match=r"data\.transfer\.unlabelled: .*: no image"):
+        load(root, transfer={"unlabelled": str(tmp_path / "cache")})
+
+
+def test_a_path_is_looked_for_here_and_below_the_datas_folder(
+    photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = load(photos("a", "b")).digest
+    assert load_dataset(Data(source="./photos"), tmp_path).digest == digest
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset(Data(source="./photos")).digest == digest
+    with pytest.raises(UserError) as error:
+        load_dataset(Data(source="./phots"), tmp_path / "cache")
+    assert f"there is no {tmp_path}/phots and no {tmp_path}/cache/phots; allowed: a path" in str(error.value)
+
+
+def test_a_file_of_another_kind_and_an_empty_folder_are_said(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"photo\.png: is a file of no known kind; allowed: a folder, \.zip, \.npz, \.parquet"
+    ):
+        load(tmp_path / "photo.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty: no image; allowed: a folder for each class"):
+        load(tmp_path / "empty")
+
+
+def test_names_of_any_script_and_suffixes_of_any_case(photos: Photos) -> None:
+    root = photos("猫", "köter")
+    for path in list(root.glob("*/*.png")):
+        path.rename(path.with_name(f"bild ü\n{path.stem}.PNG"))
+    os.mkdir(os.fsencode(root) + b"/\xff")
+    for path in (root / "猫").iterdir():
+        (Path(os.fsdecode(os.fsencode(root) + b"/\xff")) / path.name).write_bytes(path.read_bytes())
+    data = load(root)
+    assert data.classes == ["köter", "猫", "\ufffd"]
+
+
+def test_a_full_disk_is_said_before_anything_is_written(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = photos("a", "b")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(
+        UserError, match=r"the images at 8x8 need 0\.0 GB, and 0\.0 GB are free at .*smaller data\.size"
+    ):
+        load(root)
+
+
+@pytest.mark.skipif(
+    not (Path(os.environ.get("KD_DATA", "")) / "cifar10.zip").is_file(), reason="KD_DATA names no folder of cifar10.zip"
+)
+def test_a_part_of_cifar10_as_jpeg_files(tmp_path: Path) -> None:
+    whole = Path(os.environ["KD_DATA"]) / "cifar10.zip"
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(tmp_path / "part.zip", "w") as part:
+        for name in archive.namelist():
+            if name.endswith(("00.jpg", "01.jpg")):
+                part.writestr(name, archive.read(name))
+    data = load(tmp_path / "part.zip")
+    assert sizes(data) == [900, 100, 200]
+    assert (len(data.classes), data.classes[0], data.input_shape) == (10, "airplane", (3, 32, 32))
+    # The published means of the whole training set are 0.491, 0.482, 0.447.
+    assert data.mean == pytest.approx([0.491, 0.482, 0.447], abs=0.02)
