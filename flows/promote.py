@@ -54,7 +54,7 @@ def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictR
             "what is its test split may have been learnt from; allowed: --data-dir with the same files"
         )
     leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=chosen)
-    return promote_student.fn(leaderboard, experiment.promote, data, asked=word is not None)
+    return promote_student.fn(leaderboard, experiment.promote, data, device=experiment.device, asked=word is not None)
 
 
 def rollback(model: str) -> tracking.Version:

@@ -1,8 +1,15 @@
 """Explicit streams of randomness: every draw is a function of a seed and of what it is for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
+from threading import Lock
 
+import torch
 from torch import Generator
+
+GLOBAL = Lock()
+"""Held while torch's own generators are lent: they belong to the whole process, and students train in threads."""
 
 
 def stream(seed: int, *purpose: str | int) -> Generator:
@@ -20,3 +27,20 @@ def stream(seed: int, *purpose: str | int) -> Generator:
     generator = Generator()
     generator.manual_seed(state)
     return generator
+
+
+@contextmanager
+def forked(seed: int, *purpose: str | int, device: torch.device) -> Iterator[None]:
+    """Lend torch's own generators, of the CPU and of a CUDA device, to code that knows no other, then put them back.
+
+    Inside the block they are at the beginning of the purpose's stream. One block at a time: others wait.
+
+    >>> with forked(0, "dropout", device=torch.device("cpu")):
+    ...     first = torch.rand(1)
+    >>> with forked(0, "dropout", device=torch.device("cpu")):
+    ...     bool(torch.rand(1) == first)
+    True
+    """
+    with GLOBAL, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(stream(seed, *purpose).initial_seed())
+        yield

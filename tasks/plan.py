@@ -11,8 +11,9 @@ from typing import Any, Literal
 from torch import nn
 
 from kdmodels.catalogue import LOSSES
+from kdmodels.device import find_device
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Variant
+from kdmodels.experiment import Experiment, Network, Teacher, Variant
 from kdmodels.fingerprint import code_fingerprint
 from kdmodels.networks import Description, Tap, find_tap, load_network
 from kdmodels.training import Distiller
@@ -28,7 +29,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     """Look every key up in the ledger; `fresh` reuses nothing.
 
     Raises:
-        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place.
+        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place, or the device.
     """
     notes = check_objectives(experiment, data)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
@@ -82,6 +83,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
                 teacher_shapes=shapes,
                 examples=TRIAL,
                 batch=experiment.student.batch,
+                repeats=experiment.student.balance == "sampling",
             )
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
@@ -170,6 +172,7 @@ def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
     return {
         "data": {**data.data.model_dump(mode="json"), "digest": data.digest},
         "threads": threads(experiment),
+        "device": find_device(experiment.device).type,
         "code": code_fingerprint(),
         "torch": version("torch"),
     }
@@ -187,7 +190,7 @@ def _teacher(teacher: Teacher) -> dict[str, Any]:
     if teacher.registry:
         model = tracking.find_model(teacher.registry)
         return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}}
-    return teacher.model_dump(mode="json", include={"network", *Recipe.model_fields})
+    return teacher.model_dump(mode="json", include={"network", *Teacher.training})
 
 
 def _student(variant: Variant, experiment: Experiment, teacher_key: str) -> dict[str, Any]:

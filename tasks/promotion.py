@@ -5,6 +5,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.evaluation import correct
 from kdmodels.experiment import Promote
@@ -22,13 +23,14 @@ TEST = "test/accuracy"
 
 @task(cache_policy=NO_CACHE)
 def promote_student(
-    leaderboard: LeaderboardReference, promote: Promote, data: DataReference, *, asked: bool = False
+    leaderboard: LeaderboardReference, promote: Promote, data: DataReference, *, device: str, asked: bool = False
 ) -> VerdictReference:
     """Read the test split for the winner, its control, the champion and the reported variants, and let the gate decide.
 
     The verdict and its evidence are recorded on the comparison, and on the model version when there is one.
 
     Args:
+        device: the experiment's.
         asked: a person named this student, so that even one that was rolled back may be the champion again.
 
     Raises:
@@ -38,7 +40,9 @@ def promote_student(
     finished = {student.variant: student for student in leaderboard.students if student.status == "FINISHED"}
     best = finished[leaderboard.winner]
     assert best.run_id is not None
-    measured = {name: _candidate(finished[name], data) for name in _read_for(leaderboard, promote) if name in finished}
+    measured = {
+        name: _candidate(finished[name], data, device) for name in _read_for(leaderboard, promote) if name in finished
+    }
     for name, candidate in measured.items():
         _record_test(finished[name], float(candidate.correct.mean()), data)
     champion = tracking.champion(promote.model)
@@ -50,7 +54,7 @@ def promote_student(
         reason = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
         decision = Verdict(False, reason, {})
     else:
-        rival = _champion_candidate(champion, data) if champion else None
+        rival = _champion_candidate(champion, data, device) if champion else None
         decision = decide(
             measured[best.variant], measured.get(CONTROL), rival, margin=promote.margin, require=promote.require
         )
@@ -79,22 +83,22 @@ def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
     return list(dict.fromkeys([leaderboard.winner, CONTROL, *promote.report]))
 
 
-def _candidate(student: StudentReference, data: DataReference) -> Candidate:
+def _candidate(student: StudentReference, data: DataReference, device: str) -> Candidate:
     assert student.run_id is not None
-    return _measure(student.variant, student.run_id, data)
+    return _measure(student.variant, student.run_id, data, device)
 
 
-def _champion_candidate(champion: tracking.Version, data: DataReference) -> Candidate:
+def _champion_candidate(champion: tracking.Version, data: DataReference, device: str) -> Candidate:
     name = f"the champion, version {champion.version}"
     if champion.run_id is None or not tracking.has_artifact(champion.run_id, NETWORK):
         raise UserError(
             f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
             "compared with; promote under another name (promote.model)"
         )
-    return _measure(name, champion.run_id, data)
+    return _measure(name, champion.run_id, data, device)
 
 
-def _measure(name: str, run_id: str, data: DataReference) -> Candidate:
+def _measure(name: str, run_id: str, data: DataReference, device: str) -> Candidate:
     network, description = load_network(tracking.artifact(run_id, NETWORK))
     if description.input_shape != data.input_shape:
         raise UserError(
@@ -104,7 +108,7 @@ def _measure(name: str, run_id: str, data: DataReference) -> Candidate:
     metrics = tracking.get(run_id).metrics
     return Candidate(
         name=name,
-        correct=correct(network, load(data).read_test()).numpy(),
+        correct=correct(network, load(data).read_test(), find_device(device)).numpy(),
         parameters=int(metrics[SIZE]),
         file_bytes=round(metrics["size/file_mb"] * 1e6),
     )
