@@ -167,7 +167,7 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _patience_keeps_the_best(self) -> Self:
         if self.patience is not None and self.select != "best-validation":
-            raise mistake(f"{self.patience} needs select: best-validation; allowed with select: last: null", "patience")
+            raise mistake(f"{self.patience} needs select: best-validation; allowed without it: null", "patience")
         return self
 
     @field_validator("optimizer", mode="before")

@@ -125,8 +125,8 @@ class Stack:
     def validate(self) -> tuple[Figures, Tensor]:
         """The same means on the validation split, weights being those after every warm-up; and the hits (S,).
 
-        Of the weights that are kept, in float32, all examples alike. There is no loss where a term has no value on examples
-        that it was not trained on.
+        Of the weights that are kept, in float32, all examples alike. There is no loss where a term has no value on
+        examples that it was not trained on.
         """
         self.distiller.eval()
         totals, hits = _Means(), torch.zeros(len(self.seeds), dtype=torch.int64, device=self.device)

@@ -27,9 +27,15 @@ RECIPE = {
     "epochs": 5,
     "batch": 64,
     "optimizer": {"adam": {"lr": 0.001}},
+    "decay_norms": False,
     "schedule": None,
+    "clip": None,
+    "ema": None,
+    "balance": None,
     "precision": "float32",
+    "compile": False,
     "select": "last",
+    "patience": None,
 }
 
 
@@ -38,9 +44,11 @@ def test_the_defaults() -> None:
         "name": "mine",
         "seed": 0,
         "threads": None,
+        "device": "auto",
         "data": {"source": "mnist", "validation": 0.1, "subset": None},
         "teacher": {
             **RECIPE,
+            "label_smoothing": 0.0,
             "network": {"mlp": [128, 64], "conv": None, "dropout": 0.0},
             "checkpoint": None,
             "registry": None,
@@ -163,7 +171,19 @@ EXPERIMENTS = st.fixed_dictionaries(
             {"network": st.lists(st.integers(1, 99), min_size=1).map(lambda mlp: {"mlp": mlp}), "epochs": st.just(9)},
             optional={
                 "optimizer": NUMBERS.map(lambda lr: {"adamw": {"lr": lr, "betas": [0.5, 0.9], "amsgrad": True}}),
-                "schedule": st.sampled_from([{"cosine": {"warmup": 2}}, {"step": {"at": [3, 5]}}]),
+                "schedule": st.sampled_from(
+                    [
+                        {"cosine": {"warmup": 2}},
+                        {"step": {"at": [3, 5]}},
+                        {"step": {"at": [3], "warmup": 1}},
+                        {"constant": {"warmup": 1}},
+                        {"one_cycle": {"rise": 0.5}},
+                    ]
+                ),
+                "clip": st.sampled_from([None, 1, 0.5]),
+                "ema": st.sampled_from([None, 0.999]),
+                "balance": st.sampled_from([None, "weights", "sampling"]),
+                "precision": st.sampled_from(["float32", "bfloat16"]),
             },
         ),
         "variants": st.lists(TEMPERATURES, unique=True, max_size=3).map(
@@ -196,6 +216,16 @@ def test_the_normal_form_validates_to_itself_and_to_its_schema(raw: dict[str, An
     (("student", "epohcs"), 3),
     (("student", "optimizer"), {"adma": {}}),
     (("student", "select"), "best"),
+    (("student", "schedule"), {"two_cycle": {}}),
+    (("student", "clip"), 0),
+    (("student", "ema"), 1),
+    (("student", "balance"), "both"),
+    (("student", "precision"), "float16"),
+    (("student", "compile"), "yes"),
+    (("student", "patience"), 0),
+    (("student", "label_smoothing"), 0.1),
+    (("teacher", "label_smoothing"), 1),
+    (("device",), "tpu"),
     (("variants", 0, "terms", 0, "loss"), "hard-labels"),
     (("promote", "require", "accuracy"), "0.9"),
     (("runner", "kind"), "dask"),
