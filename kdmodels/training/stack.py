@@ -90,7 +90,8 @@ class Stack:
         # One replica a row; the validation batches are the same for all of them.
         stacked = vmap if len(seeds) > 1 else _alone
         train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0))
-        self._train_values = torch.compile(train_values) if recipe.compile else train_values
+        # Isolated: else all stacks of this process share one limit of recompilations, after which nothing is compiled.
+        self._train_values = torch.compile(train_values, isolate_recompiles=True) if recipe.compile else train_values
         self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None))
 
     def train(self, epoch: int, on_step: Callable[[], None]) -> Figures:
