@@ -33,7 +33,8 @@ def stream(seed: int, *purpose: str | int) -> Generator:
 def forked(seed: int, *purpose: str | int, device: torch.device) -> Iterator[None]:
     """Lend torch's own generators, of the CPU and of a CUDA device, to code that knows no other, then put them back.
 
-    Inside the block they are at the beginning of the purpose's stream. One block at a time: others wait.
+    Inside the block they are at the beginning of the purpose's stream. One block at a time: others wait. Another
+    accelerator's generator begins there too, and is not put back.
 
     >>> with forked(0, "dropout", device=torch.device("cpu")):
     ...     first = torch.rand(1)

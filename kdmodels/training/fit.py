@@ -108,9 +108,7 @@ def fit(
         rows = [(stack, row) for stack in stacks for row in range(len(stack.seeds))]
         for epoch in range(1, recipe.epochs + 1):
             going = [(replica, *row) for replica, row in zip(replicas, rows, strict=True) if _goes_on(replica, recipe)]
-            measured = {
-                stack: _epoch(stack, epoch, on_step) for stack in stacks if any(stack is s for _, s, _ in going)
-            }
+            measured = {stack: _epoch(stack, epoch, on_step) for stack in dict.fromkeys(stack for _, stack, _ in going)}
             for replica, stack, row in going:
                 figures = {name: values[row].item() for name, values in measured[stack].items()}
                 replica.history.append(figures)

@@ -91,7 +91,11 @@ class Stack:
         stacked = vmap if len(seeds) > 1 else _alone
         train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0))
         # Isolated: else all stacks of this process share one limit of recompilations, after which nothing is compiled.
-        self._train_values = torch.compile(train_values, isolate_recompiles=True) if recipe.compile else train_values
+        self._train_values = (
+            torch.compile(train_values, isolate_recompiles=True)  # type: ignore[call-overload]  # its stubs lack it
+            if recipe.compile
+            else train_values
+        )
         self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None))
 
     def train(self, epoch: int, on_step: Callable[[], None]) -> Figures:
