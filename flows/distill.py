@@ -52,14 +52,14 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         with clock("teacher"):
             teacher = train_teacher(experiment, data, plan.teacher, parent)
         with clock("knowledge"):
-            knowledge = distil_teacher(teacher, data, taught(experiment, plan))
+            knowledge = distil_teacher(teacher, data, taught(experiment, plan), experiment.device)
         with clock("students"):
             students = train_students(experiment, data, knowledge, plan, parent)
         with clock("compare"):
             teacher, students = measure_costs(teacher, students)
             leaderboard = compare_students(students, teacher, parent)
         with clock("promote"):
-            verdict = promote_student(leaderboard, experiment.promote, data)
+            verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device)
         outcome = Outcome(
             experiment=experiment.name,
             parent_run_id=parent,

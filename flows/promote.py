@@ -50,7 +50,7 @@ def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictR
     assert run_id is not None
     data = found_again(parent, tracking.get(run_id), data_dir)
     leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=chosen)
-    return promote_student.fn(leaderboard, experiment.promote, data, asked=word is not None)
+    return promote_student.fn(leaderboard, experiment.promote, data, device=experiment.device, asked=word is not None)
 
 
 def rollback(model: str) -> tracking.Version:

@@ -7,20 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from kdmodels.data.dataset import Split
+from kdmodels.device import CPU
 
 BATCH = 2048  # of a forward pass without gradient
 
 
 @torch.no_grad()
-def predict(network: nn.Module, split: Split) -> Tensor:
-    """Logits (N, K) of the network in eval mode."""
-    network.eval()
-    return torch.cat([network(split.batch(rows)) for rows in torch.arange(len(split)).split(BATCH)])
+def predict(network: nn.Module, split: Split, device: torch.device = CPU) -> Tensor:
+    """Logits (N, K), on the CPU, of the network in eval mode; it is moved to the device."""
+    network.eval().to(device)
+    batches = torch.arange(len(split)).split(BATCH)
+    return torch.cat([network(split.batch(rows).to(device)).cpu() for rows in batches])
 
 
-def correct(network: nn.Module, split: Split) -> Tensor:
+def correct(network: nn.Module, split: Split, device: torch.device = CPU) -> Tensor:
     """(N,) bool: which examples the network classifies rightly."""
-    return predict(network, split).argmax(dim=1) == split.labels
+    return predict(network, split, device).argmax(dim=1) == split.labels
 
 
 def by_class(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:

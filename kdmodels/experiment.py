@@ -146,6 +146,9 @@ class Experiment(Part):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="Threads of one student's training; null: all cores."
     )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="Where networks are trained; auto: the first there is of cuda, mps and cpu."
+    )
     data: Data
     teacher: Teacher
     student: Student

@@ -1,14 +1,15 @@
 """Explicit streams of randomness: every draw is a function of a seed and of what it is for."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from threading import RLock
 
 import torch
 from torch import Generator
 
-_GLOBAL = threading.RLock()
+_CPU = torch.device("cpu")
+_GLOBAL = RLock()  # torch's own generators belong to the whole process, and students train in threads
 
 
 def stream(seed: int, *purpose: str | int) -> Generator:
@@ -29,11 +30,13 @@ def stream(seed: int, *purpose: str | int) -> Generator:
 
 
 @contextmanager
-def forked(generator: Generator | None = None) -> Iterator[None]:
-    """For code that draws from torch's global generator: what it draws inside leaves no trace.
+def forked(generator: Generator | None = None, device: torch.device = _CPU) -> Iterator[None]:
+    """Lend torch's own generators, of the CPU and of a CUDA device, to code that knows no other, then put them back.
+
+    One thread at a time is inside; another accelerator's generator is not put back.
 
     Args:
-        generator: the draws inside are a function of it; None: of the global state. One thread at a time is inside.
+        generator: the draws inside are a function of it; None: of the global state.
 
     >>> before = torch.get_rng_state()
     >>> with forked(stream(0, "x")):
@@ -44,7 +47,8 @@ def forked(generator: Generator | None = None) -> Iterator[None]:
     >>> torch.equal(before, torch.get_rng_state())
     True
     """
-    with _GLOBAL, torch.random.fork_rng(devices=[]):
+    with _GLOBAL, torch.random.fork_rng([device] if device.type == "cuda" else []):
         if generator is not None:
-            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            seed = int(torch.randint(2**62, (), generator=generator))
+            (torch.default_generator if device == _CPU else torch).manual_seed(seed)
         yield

@@ -54,16 +54,33 @@ class Step(Part):
 
     at: list[Epoch] = Field(min_length=1)
     factor: float = Field(default=0.1, gt=0, lt=1)
+    warmup: int = Field(default=0, ge=0)
+
+
+class Constant(Part):
+    """The learning rate rises linearly for the warm-up's epochs, then stays; without a warm-up it is spelled null."""
+
+    warmup: int = Field(ge=1)
+
+
+class OneCycle(Part):
+    """Along a cosine the learning rate rises to the optimizer's for a share of the training, then falls to almost 0.
+
+    It begins at 1 / `start_divisor` of the optimizer's, and ends at 1 / `end_divisor` of where it began. The momentum
+    stays as it is. After Smith & Topin 2018, with the defaults of torch's OneCycleLR.
+    """
+
+    rise: float = Field(default=0.3, gt=0, lt=1)
+    start_divisor: float = Field(default=25.0, ge=1)
+    end_divisor: float = Field(default=1e4, ge=1)
 
 
 OPTIMIZERS: dict[str, type[BaseModel]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
-SCHEDULES: dict[str, type[BaseModel]] = {"cosine": Cosine, "step": Step}
+SCHEDULES: dict[str, type[BaseModel]] = {"cosine": Cosine, "step": Step, "constant": Constant, "one_cycle": OneCycle}
 
 
 class Recipe(Part):
     """How a network is trained."""
-
-    later_choices: ClassVar = {"precision": ("bfloat16",)}
 
     epochs: int = Field(ge=1, description="Passes over the training examples.")
     batch: int = Field(default=64, ge=1, le=1_000_000, description="Examples per step.")
@@ -72,20 +89,54 @@ class Recipe(Part):
         description="One of adam, adamw, sgd, with torch's arguments: {adam: {lr: 0.001}}.",
         json_schema_extra={"propertyNames": {"enum": list(OPTIMIZERS)}, "minProperties": 1, "maxProperties": 1},
     )
+    decay_norms: bool = Field(
+        default=False, description="Whether weight decay falls on biases and the parameters of norms too."
+    )
     schedule: dict[str, dict[str, int | float | list[int]]] | None = Field(
         default=None,
-        description="Null: a constant learning rate; {cosine: {warmup: 1}} or {step: {at: [20, 30], factor: 0.1}}, "
-        "in epochs.",
+        description="Null: a constant learning rate; {cosine: {warmup: 1}}, {step: {at: [20, 30], factor: 0.1}}, "
+        "{constant: {warmup: 1}} or {one_cycle: {}}, in epochs.",
+        json_schema_extra={"propertyNames": {"enum": list(SCHEDULES)}, "minProperties": 1, "maxProperties": 1},
     )
-    precision: Literal["float32"] = Field(default="float32", description="The type of the weights.")
+    clip: float | None = Field(
+        default=None, gt=0, description="The largest norm of a step's gradient, to which it is scaled; null: any."
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay of a moving average of the weights, which is measured and kept in their place: 0.999.",
+    )
+    balance: Literal["weights", "sampling"] | None = Field(
+        default=None,
+        description="Classes count alike: by weights of the losses on labels, or by how often they are drawn; "
+        "null: as often as they occur.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="The type that a training step computes in; weights are float32."
+    )
+    compile: bool = Field(default=False, description="Whether training steps are compiled by torch.compile.")
     select: Literal["last", "best-validation"] = Field(default="last", description="Whose epoch's weights are kept.")
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="Training ends after so many epochs without a better validation accuracy; null: never early. "
+        "Needs select: best-validation.",
+    )
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
-        warmup = (self.schedule or {}).get("cosine", {}).get("warmup", 0)
+        ((name, arguments),) = self.schedule.items() if self.schedule else (("", {}),)
+        warmup = arguments.get("warmup", 0)
         if self.epochs and isinstance(warmup, int) and warmup >= self.epochs:
             message = f"{warmup} is out of range (allowed: below the {self.epochs} epochs)"
-            raise mistake(message, "schedule", "cosine", "warmup")
+            raise mistake(message, "schedule", name, "warmup")
+        return self
+
+    @model_validator(mode="after")
+    def _patience_keeps_the_best(self) -> Self:
+        if self.patience is not None and self.select != "best-validation":
+            raise mistake(f"{self.patience} needs select: best-validation; allowed without it: null", "patience")
         return self
 
     @field_validator("optimizer", mode="before")
@@ -117,6 +168,9 @@ class Teacher(Recipe):
     """The network whose knowledge is distilled: trained here, read from a checkpoint, or taken from the registry."""
 
     epochs: int = Field(default=0, ge=0, description="Passes over the training examples; 0 if not trained here.")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each label that is spread evenly over all classes."
+    )
     network: Network | None = Field(default=None, description="The shape; null with registry.")
     checkpoint: str | None = Field(
         default=None, min_length=1, description="A safetensors file with the weights of network."
@@ -124,6 +178,9 @@ class Teacher(Recipe):
     registry: str | None = Field(
         default=None, min_length=1, description="A registered model: name, name@alias or name/3."
     )
+
+    training: ClassVar = (*Recipe.model_fields, "label_smoothing")
+    """The fields that say how it is trained here."""
 
     @model_validator(mode="before")
     @classmethod
@@ -141,7 +198,7 @@ class Teacher(Recipe):
         if not self.registry and not self.network:
             raise mistake("is missing: a mapping such as {mlp: [128, 64]}, or registry: MODEL", "network")
         if self.checkpoint or self.registry:
-            for name in Recipe.model_fields:
+            for name in self.training:
                 if getattr(self, name) != Teacher.model_fields[name].default:
                     raise mistake("says how to train, and this teacher is trained already; leave it out", name)
         elif not self.epochs:

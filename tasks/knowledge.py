@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from kdmodels.device import find_device
 from kdmodels.experiment import Variant
 from kdmodels.knowledge import LOGITS, Knowledge, distil_knowledge, load_knowledge, save_knowledge
 from kdmodels.networks import load_network
@@ -22,8 +23,13 @@ COMPLETE = "kd.knowledge"  # the tag that names what is wholly stored, set after
 
 
 @task(name="distil_knowledge", cache_policy=NO_CACHE)
-def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Sequence[Variant]) -> KnowledgeReference:
+def distil_teacher(
+    teacher: TeacherReference, data: DataReference, variants: Sequence[Variant], device: str
+) -> KnowledgeReference:
     """Compute what these variants need of the teacher and its run does not hold yet.
+
+    Args:
+        device: the experiment's.
 
     Raises:
         UserError: a variant taps a place that the teacher does not have.
@@ -34,10 +40,10 @@ def distil_teacher(teacher: TeacherReference, data: DataReference, variants: Seq
     missing = [name for name in (LOGITS, *wanted) if name not in have]
     if variants and missing:
         network, _ = load_network(tracking.artifact(teacher.run_id, NETWORK))
-        dataset = load(data)
+        dataset, places = load(data), [at for at in missing if at != LOGITS]
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
             for name, split in zip(SPLITS, (dataset.train, dataset.validation), strict=True):
-                knowledge = distil_knowledge(network, split, [at for at in missing if at != LOGITS])
+                knowledge = distil_knowledge(network, split, places, device=find_device(device))
                 save_knowledge(knowledge, Path(folder) / name)
                 for known in _stored(teacher.run_id):  # another run may have it mapped: never write it again
                     (Path(folder) / name / f"{known}.npy").unlink(missing_ok=True)

@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar
 from torch import nn
 
 from kdmodels.catalogue import LOSSES
+from kdmodels.device import find_device
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, Network, Recipe, Student, Teacher, Variant
+from kdmodels.experiment import Experiment, Network, Student, Teacher, Variant
 from kdmodels.fingerprint import code_fingerprint
 from kdmodels.networks import (
     Description,
@@ -37,7 +38,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     """Look every key up in the ledger; `fresh` reuses nothing.
 
     Raises:
-        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place.
+        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place, or the device.
     """
     notes = check_objectives(experiment, data)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
@@ -121,6 +122,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
                 teacher_shapes=shapes,
                 examples=TRIAL,
                 batch=recipe.batch,
+                repeats=recipe.balance == "sampling",
             )
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
@@ -210,6 +212,7 @@ def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
         # The digest says all; the rest is there to tell what has changed. Where the files lie is no matter.
         "data": {**data.data.model_dump(mode="json", include={"size", "validation", "subset"}), "digest": data.digest},
         "threads": threads(experiment),
+        "device": find_device(experiment.device).type,
         "code": code_fingerprint(),
         "torch": version("torch"),
     }
@@ -228,7 +231,7 @@ def _teacher(teacher: Teacher) -> dict[str, Any]:
         model = tracking.find_model(teacher.registry)
         return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}}
     assert teacher.network is not None
-    return teacher.model_dump(mode="json", include={"network", *Recipe.model_fields}) | _source(teacher.network)
+    return teacher.model_dump(mode="json", include={"network", *Teacher.training}) | _source(teacher.network)
 
 
 def _source(network: Network) -> dict[str, str]:

@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from kdmodels.costs import P50
+from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.evaluation import by_class, macro, predict
 from kdmodels.experiment import Promote
@@ -22,13 +23,14 @@ from tasks.results import NETWORK, SIZE, VERDICT
 
 @task(cache_policy=NO_CACHE)
 def promote_student(
-    leaderboard: LeaderboardReference, promote: Promote, data: DataReference, *, asked: bool = False
+    leaderboard: LeaderboardReference, promote: Promote, data: DataReference, *, device: str, asked: bool = False
 ) -> VerdictReference:
     """Read the test split for the winner, its control, the champion and the reported variants, and let the gate decide.
 
     The verdict and its evidence are recorded on the comparison, and on the model version when there is one.
 
     Args:
+        device: the experiment's.
         asked: a person named this student, so that even one that was rolled back may be the champion again.
 
     Raises:
@@ -39,7 +41,7 @@ def promote_student(
     best = finished[leaderboard.winner]
     assert best.run_id is not None
     candidates = {
-        name: _candidate(finished[name], data) for name in _read_for(leaderboard, promote) if name in finished
+        name: _candidate(finished[name], data, device) for name in _read_for(leaderboard, promote) if name in finished
     }
     champion = tracking.champion(promote.model)
     version = champion.version if champion else None
@@ -50,7 +52,7 @@ def promote_student(
         reason = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
         decision = Verdict(False, reason, {})
     else:
-        rival = _champion_candidate(champion, data) if champion else None
+        rival = _champion_candidate(champion, data, device) if champion else None
         decision = decide(
             candidates[best.variant],
             candidates.get(best.control),
@@ -84,27 +86,27 @@ def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
     return list(dict.fromkeys([leaderboard.winner, *controls, *promote.report]))
 
 
-def _candidate(student: StudentReference, data: DataReference) -> Candidate:
+def _candidate(student: StudentReference, data: DataReference, device: str) -> Candidate:
     """Its figures on test are recorded with its run, once for each dataset."""
     assert student.run_id is not None
-    candidate, figures = _measure(student.variant, student.run_id, data)
+    candidate, figures = _measure(student.variant, student.run_id, data, device)
     if tracking.get(student.run_id).tags.get("kd.test_digest") != data.digest:
         tracking.log_metrics(student.run_id, [(name, value, 0) for name, value in figures.items()])
         tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
     return candidate
 
 
-def _champion_candidate(champion: tracking.Version, data: DataReference) -> Candidate:
+def _champion_candidate(champion: tracking.Version, data: DataReference, device: str) -> Candidate:
     name = f"the champion, version {champion.version}"
     if champion.run_id is None or not tracking.has_artifact(champion.run_id, NETWORK):
         raise UserError(
             f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
             "compared with; promote under another name (promote.model)"
         )
-    return _measure(name, champion.run_id, data)[0]
+    return _measure(name, champion.run_id, data, device)[0]
 
 
-def _measure(name: str, run_id: str, data: DataReference) -> tuple[Candidate, dict[str, float]]:
+def _measure(name: str, run_id: str, data: DataReference, device: str) -> tuple[Candidate, dict[str, float]]:
     """What the gate needs to know of a network, and its metrics on test."""
     network, description = load_network(tracking.artifact(run_id, NETWORK))
     if description.input_shape != data.input_shape:
@@ -113,7 +115,7 @@ def _measure(name: str, run_id: str, data: DataReference) -> tuple[Candidate, di
             "promote under another name (promote.model)"
         )
     test = load(data).read_test()
-    predicted, labels = predict(network, test).argmax(dim=1).numpy(), test.labels.numpy()
+    predicted, labels = predict(network, test, find_device(device)).argmax(dim=1).numpy(), test.labels.numpy()
     metrics = measured(run_id)
     candidate = Candidate(
         name=name,

@@ -72,7 +72,7 @@ class EpochLog:
         self._flushed = time.monotonic()
 
     def __call__(self, epoch: int, replicas: list[Replica]) -> None:
-        """For `kdmodels.training.fit`: the figures of the epoch just done."""
+        """For `kdmodels.training.fit`: the figures of the epoch just done; of one that has ended, its last."""
         self._rows += means([replica.history[-1] for replica in replicas], epoch)
         self._rows.append(("epoch", epoch, epoch))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
@@ -84,13 +84,18 @@ class EpochLog:
         So a metric's last value, which tables show, is always that of the stored network.
         """
         if recipe.select != "last":
-            self._rows += means([replica.figures for replica in replicas], recipe.epochs + 1)
+            self._rows += means([replica.figures for replica in replicas], last_epoch(replicas) + 1)
         self.flush()
 
     def flush(self) -> None:
         """Send what has not been sent."""
         tracking.log_metrics(self._run_id, self._rows)
         self._rows, self._flushed = [], time.monotonic()
+
+
+def last_epoch(replicas: list[Replica]) -> int:
+    """The epoch in which the last of the replicas ended."""
+    return max(len(replica.history) for replica in replicas)
 
 
 def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, int]]:

@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file, save_file
 
+from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
 from kdmodels.knowledge import Knowledge
@@ -56,12 +57,13 @@ def train_student(
             load(data).validation,
             seeds=missing,
             knowledge=_knowledge(variant, knowledge),
+            device=find_device(experiment.device),
             on_step=interruption.check,
             on_epoch=(lambda epoch, replicas: None) if kept else log,
         ) if missing else []  # fmt: skip
         replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
         if kept:  # only now are the figures of an epoch known for all seeds
-            for epoch in range(1, recipe.epochs + 1):
+            for epoch in range(1, runs.last_epoch(replicas) + 1):
                 log(epoch, [Replica(replica.seed, replica.history[:epoch]) for replica in replicas])
         log.finish(replicas, recipe)
         _record_replicas(run_id, replicas)

@@ -7,12 +7,13 @@ from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
 from kdmodels.data import Dataset
+from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.evaluation import correct
-from kdmodels.experiment import Experiment
+from kdmodels.experiment import Experiment, Teacher
 from kdmodels.networks import Description, read_state
 from kdmodels.networks.storage import fill
-from kdmodels.objectives import CONTROL, PRESETS
+from kdmodels.terms import Term
 from kdmodels.training import fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
@@ -39,7 +40,7 @@ def train_teacher(experiment: Experiment, data: DataReference, step: Step, paren
         if experiment.teacher.checkpoint or experiment.teacher.registry:
             description, state = _read(experiment, data)
             network = runs.record_network(run_id, description, state, dataset)
-            accuracy = correct(network, dataset.validation).double().mean().item()
+            accuracy = correct(network, dataset.validation, find_device(experiment.device)).double().mean().item()
             tracking.log_metrics(run_id, [("val/accuracy", accuracy, 0)])
         else:
             description, state = _train(experiment, data, dataset, run_id)
@@ -56,11 +57,12 @@ def _train(
     log = runs.EpochLog(run_id)
     (replica,) = fit(
         description.build(),
-        PRESETS[CONTROL].terms,
+        [_loss(teacher)],
         teacher,
         dataset.train,
         dataset.validation,
         seeds=[TEACHER_SEEDS + experiment.seed],
+        device=find_device(experiment.device),
         on_step=interruption.check,
         on_epoch=log,
     )
@@ -68,6 +70,12 @@ def _train(
     if replica.diverged:
         raise UserError(f"the teacher diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
     return description, replica.state
+
+
+def _loss(teacher: Teacher) -> Term:
+    if not teacher.label_smoothing:
+        return Term(loss="hard_labels")
+    return Term(loss="label_smoothing", hyperparameters={"epsilon": teacher.label_smoothing})
 
 
 def _read(experiment: Experiment, data: DataReference) -> tuple[Description, dict[str, Tensor]]:

@@ -12,8 +12,10 @@ from kdmodels import losses
 from kdmodels.catalogue import LOSSES
 from kdmodels.errors import UserError
 from kdmodels.knowledge import LOGITS
+from kdmodels.losses.logits import full_precision
 from kdmodels.networks import Tap, find_tap
 from kdmodels.networks.initialise import BATCH_NORMS
+from kdmodels.randomness import forked, stream
 from kdmodels.terms import Term
 from kdmodels.training.own import Shape, matched, own_modules, taken, taken_shape
 
@@ -34,14 +36,18 @@ class Distiller(nn.Module):
         teacher_shapes: the shape of one example's features at each tapped place of the teacher.
         examples: how many there are to train on.
         batch: how many of them a step takes.
+        repeats: whether a step may take one of them more than once.
+        autocast: whether the student's training forward pass is in bfloat16; the terms are computed in float32.
 
     Attributes:
+        draws: whether the student, when training, draws from torch's global generator.
         probed: whether the last layer is trained as a linear probe, since no term reaches it.
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
         UserError: a tapped place does not exist, its features can't be compared with the teacher's, a term reaches no
-            parameter of the student, or a batch of one meets batch norm or a loss that compares examples.
+            parameter of the student, a batch of one meets batch norm or a loss that compares examples, or repeated
+            examples a loss that remembers them.
     """
 
     def __init__(
@@ -53,9 +59,11 @@ class Distiller(nn.Module):
         teacher_shapes: Mapping[str, Shape],
         examples: int,
         batch: int,
+        repeats: bool = False,
+        autocast: bool = False,
     ) -> None:
         super().__init__()
-        self.student = student
+        self.student, self.autocast = student, autocast
         self.terms = {term.loss: term for term in terms}
         self.taps: dict[str, Tap] = {at: find_tap(student, at) for term in terms for at, _ in term.pairs}
         shapes = {at: tap.shape(student, input_shape) for at, tap in self.taps.items()}
@@ -74,6 +82,9 @@ class Distiller(nn.Module):
                 self.own[name] = own
         if batch == 1:
             self._refuse_batches_of_one()
+        for name in self.terms:
+            if repeats and LOSSES[name].remembers:
+                raise UserError(f"balance: sampling: {name} takes an example once an epoch; allowed: null, weights")
         self.probed = False
         self.unreached = self._unreached(input_shape, {LOGITS: (classes,), **teacher_shapes})
         if self.unreached:
@@ -113,8 +124,10 @@ class Distiller(nn.Module):
         """The student's logits, and its features by the name they are tapped at."""
         with ExitStack() as stack:
             caught = {at: stack.enter_context(tap.on(self.student)) for at, tap in self.taps.items()}
+            if self.autocast and self.training:  # no weight is used twice, so that a cache of them is only memory
+                stack.enter_context(torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False))
             logits = self.student(images)
-        return logits, {at: tensors[0] for at, tensors in caught.items()}
+        return full_precision(logits), {at: full_precision(tensors[0]) for at, tensors in caught.items()}
 
     def _value(
         self,
@@ -167,7 +180,10 @@ class Distiller(nn.Module):
         parameters = dict(trial.student.named_parameters())
         teacher = {name: torch.zeros(2, *shape) for name, shape in teacher_shapes.items()}
         labels = indices = torch.arange(2)
-        logits, features = trial._run(torch.zeros(2, *input_shape))
+        with forked(stream(0, "trial")):
+            before = torch.get_rng_state()
+            logits, features = trial._run(torch.zeros(2, *input_shape))
+            self.draws = not torch.equal(torch.get_rng_state(), before)
         reached: set[str] = set()
         for term in trial.terms.values():
             try:

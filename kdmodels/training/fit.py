@@ -5,25 +5,31 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from math import isfinite
 
+import torch
 from torch import Tensor, nn
 
 from kdmodels.catalogue import LOSSES
 from kdmodels.data.dataset import Split
+from kdmodels.device import CPU, told_when_full
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
 from kdmodels.knowledge import Knowledge
-from kdmodels.networks.foreign import Foreign
+from kdmodels.networks.layers import Dropout, Normalise
 from kdmodels.terms import Term
+from kdmodels.training.compiling import told_by_compiler
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.stack import Stack, State
+
+STACKABLE = {nn.Sequential, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Flatten, Normalise, Dropout}
+"""Of such layers alone several seeds are faster as one computation, and all that they draw is handed in."""
 
 
 @dataclass
 class Replica:
     """One seed of one network.
 
-    `history` holds each epoch's figures, first epoch first; `state` the network's weights after epoch `epoch`
-    (counted from 1), and `own` what its objective trained beside it.
+    `history` holds each epoch's figures, first epoch first, up to where `patience` ended it; `state` the network's
+    weights after epoch `epoch` (counted from 1), and `own` what its objective trained beside it, both on the CPU.
     `diverged` is the first epoch with a figure that is not finite, and None where there is none.
     """
 
@@ -49,14 +55,16 @@ def fit(
     *,
     seeds: Sequence[int],
     knowledge: tuple[Knowledge, Knowledge] | None = None,
+    device: torch.device = CPU,
     on_step: Callable[[], None] = lambda: None,
     on_epoch: Callable[[int, list[Replica]], None] = lambda epoch, replicas: None,
 ) -> list[Replica]:
-    """Train one replica a seed: small networks stacked into one computation, convolutional and others' side by side.
+    """Train one replica a seed: plain small networks stacked into one computation, all others side by side.
 
     A replica's initial weights, batch order and dropout are functions of its seed alone, and the same in every
     objective, so that two variants' replicas of one seed form a pair. Replicas share no arithmetic: one that
-    diverges leaves the others as they are.
+    diverges leaves the others as they are. With `recipe.patience` each ends by itself, and what is kept of it no longer
+    moves. All validation figures are of the weights that would be kept: with `recipe.ema` the averaged ones.
 
     Args:
         network: only its structure is used, and pretrained weights; it is not changed.
@@ -64,6 +72,7 @@ def fit(
         train, validation: images in [0, 1]. `validation` is only measured, and read to choose the epoch when
             `recipe.select` is `best-validation`.
         knowledge: the teacher's, on `train` and on `validation`; needed by terms on logits and features.
+        device: where it is computed; random draws are the same on all devices.
         on_step: called before every step; what it raises ends the training.
         on_epoch: called after every epoch with its number, counted from 1, and the replicas so far.
 
@@ -71,7 +80,8 @@ def fit(
 
     Raises:
         UserError: a term's features do not exist or do not match, it needs a teacher's knowledge and there is none, it
-            trains no part of the network, or a batch of one meets batch norm or a loss that compares examples.
+            trains no part of the network, a batch of one meets batch norm or a loss that compares examples, memory runs
+            out, or the network can't be compiled where the recipe asks for that.
     """
     for term in terms:
         if knowledge is None and LOSSES[term.loss].needs != "labels":
@@ -85,27 +95,31 @@ def fit(
         teacher_shapes=shapes,
         examples=len(train),
         batch=recipe.batch,
+        repeats=recipe.balance == "sampling",
+        autocast=recipe.precision == "bfloat16",
     )
     # Three stacked convolutional seeds are slower than plain steps on a CPU, five no faster (benchmarks/LOG.md).
-    # And what a stranger's code does in its forward pass can't be known.
-    apart = any(isinstance(module, nn.Conv2d | Foreign) for module in network.modules())
-    groups = [[seed] for seed in seeds] if apart else [list(seeds)]
-    stacks = [Stack(distiller, recipe, train, validation, group, knowledge) for group in groups]
+    stackable = all(type(module) in STACKABLE for module in network.modules())
+    groups = [list(seeds)] if stackable else [[seed] for seed in seeds]
     replicas = [Replica(seed) for seed in seeds]
-    rows = [(stack, row) for stack in stacks for row in range(len(stack.seeds))]
-    for epoch in range(1, recipe.epochs + 1):
-        measured = {id(stack): _epoch(stack, epoch, on_step) for stack in stacks}
-        for replica, (stack, row) in zip(replicas, rows, strict=True):
-            figures = {name: values[row].item() for name, values in measured[id(stack)].items()}
-            replica.history.append(figures)
-            if replica.diverged is None and not all(map(isfinite, figures.values())):
-                replica.diverged = epoch
-            if _is_kept(replica, recipe):
-                replica.epoch = epoch
-                replica.state, replica.own = stack.state(row, "student."), stack.state(row, "own.")
-        on_epoch(epoch, replicas)
-        if all(replica.diverged for replica in replicas):
-            break
+    places = {"at": ", ".join(shapes)} if shapes else {}
+    with told_when_full({"batch": recipe.batch, "seeds": len(seeds), **places}), told_by_compiler(recipe.compile):
+        stacks = [Stack(distiller, recipe, train, validation, group, knowledge, device) for group in groups]
+        rows = [(stack, row) for stack in stacks for row in range(len(stack.seeds))]
+        for epoch in range(1, recipe.epochs + 1):
+            going = [(replica, *row) for replica, row in zip(replicas, rows, strict=True) if _goes_on(replica, recipe)]
+            measured = {stack: _epoch(stack, epoch, on_step) for stack in dict.fromkeys(stack for _, stack, _ in going)}
+            for replica, stack, row in going:
+                figures = {name: values[row].item() for name, values in measured[stack].items()}
+                replica.history.append(figures)
+                if replica.diverged is None and not all(map(isfinite, figures.values())):
+                    replica.diverged = epoch
+                if _is_kept(replica, recipe):
+                    replica.epoch = epoch
+                    replica.state, replica.own = stack.state(row, "student."), stack.state(row, "own.")
+            on_epoch(epoch, replicas)
+            if all(replica.diverged or not _goes_on(replica, recipe) for replica in replicas):
+                break
     return replicas
 
 
@@ -116,6 +130,11 @@ def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> dict[str, T
     figures = {f"train/{name}": values for name, values in trained.items()}
     figures |= {f"val/{name}": values for name, values in validated.items()}
     return figures | {"val/accuracy": hits.double() / len(stack.validation_split)}
+
+
+def _goes_on(replica: Replica, recipe: Recipe) -> bool:
+    """Whether the best epoch is not yet as long ago as the recipe waits."""
+    return recipe.patience is None or len(replica.history) - replica.epoch < recipe.patience
 
 
 def _is_kept(replica: Replica, recipe: Recipe) -> bool:

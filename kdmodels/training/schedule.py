@@ -1,21 +1,9 @@
-"""Optimisers and learning-rate schedules by torch's names."""
+"""Learning rates and weights of terms over a training."""
 
-from collections.abc import Iterable
 from math import cos, pi
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from kdmodels.terms import Term
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-
-
-def make_optimizer(optimizer: dict[str, dict[str, Any]], tensors: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """The one optimiser that the mapping names, with torch's own arguments; fused: one kernel a step."""
-    ((name, arguments),) = optimizer.items()
-    return OPTIMIZERS[name](tensors, fused=True, **arguments)
 
 
 def learning_rate_factor(schedule: dict[str, dict[str, Any]] | None, epoch: float, epochs: int) -> float:
@@ -25,16 +13,27 @@ def learning_rate_factor(schedule: dict[str, dict[str, Any]] | None, epoch: floa
     [0.5, 1.0, 0.5, 0.0]
     >>> [learning_rate_factor({"step": {"at": [2], "factor": 0.1}}, epoch, 5) for epoch in (1.9, 2)]
     [1.0, 0.1]
+    >>> one_cycle = {"one_cycle": {"rise": 0.4, "start_divisor": 25, "end_divisor": 10}}
+    >>> [round(learning_rate_factor(one_cycle, epoch, 5), 3) for epoch in (0, 1, 2, 5)]
+    [0.04, 0.52, 1.0, 0.004]
     """
     if schedule is None:
         return 1.0
     ((name, arguments),) = schedule.items()
-    if name == "step":
-        return float(arguments["factor"] ** sum(epoch >= at for at in arguments["at"]))
     warmup = arguments.get("warmup", 0)
     if epoch < warmup:
         return epoch / warmup
-    return 0.5 * (1 + cos(pi * (epoch - warmup) / (epochs - warmup)))
+    match name:
+        case "step":
+            return float(arguments["factor"] ** sum(epoch >= at for at in arguments["at"]))
+        case "cosine":
+            return _cosine(1.0, 0.0, (epoch - warmup) / (epochs - warmup))
+        case "one_cycle":
+            peak, first = arguments["rise"] * epochs, 1 / arguments["start_divisor"]
+            if epoch < peak:
+                return _cosine(first, 1.0, epoch / peak)
+            return _cosine(1.0, first / arguments["end_divisor"], (epoch - peak) / (epochs - peak))
+    return 1.0
 
 
 def weight_factor(term: Term, done: float) -> float:
@@ -46,4 +45,9 @@ def weight_factor(term: Term, done: float) -> float:
     """
     if done < term.warmup:
         return done / term.warmup
-    return 0.5 * (1 + cos(pi * (done - term.warmup) / (1 - term.warmup))) if term.cosine else 1.0
+    return _cosine(1.0, 0.0, (done - term.warmup) / (1 - term.warmup)) if term.cosine else 1.0
+
+
+def _cosine(first: float, last: float, done: float) -> float:
+    """From the first to the last value along half a cosine."""
+    return last + (first - last) * 0.5 * (1 + cos(pi * done))

@@ -1,6 +1,7 @@
 """Several seeds of one distiller as one stacked computation."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -15,13 +16,18 @@ from kdmodels.evaluation import BATCH
 from kdmodels.experiment import Recipe
 from kdmodels.knowledge import LOGITS, Knowledge
 from kdmodels.networks import initialise
-from kdmodels.randomness import stream
-from kdmodels.training.distiller import Distiller
-from kdmodels.training.schedule import learning_rate_factor, make_optimizer, weight_factor
+from kdmodels.randomness import forked, stream
+from kdmodels.training.batches import batch_sizes, class_balance, order
+from kdmodels.training.distiller import PROBE, Distiller
+from kdmodels.training.optimise import average, clip_gradients, make_optimizer, norms_and_biases
+from kdmodels.training.schedule import learning_rate_factor, weight_factor
 
 State = dict[str, Tensor]
 Figures = dict[str, Tensor]
 """By name, one value a replica: (S,)."""
+
+ON_LABELS = {"hard_labels", "label_smoothing", PROBE}
+"""The values that `balance: weights` weighs."""
 
 ADVERSARY = {"lr": 1e-3, "betas": (0.5, 0.999)}
 """The discriminator's own Adam, whatever the student's optimiser and schedule; momentum as in Radford et al. 2016."""
@@ -31,6 +37,11 @@ class Stack:
     """Replicas of some seeds: every parameter, buffer and optimiser's state has one row a replica.
 
     A replica's initial weights, batch order and draws are functions of its seed alone, and rows share no arithmetic.
+    Weights and batches are on the device; the splits and the knowledge stay where they are.
+
+    Attributes:
+        kept: the parameters that are measured and kept: with `recipe.ema` their averages. Buffers, such as the running
+            statistics of batch norm, are always the last step's.
     """
 
     def __init__(
@@ -41,16 +52,22 @@ class Stack:
         validation: Split,
         seeds: Sequence[int],
         knowledge: tuple[Knowledge, Knowledge] | None,
+        device: torch.device,
     ) -> None:
-        self.distiller, self.recipe, self.seeds = distiller, recipe, seeds
+        self.distiller, self.recipe, self.seeds, self.device = distiller, recipe, seeds, device
         self.terms, self.names = list(distiller.terms.values()), distiller.terms.keys()
         self.train_split, self.validation_split, self.knowledge = train, validation, knowledge
-        self.params, self.buffers = _initial(distiller, seeds)
-        adversary = [name for name in self.params if name.startswith("own.adversarial.")]
-        own = [tensor for name, tensor in self.params.items() if name not in adversary]
-        self.optimizers = [make_optimizer(recipe.optimizer, own)]
+        self.params, self.buffers = _initial(distiller, seeds, device)
+        distiller.to(device)
+        self.kept = (
+            {name: tensor.detach().clone() for name, tensor in self.params.items()} if recipe.ema else self.params
+        )
+        adversary = {name: tensor for name, tensor in self.params.items() if name.startswith("own.adversarial.")}
+        self.trained = {name: tensor for name, tensor in self.params.items() if name not in adversary}
+        undecayed = () if recipe.decay_norms else norms_and_biases(distiller)
+        self.optimizers = [make_optimizer(recipe.optimizer, self.trained, undecayed)]
         if adversary:
-            self.optimizers.append(make_optimizer({"adam": ADVERSARY}, [self.params[name] for name in adversary]))
+            self.optimizers.append(make_optimizer({"adam": ADVERSARY}, adversary))
         self.drawn = {f"{name}.drawn": layer for name, layer in distiller.named_modules() if hasattr(layer, "draw")}
         self.sizes = batch_sizes(len(train), recipe.batch)
         per_batch = any(LOSSES[name].per_batch for name in self.names)
@@ -60,20 +77,32 @@ class Stack:
             return learning_rate_factor(recipe.schedule, (step + 0.5) / len(self.sizes), recipe.epochs)
 
         self.schedule = LambdaLR(self.optimizers[0], factor)
+        balance = class_balance(train.labels) if recipe.balance else None  # (N,)
+        self.chances = balance if recipe.balance == "sampling" else None
+        weights = balance.to(device) if balance is not None and recipe.balance == "weights" else None
 
         def values(params: State, buffers: State, images: Tensor, labels: Tensor, teacher: State, indices: Tensor):  # type: ignore[no-untyped-def]
             logits, all_values = functional_call(distiller, {**params, **buffers}, (images, labels, teacher, indices))
+            if weights is not None and distiller.training:
+                all_values |= {name: all_values[name] * weights[indices] for name in ON_LABELS & all_values.keys()}
             return logits, {name: value.mean() for name, value in all_values.items()}
 
         # One replica a row; the validation batches are the same for all of them.
         stacked = vmap if len(seeds) > 1 else _alone
-        self._train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0))
+        train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0))
+        # Isolated: else all stacks of this process share one limit of recompilations, after which nothing is compiled.
+        self._train_values = (
+            torch.compile(train_values, isolate_recompiles=True)  # type: ignore[call-overload]  # its stubs lack it
+            if recipe.compile
+            else train_values
+        )
         self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None))
 
     def train(self, epoch: int, on_step: Callable[[], None]) -> Figures:
         """One epoch, counted from 1; the mean over the examples of the loss and of every value, as it was trained."""
         self.distiller.train()
-        orders = torch.stack([_order(len(self.train_split), seed, epoch) for seed in self.seeds])  # (S, N)
+        examples = len(self.train_split)
+        orders = torch.stack([order(examples, seed, epoch, self.chances) for seed in self.seeds])  # (S, N)
         draws = {name: [stream(seed, name, epoch) for seed in self.seeds] for name in self.drawn}
         totals = _Means()
         steps = self.recipe.epochs * len(self.sizes)
@@ -81,17 +110,19 @@ class Stack:
             on_step()
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
-            drawn = {name: _draw(layer, rows, draws[name]) for name, layer in self.drawn.items()}
-            images, labels = self.train_split.batch(rows), self.train_split.labels[rows]
-            _, means = self._train_values(
-                self.params, {**self.buffers, **drawn}, images, labels, self._teacher(0, rows), rows
-            )
+            drawn = {name: _draw(layer, rows, draws[name]).to(self.device) for name, layer in self.drawn.items()}
+            with self._chance(number):
+                _, means = self._train_values(self.params, {**self.buffers, **drawn}, *self._batch(0, rows))
             loss = self._loss(means, [weight_factor(term, (number + 0.5) / steps) for term in self.terms])  # (S,)
             beside = [value for name, value in means.items() if name not in self.names]  # probe, discriminator
             torch.stack([loss, *beside]).sum().backward()
+            if self.recipe.clip:
+                clip_gradients(self.trained.values(), self.recipe.clip)
             for optimizer in self.optimizers:
                 optimizer.step()
             self.schedule.step()
+            if self.recipe.ema:
+                average(self.kept.values(), self.params.values(), decay=self.recipe.ema, step=number)
             totals.add({"loss": loss, **means}, rows.shape[1])
         return totals.means()
 
@@ -99,25 +130,24 @@ class Stack:
     def validate(self) -> tuple[Figures, Tensor]:
         """The same means on the validation split, weights being those after every warm-up; and the hits (S,).
 
-        There is no loss where a term has no value on examples that it was not trained on.
+        Of the weights that are kept, in float32, all examples alike. There is no loss where a term has no value on
+        examples that it was not trained on.
         """
         self.distiller.eval()
-        totals, hits = _Means(), torch.zeros(len(self.seeds), dtype=torch.int64)
+        totals, hits = _Means(), torch.zeros(len(self.seeds), dtype=torch.int64, device=self.device)
         for rows in torch.arange(len(self.validation_split)).split(self.validation_sizes):
-            labels = self.validation_split.labels[rows]
-            logits, means = self._validation_values(
-                self.params, self.buffers, self.validation_split.batch(rows), labels, self._teacher(1, rows), rows
-            )
+            batch = self._batch(1, rows)
+            logits, means = self._validation_values(self.kept, self.buffers, *batch)
             whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
             totals.add(whole | means, len(rows))
-            hits += (logits.argmax(dim=2) == labels).sum(dim=1)
-        return totals.means(), hits
+            hits += (logits.argmax(dim=2) == batch[1]).sum(dim=1)
+        return totals.means(), hits.cpu()
 
     def state(self, row: int, part: str) -> State:
-        """A copy of one replica's part: `student.`, or what its objective has of its `own.`"""
+        """A copy of one replica's part, on the CPU: `student.`, or what its objective has of its `own.`"""
         return {
-            name.removeprefix(part): tensor[row].detach().clone()
-            for name, tensor in {**self.params, **self.buffers}.items()
+            name.removeprefix(part): tensor[row].detach().to("cpu", copy=True)
+            for name, tensor in {**self.kept, **self.buffers}.items()
             if name.startswith(part)
         }
 
@@ -126,11 +156,22 @@ class Stack:
         pairs = zip(self.terms, factors, strict=True)
         return torch.stack([factor * term.weight * means[term.loss] for term, factor in pairs]).sum(dim=0)
 
-    def _teacher(self, split: int, rows: Tensor) -> State:
-        if self.knowledge is None:
-            return {}
-        part = self.knowledge[split]
-        return {name: values[rows].float() for name, values in {LOGITS: part.logits, **part.features}.items()}
+    def _batch(self, split: int, rows: Tensor) -> tuple[Tensor, Tensor, State, Tensor]:
+        """On the device: images, labels, what the teacher says of them, and the rows themselves."""
+        examples = (self.train_split, self.validation_split)[split]
+        teacher = {}
+        if self.knowledge is not None:
+            part = self.knowledge[split]
+            parts = {LOGITS: part.logits, **part.features}
+            teacher = {name: values[rows].to(self.device).float() for name, values in parts.items()}
+        images, labels = examples.batch(rows), examples.labels[rows]
+        return images.to(self.device), labels.to(self.device), teacher, rows.to(self.device)
+
+    def _chance(self, step: int) -> AbstractContextManager[None]:
+        """Where the network draws from torch's own generator: the beginning of a stream for this seed and step."""
+        if not self.distiller.draws:
+            return nullcontext()
+        return forked(stream(self.seeds[0], "step", step), self.device)
 
 
 class _Means:
@@ -149,9 +190,9 @@ class _Means:
         return {name: total / self.examples for name, total in self.sums.items()}
 
 
-def _initial(distiller: Distiller, seeds: Sequence[int]) -> tuple[State, State]:
-    """Each replica's initial parameters and persistent buffers, stacked along a new first dimension."""
-    fresh = deepcopy(distiller)
+def _initial(distiller: Distiller, seeds: Sequence[int], device: torch.device) -> tuple[State, State]:
+    """Each replica's initial parameters and persistent buffers, stacked along a new first dimension, on the device."""
+    fresh = deepcopy(distiller).cpu()  # whose generators all draw
     persistent = fresh.state_dict().keys()
     rows: list[tuple[State, State]] = []
     for seed in seeds:
@@ -161,7 +202,7 @@ def _initial(distiller: Distiller, seeds: Sequence[int]) -> tuple[State, State]:
         buffers = {name: tensor.clone() for name, tensor in fresh.named_buffers() if name in persistent}
         rows.append((params, buffers))
     params, buffers = (
-        {name: torch.stack([row[part][name] for row in rows]) for name in rows[0][part]} for part in (0, 1)
+        {name: torch.stack([row[part][name] for row in rows]).to(device) for name in rows[0][part]} for part in (0, 1)
     )
     return {name: tensor.requires_grad_() for name, tensor in params.items()}, buffers
 
@@ -178,23 +219,6 @@ def _alone(function: Callable[..., tuple[Tensor, Figures]], in_dims: Sequence[in
         return logits[None], {name: value[None] for name, value in figures.items()}
 
     return call
-
-
-def batch_sizes(examples: int, batch: int) -> list[int]:
-    """The sizes of an epoch's batches; a last batch of one joins the one before it.
-
-    >>> batch_sizes(10, 4), batch_sizes(9, 4), batch_sizes(3, 1)
-    ([4, 4, 2], [4, 5], [1, 1, 1])
-    """
-    whole, rest = divmod(examples, batch)
-    sizes = [batch] * whole + [rest] * (rest > 0)
-    if rest == 1 and whole:
-        sizes[-2:] = [batch + 1]
-    return sizes
-
-
-def _order(examples: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(examples, generator=stream(seed, "order", epoch))
 
 
 def _draw(layer: torch.nn.Module, rows: Tensor, generators: Sequence[Generator]) -> Tensor:

@@ -207,6 +207,32 @@ def test_fresh_trains_anew_with_the_same_result(run: Run, first: Outcome) -> Non
         assert student(fresh, "hard-labels").metrics[name] == student(first, "hard-labels").metrics[name]
 
 
+def test_replicas_that_end_early_keep_their_last_figures_in_the_means(run: Run) -> None:
+    from mlflow import MlflowClient
+
+    recipe = {"epochs": 40, "optimizer": {"adam": {"lr": 0.03}}, "select": "best-validation", "patience": 2}
+    for seeds in (2, 4):  # the second run takes the first one's replicas over
+        outcome = run(name="early", student=SMALL["student"] | recipe | {"seeds": seeds}, variants=["hard-labels"])
+        run_id = student(outcome, "hard-labels").run_id
+        table = tracking.read_json(run_id, "replicas/replicas.json")
+        histories = [[figures["val/accuracy"] for figures in replica["history"]] for replica in table]
+        last = max(map(len, histories))
+        assert min(map(len, histories)) < last < 40
+        expected = [np.mean([history[: epoch + 1][-1] for history in histories]) for epoch in range(last)]
+        expected.append(np.mean([replica["figures"]["val/accuracy"] for replica in table]))
+        logged = MlflowClient().get_metric_history(run_id, "val/accuracy")
+        assert [metric.step for metric in logged] == list(range(1, last + 2))
+        assert [metric.value for metric in logged] == pytest.approx(expected)
+
+
+def test_a_teachers_labels_are_smoothed(run: Run, first: Outcome) -> None:
+    outcome = run(name="smooth", teacher=SMALL["teacher"] | {"label_smoothing": 0.3}, variants=["hard-labels"])
+    metrics = tracking.get(outcome.teacher.run_id).metrics
+    assert "train/label_smoothing" in metrics
+    assert tracking.get(outcome.teacher.run_id).params["label_smoothing"] == "0.3"
+    assert metrics["train/loss"] > tracking.get(first.teacher.run_id).metrics["train/loss"] + 0.2
+
+
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_one_failed_student_neither_loses_nor_stops_the_others(run: Run, first: Outcome, kind: str) -> None:
     broken = {"name": "broken", "terms": [{"hard_labels": 1e38}]}

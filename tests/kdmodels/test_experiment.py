@@ -27,9 +27,15 @@ RECIPE = {
     "epochs": 5,
     "batch": 64,
     "optimizer": {"adam": {"lr": 0.001}},
+    "decay_norms": False,
     "schedule": None,
+    "clip": None,
+    "ema": None,
+    "balance": None,
     "precision": "float32",
+    "compile": False,
     "select": "last",
+    "patience": None,
 }
 
 
@@ -38,6 +44,7 @@ def test_the_defaults() -> None:
         "name": "mine",
         "seed": 0,
         "threads": None,
+        "device": "auto",
         "data": {
             "source": "mnist",
             "size": None,
@@ -49,6 +56,7 @@ def test_the_defaults() -> None:
         },
         "teacher": {
             **RECIPE,
+            "label_smoothing": 0.0,
             "network": {"mlp": [128, 64], "dropout": 0.0},
             "checkpoint": None,
             "registry": None,
@@ -185,7 +193,19 @@ EXPERIMENTS = st.fixed_dictionaries(
             {"network": st.lists(st.integers(1, 99), min_size=1).map(lambda mlp: {"mlp": mlp}), "epochs": st.just(9)},
             optional={
                 "optimizer": NUMBERS.map(lambda lr: {"adamw": {"lr": lr, "betas": [0.5, 0.9], "amsgrad": True}}),
-                "schedule": st.sampled_from([{"cosine": {"warmup": 2}}, {"step": {"at": [3, 5]}}]),
+                "schedule": st.sampled_from(
+                    [
+                        {"cosine": {"warmup": 2}},
+                        {"step": {"at": [3, 5]}},
+                        {"step": {"at": [3], "warmup": 1}},
+                        {"constant": {"warmup": 1}},
+                        {"one_cycle": {"rise": 0.5}},
+                    ]
+                ),
+                "clip": st.sampled_from([None, 1, 0.5]),
+                "ema": st.sampled_from([None, 0.999]),
+                "balance": st.sampled_from([None, "weights", "sampling"]),
+                "precision": st.sampled_from(["float32", "bfloat16"]),
             },
         ),
         "variants": st.lists(TEMPERATURES, unique=True, max_size=3).map(
@@ -247,6 +267,16 @@ def test_every_kind_of_network_has_one_normal_form(given: object, normal: dict[s
     (("student", "epohcs"), 3),
     (("student", "optimizer"), {"adma": {}}),
     (("student", "select"), "best"),
+    (("student", "schedule"), {"two_cycle": {}}),
+    (("student", "clip"), 0),
+    (("student", "ema"), 1),
+    (("student", "balance"), "both"),
+    (("student", "precision"), "float16"),
+    (("student", "compile"), "yes"),
+    (("student", "patience"), 0),
+    (("student", "label_smoothing"), 0.1),
+    (("teacher", "label_smoothing"), 1),
+    (("device",), "tpu"),
     (("variants", 0, "terms", 0, "loss"), "hard-labels"),
     (("promote", "require", "accuracy"), "0.9"),
     (("runner", "kind"), "dask"),

@@ -30,14 +30,16 @@ LOSSES = ", ".join(catalogue.LOSSES)
 TAPPED = ", ".join(name for name, loss in catalogue.LOSSES.items() if loss.needs == "features")
 KD_AXES = ("temperature, weight, warmup, hard_labels.weight, hard_labels.warmup, soft_targets.temperature, "
            "soft_targets.weight, soft_targets.warmup")  # fmt: skip
+STUDENT = ("epochs, batch, optimizer, decay_norms, schedule, clip, ema, balance, precision, compile, select, patience, "
+           "network, seeds")  # fmt: skip
 
 MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("name: mine\n", "", "1: name: is missing: text, at most 92 characters"),
     ("name: mine", "name: a/b", f"1: name: 'a/b' is not a name (allowed: {NAME_RULE})"),
     ("name: mine", "name: .mine", f"1: name: '.mine' is not a name (allowed: {NAME_RULE})"),
     ("name: mine", "name: 5", "1: name: 5 is not text (allowed: at most 92 characters)"),
-    ("name: mine", "nmae: mine", "1: nmae: is not a field; did you mean 'name'? allowed: name, seed, threads, data, "
-     "teacher, student, variants, promote, runner, schedule"),
+    ("name: mine", "nmae: mine", "1: nmae: is not a field; did you mean 'name'? allowed: name, seed, threads, device, "
+     "data, teacher, student, variants, promote, runner, schedule"),
     ("name: mine", "name: mine\nseed: -1", "2: seed: -1 is out of range (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nseed: true", "2: seed: true is not a whole number (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nthreads: 0", "2: threads: 0 is out of range (allowed: 1 to 1024, or null)"),
@@ -124,7 +126,16 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "4: student.schedule.cosine.warmup: 5 is out of range (allowed: below the 5 epochs)"),
     ("[32]}", "[32]}, schedule: {step: {factor: 0.1}}",
      "4: student.schedule.step.at: is missing: a list, at least 1 in it"),
-    ("[32]}", "[32]}, precision: bfloat16", "4: student.precision: 'bfloat16' is not built yet; allowed: float32"),
+    ("[32]}", "[32]}, precision: float16",
+     "4: student.precision: 'float16' is not known; did you mean 'bfloat16'? allowed: float32, bfloat16"),
+    ("[32]}", "[32]}, patience: 3", "4: student.patience: 3 needs select: best-validation; allowed without it: null"),
+    ("[32]}", "[32]}, schedule: {one_cycle: {rise: 1}}",
+     "4: student.schedule.one_cycle.rise: 1 is out of range (allowed: above 0 and below 1)"),
+    ("[32]}", "[32]}, schedule: {constant: {}}",
+     "4: student.schedule.constant.warmup: is missing: a whole number, 1 or more"),
+    ("[32]}", "[32]}, schedule: {step: {at: [2], warmup: 5}}",
+     "4: student.schedule.step.warmup: 5 is out of range (allowed: below the 5 epochs)"),
+    ("[32]}", "[32]}, label_smoothing: 0.1", f"4: student.label_smoothing: is not a field; allowed: {STUDENT}"),
     ("[32]}", "[32]}, select: best", "4: student.select: 'best' is not known; allowed: last, best-validation"),
     ("  - kd\n", "  - kdd\n", f"6: variants.0: 'kdd' is not a preset; did you mean 'kd'? allowed: {PRESETS}"),
     ("  - kd\n", "  - kd\n  - kd\n", "7: variants.1: 'kd' stands twice; allowed: each name once"),
@@ -262,7 +273,7 @@ def test_several_mistakes_stand_in_the_order_of_the_file(file: Path) -> None:
     ],
 )
 def test_what_is_no_mapping(file: Path, content: str, line: str) -> None:
-    fields = "allowed: name, seed, threads, data, teacher, student, variants, promote, runner, schedule"
+    fields = "allowed: name, seed, threads, device, data, teacher, student, variants, promote, runner, schedule"
     assert error_of(file, content) == line + fields
 
 
@@ -278,12 +289,10 @@ def test_what_can_not_be_read(file: Path, tmp_path: Path) -> None:
 
 OVERRIDES = [
     ("student.epochs=five", "student.epochs: 'five' is not a whole number (allowed: 1 or more)"),
-    ("student=five", "student: 'five' is not a mapping; allowed: epochs, batch, optimizer, schedule, precision, "
-     "select, network, seeds"),
+    ("student=five", f"student: 'five' is not a mapping; allowed: {STUDENT}"),
     ("studnet.epochs=5", "studnet.epochs: studnet: is not a field; did you mean 'student'? allowed: name, seed, "
-     "threads, data, teacher, student, variants, promote, runner, schedule"),
-    ("student.epohcs=5", "student.epohcs: is not a field; did you mean 'epochs'? allowed: epochs, batch, optimizer, "
-     "schedule, precision, select, network, seeds"),
+     "threads, device, data, teacher, student, variants, promote, runner, schedule"),
+    ("student.epohcs=5", f"student.epohcs: is not a field; did you mean 'epochs'? allowed: {STUDENT}"),
     ("student.network={mlp: [0]}", "student.network: student.network.mlp.0: 0 is out of range (allowed: 1 to 100000)"),
     ("variants.2=kd", "variants.2: variants has no item '2'; allowed: 0, 1"),
     ("variants.x=kd", "variants.x: variants has no item 'x'; allowed: 0, 1"),

@@ -1,11 +1,12 @@
 """Before anything trains, every objective is tried on the networks as they will be built."""
 
 import pytest
+import torch
 
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
-from tasks.plan import check_objectives, sized
+from tasks.plan import _common, check_objectives, sized
 from tasks.references import DataReference
 
 DATA = Data(source="digits")
@@ -20,9 +21,10 @@ def data() -> DataReference:
     )  # fmt: skip
 
 
-def experiment(*variants: object, batch: int = 64) -> Experiment:
+def experiment(*variants: object, batch: int = 64, **fields: object) -> Experiment:
     return Experiment.model_validate(
         {
+            **fields,
             "name": "tried",
             "data": "digits",
             "teacher": {"network": {"mlp": [16, 8]}, "epochs": 1},
@@ -74,3 +76,12 @@ def test_a_student_over_its_budget_is_refused_before_anything_trains(data: DataR
     asked["student"]["network"] = {"compact": {"block": "plain", "budget": 2_000, "width": 16, "depth": 4}}
     with pytest.raises(UserError, match=r"plain of width 16 and depth 4 has [\d,]+ parameters; allowed .* 2,000$"):
         sized(Experiment.model_validate(asked), data)
+
+
+def test_the_device_is_part_of_every_key_as_it_was_found(data: DataReference) -> None:
+    found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert _common(experiment(), data)["device"] == found
+    assert _common(experiment(device="cpu"), data)["device"] == "cpu"
+    if found == "cpu":
+        with pytest.raises(UserError, match=r"^device: cuda: this machine has none; allowed: auto, cpu$"):
+            _common(experiment(device="cuda"), data)

@@ -19,7 +19,7 @@ from kdmodels.networks import build, initialise
 from kdmodels.objectives import PRESETS
 from kdmodels.randomness import stream
 from kdmodels.training import Distiller, Replica, fit
-from kdmodels.training.stack import batch_sizes
+from kdmodels.training.batches import batch_sizes
 
 SHAPE = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
 PLACES = ["first", "middle", "deepest", "last"]
