@@ -37,13 +37,15 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
 
 def print_plan(plan: Plan) -> None:
     """What a run would do, and why."""
-    print_table(
-        [
-            {"name": step.name, "action": step.action, "reason": "; ".join(filter(None, (step.reason, step.note)))}
-            for step in (plan.teacher, *plan.students)
-        ],
-        {"name": "name", "action": "action", "reason": "reason"},
-    )
+    teacher, *students = [
+        {"name": step.name, "action": step.action, "reason": "; ".join(filter(None, (step.reason, step.note)))}
+        for step in (plan.teacher, *plan.students)
+    ]
+    views = plan.knowledge.count
+    action = f"{views} view{'s' if views > 1 else ''}" if views else "live teacher"
+    knowledge = {"name": "knowledge", "action": action, "reason": plan.knowledge.reason}
+    taught = any("teacher" in step.params for step in plan.students)
+    print_table([teacher, *[knowledge] * taught, *students], {"name": "name", "action": "action", "reason": "reason"})
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -50,7 +50,9 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         with clock("teacher"):
             teacher = train_teacher(experiment, data, plan.teacher, parent)
         with clock("knowledge"):
-            knowledge = distil_teacher(teacher, data, taught(experiment, plan))
+            knowledge = distil_teacher(
+                teacher, data, taught(experiment, plan), views=plan.knowledge.count, seed=experiment.seed
+            )
         with clock("students"):
             students = train_students(experiment, data, knowledge, plan, parent)
         with clock("compare"):

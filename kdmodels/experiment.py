@@ -15,6 +15,7 @@ from kdmodels.recipe import Network, Recipe, Student, Teacher
 from kdmodels.schema import NAME, NAME_IN_WORDS, Part, mistake, show
 from kdmodels.terms import TapPair, Term
 from kdmodels.variants import Variant, expand
+from kdmodels.views import Operation, Storage, operations
 
 __all__ = [
     "Data",
@@ -36,7 +37,7 @@ __all__ = [
 class Data(Part):
     """The examples, and how many of the training ones are held out to choose by. Also written as its source alone."""
 
-    later: ClassVar = {"folds": None, "augment": [], "transfer": None, "skip": False, "strict": False}
+    later: ClassVar = {"folds": None, "transfer": None, "skip": False, "strict": False}
 
     source: Literal["digits", "mnist"] = Field(description="digits: scikit-learn's 8x8 digits; mnist: 28x28 digits.")
     validation: float = Field(
@@ -45,6 +46,16 @@ class Data(Part):
     subset: int | None = Field(
         default=None, ge=1, description="So many of the training examples, stratified, stand for all; null: all."
     )
+    augment: tuple[Operation, ...] = Field(
+        default=(),
+        description="What is done to the training images, in this order: jitter, crop, flip, randaugment, and last "
+        "mixup or cutmix, each with its argument: {jitter: 2}.",
+    )
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _operations(cls, raw: Any) -> Any:
+        return operations(raw)
 
     @model_validator(mode="before")
     @classmethod
@@ -166,7 +177,7 @@ LONGEST_NAME = 100 - len(SUFFIX)
 class Experiment(Part):
     """One comparison: data, a teacher, a student, the variants to train it by, and when to promote the best."""
 
-    later: ClassVar = {"knowledge": {"views": "auto", "budget": "2GB"}, "notify": None}
+    later: ClassVar = {"notify": None}
 
     name: str = Field(pattern=NAME, max_length=LONGEST_NAME, description="Names the MLflow experiment.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="The first replica's seed; replica i has seed + i.")
@@ -176,6 +187,7 @@ class Experiment(Part):
     data: Data
     teacher: Teacher
     student: Student
+    knowledge: Storage = Storage()
     variants: list[Variant] = Field(description="What is compared; the control, hard-labels, is added if absent.")
     promote: Promote = Promote()
     runner: Runner = Runner()
@@ -197,6 +209,14 @@ class Experiment(Part):
     @classmethod
     def _expand(cls, raw: Any) -> Any:
         return expand(raw) if isinstance(raw, list) else raw
+
+    @model_validator(mode="after")
+    def _views_that_differ(self) -> Self:
+        views = self.knowledge.views
+        if views not in ("auto", 0, 1) and not self.data.augment:
+            message = f"{views}: without data.augment all views are the same; allowed: auto, 0, 1"
+            raise mistake(message, "knowledge", "views")
+        return self
 
     @model_validator(mode="after")
     def _report_known_variants(self) -> Self:

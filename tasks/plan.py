@@ -17,8 +17,9 @@ from kdmodels.fingerprint import code_fingerprint
 from kdmodels.networks import Description, Tap, find_tap, load_network
 from kdmodels.training import Distiller
 from tasks import tracking
-from tasks.references import DataReference, Plan, Step
+from tasks.references import DataReference, Plan, Step, Views
 from tasks.results import NETWORK
+from tasks.views import choose_views
 
 TRIAL = 2  # examples of which an objective is told while it is only tried
 RECENT = 1_000  # runs among which an earlier one of the same name is sought, to say what has changed since
@@ -28,14 +29,16 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     """Look every key up in the ledger; `fresh` reuses nothing.
 
     Raises:
-        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place.
+        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place; or as
+            `choose_views`.
     """
-    notes = check_objectives(experiment, data)
+    notes, shapes = check_objectives(experiment, data)
+    views = choose_views(experiment, data, shapes)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
     common = _common(experiment, data)
     teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher), [experiment.seed])
     students = [
-        _step(variant.name, "student", common | _student(variant, experiment, teacher.key), seeds)
+        _step(variant.name, "student", common | _student(variant, experiment, teacher.key, views), seeds)
         for variant in experiment.variants
     ]
     students = [step.model_copy(update={"note": note}) for step, note in zip(students, notes, strict=True)]
@@ -52,14 +55,15 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         if any(step.action == "train" for step in steps):
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
             steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
-    return Plan(teacher=steps[0], students=steps[1:])
+    return Plan(teacher=steps[0], knowledge=views, students=steps[1:])
 
 
-def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
+def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[str], dict[str, tuple[int, ...]]]:
     """Try every objective on the networks as they will be built, before any is trained.
 
     Returns:
-        For each variant, what its terms leave untrained, in words; empty where they train all of the student.
+        For each variant, what its terms leave untrained, in words; empty where they train all of the student. And the
+        shape of one example's features at each of the teacher's places that any of them taps.
 
     Raises:
         UserError: a tapped place does not exist, its features can't be compared, or no term reaches the student; or as
@@ -71,7 +75,8 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
         assert experiment.teacher.registry is not None
         teacher, _ = registered_teacher(experiment.teacher.registry, data)
     student = describe(experiment.student.network, data).build()
-    notes = []
+    notes: list[str] = []
+    all_shapes: dict[str, tuple[int, ...]] = {}
     for variant in experiment.variants:
         try:
             shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
@@ -86,7 +91,8 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
         notes.append(_untrained(distiller))
-    return notes
+        all_shapes |= shapes
+    return notes, all_shapes
 
 
 def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
@@ -172,7 +178,7 @@ def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
         "threads": threads(experiment),
         "code": code_fingerprint(),
         "torch": version("torch"),
-    }
+    } | ({"augment_seed": experiment.seed} if data.data.augment else {})
 
 
 def _teacher(teacher: Teacher) -> dict[str, Any]:
@@ -190,10 +196,13 @@ def _teacher(teacher: Teacher) -> dict[str, Any]:
     return teacher.model_dump(mode="json", include={"network", *Recipe.model_fields})
 
 
-def _student(variant: Variant, experiment: Experiment, teacher_key: str) -> dict[str, Any]:
+def _student(variant: Variant, experiment: Experiment, teacher_key: str, views: Views) -> dict[str, Any]:
     student = experiment.student.model_dump(mode="json", exclude={"seeds"})
     terms = [term.model_dump(mode="json") for term in variant.terms]
-    return student | {"terms": terms} | ({"teacher": teacher_key} if needs_teacher(variant) else {})
+    params = student | {"terms": terms}
+    if experiment.data.augment:
+        params |= {"views_shown": views.shown}
+    return params | ({"teacher": teacher_key, "views_stored": views.count} if needs_teacher(variant) else {})
 
 
 def _step(name: str, kind: Literal["teacher", "student"], params: dict[str, Any], seeds: Sequence[int]) -> Step:

@@ -52,10 +52,22 @@ class Step(Reference):
     note: str = ""
 
 
+class Views(Reference):
+    """How the students get the teacher's knowledge: so many stored views of each training image, and why.
+
+    `count` 0 is a live teacher; `shown` is how many different views a student sees.
+    """
+
+    count: int
+    shown: int
+    reason: str
+
+
 class Plan(Reference):
     """What a command will do, before it does it."""
 
     teacher: Step
+    knowledge: Views
     students: list[Step]
 
 
@@ -68,10 +80,11 @@ class TeacherReference(Reference):
 
 
 class KnowledgeReference(Reference):
-    """The teacher's run that holds its knowledge, and the places whose features were asked for."""
+    """The teacher's run, the places whose features were asked for, and how many views are stored; 0: a live teacher."""
 
     teacher_run_id: str
     taps: list[str]
+    views: int
 
 
 class StudentReference(Reference):

@@ -9,9 +9,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file, save_file
 
+from kdmodels.data.augment import Augmentation
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
-from kdmodels.knowledge import Knowledge
 from kdmodels.training import Replica, fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
@@ -54,7 +54,8 @@ def train_student(
             load(data).train,
             load(data).validation,
             seeds=missing,
-            knowledge=_knowledge(variant, knowledge),
+            knowledge=load_both(knowledge, variant.teacher_places) if needs_teacher(variant) else None,
+            augmentation=Augmentation(experiment.data.augment, experiment.seed, knowledge.views),
             on_step=interruption.check,
             on_epoch=(lambda epoch, replicas: None) if kept else log,
         ) if missing else []  # fmt: skip
@@ -71,12 +72,6 @@ def train_student(
         tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
         runs.record_network(run_id, description, best.state, load(data))
     return reference(run_id, reused=not trained)
-
-
-def _knowledge(variant: Variant, reference: KnowledgeReference) -> tuple[Knowledge, Knowledge] | None:
-    if not needs_teacher(variant):
-        return None
-    return load_both(reference, variant.teacher_places)
 
 
 def _record_replicas(run_id: str, replicas: list[Replica]) -> None:

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
 from kdmodels.data import Dataset
+from kdmodels.data.augment import Augmentation
 from kdmodels.errors import UserError
 from kdmodels.evaluation import correct
 from kdmodels.experiment import Experiment
@@ -61,6 +62,7 @@ def _train(
         dataset.train,
         dataset.validation,
         seeds=[TEACHER_SEEDS + experiment.seed],
+        augmentation=Augmentation(experiment.data.augment, experiment.seed),
         on_step=interruption.check,
         on_epoch=log,
     )

@@ -10,12 +10,11 @@ from torch.func import functional_call, vmap
 from torch.optim.lr_scheduler import LambdaLR
 
 from kdmodels.catalogue import LOSSES
-from kdmodels.data.dataset import Split
 from kdmodels.evaluation import BATCH
 from kdmodels.experiment import Recipe
-from kdmodels.knowledge import LOGITS, Knowledge
 from kdmodels.networks import initialise
 from kdmodels.randomness import stream
+from kdmodels.training.batches import Batch, Batches
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.schedule import learning_rate_factor, make_optimizer, weight_factor
 
@@ -37,14 +36,13 @@ class Stack:
         self,
         distiller: Distiller,
         recipe: Recipe,
-        train: Split,
-        validation: Split,
+        train: Batches,
+        validation: Batches,
         seeds: Sequence[int],
-        knowledge: tuple[Knowledge, Knowledge] | None,
     ) -> None:
         self.distiller, self.recipe, self.seeds = distiller, recipe, seeds
         self.terms, self.names = list(distiller.terms.values()), distiller.terms.keys()
-        self.train_split, self.validation_split, self.knowledge = train, validation, knowledge
+        self.train_batches, self.validation_batches = train, validation
         self.params, self.buffers = _initial(distiller, seeds)
         adversary = [name for name in self.params if name.startswith("own.adversarial.")]
         own = [tensor for name, tensor in self.params.items() if name not in adversary]
@@ -52,28 +50,28 @@ class Stack:
         if adversary:
             self.optimizers.append(make_optimizer({"adam": ADVERSARY}, [self.params[name] for name in adversary]))
         self.drawn = {f"{name}.drawn": layer for name, layer in distiller.named_modules() if hasattr(layer, "draw")}
-        self.sizes = batch_sizes(len(train), recipe.batch)
+        self.sizes = batch_sizes(len(train.split), recipe.batch)
         per_batch = any(LOSSES[name].per_batch for name in self.names)
-        self.validation_sizes = batch_sizes(len(validation), recipe.batch if per_batch else BATCH)
+        self.validation_sizes = batch_sizes(len(validation.split), recipe.batch if per_batch else BATCH)
 
         def factor(step: int) -> float:  # at the step's middle, so that no step of warm-up or cosine is lost
             return learning_rate_factor(recipe.schedule, (step + 0.5) / len(self.sizes), recipe.epochs)
 
         self.schedule = LambdaLR(self.optimizers[0], factor)
 
-        def values(params: State, buffers: State, images: Tensor, labels: Tensor, teacher: State, indices: Tensor):  # type: ignore[no-untyped-def]
-            logits, all_values = functional_call(distiller, {**params, **buffers}, (images, labels, teacher, indices))
+        def values(params: State, buffers: State, *given: Tensor | State):  # type: ignore[no-untyped-def]
+            logits, all_values = functional_call(distiller, {**params, **buffers}, given)
             return logits, {name: value.mean() for name, value in all_values.items()}
 
         # One replica a row; the validation batches are the same for all of them.
         stacked = vmap if len(seeds) > 1 else _alone
-        self._train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0))
-        self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None))
+        self._train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0, 0))
+        self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None, None))
 
     def train(self, epoch: int, on_step: Callable[[], None]) -> Figures:
         """One epoch, counted from 1; the mean over the examples of the loss and of every value, as it was trained."""
         self.distiller.train()
-        orders = torch.stack([_order(len(self.train_split), seed, epoch) for seed in self.seeds])  # (S, N)
+        orders = torch.stack([_order(len(self.train_batches.split), seed, epoch) for seed in self.seeds])  # (S, N)
         draws = {name: [stream(seed, name, epoch) for seed in self.seeds] for name in self.drawn}
         totals = _Means()
         steps = self.recipe.epochs * len(self.sizes)
@@ -82,10 +80,8 @@ class Stack:
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             drawn = {name: _draw(layer, rows, draws[name]) for name, layer in self.drawn.items()}
-            images, labels = self.train_split.batch(rows), self.train_split.labels[rows]
-            _, means = self._train_values(
-                self.params, {**self.buffers, **drawn}, images, labels, self._teacher(0, rows), rows
-            )
+            batch = self.train_batches.batch(rows, epoch)
+            _, means = self._train_values(self.params, {**self.buffers, **drawn}, *_given(batch, rows))
             loss = self._loss(means, [weight_factor(term, (number + 0.5) / steps) for term in self.terms])  # (S,)
             beside = [value for name, value in means.items() if name not in self.names]  # probe, discriminator
             torch.stack([loss, *beside]).sum().backward()
@@ -103,14 +99,12 @@ class Stack:
         """
         self.distiller.eval()
         totals, hits = _Means(), torch.zeros(len(self.seeds), dtype=torch.int64)
-        for rows in torch.arange(len(self.validation_split)).split(self.validation_sizes):
-            labels = self.validation_split.labels[rows]
-            logits, means = self._validation_values(
-                self.params, self.buffers, self.validation_split.batch(rows), labels, self._teacher(1, rows), rows
-            )
+        for rows in torch.arange(len(self.validation_batches.split)).split(self.validation_sizes):
+            batch = self.validation_batches.batch(rows)
+            logits, means = self._validation_values(self.params, self.buffers, *_given(batch, rows))
             whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
             totals.add(whole | means, len(rows))
-            hits += (logits.argmax(dim=2) == labels).sum(dim=1)
+            hits += (logits.argmax(dim=2) == batch.labels).sum(dim=1)
         return totals.means(), hits
 
     def state(self, row: int, part: str) -> State:
@@ -125,12 +119,6 @@ class Stack:
         """The weighted sum (S,); the factors are those of the terms' schedules."""
         pairs = zip(self.terms, factors, strict=True)
         return torch.stack([factor * term.weight * means[term.loss] for term, factor in pairs]).sum(dim=0)
-
-    def _teacher(self, split: int, rows: Tensor) -> State:
-        if self.knowledge is None:
-            return {}
-        part = self.knowledge[split]
-        return {name: values[rows].float() for name, values in {LOGITS: part.logits, **part.features}.items()}
 
 
 class _Means:
@@ -191,6 +179,11 @@ def batch_sizes(examples: int, batch: int) -> list[int]:
     if rest == 1 and whole:
         sizes[-2:] = [batch + 1]
     return sizes
+
+
+def _given(batch: Batch, rows: Tensor) -> tuple[Tensor | State, ...]:
+    """A batch as `Distiller.forward` takes it."""
+    return batch.images, batch.labels, batch.teacher, rows, batch.mixed
 
 
 def _order(examples: int, seed: int, epoch: int) -> Tensor:

@@ -38,7 +38,7 @@ def test_the_defaults() -> None:
         "name": "mine",
         "seed": 0,
         "threads": None,
-        "data": {"source": "mnist", "validation": 0.1, "subset": None},
+        "data": {"source": "mnist", "validation": 0.1, "subset": None, "augment": []},
         "teacher": {
             **RECIPE,
             "network": {"mlp": [128, 64], "conv": None, "dropout": 0.0},
@@ -46,6 +46,7 @@ def test_the_defaults() -> None:
             "registry": None,
         },
         "student": {**RECIPE, "network": {"mlp": [32], "conv": None, "dropout": 0.0}, "seeds": 3},
+        "knowledge": {"views": "auto", "budget": 2_000_000_000},
         "variants": [{"name": "hard-labels", "terms": [HARD_LABELS]}],
         "promote": {
             "model": "mine-student",
@@ -60,8 +61,7 @@ def test_the_defaults() -> None:
 
 def test_what_is_not_built_is_accepted_at_its_default() -> None:
     whole = SHORT | {
-        "data": {"source": "mnist", "folds": None, "augment": [], "transfer": None, "skip": False, "strict": False},
-        "knowledge": {"views": "auto", "budget": "2GB"},
+        "data": {"source": "mnist", "folds": None, "transfer": None, "skip": False, "strict": False},
         "variants": [{"name": "mine", "terms": "kd", "student": None}],
         "promote": {"require": {"latency_ms": None, "class_accuracy": None, "ece": None}},
         "runner": {"kind": "thread", "workers": None, "address": None},

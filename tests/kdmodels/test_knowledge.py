@@ -9,7 +9,7 @@ from torch import nn
 from kdmodels.data import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
-from kdmodels.knowledge import distil_knowledge, load_knowledge, save_knowledge
+from kdmodels.knowledge import LOGITS, distil_knowledge, load_knowledge, store_knowledge
 from kdmodels.networks import build
 
 IMAGES = torch.rand(5000, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -22,7 +22,7 @@ def teacher() -> nn.Sequential:
 
 def test_stored_knowledge_is_the_teachers_output_to_half_precision(tmp_path: Path) -> None:
     network = teacher().eval()
-    save_knowledge(distil_knowledge(network, SPLIT, ["last"]), tmp_path / "train")
+    store_knowledge(network, SPLIT, [LOGITS, "last"], tmp_path / "train")
     loaded = load_knowledge(tmp_path / "train", ["last"])
     assert loaded.logits.dtype == torch.float16
     assert torch.allclose(loaded.logits.float(), network(IMAGES), atol=2e-3)
