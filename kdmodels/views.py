@@ -94,7 +94,7 @@ def operations(raw: Any) -> Any:
     return tuple(parts)
 
 
-SIZE = r"^[0-9]+(\.[0-9]+)? ?[kMGT]B$"
+SIZE = r"^[0-9]+(\.[0-9]+)? ?[kKMGT]B$"
 Size = Annotated[
     int, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE}]})
 ]

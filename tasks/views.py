@@ -42,7 +42,7 @@ def choose_views(experiment: Experiment, data: DataReference, shapes: Mapping[st
         if count > fit:
             raise UserError(
                 f"knowledge.views: {_views(count)} take {size}, and knowledge.budget is {_size(budget)}; allowed: "
-                f"{f'at most {fit}' if fit else '0, a live teacher'}, auto, or a larger budget"
+                f"{f'at most {fit}' if fit else '0 (a live teacher)'}, auto, or a larger budget"
             )
         reason = f"asked for{f'; take {size}' if count else ''}"
     return Views(count=count, shown=count or epochs, reason=reason)
