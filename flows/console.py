@@ -41,9 +41,7 @@ def print_plan(plan: Plan) -> None:
         {"name": step.name, "action": step.action, "reason": "; ".join(filter(None, (step.reason, step.note)))}
         for step in (plan.teacher, *plan.students)
     ]
-    views = plan.knowledge.count
-    action = f"{views} view{'s' if views > 1 else ''}" if views else "live teacher"
-    knowledge = {"name": "knowledge", "action": action, "reason": plan.knowledge.reason}
+    knowledge = {"name": "knowledge", "action": plan.knowledge.action, "reason": plan.knowledge.reason}
     taught = any("teacher" in step.params for step in plan.students)
     print_table([teacher, *[knowledge] * taught, *students], {"name": "name", "action": "action", "reason": "reason"})
 

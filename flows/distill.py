@@ -136,7 +136,11 @@ def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Itera
         experiment.name,
         "comparison",
         params=flatten(experiment.model_dump(mode="json", exclude={"variants"})),
-        tags={**runs.origin(), "kd.data_dir": data.folder or ""},
+        tags={
+            **runs.origin(),
+            "kd.data_dir": data.folder or "",
+            "kd.views": f"{plan.knowledge.action}: {plan.knowledge.reason}",
+        },
     )
     with tracking.recording(parent):
         try:

@@ -62,6 +62,11 @@ class Views(Reference):
     shown: int
     reason: str
 
+    @property
+    def action(self) -> str:
+        """What is done, in words."""
+        return f"{self.count} view{'s' if self.count > 1 else ''}" if self.count else "live teacher"
+
 
 class Plan(Reference):
     """What a command will do, before it does it."""
