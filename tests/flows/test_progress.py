@@ -8,7 +8,7 @@ from rich.console import Console
 from flows import progress
 from kdmodels.experiment import Experiment
 from tasks import tracking
-from tasks.references import Plan, Step
+from tasks.references import Plan, Step, Views
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -28,6 +28,7 @@ def step(name: str, action: str, kind: str = "student") -> Step:
 
 PLAN = Plan(
     teacher=step("teacher", "reuse", "teacher"),
+    knowledge=Views(count=1, shown=1, reason=""),
     students=[step("hard-labels", "train"), step("kd", "extend"), step("hint", "train")],
 )
 

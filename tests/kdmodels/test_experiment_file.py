@@ -35,7 +35,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("name: mine", "name: .mine", f"1: name: '.mine' is not a name (allowed: {NAME_RULE})"),
     ("name: mine", "name: 5", "1: name: 5 is not text (allowed: at most 92 characters)"),
     ("name: mine", "nmae: mine", "1: nmae: is not a field; did you mean 'name'? allowed: name, seed, threads, data, "
-     "teacher, student, variants, promote, runner, schedule"),
+     "teacher, student, knowledge, variants, promote, runner, schedule"),
     ("name: mine", "name: mine\nseed: -1", "2: seed: -1 is out of range (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nseed: true", "2: seed: true is not a whole number (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nthreads: 0", "2: threads: 0 is out of range (allowed: 1 to 1024, or null)"),
@@ -46,8 +46,10 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("data: mnist", "data: {source: mnist, validation: photos/val}",
      "2: data.validation: 'photos/val': a folder is not built yet; allowed: a number above 0 and below 1"),
     ("data: mnist", "data: {source: mnist, folds: 5}", "2: data.folds: 5 is not built yet; allowed: null"),
-    ("data: mnist", "data: {source: mnist, augment: [{crop: 4}]}",
-     '2: data.augment: [{"crop": 4}] is not built yet; allowed: []'),
+    ("data: mnist", "data: {source: mnist, augment: [{crop: 0}]}",
+     "2: data.augment.0.crop: 0 is out of range (allowed: 1 to 512)"),
+    ("data: mnist", "data: {source: mnist, augment: {crop: 4}}",
+     '2: data.augment: {"crop": 4} is not a list'),
     ("data: mnist", "data: {source: mnist, skip: true}", "2: data.skip: true is not built yet; allowed: false"),
     ("data: mnist", "data: {source: mnist, strict: 0}", "2: data.strict: 0 is not built yet; allowed: false"),
     ("data: mnist", "data: {source: mnist, transfer: {classes: [7]}}",
@@ -163,7 +165,8 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "5: schedule.cron: 'daily' is not a cron expression (allowed: five fields, as '0 3 * * *')"),
     ("variants:", "schedule: {cron: 0 3 * * *, timezone: Berlin}\nvariants:",
      "5: schedule.timezone: 'Berlin' is not a time zone (allowed: such as Europe/Berlin)"),
-    ("variants:", "knowledge: {views: 0}\nvariants:", "5: knowledge.views: 0 is not built yet; allowed: 'auto'"),
+    ("variants:", "knowledge: {views: all}\nvariants:",
+     "5: knowledge.views: 'all' is not known; allowed: auto, or a whole number, 0 or more"),
     ("variants:", "notify: me\nvariants:", "5: notify: 'me' is not built yet; allowed: null"),
     # YAML's own
     ("data: mnist", "data: mnist\ndata: digits", "3: data: stands twice, before in my.yaml:2"),
@@ -217,7 +220,7 @@ def test_several_mistakes_stand_in_the_order_of_the_file(file: Path) -> None:
     ],
 )
 def test_what_is_no_mapping(file: Path, content: str, line: str) -> None:
-    fields = "allowed: name, seed, threads, data, teacher, student, variants, promote, runner, schedule"
+    fields = "allowed: name, seed, threads, data, teacher, student, knowledge, variants, promote, runner, schedule"
     assert error_of(file, content) == line + fields
 
 
@@ -236,7 +239,7 @@ OVERRIDES = [
     ("student=five", "student: 'five' is not a mapping; allowed: epochs, batch, optimizer, schedule, precision, "
      "select, network, seeds"),
     ("studnet.epochs=5", "studnet.epochs: studnet: is not a field; did you mean 'student'? allowed: name, seed, "
-     "threads, data, teacher, student, variants, promote, runner, schedule"),
+     "threads, data, teacher, student, knowledge, variants, promote, runner, schedule"),
     ("student.epohcs=5", "student.epohcs: is not a field; did you mean 'epochs'? allowed: epochs, batch, optimizer, "
      "schedule, precision, select, network, seeds"),
     ("student.network={mlp: [0]}", "student.network: student.network.mlp.0: 0 is out of range (allowed: 1 to 100000)"),
