@@ -42,8 +42,9 @@ def print_plan(plan: Plan) -> None:
         for step in (plan.teacher, *plan.students)
     ]
     knowledge = {"name": "knowledge", "action": plan.knowledge.action, "reason": plan.knowledge.reason}
-    taught = any("teacher" in step.params for step in plan.students)
-    print_table([teacher, *[knowledge] * taught, *students], {"name": "name", "action": "action", "reason": "reason"})
+    print_table(
+        [teacher, *[knowledge] * plan.taught, *students], {"name": "name", "action": "action", "reason": "reason"}
+    )
 
 
 def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:

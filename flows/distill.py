@@ -136,11 +136,8 @@ def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Itera
         experiment.name,
         "comparison",
         params=flatten(experiment.model_dump(mode="json", exclude={"variants"})),
-        tags={
-            **runs.origin(),
-            "kd.data_dir": data.folder or "",
-            "kd.views": f"{plan.knowledge.action}: {plan.knowledge.reason}",
-        },
+        tags={**runs.origin(), "kd.data_dir": data.folder or ""}
+        | ({"kd.views": f"{plan.knowledge.action}: {plan.knowledge.reason}"} if plan.taught else {}),
     )
     with tracking.recording(parent):
         try:

@@ -124,14 +124,13 @@ def _write(teacher: nn.Module, split: Split | View, types: Mapping[str, torch.dt
         files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in types}
         for said in _said(teacher, split, [name for name in types if name != LOGITS]):
             for name, file in files.items():
-                values = said[name].to(types[name])
-                if not values.isfinite().all():
+                array = np.ascontiguousarray(said[name].to(types[name]).numpy())
+                if not np.isfinite(array).all():
                     misfits.add(name)
-                array = values.numpy()
                 if file.tell() == 0:
                     header = header_data_from_array_1_0(array)
                     write_array_header_1_0(file, {**header, "shape": (len(split), *array.shape[1:])})
-                file.write(np.ascontiguousarray(array).data)
+                file.write(array.data)
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())

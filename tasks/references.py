@@ -75,6 +75,11 @@ class Plan(Reference):
     knowledge: Views
     students: list[Step]
 
+    @property
+    def taught(self) -> bool:
+        """Whether any student depends on the teacher."""
+        return any("teacher" in step.params for step in self.students)
+
 
 class TeacherReference(Reference):
     """The run that holds the teacher's network and knowledge."""

@@ -1,8 +1,8 @@
 """Replayable augmentation: an image's view is a pure function of a seed, the image's number and the view's number.
 
-Whole batches are computed at once, and an image's pixels do not depend on what else is in the batch: geometry copies
-the nearest pixels, magnitudes are constants, sums are of whole numbers. torchvision's operations take one magnitude a
-call, and some of their sums are rounded as the size of the batch has it.
+Whole batches are computed at once, and no bit of an image depends on what else is in the batch: geometry copies the
+nearest pixels, magnitudes are constants, sums are of whole numbers. torchvision's operations draw from global
+randomness, take one magnitude a call, and round some sums as the size of the batch has it.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class View:
         """The view's images of these rows, of any shape (...): (..., C, H, W), float32 in [0, 1]."""
         if not self.operations:
             return self.split.batch(rows)
-        numbers = rows.flatten()  # (B,)
+        numbers = rows.flatten().cpu()  # (B,), so that draws are made on the CPU, whatever holds the pixels
         images = self._alone(numbers)
         mask = self._mask(numbers)
         if mask is not None:
@@ -52,7 +52,7 @@ class View:
         Returns:
             `labels` (...) of the images mixed in, and `share` (...) in [0, 1], which an image keeps of itself.
         """
-        numbers = rows.flatten()
+        numbers = rows.flatten().cpu()
         mask = self._mask(numbers)
         if mask is None:
             return {}
@@ -72,16 +72,17 @@ class View:
 
     def _mask(self, numbers: Tensor) -> Tensor | None:
         """Which share of each pixel an image keeps of itself, (B, 1, 1, 1) or (B, 1, H, W); None: all of all."""
+        device = self.split.pixels.device
         match self.operations[-1:]:
             case [Mixup(mixup=alpha)]:
                 (draw,) = uniforms(numbers, 1, self.seed, "mixup", self.number)
-                return _beta(alpha, draw).view(-1, 1, 1, 1)
+                return _beta(alpha, draw).view(-1, 1, 1, 1).to(device)
             case [CutMix(cutmix=alpha)]:
                 height, width = self.split.pixels.shape[-2:]
                 draw, down, across = uniforms(numbers, 3, self.seed, "cutmix", self.number)
                 side = (1 - _beta(alpha, draw)).sqrt()
-                inside = _within(height, side, down).unsqueeze(2) & _within(width, side, across).unsqueeze(1)
-                return (~inside).float().unsqueeze(1)
+                rows, columns = (_within(*given).to(device) for given in ((height, side, down), (width, side, across)))
+                return (~(rows.unsqueeze(2) & columns.unsqueeze(1))).float().unsqueeze(1)
         return None
 
 
@@ -113,7 +114,7 @@ def augment(images: Tensor, numbers: Tensor, operation: Operation, seed: int, vi
 
     Args:
         images: (B, C, H, W), float32 in [0, 1].
-        numbers: (B,), the images' numbers in their split.
+        numbers: (B,), the images' numbers in their split; on the CPU.
 
     Returns:
         (B, C, H, W).
@@ -124,7 +125,7 @@ def augment(images: Tensor, numbers: Tensor, operation: Operation, seed: int, vi
         case Crop(crop=reach):  # padding and cutting out is moving
             return _moved(images, reach, uniforms(numbers, 2, seed, "crop", view))
         case Flip():
-            flipped = uniforms(numbers, 1, seed, "flip", view)[0] < 0.5
+            flipped = (uniforms(numbers, 1, seed, "flip", view) < 0.5).to(images.device)
             return torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)
         case RandAugment(randaugment=strength):
             draws = uniforms(numbers, 2 * strength.operations, seed, "randaugment", view)
@@ -139,22 +140,20 @@ def _below(count: int, draws: Tensor) -> Tensor:
 
 def _beta(alpha: float, draws: Tensor) -> Tensor:
     """Beta(α, α) by the inverse of its distribution function; float32."""
-    quantiles = betaincinv(alpha, alpha, draws.cpu().numpy())
-    return torch.from_numpy(quantiles).to(draws.device, torch.float32)
+    return torch.from_numpy(betaincinv(alpha, alpha, draws.numpy())).float()
 
 
 def _within(size: int, share: Tensor, centre: Tensor) -> Tensor:
     """Which of `size` pixels lie in an interval of that share of them around a uniform centre, cut at the ends."""
     half = (size * share / 2).long()
-    middle, pixels = _below(size, centre), torch.arange(size, device=share.device)
+    middle, pixels = _below(size, centre), torch.arange(size)
     return (pixels >= (middle - half).unsqueeze(1)) & (pixels < (middle + half).unsqueeze(1))  # (B, size)
 
 
 def _moved(images: Tensor, reach: int, draws: Tensor) -> Tensor:
-    down, across = (_below(2 * reach + 1, draw).view(-1, 1, 1) - reach for draw in draws)
-    height, width = images.shape[-2:]
-    rows, columns = torch.arange(height, device=draws.device).view(-1, 1), torch.arange(width, device=draws.device)
-    return _picked(images, rows + down, columns + across)
+    down, across = (_below(2 * reach + 1, draws) - reach).to(images.device).view(2, -1, 1, 1)
+    rows, columns = (torch.arange(size, device=images.device) for size in images.shape[-2:])
+    return _picked(images, rows.view(-1, 1) + down, columns + across)
 
 
 def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -176,7 +175,7 @@ def _randaugment(images: Tensor, strength: Strength, draws: Tensor) -> Tensor:
             (drawn,) = (chosen == kind).nonzero(as_tuple=True)
             if len(drawn):
                 sign = torch.where(signs[drawn] < 0.5, -1.0, 1.0).view(-1, 1, 1)
-                images[drawn] = transformation(images[drawn], sign.float())
+                images[drawn] = transformation(images[drawn], sign.to(images.device))
     return images
 
 
