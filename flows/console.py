@@ -45,12 +45,13 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
 
 def print_plan(plan: Plan) -> None:
     """What a run would do, and why."""
+    teacher, *students = [
+        {"name": step.name, "action": step.action, "reason": "; ".join(filter(None, (step.reason, step.note)))}
+        for step in (plan.teacher, *plan.students)
+    ]
+    knowledge = {"name": "knowledge", "action": plan.knowledge.action, "reason": plan.knowledge.reason}
     print_table(
-        [
-            {"name": step.name, "action": step.action, "reason": "; ".join(filter(None, (step.reason, step.note)))}
-            for step in (plan.teacher, *plan.students)
-        ],
-        {"name": "name", "action": "action", "reason": "reason"},
+        [teacher, *[knowledge] * plan.taught, *students], {"name": "name", "action": "action", "reason": "reason"}
     )
     for note in plan.notes:
         console().print(f"data: {note}", soft_wrap=True)

@@ -52,7 +52,14 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         with clock("teacher"):
             teacher = train_teacher(experiment, data, plan.teacher, parent)
         with clock("knowledge"):
-            knowledge = distil_teacher(teacher, data, taught(experiment, plan), experiment.device)
+            knowledge = distil_teacher(
+                teacher,
+                data,
+                taught(experiment, plan),
+                views=plan.knowledge.count,
+                seed=experiment.seed,
+                device=experiment.device,
+            )
         with clock("students"):
             students = train_students(experiment, data, knowledge, plan, parent)
         with clock("compare"):
@@ -142,7 +149,8 @@ def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Itera
         experiment.name,
         "comparison",
         params=flatten(experiment.model_dump(mode="json", exclude={"variants"})),
-        tags={**runs.origin(), "kd.data_dir": data.folder or ""},
+        tags={**runs.origin(), "kd.data_dir": data.folder or ""}
+        | ({"kd.views": f"{plan.knowledge.action}: {plan.knowledge.reason}"} if plan.taught else {}),
     )
     with tracking.recording(parent):
         try:

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kdmodels.errors import allowed
 from kdmodels.schema import Part, mistake, show
+from kdmodels.views import Operation, operations
 
 TORCHVISION = ("mnist", "fashion-mnist", "kmnist", "usps", "cifar10", "cifar100", "svhn", "stl10")
 NAMED = ("digits", *TORCHVISION)
@@ -24,7 +25,7 @@ class Transfer(Part):
 class Data(Part):
     """The examples, and which of the training ones are held out to choose by. Also written as its source alone."""
 
-    later: ClassVar = {"folds": None, "augment": []}
+    later: ClassVar = {"folds": None}
 
     source: str = Field(
         description=f"One of {', '.join(NAMED)}; or {PATHS}.",
@@ -43,6 +44,11 @@ class Data(Part):
     )
     subset: int | None = Field(
         default=None, ge=1, description="So many of the training examples, stratified, stand for all; null: all."
+    )
+    augment: tuple[Operation, ...] = Field(
+        default=(),
+        description="What is done to the training images, in this order: jitter, crop, flip, randaugment, and last "
+        "mixup or cutmix, each with its argument: {jitter: 2}.",
     )
     transfer: Transfer | None = Field(default=None, description="Examples beside the training ones; null: none.")
     skip: bool = Field(
@@ -63,6 +69,11 @@ class Data(Part):
         if isinstance(source, str) and source not in NAMED and not set(source) & set("./:"):
             raise mistake(f"{show(source)} is not a source; {allowed(source, NAMED)}; or {PATHS}")
         return source
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _operations(cls, raw: Any) -> Any:
+        return operations(raw)
 
     @field_validator("size", mode="before")
     @classmethod

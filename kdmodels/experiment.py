@@ -17,6 +17,7 @@ from kdmodels.recipe import Recipe, Student, Teacher
 from kdmodels.schema import NAME, NAME_IN_WORDS, Part, mistake, show
 from kdmodels.terms import TapPair, Term
 from kdmodels.variants import Variant, control_of, expand
+from kdmodels.views import Storage
 
 __all__ = [
     "Data",
@@ -139,7 +140,7 @@ LONGEST_NAME = 100 - len(SUFFIX)
 class Experiment(Part):
     """One comparison: data, a teacher, a student, the variants to train it by, and when to promote the best."""
 
-    later: ClassVar = {"knowledge": {"views": "auto", "budget": "2GB"}, "notify": None}
+    later: ClassVar = {"notify": None}
 
     name: str = Field(pattern=NAME, max_length=LONGEST_NAME, description="Names the MLflow experiment.")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="The first replica's seed; replica i has seed + i.")
@@ -152,6 +153,7 @@ class Experiment(Part):
     data: Data
     teacher: Teacher
     student: Student
+    knowledge: Storage = Storage()
     variants: list[Variant] = Field(description="What is compared; the control, hard-labels, is added if absent.")
     promote: Promote = Promote()
     runner: Runner = Runner()
@@ -173,6 +175,14 @@ class Experiment(Part):
     @classmethod
     def _expand(cls, raw: Any, info: ValidationInfo) -> Any:
         return expand(raw, info.data.get("student")) if isinstance(raw, list) else raw
+
+    @model_validator(mode="after")
+    def _views_that_differ(self) -> Self:
+        views = self.knowledge.views
+        if views not in ("auto", 0, 1) and not self.data.augment:
+            message = f"{views}: without data.augment all views are the same; allowed: auto, 0, 1"
+            raise mistake(message, "knowledge", "views")
+        return self
 
     @model_validator(mode="after")
     def _report_known_variants(self) -> Self:

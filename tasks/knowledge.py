@@ -8,27 +8,36 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.experiment import Variant
-from kdmodels.knowledge import LOGITS, Knowledge, distil_knowledge, load_knowledge, save_knowledge
+from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, load_knowledge, store_knowledge
 from kdmodels.networks import load_network
-from tasks import tracking
+from tasks import interruption, tracking
 from tasks.data import load
 from tasks.references import DataReference, KnowledgeReference, TeacherReference
 from tasks.results import NETWORK
 
 FOLDER = "knowledge"
-SPLITS = ("train", "validation")
-COMPLETE = "kd.knowledge"  # the tag that names what is wholly stored, set after the files
+VALIDATION = "validation"
+COMPLETE = "kd.knowledge"  # the tag that says how many views of what are wholly stored, set after the files
 
 
 @task(name="distil_knowledge", cache_policy=NO_CACHE)
 def distil_teacher(
-    teacher: TeacherReference, data: DataReference, variants: Sequence[Variant], device: str
+    teacher: TeacherReference,
+    data: DataReference,
+    variants: Sequence[Variant],
+    *,
+    views: int,
+    seed: int,
+    device: str,
 ) -> KnowledgeReference:
-    """Compute what these variants need of the teacher and its run does not hold yet.
+    """Compute what these variants need of the teacher and its run does not hold yet, a view at a time.
 
     Args:
+        views: of each training image; 0: nothing is stored, the teacher is live.
+        seed: of the augmentation.
         device: the experiment's.
 
     Raises:
@@ -36,29 +45,52 @@ def distil_teacher(
     """
     tracking.configure()
     wanted = sorted({place for variant in variants for place in variant.teacher_places})
-    have = _stored(teacher.run_id)
-    missing = [name for name in (LOGITS, *wanted) if name not in have]
-    if variants and missing:
+    augmentation, found = Augmentation(data.data.augment, seed, views), find_device(device)
+    for number in range(views if variants else 0):
+        interruption.check()
+        missing = _missing(teacher.run_id, [LOGITS, *wanted], number)
+        if not missing:
+            continue
         network, _ = load_network(tracking.artifact(teacher.run_id, NETWORK))
-        dataset, places = load(data), [at for at in missing if at != LOGITS]
-        with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-            for name, split in zip(SPLITS, (dataset.train, dataset.validation), strict=True):
-                knowledge = distil_knowledge(network, split, places, device=find_device(device))
-                save_knowledge(knowledge, Path(folder) / name)
-                for known in _stored(teacher.run_id):  # another run may have it mapped: never write it again
-                    (Path(folder) / name / f"{known}.npy").unlink(missing_ok=True)
-            tracking.log_folder(teacher.run_id, Path(folder), FOLDER)
-        tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(sorted({*_stored(teacher.run_id), *missing}))})
-    return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted)
+        dataset = load(data)
+        with tempfile.TemporaryDirectory(prefix="kdflow-") as name:
+            folder = Path(name)
+            shown = augmentation.view(dataset.train, number + 1)
+            store_knowledge(network, shown, missing, folder / _view(number), device=found)
+            if number == 0:
+                store_knowledge(network, dataset.validation, missing, folder / VALIDATION, device=found)
+            for known in set(missing) - set(_missing(teacher.run_id, missing, number)):
+                for file in folder.rglob(f"{known}.npy"):  # another run may have it mapped: never write it again
+                    file.unlink()
+            tracking.log_folder(teacher.run_id, folder, FOLDER)
+        complete = _stored(teacher.run_id) | dict.fromkeys(missing, number + 1)
+        tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(complete, sort_keys=True)})
+    return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted, views=views)
 
 
-def load_both(reference: KnowledgeReference, places: Sequence[str]) -> tuple[Knowledge, Knowledge]:
-    """The teacher's knowledge on the training and on the validation split, as far as these places go."""
+def load_both(
+    reference: KnowledgeReference, places: Sequence[str], device: str
+) -> tuple[list[Knowledge], Knowledge] | tuple[LiveTeacher, LiveTeacher]:
+    """The teacher's knowledge on the training and on the validation split, as far as these places go; or itself."""
+    if reference.views == 0:
+        network, _ = load_network(tracking.artifact(reference.teacher_run_id, NETWORK))
+        live = LiveTeacher(network, places, find_device(device))
+        return live, live
     folder = tracking.artifact(reference.teacher_run_id, FOLDER)
-    train, validation = (load_knowledge(folder / split, places) for split in SPLITS)
-    return train, validation
+    train = [load_knowledge(folder / _view(number), places) for number in range(reference.views)]
+    return train, load_knowledge(folder / VALIDATION, places)
 
 
-def _stored(run_id: str) -> list[str]:
-    names: list[str] = json.loads(tracking.get(run_id).tags.get(COMPLETE, "[]"))
-    return names
+def _view(number: int) -> str:
+    return f"train-view-{number}"
+
+
+def _missing(run_id: str, names: Sequence[str], view: int) -> list[str]:
+    stored = _stored(run_id)
+    return [name for name in names if stored.get(name, 0) <= view]
+
+
+def _stored(run_id: str) -> dict[str, int]:
+    """By name, how many views are wholly stored."""
+    views: dict[str, int] = json.loads(tracking.get(run_id).tags.get(COMPLETE, "{}"))
+    return views

@@ -26,8 +26,9 @@ from kdmodels.networks import (
 )  # fmt: skip
 from kdmodels.training import Distiller
 from tasks import tracking
-from tasks.references import DataReference, Plan, Step
+from tasks.references import DataReference, Plan, Step, Views
 from tasks.results import NETWORK
+from tasks.views import choose_views
 
 TRIAL = 2  # examples of which an objective is told while it is only tried
 Part = TypeVar("Part", Teacher, Student, Student | None)
@@ -38,16 +39,18 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     """Look every key up in the ledger; `fresh` reuses nothing.
 
     Raises:
-        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place, or the device.
+        UserError: the teacher's checkpoint or registered model does not exist, or a tapped place, or the device; or as
+            `choose_views`.
     """
-    notes = check_objectives(experiment, data)
+    notes, shapes = check_objectives(experiment, data)
+    views = choose_views(experiment, data, shapes)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
     common, classes = _common(experiment, data), len(data.classes)
     teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher), [experiment.seed])
     if experiment.teacher.network and not experiment.teacher.checkpoint:
         teacher = teacher.model_copy(update={"note": replaced_head(experiment.teacher.network, classes)})
     students = [
-        _step(variant.name, "student", common | _student(variant, experiment, teacher.key), seeds)
+        _step(variant.name, "student", common | _student(variant, experiment, teacher.key, views), seeds)
         for variant in experiment.variants
     ]
     heads = [replaced_head(experiment.student_of(variant).network, classes) for variant in experiment.variants]
@@ -68,7 +71,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         if any(step.action == "train" for step in steps):
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
             steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
-    return Plan(teacher=steps[0], students=steps[1:], notes=data.notes)
+    return Plan(teacher=steps[0], knowledge=views, students=steps[1:], notes=data.notes)
 
 
 def sized(experiment: Experiment, data: DataReference) -> Experiment:
@@ -94,11 +97,12 @@ def sized(experiment: Experiment, data: DataReference) -> Experiment:
     )
 
 
-def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
+def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[str], dict[str, tuple[int, ...]]]:
     """Try every objective on the networks as they will be built, before any is trained.
 
     Returns:
-        For each variant, what its terms leave untrained, in words; empty where they train all of the student.
+        For each variant, what its terms leave untrained, in words; empty where they train all of the student. And the
+        shape of one example's features at each of the teacher's places that any of them taps.
 
     Raises:
         UserError: a tapped place does not exist, its features can't be compared, or no term reaches the student; or as
@@ -109,7 +113,8 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
     else:
         assert experiment.teacher.registry is not None
         teacher, _ = registered_teacher(experiment.teacher.registry, data)
-    notes = []
+    notes: list[str] = []
+    all_shapes: dict[str, tuple[int, ...]] = {}
     for variant in experiment.variants:
         recipe = experiment.student_of(variant)
         student = describe(recipe.network, data).build()
@@ -127,7 +132,8 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
         notes.append(_untrained(distiller))
-    return notes
+        all_shapes |= shapes
+    return notes, all_shapes
 
 
 def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
@@ -210,12 +216,15 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
 def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
     return {
         # The digest says all; the rest is there to tell what has changed. Where the files lie is no matter.
-        "data": {**data.data.model_dump(mode="json", include={"size", "validation", "subset"}), "digest": data.digest},
+        "data": {
+            **data.data.model_dump(mode="json", include={"size", "validation", "subset", "augment"}),
+            "digest": data.digest,
+        },
         "threads": threads(experiment),
         "device": find_device(experiment.device).type,
         "code": code_fingerprint(),
         "torch": version("torch"),
-    }
+    } | ({"augment_seed": experiment.seed} if data.data.augment else {})
 
 
 def _teacher(teacher: Teacher) -> dict[str, Any]:
@@ -239,11 +248,14 @@ def _source(network: Network) -> dict[str, str]:
     return {"source": source} if source else {}
 
 
-def _student(variant: Variant, experiment: Experiment, teacher_key: str) -> dict[str, Any]:
+def _student(variant: Variant, experiment: Experiment, teacher_key: str, views: Views) -> dict[str, Any]:
     recipe = experiment.student_of(variant)
     student = recipe.model_dump(mode="json", exclude={"seeds"}) | _source(recipe.network)
     terms = [term.model_dump(mode="json") for term in variant.terms]
-    return student | {"terms": terms} | ({"teacher": teacher_key} if needs_teacher(variant) else {})
+    params = student | {"terms": terms}
+    if experiment.data.augment:
+        params |= {"views_shown": views.shown}
+    return params | ({"teacher": teacher_key, "views_stored": views.count} if needs_teacher(variant) else {})
 
 
 def _step(name: str, kind: Literal["teacher", "student"], params: dict[str, Any], seeds: Sequence[int]) -> Step:

@@ -55,12 +55,34 @@ class Step(Reference):
     note: str = ""
 
 
+class Views(Reference):
+    """How the students get the teacher's knowledge: so many stored views of each training image, and why.
+
+    `count` 0 is a live teacher; `shown` is how many different views a student sees.
+    """
+
+    count: int
+    shown: int
+    reason: str
+
+    @property
+    def action(self) -> str:
+        """What is done, in words."""
+        return f"{self.count} view{'s' if self.count > 1 else ''}" if self.count else "live teacher"
+
+
 class Plan(Reference):
     """What a command will do, before it does it, and what it should be known of its data."""
 
     teacher: Step
+    knowledge: Views
     students: list[Step]
     notes: list[str] = Field(default=[], description="What should be known of the data.")
+
+    @property
+    def taught(self) -> bool:
+        """Whether any student depends on the teacher."""
+        return any("teacher" in step.params for step in self.students)
 
 
 class TeacherReference(Reference):
@@ -72,10 +94,11 @@ class TeacherReference(Reference):
 
 
 class KnowledgeReference(Reference):
-    """The teacher's run that holds its knowledge, and the places whose features were asked for."""
+    """The teacher's run, the places whose features were asked for, and how many views are stored; 0: a live teacher."""
 
     teacher_run_id: str
     taps: list[str]
+    views: int
 
 
 class StudentReference(Reference):

@@ -9,10 +9,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file, save_file
 
+from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
-from kdmodels.knowledge import Knowledge
 from kdmodels.training import Replica, fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
@@ -56,7 +56,10 @@ def train_student(
             load(data).train,
             load(data).validation,
             seeds=missing,
-            knowledge=_knowledge(variant, knowledge),
+            knowledge=(
+                load_both(knowledge, variant.teacher_places, experiment.device) if needs_teacher(variant) else None
+            ),
+            augmentation=Augmentation(experiment.data.augment, experiment.seed, knowledge.views),
             device=find_device(experiment.device),
             on_step=interruption.check,
             on_epoch=(lambda epoch, replicas: None) if kept else log,
@@ -79,12 +82,6 @@ def train_student(
 def _named(student: StudentReference, variant: Variant, control: Variant) -> StudentReference:
     """A reused run may have had other names in the comparison that trained it."""
     return student.model_copy(update={"variant": variant.name, "control": control.name})
-
-
-def _knowledge(variant: Variant, reference: KnowledgeReference) -> tuple[Knowledge, Knowledge] | None:
-    if not needs_teacher(variant):
-        return None
-    return load_both(reference, variant.teacher_places)
 
 
 def _record_replicas(run_id: str, replicas: list[Replica]) -> None:

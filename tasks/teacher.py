@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
 from kdmodels.data import Dataset
+from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.evaluation import correct
@@ -63,6 +64,7 @@ def _train(
         dataset.validation,
         seeds=[TEACHER_SEEDS + experiment.seed],
         device=find_device(experiment.device),
+        augmentation=Augmentation(experiment.data.augment, experiment.seed),
         on_step=interruption.check,
         on_epoch=log,
     )

@@ -1,10 +1,56 @@
-"""Which examples a step takes: a function of the seed and the epoch."""
+"""Batches: which examples a step takes, their images and labels, and what the teacher says of just those images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from sklearn.utils.class_weight import compute_sample_weight
 from torch import Tensor
 
+from kdmodels.data.augment import NONE, Augmentation
+from kdmodels.data.dataset import Split
+from kdmodels.device import CPU
+from kdmodels.knowledge import Knowledge, LiveTeacher
 from kdmodels.randomness import stream
+
+Source = Sequence[Knowledge] | LiveTeacher | None
+"""A teacher's stored knowledge, one a view; a teacher that is asked at every batch; or no teacher."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images (..., C, H, W), their rows and labels (...), and by name what the teacher says and what is mixed in.
+
+    `mixed` is as `kdmodels.data.augment.View.mixed` gives it; `teacher` as `kdmodels.knowledge.Knowledge.of`.
+    """
+
+    images: Tensor
+    rows: Tensor
+    labels: Tensor
+    teacher: dict[str, Tensor]
+    mixed: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A split as its epochs show it, a batch at a time on the device."""
+
+    split: Split
+    source: Source = None
+    augmentation: Augmentation = NONE
+    device: torch.device = CPU
+
+    def batch(self, rows: Tensor, epoch: int = 1) -> Batch:
+        """The examples of these rows, of any shape (...), as an epoch, counted from 1, shows them."""
+        view = self.augmentation.view(self.split, epoch)
+        images = view.batch(rows).to(self.device)
+        teacher = {} if self.source is None else self._knowledge(self.source, view.number).of(rows, images)
+        mixed = {name: values.to(self.device) for name, values in view.mixed(rows).items()}
+        return Batch(images, rows.to(self.device), self.split.labels[rows].to(self.device), teacher, mixed)
+
+    @staticmethod
+    def _knowledge(source: Sequence[Knowledge] | LiveTeacher, view: int) -> Knowledge | LiveTeacher:
+        return source if isinstance(source, LiveTeacher) else source[view]
 
 
 def batch_sizes(examples: int, batch: int) -> list[int]:

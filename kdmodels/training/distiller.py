@@ -1,8 +1,9 @@
 """A student joined with the terms of its objective: one forward pass gives every term's value."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -95,7 +96,12 @@ class Distiller(nn.Module):
                 self.unreached = [name for name in self.unreached if name not in head]
 
     def forward(
-        self, images: Tensor, labels: Tensor, teacher: Mapping[str, Tensor], indices: Tensor
+        self,
+        images: Tensor,
+        labels: Tensor,
+        teacher: Mapping[str, Tensor],
+        indices: Tensor,
+        mixed: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, K), and the unweighted values, (B,) or (), of the terms, the probe and the discriminator.
 
@@ -104,16 +110,20 @@ class Distiller(nn.Module):
         Args:
             teacher: `logits` (B, K) and features (B, ...) by the name they are tapped at, as far as the terms need.
             indices: (B,), the examples' numbers in their split.
+            mixed: `labels` (B,) of other images that are mixed in, and the `share` (B,) that each keeps of itself. Of
+                every loss of labels the mean of the two labels' values is taken, by the share.
         """
         logits, features = self._run(images)
+        mixed = mixed or {}
         values = {
-            name: self._value(term, logits, features, labels, teacher, indices)
+            name: self._value(term, logits, features, labels, teacher, indices, mixed)
             for name, term in self.terms.items()
             if self.training or not LOSSES[name].remembers
         }
         if self.probed:
             head = self.student.get_submodule(self.taps["last"].module)
-            values[PROBE] = F.cross_entropy(head(features["last"].detach()), labels, reduction="none")
+            probe = partial(F.cross_entropy, head(features["last"].detach()), reduction="none")
+            values[PROBE] = _on_labels(probe, labels, mixed)
         if "adversarial" in self.own:
             adversary = self.own["adversarial"]
             assert isinstance(adversary, losses.Adversarial)
@@ -137,14 +147,15 @@ class Distiller(nn.Module):
         labels: Tensor,
         teacher: Mapping[str, Tensor],
         indices: Tensor,
+        mixed: Mapping[str, Tensor],
     ) -> Tensor:
         name, row = term.loss, LOSSES[term.loss]
         if name == "adversarial":
             return self.own[name](logits, teacher[LOGITS])
         if row.needs != "features":
-            given = [labels] if row.needs == "labels" else [teacher[LOGITS]]
-            given += [labels] if row.needs == "logits and labels" else []
-            return getattr(losses, name)(logits, *given, **term.hyperparameters)
+            taught = [] if row.needs == "labels" else [teacher[LOGITS]]
+            loss = partial(getattr(losses, name), logits, *taught, **term.hyperparameters)
+            return loss() if row.needs == "logits" else _on_labels(loss, labels, mixed)
         mine = [taken(name, features[at]) for at, _ in term.pairs]
         theirs = [taken(name, teacher[there]) for _, there in term.pairs]
         if row.module:
@@ -187,7 +198,7 @@ class Distiller(nn.Module):
         reached: set[str] = set()
         for term in trial.terms.values():
             try:
-                value = trial._value(term, logits, features, labels, teacher, indices)
+                value = trial._value(term, logits, features, labels, teacher, indices, {})
             except ValueError as error:
                 raise _misfit(term, error) from error
             gradients: Sequence[Tensor | None] = (
@@ -200,6 +211,13 @@ class Distiller(nn.Module):
                 raise _misfit(term, ValueError("trains no parameter of the student; allowed: a place after the first"))
             reached |= trained
         return [name for name in parameters if name not in reached]
+
+
+def _on_labels(loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
+    """A loss of labels (B,); of mixed images, of both labels in the images' shares."""
+    if not mixed:
+        return loss(labels)
+    return mixed["share"] * loss(labels) + (1 - mixed["share"]) * loss(mixed["labels"])
 
 
 def _misfit(term: Term, error: ValueError) -> UserError:

@@ -9,19 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from kdmodels.catalogue import LOSSES
+from kdmodels.data.augment import NONE, Augmentation
 from kdmodels.data.dataset import Split
 from kdmodels.device import CPU, told_when_full
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
-from kdmodels.knowledge import Knowledge
+from kdmodels.knowledge import Knowledge, LiveTeacher
 from kdmodels.networks.layers import Dropout, Normalise
 from kdmodels.terms import Term
+from kdmodels.training.batches import Batches
 from kdmodels.training.compiling import told_by_compiler
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.stack import Stack, State
 
 STACKABLE = {nn.Sequential, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Flatten, Normalise, Dropout}
 """Of such layers alone several seeds are faster as one computation, and all that they draw is handed in."""
+
+Taught = tuple[Knowledge | Sequence[Knowledge] | LiveTeacher, Knowledge | LiveTeacher]
+"""A teacher's knowledge of the training split, of more than one view a sequence, and of the validation split."""
 
 
 @dataclass
@@ -54,7 +59,8 @@ def fit(
     validation: Split,
     *,
     seeds: Sequence[int],
-    knowledge: tuple[Knowledge, Knowledge] | None = None,
+    knowledge: Taught | None = None,
+    augmentation: Augmentation = NONE,
     device: torch.device = CPU,
     on_step: Callable[[], None] = lambda: None,
     on_epoch: Callable[[int, list[Replica]], None] = lambda epoch, replicas: None,
@@ -71,7 +77,9 @@ def fit(
         terms: the objective; a term's weight multiplies its batch mean.
         train, validation: images in [0, 1]. `validation` is only measured, and read to choose the epoch when
             `recipe.select` is `best-validation`.
-        knowledge: the teacher's, on `train` and on `validation`; needed by terms on logits and features.
+        knowledge: the teacher's, on `train` (of more than one view a sequence) and on `validation`; needed by terms on
+            logits and features. A `LiveTeacher` is asked at every batch, on its own device, which must be `device`.
+        augmentation: of `train`, the same for all seeds.
         device: where it is computed; random draws are the same on all devices.
         on_step: called before every step; what it raises ends the training.
         on_epoch: called after every epoch with its number, counted from 1, and the replicas so far.
@@ -80,14 +88,16 @@ def fit(
 
     Raises:
         UserError: a term's features do not exist or do not match, it needs a teacher's knowledge and there is none, it
-            trains no part of the network, a batch of one meets batch norm or a loss that compares examples, memory runs
-            out, or the network can't be compiled where the recipe asks for that.
+            trains no part of the network, a batch of one meets batch norm or a loss that compares examples, knowledge
+            and augmentation are of different numbers of views, memory runs out, or the network can't be compiled where
+            the recipe asks for that.
     """
     for term in terms:
         if knowledge is None and LOSSES[term.loss].needs != "labels":
             raise UserError(f"{term.loss} compares with a teacher; give `knowledge`, its own on both splits")
-    shapes = {} if knowledge is None else {at: tuple(f.shape[1:]) for at, f in knowledge[0].features.items()}
     input_shape = tuple(train.pixels.shape[1:])
+    shapes = {} if knowledge is None else knowledge[1].shapes(input_shape)
+    batches = _batches(train, validation, knowledge, augmentation, device)
     distiller = Distiller(
         deepcopy(network),
         terms,
@@ -104,7 +114,7 @@ def fit(
     replicas = [Replica(seed) for seed in seeds]
     places = {"at": ", ".join(shapes)} if shapes else {}
     with told_when_full({"batch": recipe.batch, "seeds": len(seeds), **places}), told_by_compiler(recipe.compile):
-        stacks = [Stack(distiller, recipe, train, validation, group, knowledge, device) for group in groups]
+        stacks = [Stack(distiller, recipe, *batches, group, device) for group in groups]
         rows = [(stack, row) for stack in stacks for row in range(len(stack.seeds))]
         for epoch in range(1, recipe.epochs + 1):
             going = [(replica, *row) for replica, row in zip(replicas, rows, strict=True) if _goes_on(replica, recipe)]
@@ -123,13 +133,26 @@ def fit(
     return replicas
 
 
+def _batches(
+    train: Split, validation: Split, knowledge: Taught | None, augmentation: Augmentation, device: torch.device
+) -> tuple[Batches, Batches]:
+    if knowledge is None:
+        return Batches(train, None, augmentation, device), Batches(validation, device=device)
+    of_train, of_validation = ([part] if isinstance(part, Knowledge) else part for part in knowledge)
+    if not isinstance(of_train, LiveTeacher):
+        views = augmentation.views if augmentation.operations else 1
+        if len(of_train) != views:
+            raise UserError(f"knowledge of {len(of_train)} views does not fit an augmentation of {views}")
+    return Batches(train, of_train, augmentation, device), Batches(validation, of_validation, device=device)
+
+
 def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> dict[str, Tensor]:
     """Train and measure; every figure by its metric's name, (S,)."""
     trained = stack.train(epoch, on_step)
     validated, hits = stack.validate()
     figures = {f"train/{name}": values for name, values in trained.items()}
     figures |= {f"val/{name}": values for name, values in validated.items()}
-    return figures | {"val/accuracy": hits.double() / len(stack.validation_split)}
+    return figures | {"val/accuracy": hits.double() / len(stack.validation_batches.split)}
 
 
 def _goes_on(replica: Replica, recipe: Recipe) -> bool:

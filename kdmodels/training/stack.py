@@ -11,13 +11,11 @@ from torch.func import functional_call, vmap
 from torch.optim.lr_scheduler import LambdaLR
 
 from kdmodels.catalogue import LOSSES
-from kdmodels.data.dataset import Split
 from kdmodels.evaluation import BATCH
 from kdmodels.experiment import Recipe
-from kdmodels.knowledge import LOGITS, Knowledge
 from kdmodels.networks import initialise
 from kdmodels.randomness import forked, stream
-from kdmodels.training.batches import batch_sizes, class_balance, order
+from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance, order
 from kdmodels.training.distiller import PROBE, Distiller
 from kdmodels.training.optimise import average, clip_gradients, make_optimizer, norms_and_biases
 from kdmodels.training.schedule import learning_rate_factor, weight_factor
@@ -48,15 +46,14 @@ class Stack:
         self,
         distiller: Distiller,
         recipe: Recipe,
-        train: Split,
-        validation: Split,
+        train: Batches,
+        validation: Batches,
         seeds: Sequence[int],
-        knowledge: tuple[Knowledge, Knowledge] | None,
         device: torch.device,
     ) -> None:
         self.distiller, self.recipe, self.seeds, self.device = distiller, recipe, seeds, device
         self.terms, self.names = list(distiller.terms.values()), distiller.terms.keys()
-        self.train_split, self.validation_split, self.knowledge = train, validation, knowledge
+        self.train_batches, self.validation_batches = train, validation
         self.params, self.buffers = _initial(distiller, seeds, device)
         distiller.to(device)
         self.kept = (
@@ -69,39 +66,42 @@ class Stack:
         if adversary:
             self.optimizers.append(make_optimizer({"adam": ADVERSARY}, adversary))
         self.drawn = {f"{name}.drawn": layer for name, layer in distiller.named_modules() if hasattr(layer, "draw")}
-        self.sizes = batch_sizes(len(train), recipe.batch)
+        self.sizes = batch_sizes(len(train.split), recipe.batch)
         per_batch = any(LOSSES[name].per_batch for name in self.names)
-        self.validation_sizes = batch_sizes(len(validation), recipe.batch if per_batch else BATCH)
+        self.validation_sizes = batch_sizes(len(validation.split), recipe.batch if per_batch else BATCH)
 
         def factor(step: int) -> float:  # at the step's middle, so that no step of warm-up or cosine is lost
             return learning_rate_factor(recipe.schedule, (step + 0.5) / len(self.sizes), recipe.epochs)
 
         self.schedule = LambdaLR(self.optimizers[0], factor)
-        balance = class_balance(train.labels) if recipe.balance else None  # (N,)
+        balance = class_balance(train.split.labels) if recipe.balance else None  # (N,)
         self.chances = balance if recipe.balance == "sampling" else None
         weights = balance.to(device) if balance is not None and recipe.balance == "weights" else None
 
-        def values(params: State, buffers: State, images: Tensor, labels: Tensor, teacher: State, indices: Tensor):  # type: ignore[no-untyped-def]
-            logits, all_values = functional_call(distiller, {**params, **buffers}, (images, labels, teacher, indices))
+        def values(  # type: ignore[no-untyped-def]
+            params: State, buffers: State, images: Tensor, labels: Tensor, teacher: State, indices: Tensor, mixed: State
+        ):
+            given = (images, labels, teacher, indices, mixed)
+            logits, all_values = functional_call(distiller, {**params, **buffers}, given)
             if weights is not None and distiller.training:
                 all_values |= {name: all_values[name] * weights[indices] for name in ON_LABELS & all_values.keys()}
             return logits, {name: value.mean() for name, value in all_values.items()}
 
         # One replica a row; the validation batches are the same for all of them.
         stacked = vmap if len(seeds) > 1 else _alone
-        train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0))
+        train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0, 0))
         # Isolated: else all stacks of this process share one limit of recompilations, after which nothing is compiled.
         self._train_values = (
             torch.compile(train_values, isolate_recompiles=True)  # type: ignore[call-overload]  # its stubs lack it
             if recipe.compile
             else train_values
         )
-        self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None))
+        self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None, None))
 
     def train(self, epoch: int, on_step: Callable[[], None]) -> Figures:
         """One epoch, counted from 1; the mean over the examples of the loss and of every value, as it was trained."""
         self.distiller.train()
-        examples = len(self.train_split)
+        examples = len(self.train_batches.split)
         orders = torch.stack([order(examples, seed, epoch, self.chances) for seed in self.seeds])  # (S, N)
         draws = {name: [stream(seed, name, epoch) for seed in self.seeds] for name in self.drawn}
         totals = _Means()
@@ -111,8 +111,9 @@ class Stack:
             for optimizer in self.optimizers:
                 optimizer.zero_grad()
             drawn = {name: _draw(layer, rows, draws[name]).to(self.device) for name, layer in self.drawn.items()}
+            batch = self.train_batches.batch(rows, epoch)
             with self._chance(number):
-                _, means = self._train_values(self.params, {**self.buffers, **drawn}, *self._batch(0, rows))
+                _, means = self._train_values(self.params, {**self.buffers, **drawn}, *_given(batch))
             loss = self._loss(means, [weight_factor(term, (number + 0.5) / steps) for term in self.terms])  # (S,)
             beside = [value for name, value in means.items() if name not in self.names]  # probe, discriminator
             torch.stack([loss, *beside]).sum().backward()
@@ -135,12 +136,12 @@ class Stack:
         """
         self.distiller.eval()
         totals, hits = _Means(), torch.zeros(len(self.seeds), dtype=torch.int64, device=self.device)
-        for rows in torch.arange(len(self.validation_split)).split(self.validation_sizes):
-            batch = self._batch(1, rows)
-            logits, means = self._validation_values(self.kept, self.buffers, *batch)
+        for rows in torch.arange(len(self.validation_batches.split)).split(self.validation_sizes):
+            batch = self.validation_batches.batch(rows)
+            logits, means = self._validation_values(self.kept, self.buffers, *_given(batch))
             whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
             totals.add(whole | means, len(rows))
-            hits += (logits.argmax(dim=2) == batch[1]).sum(dim=1)
+            hits += (logits.argmax(dim=2) == batch.labels).sum(dim=1)
         return totals.means(), hits.cpu()
 
     def state(self, row: int, part: str) -> State:
@@ -155,17 +156,6 @@ class Stack:
         """The weighted sum (S,); the factors are those of the terms' schedules."""
         pairs = zip(self.terms, factors, strict=True)
         return torch.stack([factor * term.weight * means[term.loss] for term, factor in pairs]).sum(dim=0)
-
-    def _batch(self, split: int, rows: Tensor) -> tuple[Tensor, Tensor, State, Tensor]:
-        """On the device: images, labels, what the teacher says of them, and the rows themselves."""
-        examples = (self.train_split, self.validation_split)[split]
-        teacher = {}
-        if self.knowledge is not None:
-            part = self.knowledge[split]
-            parts = {LOGITS: part.logits, **part.features}
-            teacher = {name: values[rows].to(self.device).float() for name, values in parts.items()}
-        images, labels = examples.batch(rows), examples.labels[rows]
-        return images.to(self.device), labels.to(self.device), teacher, rows.to(self.device)
 
     def _chance(self, step: int) -> AbstractContextManager[None]:
         """Where the network draws from torch's own generator: the beginning of a stream for this seed and step."""
@@ -219,6 +209,11 @@ def _alone(function: Callable[..., tuple[Tensor, Figures]], in_dims: Sequence[in
         return logits[None], {name: value[None] for name, value in figures.items()}
 
     return call
+
+
+def _given(batch: Batch) -> tuple[Tensor | State, ...]:
+    """A batch as `Distiller.forward` takes it."""
+    return batch.images, batch.labels, batch.teacher, batch.rows, batch.mixed
 
 
 def _draw(layer: torch.nn.Module, rows: Tensor, generators: Sequence[Generator]) -> Tensor:

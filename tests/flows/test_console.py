@@ -5,8 +5,16 @@ from typing import Any
 
 import pytest
 
-from flows.console import print_classes, print_fields, print_json, print_leaderboard, print_outcome, print_table
-from tasks.references import Outcome, StudentReference, TeacherReference, VerdictReference
+from flows.console import (
+    print_classes,
+    print_fields,
+    print_json,
+    print_leaderboard,
+    print_outcome,
+    print_plan,
+    print_table,
+)
+from tasks.references import Outcome, Plan, Step, StudentReference, TeacherReference, VerdictReference, Views
 
 
 def student(variant: str, *accuracies: float, **more: Any) -> StudentReference:
@@ -166,3 +174,23 @@ def test_no_color_is_respected(
     print_leaderboard([STUDENTS[2].model_dump(mode="json")])
     red = "\x1b[31m"
     assert (red in capsys.readouterr().out) == coloured
+
+
+@pytest.mark.parametrize(
+    ("views", "told"),
+    [
+        (Views(count=1, shown=1, reason="asked for"), "knowledge    1 view        asked for"),
+        (Views(count=12, shown=12, reason="take 1MB"), "knowledge    12 views      take 1MB"),
+        (Views(count=0, shown=9, reason="asked for"), "knowledge    live teacher  asked for"),
+    ],
+)
+def test_a_plan_says_where_knowledge_comes_from(views: Views, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def step(name: str, kind: Any, **params: Any) -> Step:
+        return Step(name=name, kind=kind, action="train", reason="new", key="", replicas="", params=params, seeds=[0])
+
+    teacher, control = step("teacher", "teacher"), step("hard-labels", "student")
+    print_plan(Plan(teacher=teacher, knowledge=views, students=[control, step("kd", "student", teacher="key")]))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[2] == told.split()
+    print_plan(Plan(teacher=teacher, knowledge=views, students=[control]))
+    assert "knowledge" not in capsys.readouterr().out

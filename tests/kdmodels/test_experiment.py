@@ -50,6 +50,7 @@ def test_the_defaults() -> None:
             "size": None,
             "validation": None,
             "subset": None,
+            "augment": [],
             "transfer": None,
             "skip": False,
             "strict": False,
@@ -62,6 +63,7 @@ def test_the_defaults() -> None:
             "registry": None,
         },
         "student": {**RECIPE, "network": {"mlp": [32], "dropout": 0.0}, "seeds": 3},
+        "knowledge": {"views": "auto", "budget": 2_000_000_000},
         "variants": [{"name": "hard-labels", "terms": [HARD_LABELS], "student": None}],
         "promote": {
             "model": "mine-student",
@@ -76,8 +78,7 @@ def test_the_defaults() -> None:
 
 def test_what_is_not_built_is_accepted_at_its_default() -> None:
     whole = SHORT | {
-        "data": {"source": "mnist", "folds": None, "augment": []},
-        "knowledge": {"views": "auto", "budget": "2GB"},
+        "data": {"source": "mnist", "folds": None},
         "variants": [{"name": "mine", "terms": "kd", "student": None}],
         "promote": {"require": {"latency_ms": None, "class_accuracy": None, "ece": None}},
         "runner": {"kind": "thread", "workers": None, "address": None},

@@ -39,7 +39,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("name: mine", "name: .mine", f"1: name: '.mine' is not a name (allowed: {NAME_RULE})"),
     ("name: mine", "name: 5", "1: name: 5 is not text (allowed: at most 92 characters)"),
     ("name: mine", "nmae: mine", "1: nmae: is not a field; did you mean 'name'? allowed: name, seed, threads, device, "
-     "data, teacher, student, variants, promote, runner, schedule"),
+     "data, teacher, student, knowledge, variants, promote, runner, schedule"),
     ("name: mine", "name: mine\nseed: -1", "2: seed: -1 is out of range (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nseed: true", "2: seed: true is not a whole number (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nthreads: 0", "2: threads: 0 is out of range (allowed: 1 to 1024, or null)"),
@@ -62,8 +62,9 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("data: mnist", "data: {source: ./photos, transfer: more}", "2: data.transfer: 'more' is not a mapping; "
      "allowed: unlabelled"),
     ("data: mnist", "data: {source: mnist, folds: 5}", "2: data.folds: 5 is not built yet; allowed: null"),
-    ("data: mnist", "data: {source: mnist, augment: [{crop: 4}]}",
-     '2: data.augment: [{"crop": 4}] is not built yet; allowed: []'),
+    ("data: mnist", "data: {source: mnist, augment: [{crop: 0}]}",
+      "2: data.augment.0.crop: 0 is out of range (allowed: 1 to 512)"),
+    ("data: mnist", "data: {source: mnist, augment: {crop: 4}}", '2: data.augment: {"crop": 4} is not a list'),
     ("data: mnist", "data: {source: mnist, transfer: {classes: [7]}}",
      "2: data.transfer.classes: [7] is not built yet; allowed: null"),
     ("64]}, epochs: 5", "64]}", "3: teacher.epochs: is missing: a whole number, 1 or more"),
@@ -219,7 +220,8 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "5: schedule.cron: 'daily' is not a cron expression (allowed: five fields, as '0 3 * * *')"),
     ("variants:", "schedule: {cron: 0 3 * * *, timezone: Berlin}\nvariants:",
      "5: schedule.timezone: 'Berlin' is not a time zone (allowed: such as Europe/Berlin)"),
-    ("variants:", "knowledge: {views: 0}\nvariants:", "5: knowledge.views: 0 is not built yet; allowed: 'auto'"),
+    ("variants:", "knowledge: {views: all}\nvariants:",
+     "5: knowledge.views: 'all' is not known; allowed: auto, or a whole number, 0 or more"),
     ("variants:", "notify: me\nvariants:", "5: notify: 'me' is not built yet; allowed: null"),
     # YAML's own
     ("data: mnist", "data: mnist\ndata: digits", "3: data: stands twice, before in my.yaml:2"),
@@ -273,7 +275,9 @@ def test_several_mistakes_stand_in_the_order_of_the_file(file: Path) -> None:
     ],
 )
 def test_what_is_no_mapping(file: Path, content: str, line: str) -> None:
-    fields = "allowed: name, seed, threads, device, data, teacher, student, variants, promote, runner, schedule"
+    fields = (
+        "allowed: name, seed, threads, device, data, teacher, student, knowledge, variants, promote, runner, schedule"
+    )
     assert error_of(file, content) == line + fields
 
 
@@ -291,7 +295,7 @@ OVERRIDES = [
     ("student.epochs=five", "student.epochs: 'five' is not a whole number (allowed: 1 or more)"),
     ("student=five", f"student: 'five' is not a mapping; allowed: {STUDENT}"),
     ("studnet.epochs=5", "studnet.epochs: studnet: is not a field; did you mean 'student'? allowed: name, seed, "
-     "threads, device, data, teacher, student, variants, promote, runner, schedule"),
+     "threads, device, data, teacher, student, knowledge, variants, promote, runner, schedule"),
     ("student.epohcs=5", f"student.epohcs: is not a field; did you mean 'epochs'? allowed: {STUDENT}"),
     ("student.network={mlp: [0]}", "student.network: student.network.mlp.0: 0 is out of range (allowed: 1 to 100000)"),
     ("variants.2=kd", "variants.2: variants has no item '2'; allowed: 0, 1"),

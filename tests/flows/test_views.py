@@ -1,0 +1,84 @@
+"""Augmentation and knowledge through the whole flow: stored views, more of them later, and a live teacher."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.distill import Outcome, distill
+from kdmodels.experiment import Experiment
+from tasks import tracking
+
+SMALL: dict[str, Any] = {
+    "name": "views",
+    "threads": 1,
+    "data": {"source": "digits", "validation": 0.2, "augment": [{"jitter": 1}, {"mixup": 0.2}]},
+    "teacher": {"network": {"mlp": [16]}, "epochs": 2},
+    "student": {"network": {"mlp": [8]}, "epochs": 2, "seeds": 2},
+    "variants": ["hard-labels", "kd"],
+}
+
+
+def run(**changes: Any) -> Outcome:
+    return distill(Experiment.model_validate(SMALL | changes))
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Any:
+    """Two epochs, then three with a hint too, then the same beside a live teacher; what lies stored after each."""
+    longer = {"student": SMALL["student"] | {"epochs": 3}, "variants": ["hard-labels", "kd", "hint"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('store')}/mlruns/mlflow.db")
+        first = run()
+        stored = files(first)
+        second = run(**longer)
+        yield first, stored, second, run(**longer, knowledge={"views": 0})
+
+
+def files(outcome: Outcome) -> dict[str, tuple[int, int]]:
+    """By name, which file it is and when it was written."""
+    folder = tracking.artifact(outcome.teacher.run_id, "knowledge")
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in Path(folder).rglob("*.npy")
+    }
+
+
+def student(outcome: Outcome, variant: str) -> tracking.Run:
+    (found,) = [row.run_id for row in outcome.students if row.variant == variant]
+    assert found is not None
+    return tracking.get(found)
+
+
+def test_a_view_is_stored_for_each_epoch(outcomes: Any) -> None:
+    first, stored, _, _ = outcomes
+    assert sorted(stored) == ["train-view-0/logits.npy", "train-view-1/logits.npy", "validation/logits.npy"]
+    kd = student(first, "kd")
+    assert (kd.params["views_stored"], kd.params["views_shown"], kd.params["augment_seed"]) == ("2", "2", "0")
+    assert kd.params["data.augment.0.jitter"] == "1"
+    assert "views_stored" not in student(first, "hard-labels").params
+    assert tracking.get(first.parent_run_id).tags["kd.views"] == "2 views: take 51.7KB, the budget being 2.0GB"
+
+
+def test_what_is_missing_is_added_and_nothing_written_again(outcomes: Any) -> None:
+    first, stored, second, _ = outcomes
+    assert second.teacher.reused
+    after = files(second)
+    assert {name: after[name] for name in stored} == stored
+    assert sorted(after.keys() - stored.keys()) == [
+        "train-view-0/middle.npy", "train-view-1/middle.npy", "train-view-2/logits.npy", "train-view-2/middle.npy",
+        "validation/middle.npy"]  # fmt: skip
+    assert json.loads(tracking.get(first.teacher.run_id).tags["kd.knowledge"]) == {"logits": 3, "middle": 3}
+
+
+def test_beside_a_live_teacher_the_same_views_are_seen(outcomes: Any) -> None:
+    """So the control is reused, and the taught differ by the rounding of what was stored alone."""
+    _, _, second, live = outcomes
+    assert [row.reused for row in live.students] == [True, False, False]
+    assert files(live) == files(second)
+    for variant, loss in (("kd", "train/soft_targets"), ("hint", "train/hint")):
+        one, other = student(second, variant), student(live, variant)
+        assert (other.params["views_stored"], other.params["views_shown"]) == ("0", "3")
+        assert other.metrics[loss] == pytest.approx(one.metrics[loss], rel=5e-3)
+        assert other.metrics[loss] != one.metrics[loss]

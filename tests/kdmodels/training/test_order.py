@@ -1,0 +1,34 @@
+"""Batches and the classes in them."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from kdmodels.training.batches import class_balance, order
+
+LABELS = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+
+
+def test_classes_weigh_alike_and_the_mean_is_one() -> None:
+    weights = class_balance(LABELS)
+    assert weights.mean().item() == pytest.approx(1.0)
+    for label, count in enumerate((900, 90, 10)):
+        assert weights[label == LABELS].unique().item() == pytest.approx(1000 / (3 * count))
+
+
+def test_classes_are_drawn_alike_and_within_a_class_the_examples() -> None:
+    drawn = torch.cat([order(1000, 0, epoch, class_balance(LABELS)) for epoch in range(1, 21)])
+    assert chisquare(np.bincount(LABELS[drawn])).pvalue > 1e-3
+    assert chisquare(np.bincount(drawn[drawn >= 990] - 990)).pvalue > 1e-3
+
+
+def test_an_epochs_draws_are_a_function_of_seed_and_epoch() -> None:
+    chances = class_balance(LABELS)
+    torch.manual_seed(1)
+    one = order(1000, 0, 1, chances)
+    torch.manual_seed(2)
+    assert torch.equal(order(1000, 0, 1, chances), one)
+    assert not torch.equal(order(1000, 0, 2, chances), one)
+    assert not torch.equal(order(1000, 1, 1, chances), one)
+    assert order(1000, 0, 1).sort().values.equal(torch.arange(1000))
