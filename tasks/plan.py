@@ -94,11 +94,11 @@ def check_objectives(experiment: Experiment, data: DataReference) -> list[str]:
             `registered_teacher`.
     """
     if experiment.teacher.network:
-        teacher = describe(experiment.teacher.network, data).build()
+        teacher = describe(experiment.teacher.network, data).build(pretrained=False)
     else:
         assert experiment.teacher.registry is not None
         teacher, _ = registered_teacher(experiment.teacher.registry, data)
-    student = describe(experiment.student.network, data).build()
+    student = describe(experiment.student.network, data).build(pretrained=False)
     notes = []
     for variant in experiment.variants:
         try:
