@@ -96,7 +96,8 @@ def _count(network: Network) -> int:
 
 def _about(row: Architecture) -> str:
     kinds = {"resnet": "residual blocks", "wide": "pre-activation residual blocks", "vgg": "3x3 convolutions"}
-    return f"{kinds[row.family]}, {len(row.stages[0])} a stage, of {', '.join(str(stage[-1]) for stage in row.stages)} channels"
+    widths = ", ".join(str(stage[-1]) for stage in row.stages)
+    return f"{kinds[row.family]}, {len(row.stages[0])} a stage, of {widths} channels"
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_a_state_is_whole() -> None:
     network = DESCRIBED.build()
     state = network.state_dict()
     state["extra"] = state.pop("head.bias")
-    with pytest.raises(ValueError, match="not the state of this network: extra, head.bias"):
+    with pytest.raises(ValueError, match=r"not the state of this network: extra, head\.bias"):
         load_state(network, state)
 
 
