@@ -22,7 +22,7 @@ from kdmodels.networks import (
     replaced_head,
     source_digest,
     within_budget,
-)  # fmt: skip
+)
 from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step

@@ -21,9 +21,9 @@ WORDS = {"parameters": "parameters", "flops": "FLOPs", "latency_ms": "ms"}
 def within_budget(network: Network, *, input_shape: tuple[int, int, int], classes: int) -> Network:
     """The network with its width and depth settled; one that is not compact, or has no budget, is as it was.
 
-    Of the widths up to 512 and the depths from one to three blocks a stage, the one that comes nearest
-    to its budget is taken, and of equals the deepest. Of a latency budget it is the one of the most parameters, and as
-    latency is measured, the answer is that of this machine and moment: the network that is returned holds it.
+    Of the widths up to 512 and the depths from one to three blocks a stage, the one that comes nearest to its budget
+    is taken, and of equals the deepest. Of a latency budget it is the one of the most parameters, and as latency is
+    measured, the answer is that of this machine and moment: the network that is returned holds it.
 
     Raises:
         UserError: none fits, or the width and depth that were given do not.
