@@ -23,7 +23,7 @@ from kdmodels.networks import (
     replaced_head,
     source_digest,
     within_budget,
-)  # fmt: skip
+)
 from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step, Views
@@ -109,7 +109,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
             `registered_teacher`.
     """
     if experiment.teacher.network:
-        teacher = describe(experiment.teacher.network, data).build()
+        teacher = describe(experiment.teacher.network, data).build(pretrained=False)
     else:
         assert experiment.teacher.registry is not None
         teacher, _ = registered_teacher(experiment.teacher.registry, data)
@@ -117,7 +117,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
     all_shapes: dict[str, tuple[int, ...]] = {}
     for variant in experiment.variants:
         recipe = experiment.student_of(variant)
-        student = describe(recipe.network, data).build()
+        student = describe(recipe.network, data).build(pretrained=False)
         try:
             shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
             distiller = Distiller(

@@ -85,7 +85,7 @@ def _read(experiment: Experiment, data: DataReference) -> tuple[Description, dic
     if teacher.checkpoint:
         assert teacher.network is not None
         description = describe(teacher.network, data)
-        network = description.build()
+        network = description.build(pretrained=False)
         fill(network, read_state(Path(teacher.checkpoint)), Path(teacher.checkpoint))
         return description, network.state_dict()
     assert teacher.registry is not None

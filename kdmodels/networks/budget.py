@@ -14,16 +14,16 @@ from kdmodels.networks.compact import Shape, stages
 from kdmodels.randomness import forked
 
 DEEPEST = 3  # blocks a stage
-WIDEST = 4096
+WIDEST = 512
 WORDS = {"parameters": "parameters", "flops": "FLOPs", "latency_ms": "ms"}
 
 
 def within_budget(network: Network, *, input_shape: tuple[int, int, int], classes: int) -> Network:
     """The network with its width and depth settled; one that is not compact, or has no budget, is as it was.
 
-    Of the depths from one to three blocks a stage, each with the greatest width that fits, the one that comes nearest
-    to its budget is taken, and of equals the deepest. Of a latency budget it is the one of the most parameters, and as
-    latency is measured, the answer is that of this machine and moment: the network that is returned holds it.
+    Of the widths up to 512 and the depths from one to three blocks a stage, the one that comes nearest to its budget
+    is taken, and of equals the deepest. Of a latency budget it is the one of the most parameters, and as latency is
+    measured, the answer is that of this machine and moment: the network that is returned holds it.
 
     Raises:
         UserError: none fits, or the width and depth that were given do not.
@@ -51,7 +51,7 @@ def _largest(block: str, input_shape: tuple[int, int, int], classes: int, name: 
             Shape(block, width, depth, input_shape, classes) for width in range(WIDTH_STEP, WIDEST + 1, WIDTH_STEP)
         ]
         # Costs rise with the width: look near the small end first, where they are cheap to tell.
-        end = next((end for end in (2**i for i in range(1, 11)) if cost(of_width[end - 1]) > limit), len(of_width))
+        end = next((end for end in (2**i for i in range(1, 8)) if cost(of_width[end - 1]) > limit), len(of_width))
         number = bisect_right(of_width, limit, hi=end, key=cost)
         if number:
             fitting.append(of_width[number - 1])

@@ -77,6 +77,10 @@ def foreign(
     normalise = Normalise(mean * repeated, std * repeated)
     whole = Foreign(normalise, partial(MAKERS[network.kind], network, input_shape, classes), network)
     label = f"network.{network.kind}: {getattr(network, network.kind)}"
+    names = [name for name, _ in whole.named_parameters(remove_duplicate=False)]
+    shared = sorted(set(names) - {name for name, _ in whole.named_parameters()})
+    if shared:
+        raise UserError(f"{label} has parameters that two layers share: {', '.join(shared)}; allowed: each its own")
     try:
         with torch.no_grad():
             logits = whole.eval()(torch.zeros(2, *input_shape))

@@ -135,7 +135,7 @@ def _timm_file(network: Network) -> Path:
     if network.weights not in choices:
         raise UserError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
     config = _timm_config(network)
-    if config.hf_hub_id is None:
+    if config is None or config.hf_hub_id is None:
         raise UserError(f"network.weights: {network.weights!r} of {name} are not in a form that kdflow reads")
     cached = try_to_load_from_cache(config.hf_hub_id, WEIGHTS)
     folder = Path(constants.HF_HUB_CACHE, f"models--{config.hf_hub_id.replace('/', '--')}", "snapshots", "main")

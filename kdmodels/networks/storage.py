@@ -87,12 +87,18 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if any(faults.values()):
         told = "; ".join(f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys)
         raise UserError(f"{path}: these weights do not fit the network described: {told}")
-    load_state(network, state)
+    load_state(network, {**own, **state})
 
 
 def load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """`load_state_dict` for a plain dict: what it lacks stays as it is, and layers are told of no older version."""
+    """`load_state_dict` for a plain dict, in which some layers of torchvision miss their version.
+
+    Raises:
+        ValueError: the keys are not those of the network.
+    """
     own = network.state_dict()
+    if own.keys() != state.keys():
+        raise ValueError(f"not the state of this network: {', '.join(sorted(own.keys() ^ state.keys()))}")
     own.update(state)
     network.load_state_dict(own)
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from kdmodels.errors import UserError, allowed
 from kdmodels.network import Network
@@ -28,6 +30,8 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
     arguments = {name: value for name, value in offered.items() if name in _parameters(target)} | network.arguments
     try:
         module = target(**arguments)
+        if isinstance(module, nn.Module) and any(is_lazy(parameter) for parameter in module.parameters()):
+            module(torch.zeros(2, *input_shape))
     except Exception as error:  # whatever the user's code raises
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(f"network.module: {network.module}({given}) raised {_told(error)}") from error

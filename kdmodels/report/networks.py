@@ -22,8 +22,8 @@ images of 3 channels.
 | `{conv: [16, 32, 64]}` | blocks of 3x3 convolution, batch norm, ReLU and, while the map has 4 rows, 2x2 pooling |
 | `resnet20` | one of the catalogue below |
 | `{compact: {block: depthwise, budget: 60000}}` | the largest network of one kind of block inside a budget |
-| `{torchvision: resnet18, weights: DEFAULT}` | a classification model of torchvision; null, the default: random weights |
-| `{timm: resnet10t, weights: c3_in1k}` | a model of timm (`pip install 'kdflow[timm]'`); `weights` is its tag, or DEFAULT |
+| `{torchvision: resnet18, weights: DEFAULT}` | one of torchvision's classification models; `weights: null`: random |
+| `{timm: resnet10t, weights: c3_in1k}` | one of timm's (`pip install 'kdflow[timm]'`); `weights`: its tag, or DEFAULT |
 | `package.module:Class` | your own; with arguments: `{module: "package.module:Class", arguments: {width: 32}}` |
 
 Every network takes float32 images (N, C, H, W) in [0, 1] and normalises them by the training split's mean and standard
@@ -45,11 +45,11 @@ first blocks have `width` channels. Each further stage halves the map, down to 4
 times the width. From 64x64 on the stem halves the map as well. Batch norm follows every convolution.
 
 `budget` is a whole number of parameters, or `{parameters: 60000}`, `{flops: 5000000}` for one image (a multiply-add is
-two), or `{latency_ms: 2}` (median of one image on this machine). Of all widths that are multiples of 4 and depths of one
-to three blocks a stage the largest inside the budget is taken: that which comes nearest to it, of equals the deepest; of
-a latency budget that of the most parameters. What was found is recorded, and part of the key. Latency is measured
-anew by every run: to keep a network, write its `width` and `depth` into the file. With them and a `budget`, a network
-over the budget is an error before anything trains.
+two), or `{latency_ms: 2}` (median of one image on this machine). Of all widths up to 512 that are multiples of 4, and
+depths of one to three blocks a stage, the largest inside the budget is taken: that which comes nearest to it, of equals
+the deepest; of a latency budget that of the most parameters. What was found is recorded, and part of the key. Latency
+is measured anew by every run: to keep a network, write its `width` and `depth` into the file. With them and a `budget`,
+a network over the budget is an error before anything trains.
 
 """
 
@@ -95,10 +95,9 @@ def _count(network: Network) -> int:
 
 
 def _about(row: Architecture) -> str:
-    what = {"resnet": "residual blocks", "wide": "pre-activation residual blocks", "vgg": "3x3 convolutions"}[
-        row.family
-    ]
-    return f"{what}, {len(row.stages[0])} a stage, of {', '.join(str(stage[-1]) for stage in row.stages)} channels"
+    kinds = {"resnet": "residual blocks", "wide": "pre-activation residual blocks", "vgg": "3x3 convolutions"}
+    widths = ", ".join(str(stage[-1]) for stage in row.stages)
+    return f"{kinds[row.family]}, {len(row.stages[0])} a stage, of {widths} channels"
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def _alone(function: Callable[..., tuple[Tensor, Figures]], in_dims: Sequence[in
     return call
 
 
-def _given(batch: Batch) -> tuple[Tensor | State, ...]:
+def _given(batch: Batch) -> tuple[Tensor, Tensor, State, Tensor, State]:
     """A batch as `Distiller.forward` takes it."""
     return batch.images, batch.labels, batch.teacher, batch.rows, batch.mixed
 

@@ -66,7 +66,7 @@ def test_a_budget_becomes_a_width_and_a_depth(data: DataReference) -> None:
     asked["student"]["network"] = {"compact": {"block": "depthwise", "budget": 2_000}}
     planned = sized(Experiment.model_validate(asked), data)
     compact = planned.student.network.model_dump(mode="json")["compact"]
-    assert compact == {"block": "depthwise", "budget": {"parameters": 2_000}, "width": 20, "depth": 3}
+    assert compact == {"block": "depthwise", "budget": {"parameters": 2_000}, "width": 8, "depth": 6}
     assert planned.teacher == experiment("kd").teacher
     assert sized(planned, data) == planned
 

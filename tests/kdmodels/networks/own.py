@@ -53,4 +53,17 @@ def narrow() -> nn.Module:
     return nn.Conv2d(7, 1, 3)
 
 
+class Tied(nn.Module):
+    """Two names for one parameter."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.one = nn.Linear(48, classes)
+        self.other = nn.Linear(48, classes)
+        self.other.weight = self.one.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.one(images.flatten(1)) + self.other(images.flatten(1))
+
+
 answer = 42

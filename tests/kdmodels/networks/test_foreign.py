@@ -41,6 +41,8 @@ def own(name: str) -> dict[str, str]:
          "allowed: a tensor of (2, 5), a logit a class"),
         (own("three_classes"), "network.module: tests.kdmodels.networks.own:three_classes gives (2, 3) for two images; "
          "allowed: a tensor of (2, 5), a logit a class"),
+        (own("Tied"), "network.module: tests.kdmodels.networks.own:Tied has parameters that two layers share: "
+         "network.other.weight; allowed: each its own"),
         (own("narrow"), "network.module: tests.kdmodels.networks.own:narrow fails on images of 3x4x4 (RuntimeError: "),
         ({"torchvision": "resnet19"}, "network.torchvision: 'resnet19' is not one of its classification models; did "),
         ({"torchvision": "raft_small"}, "network.torchvision: 'raft_small' is not one of its classification models; "),
@@ -58,6 +60,8 @@ def test_a_network_that_can_not_be_had_is_one_line(raw: object, line: str) -> No
 def test_a_module_is_given_what_its_signature_asks_for() -> None:
     lazy = build(Network.model_validate({**own("by_function"), "arguments": {"hidden": 9}}), **SMALL)
     assert lazy.network[3].weight.shape == (5, 9)  # type: ignore[index, union-attr]
+    initialise(lazy, stream(0, "student"))  # its first layer finds its size in a forward pass
+    assert lazy.network[1].weight.shape == (9, 48)  # type: ignore[index, union-attr]
     plain = build(Network.model_validate(own("without_questions")), **SMALL)
     assert plain.network[1].weight.shape == (5, 48)  # type: ignore[index, union-attr]
     three = build(Network.model_validate({**own("by_function"), "arguments": {"classes": 5}}), **SMALL)

@@ -10,7 +10,7 @@ import torch
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.networks import Description, load_network, read_state, save_network
-from kdmodels.networks.storage import DESCRIPTION, WEIGHTS, fill
+from kdmodels.networks.storage import DESCRIPTION, WEIGHTS, fill, load_state
 
 DESCRIBED = Description(
     network=Network(mlp=[5], dropout=0.2), input_shape=(1, 4, 4), classes=["a", "b"], mean=[0.5], std=[0.2]
@@ -78,6 +78,14 @@ def test_weights_that_do_not_fit_name_every_key() -> None:
     state["head.weight"] = torch.zeros(3, 3)
     with pytest.raises(UserError, match=r"missing: head\.bias; unexpected: extra; of another shape: head\.weight is"):
         fill(network, state, Path("x.pt"))
+
+
+def test_a_state_is_whole() -> None:
+    network = DESCRIBED.build()
+    state = network.state_dict()
+    state["extra"] = state.pop("head.bias")
+    with pytest.raises(ValueError, match=r"not the state of this network: extra, head\.bias"):
+        load_state(network, state)
 
 
 def test_weights_without_normalisation_keep_that_of_the_data() -> None:
