@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
@@ -128,7 +129,7 @@ def _classes(run_id: str) -> list[dict[str, Any]]:
             | {name: float(figure) if figure else None for name, figure in row.items()}
             for row in csv.DictReader(file)
         ]
-    return sorted(rows, key=lambda row: (row["accuracy"] is None, row["accuracy"]))
+    return sorted(rows, key=lambda row: math.inf if row["accuracy"] is None else row["accuracy"])
 
 
 def _line(run: tracking.Run) -> dict[str, Any]:

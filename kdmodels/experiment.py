@@ -52,7 +52,6 @@ class Require(Part):
     accuracy: str | None = _bound(">=", "0.95", "The lower 95 % bound of the test accuracy, 0 to 1")
     parameters: str | None = _bound("<=", "60000", "How many parameters")
     file_mb: str | None = _bound("<=", "1.5", "The size of the weights' file in megabytes (1e6 bytes)")
-
     latency_ms: str | None = _bound("<=", "5", "The median time of one image in ms, on the CPU, with the run's threads")
     class_accuracy: str | None = _bound(">=", "0.8", "As accuracy, of the class where that bound is lowest")
 

@@ -37,6 +37,8 @@ def export(network: nn.Module, kind: str, path: Path, calibration: Tensor) -> No
     Args:
         network: in eval mode, on the CPU. kind: of SUFFIXES. path: ends with its suffix.
         calibration: (N, C, H, W), of the training split; read for int8 alone.
+    Raises:
+        UserError: ONNX has no operation for one of the network's.
     """
     program = _program(network, tuple(calibration.shape[1:]))
     if kind == "pt2":
@@ -96,7 +98,11 @@ def _save_onnx(program: ExportedProgram, path: Path) -> None:
     """Without the traces of its making, which are larger than a small network and name this machine's folders."""
     import onnx
 
-    exported = torch.onnx.export(program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+    try:
+        exported = torch.onnx.export(program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"this network can't be written as ONNX: {reason}; allowed: --pt2") from error
     assert exported is not None
     model = exported.model_proto
     for node in model.graph.node:

@@ -212,7 +212,7 @@ def _budgets(challenger: Candidate, require: Require) -> list[Budget]:
 
 def _budgets_broken(challenger: Candidate, broken: list[Budget]) -> str:
     told = [
-        f"{BUDGETS[each.name]}{each.about and f' {each.about}'} is {_number(each.value)}, required {each.bound}"
+        f"{BUDGETS[each.name]}{each.about and f' {each.about!r}'} is {_number(each.value)}, required {each.bound}"
         for each in broken
     ]
     return f"{challenger.name} is refused: {'; '.join(told)}."

@@ -144,12 +144,13 @@ def test_a_figure_that_is_not_a_number_is_none_and_a_class_may_be_called_nan(tmp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tracking.configure()
     run_id = tracking.start("odd", "odd", "student", tags={"kd.variant": "odd"})
-    table = "class,examples,accuracy,precision,f1\n007,3,1.0,0.5,0.6\nnan,2,0.0,,0.0\nnone,0,,,\n"
+    table = "class,examples,accuracy,precision,f1\n007,3,1.0,0.5,0.6\nnan,2,0.0,,0.0\nnone,0,,,\ntoo,0,,,\n"
     tracking.log_text(run_id, "classes.csv", table)
     assert show(run_id)["classes"] == [
         {"class": "nan", "examples": 2, "accuracy": 0.0, "precision": None, "f1": 0.0},
         {"class": "007", "examples": 3, "accuracy": 1.0, "precision": 0.5, "f1": 0.6},
         {"class": "none", "examples": 0, "accuracy": None, "precision": None, "f1": None},
+        {"class": "too", "examples": 0, "accuracy": None, "precision": None, "f1": None},
     ]
 
 

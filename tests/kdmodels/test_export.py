@@ -71,6 +71,17 @@ def test_int8_weights_keep_to_seven_bits(tmp_path: Path) -> None:
     assert abs(weights.astype(int)).max() == 64
 
 
+class Spectral(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.linalg.eigvalsh(images[:, 0])
+
+
+def test_a_network_that_onnx_has_no_form_for_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^this network can't be written as ONNX: .*; allowed: --pt2$"):
+        export(Spectral().eval(), "onnx", tmp_path / "spectral.onnx", IMAGES[:4])
+    assert list(tmp_path.iterdir()) == []
+
+
 def logits(*rows: list[float]) -> Callable[[Tensor], Tensor]:
     table = torch.tensor(rows)
     return lambda images: table[images[:, 0, 0, 0].long()]

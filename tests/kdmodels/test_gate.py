@@ -108,7 +108,7 @@ def test_the_weakest_class_is_named() -> None:
     verdict = decide(candidate("kd", range(990, 1000)), None, None, margin=0.002, require=require)
     assert verdict.reason == (
         "kd is refused: the median time of one image in ms is 0.5, required <= 0.25; "
-        "the lower 95% bound of its test accuracy on class owl is 0.825634, required >= 0.85."
+        "the lower 95% bound of its test accuracy on class 'owl' is 0.825634, required >= 0.85."
     )
     assert verdict.evidence["challenger"]["weakest_class"] == {"name": "owl", "accuracy": 0.9}
     assert verdict.evidence["challenger"]["latency_ms"] == 0.5
@@ -121,7 +121,7 @@ def test_of_two_classes_alike_the_one_of_fewer_examples_is_the_weaker() -> None:
     few = Candidate("kd", correct, np.repeat(["many", "few"], [100, 10]), 1, 1, 1.0)
     verdict = decide(few, None, None, margin=0.002, require=Require(class_accuracy=">= 0.8"))
     # Wilson at 9 of 10: (0.9 + z^2/20 - z sqrt(0.9 * 0.1 / 10 + z^2/400)) / (1 + z^2/10) = 0.595850.
-    assert "on class few is 0.59585, required >= 0.8" in verdict.reason
+    assert "on class 'few' is 0.59585, required >= 0.8" in verdict.reason
 
 
 def test_broken_budget_refuses_even_a_better_model() -> None:
