@@ -66,9 +66,7 @@ def load(reference: DataReference) -> Dataset:
     Raises:
         RuntimeError: what this process reads is not what the reference names.
     """
-    if reference.digest in _loaded:
-        return _loaded[reference.digest]
-    dataset = _load(reference.data, reference.folder)
+    dataset = _loaded.get(reference.digest) or _load(reference.data, reference.folder)
     if dataset.digest != reference.digest:
         raise RuntimeError(
             f"{reference.data.source}: this worker reads other data ({dataset.digest[:12]}) than the flow did "

@@ -10,6 +10,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def resized(source: Source, size: Sequence[int] | None) -> Source:
         name: part(np.concatenate([resize(chunk, size) for chunk in _chunks(own.pixels)]), own.labels)
         for name, own in source.parts.items()
     }
-    return Source(source.classes, parts, source.top, source.normalise, source.notes, source.skipped)
+    return replace(source, parts=parts)
 
 
 def read_npz(path: Path, size: Sequence[int] | None) -> Source:
@@ -93,15 +94,15 @@ def call(word: str) -> Source:
     """
     place, _, name = word.rpartition(":")
     try:
-        function = getattr(_module(place), name)
-        values = function()
+        values = getattr(_module(place), name)()
+        arrays = {str(key): np.asarray(value) for key, value in values.items()} if isinstance(values, Mapping) else None
     except Exception as error:  # of the user's code, which may raise anything
-        raise UserError(f"data.source: {word}: {type(error).__name__}: {error}") from error
-    if not isinstance(values, Mapping):
+        raise UserError(f"data.source: {word}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if arrays is None:
         raise UserError(
             f"data.source: {word}: returned {type(values).__name__}; allowed: a mapping with {listed(NAMES)}"
         )
-    return from_mapping({str(key): np.asarray(value) for key, value in values.items()}, word)
+    return from_mapping(arrays, word)
 
 
 def _module(place: str) -> Any:
@@ -207,12 +208,17 @@ def class_codes(
     Raises:
         UserError: they are something else.
     """
+    whole = [own.dtype.kind in "iu" for own in labels]
     for own in labels:
         if own.dtype.kind not in "iuUT" and not all(isinstance(label, str) for label in own):
             raise UserError(f"{where}: labels are of type {own.dtype}; allowed: whole numbers or text")
+    if any(whole) != all(whole):
+        raise UserError(f"{where}: labels are whole numbers in one split and text in another; allowed: one of them")
     values, places = np.unique(np.concatenate(labels), return_inverse=True)
     if names is not None:
-        if values.dtype.kind not in "iu" or values[0] < 0 or values[-1] >= len(names):
+        if names.ndim != 1:
+            raise UserError(f"{where}: classes has the shape {names.shape}; allowed: a list of names")
+        if not all(whole) or values[0] < 0 or values[-1] >= len(names):
             raise UserError(
                 f"{where}: labels go from {values[0]} to {values[-1]}; allowed: 0 to {len(names) - 1}, by classes"
             )
@@ -226,6 +232,7 @@ def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def resize(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """(N, C, H, W) to another height and width, in the same type."""
     images = torch.from_numpy(pixels.astype(np.float32))
     values = interpolate(images, size=tuple(size), mode="bilinear", antialias=True, align_corners=False).numpy()
     return np.rint(values).astype(np.uint8) if pixels.dtype == np.uint8 else values

@@ -51,8 +51,8 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
                     shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise UserError(
-            f"{root}: the decoded images can't be kept there: {error.strerror}; allowed: a folder that can be written "
-            "and has room for them, by $XDG_CACHE_HOME"
+            f"{root}: the decoded images can't be kept there: {error.strerror or error}; allowed: a folder that can be "
+            "written and has room for them, by $XDG_CACHE_HOME"
         ) from error
     return wanted
 

@@ -82,7 +82,7 @@ def _write_encoded(
     """Decode the encoded images by way of one file that holds them all, since a table can't be read at a row."""
     ends = [0]
     with (folder / "encoded").open("w+b") as file:
-        for batch in table.iter_batches(ROWS, columns=["image"]):
+        for batch in _batches(table, ["image"]):
             column = batch.column(0)
             for content in (column.field("bytes") if pa.types.is_struct(column.type) else column).to_pylist():
                 if not isinstance(content, bytes | None):
@@ -101,8 +101,15 @@ def _write_encoded(
     (folder / "encoded").unlink()
 
 
+def _batches(table: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from table.iter_batches(ROWS, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"a page of the table can't be read: {' '.join(str(error).split())}") from error
+
+
 def _numbers(path: Path, table: pq.ParquetFile, size: Sequence[int] | None) -> Iterator[np.ndarray]:
-    for batch in table.iter_batches(ROWS, columns=["image", "shape"]):
+    for batch in _batches(table, ["image", "shape"]):
         try:
             images = np.stack(
                 [np.array(image).reshape(shape) for image, shape in zip(*map(pa.Array.to_pylist, batch), strict=True)]

@@ -159,7 +159,9 @@ def _decoded(
 def _ordered(names: set[str]) -> list[str]:
     """Numbers by their value, else by name.
 
-    >>> _ordered({"10", "9"}), _ordered({"b", "a"})
-    (['9', '10'], ['a', 'b'])
+    >>> _ordered({"10", "9", "09"}), _ordered({"b", "a"})
+    (['09', '9', '10'], ['a', 'b'])
     """
-    return sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names)
+    return (
+        sorted(names, key=lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else sorted(names)
+    )

@@ -82,6 +82,8 @@ def test_a_validation_split_of_its_own_and_another_size(tmp_path: Path) -> None:
     ({"test_images": IMAGES}, "test_labels is missing"),
     ({"test_images": IMAGES[:, :1], "test_labels": LABELS}, "the splits' images differ: "),
     ({"test_images": IMAGES, "test_labels": LABELS + 5}, "the test split has classes that train has not: 5, 6"),
+    ({"classes": "cat"}, "classes has the shape (); allowed: a list of names"),
+    ({"test_images": IMAGES, "test_labels": LABELS.astype(str)}, "whole numbers in one split and text in another"),
     ({"classes": ["cat"]}, "labels go from 0 to 1; allowed: 0 to 0, by classes"),
     ({"images": np.array([None] * 40)}, "Python objects"),
 ])  # fmt: skip
@@ -108,6 +110,8 @@ FUNCTION = """
         return {"images": images, "labels": np.arange(40) % 2}
     def nothing():
         return None
+    def ragged():
+        return {"images": [[1], [1, 2]]}
     def broken():
         raise KeyError("no such file")
 """
@@ -128,6 +132,7 @@ def test_a_function_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("./gone.py:load", "./gone.py:load: FileNotFoundError"),
     ("json:load_data", "AttributeError: module 'json' has no attribute 'load_data'"),
     ("./own_data.py:nothing", "returned NoneType; allowed: a mapping with images, labels"),
+    ("./own_data.py:ragged", "own_data.py:ragged: ValueError: setting an array element"),
     ("./own_data.py:broken", "own_data.py:broken: KeyError: 'no such file'"),
 ])  # fmt: skip
 def test_a_function_that_is_not_there_or_fails(

@@ -81,3 +81,13 @@ def test_a_damaged_table_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.parquet").write_bytes(content)
     with pytest.raises(UserError, match=r"x\.parquet: can't be read: [^\n]*$"):
         load_dataset(Data(source=str(tmp_path / "x.parquet")))
+
+
+def test_a_damaged_page_is_no_matter_of_the_cache(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pd.DataFrame({"image": ENCODED, "label": WORDS}).to_parquet(path)
+    content = bytearray(path.read_bytes())
+    content[4:40] = b"\xff" * 36  # the header of the first page
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="a page of the table can't be read: "):
+        load_dataset(Data(source=str(path)))

@@ -1,5 +1,7 @@
 """Image folders and zips as datasets: their splits, what is checked, and that they are decoded once."""
 
+import contextlib
+import io
 import os
 import shutil
 import zipfile
@@ -9,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from kdmodels.data import Dataset, load_dataset
@@ -265,3 +269,40 @@ def test_a_part_of_cifar10_as_jpeg_files(tmp_path: Path) -> None:
     assert (len(data.classes), data.classes[0], data.input_shape) == (10, "airplane", (3, 32, 32))
     # The published means of the whole training set are 0.491, 0.482, 0.447.
     assert data.mean == pytest.approx([0.491, 0.482, 0.447], abs=0.02)
+
+
+def _encoded(color: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (4, 4), color).save(stream, "png")
+    return stream.getvalue()
+
+
+PARTS = st.sampled_from(["train", "test", "a", "b", "..", "", "ü", "x\n"]) | st.text(max_size=3)
+NAMES = st.tuples(st.lists(PARTS, min_size=1, max_size=3), st.sampled_from([".png", ".JPG", "", ".txt", "/"]))
+CONTENTS = (
+    st.binary(max_size=8) | st.integers(0, 255).map(_encoded) | st.integers(0, 9).map(lambda n: _encoded(n)[:-60])
+)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@settings(max_examples=60)
+@given(st.lists(st.tuples(NAMES, CONTENTS), max_size=8), st.booleans())
+def test_any_zip_is_a_dataset_or_a_users_error_of_one_line(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[tuple[list[str], str], bytes]], skip: bool
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    with zipfile.ZipFile(root / "x.zip", "w") as archive:
+        for number in range(8):  # so that some are sound
+            archive.writestr(f"train/{'ab'[number % 2]}/{number}.png", _encoded(number))
+        for (parts, suffix), content in files:
+            with contextlib.suppress(UnicodeEncodeError, IndexError):  # half a character, no name
+                archive.writestr("/".join(parts) + suffix, content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root))
+        data, told = None, ""
+        try:
+            data = load(root / "x.zip", skip=skip, validation=0.5)
+        except UserError as error:
+            told = str(error)
+    assert told.isprintable()
+    assert told or (data is not None and data.input_shape[1:] == (4, 4) and {"a", "b"} <= set(data.classes))

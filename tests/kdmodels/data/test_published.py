@@ -1,0 +1,63 @@
+"""torchvision's sets, from small files in their own formats."""
+
+import bz2
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdmodels.data import load_dataset
+from kdmodels.data.published import SETS
+from kdmodels.data_fields import TORCHVISION
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+LABELS = (np.arange(60) % 10).astype(np.uint8)
+
+
+def test_the_table_has_every_set_of_the_file() -> None:
+    assert list(SETS) == list(TORCHVISION)
+
+
+def test_fashion_mnist_has_its_own_names_of_classes(tmp_path: Path) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 60), ("t10k", 20)):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4i", 2051, count, 28, 28) + IMAGES[:count].tobytes()
+        )
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + LABELS[:count].tobytes())
+    data = load_dataset(Data(source="fashion-mnist", validation=0.5), tmp_path)
+    assert [len(data.train), len(data.validation), data.test_examples] == [30, 30, 20]
+    assert data.classes[:2] == ["T-shirt/top", "Trouser"]
+    assert data.read_test().images[:, 0].mul(255).round().numpy() == pytest.approx(IMAGES[:20])
+    assert load_dataset(Data(source="fashion-mnist", validation=0.5, size=[14, 14]), tmp_path).input_shape == (
+        1,
+        14,
+        14,
+    )
+
+
+def test_usps_is_in_a_text_format(tmp_path: Path) -> None:
+    def line(row: int) -> str:
+        pixels = IMAGES[row, :16, :16].ravel() / 127.5 - 1
+        return f"{LABELS[row] + 1} " + " ".join(f"{place}:{value:.4f}" for place, value in enumerate(pixels, start=1))
+
+    for name, count in (("usps.bz2", 60), ("usps.t.bz2", 20)):
+        (tmp_path / name).write_bytes(bz2.compress("\n".join(map(line, range(count))).encode()))
+    data = load_dataset(Data(source="usps", validation=0.5), tmp_path)
+    assert (data.input_shape, data.test_examples) == ((1, 16, 16), 20)
+    assert data.read_test().images[:, 0].numpy() * 255 == pytest.approx(
+        IMAGES[:20, :16, :16], abs=1.01
+    )  # cut, not rounded
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_an_empty_folder_says_what_belongs_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        load_dataset(Data(source=name), tmp_path)
+    assert f"{name}: {tmp_path}: no readable {SETS[name].name} there" in str(error.value)
+    assert f"allowed: a folder that holds {SETS[name].needs}" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
