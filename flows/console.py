@@ -75,6 +75,8 @@ def print_outcome(outcome: Outcome) -> None:
     """The result of a run: the leaderboard, the verdict, the seconds, and where to look next."""
     out, verdict = console(), outcome.verdict
     print_leaderboard([student.model_dump(mode="json") for student in outcome.students])
+    for note in outcome.notes:
+        out.print(f"note        {note}", soft_wrap=True)
     out.print()
     print_verdict(verdict)
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in outcome.seconds.items() if stage != "total")

@@ -56,7 +56,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         with clock("students"):
             students = train_students(experiment, data, knowledge, plan, parent)
         with clock("compare"):
-            leaderboard = compare_students(students, parent)
+            leaderboard = compare_students(students, teacher, parent)
         with clock("promote"):
             verdict = promote_student(leaderboard, experiment.promote, data)
         outcome = Outcome(
@@ -64,6 +64,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
             parent_run_id=parent,
             teacher=teacher,
             students=students,
+            notes=leaderboard.notes,
             verdict=verdict,
             seconds=clock.seconds,
         )
@@ -100,17 +101,20 @@ def train_students(
             raise
     failed_runs = {run.tags["kd.variant"]: run.run_id for run in tracking.children(parent) if run.kind == "student"}
     return [
-        result if isinstance(result, StudentReference) else _failed(variant, result, failed_runs.get(variant.name))
+        result
+        if isinstance(result, StudentReference)
+        else _failed(variant.name, experiment.control_of(variant).name, result, failed_runs.get(variant.name))
         for variant, result in zip(experiment.variants, results, strict=True)
     ]
 
 
-def _failed(variant: Variant, error: object, run_id: str | None) -> StudentReference:
+def _failed(variant: str, control: str, error: object, run_id: str | None) -> StudentReference:
     """What is known of a student whose task raised; `run_id` is None where it failed before its run began."""
     if run_id:
         return reference(run_id, reused=False)
     return StudentReference(
-        variant=variant.name,
+        variant=variant,
+        control=control,
         run_id=None,
         status="FAILED",
         reused=False,

@@ -8,6 +8,7 @@ from typing import Any
 from flows.experiments import shipped
 from kdmodels.errors import UserError
 from tasks import results, tracking
+from tasks.references import StudentReference
 from tasks.tracking.contents import artifact_names, model_uri
 
 ALL = 100_000  # more comparisons than anybody has
@@ -60,16 +61,26 @@ def compare(words: list[str]) -> list[dict[str, Any]]:
     tracking.configure()
     chosen = [tracking.find(word) for word in words] or [results.latest_comparison()]
     found: dict[str, tuple[dict[str, Any], tracking.Run]] = {}
+    compared: dict[tuple[str, str], str] = {}  # a comparison's variant, as a key of those found
     for run in chosen:
         for row in _rows(run):
-            found.setdefault(row["run_id"] or f"{run.run_id}/{row['variant']}", (row, run))
+            key = row["run_id"] or f"{run.run_id}/{row['variant']}"
+            found.setdefault(key, (row, run))
+            compared[run.parent or run.run_id, row["variant"]] = key
     names = [row["variant"] for row, _ in found.values()]
     names = _longer(names, [f"{run.experiment}/{row['variant']}" for row, run in found.values()])
     names = _longer(
         names,
         [f"{run.experiment}/{row['variant']}/{(row['run_id'] or run.run_id)[:8]}" for row, run in found.values()],
     )
-    return [row | {"variant": name} for (row, _), name in zip(found.values(), names, strict=True)]
+    named = dict(zip(found, names, strict=True))
+    same = {row["variant"]: key for key, (row, _) in reversed(found.items())}  # where runs alone were named
+
+    def control(row: dict[str, Any], run: tracking.Run) -> str | None:
+        name = row["control"]
+        return named.get(compared.get((run.parent or run.run_id, name), same.get(name, "")))
+
+    return [row | {"variant": named[key], "control": control(row, run)} for key, (row, run) in found.items()]
 
 
 def show(word: str) -> dict[str, Any]:
@@ -141,8 +152,8 @@ def _rows(run: tracking.Run) -> list[dict[str, Any]]:
         raise UserError(f"run {run.name} ({run.run_id}) was not made by kdflow; `kd list` shows those that were")
     if not tracking.has_artifact(run.run_id, results.ROWS):
         raise UserError(f"run {run.name} ({run.status}) has no leaderboard: none of its students was compared")
-    rows: list[dict[str, Any]] = tracking.read_json(run.run_id, results.ROWS)
-    return rows
+    rows = [StudentReference.model_validate(row) for row in tracking.read_json(run.run_id, results.ROWS)]
+    return [row.model_dump(mode="json") for row in rows]
 
 
 def _longer(names: list[str], longer: list[str]) -> list[str]:

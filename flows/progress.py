@@ -15,7 +15,6 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from kdmodels.experiment import Experiment
 from tasks import tracking
 from tasks.references import Plan, Step
 
@@ -45,7 +44,7 @@ class Line:
 
 
 @contextlib.contextmanager
-def shown(experiment: Experiment, console: Console) -> Iterator[Callable[..., None]]:
+def shown(console: Console) -> Iterator[Callable[..., None]]:
     """While the block runs, show the flow run that gets the yielded function as its `on_running` hook."""
     flow_runs: list[str] = []
     stop = threading.Event()
@@ -64,7 +63,7 @@ def shown(experiment: Experiment, console: Console) -> Iterator[Callable[..., No
                     comparison = comparison or (_comparison(flow_runs[0]) if flow_runs else None)
                     if comparison:
                         parent, plan = comparison
-                        show(lines(experiment, plan, tracking.children(parent), now=time.time()))
+                        show(lines(plan, tracking.children(parent), now=time.time()))
         except Exception as error:  # the run goes on without its display
             console.print(f"no more progress is shown: {type(error).__name__}: {error}", soft_wrap=True)
 
@@ -86,17 +85,15 @@ def _comparison(flow_run: str) -> tuple[str, Plan] | None:
     return parent, Plan.model_validate(tracking.read_json(parent, "plan.json"))
 
 
-def lines(experiment: Experiment, plan: Plan, runs: list[tracking.Run], *, now: float) -> list[Line]:
+def lines(plan: Plan, runs: list[tracking.Run], *, now: float) -> list[Line]:
     """The teacher's line and the students', in the order of the file; `now` in seconds since 1970."""
     started = {(run.kind, run.name): run for run in runs}
-    return [
-        _line(step, experiment, started.get((step.kind, step.name)), now) for step in (plan.teacher, *plan.students)
-    ]
+    return [_line(step, started.get((step.kind, step.name)), now) for step in (plan.teacher, *plan.students)]
 
 
-def _line(step: Step, experiment: Experiment, run: tracking.Run | None, now: float) -> Line:
-    epochs = experiment.teacher.epochs if step.kind == "teacher" else experiment.student.epochs
-    line = Line(step.kind, step.name, REUSED if step.action == "reuse" else WAITING, epochs or 0, note=step.note)
+def _line(step: Step, run: tracking.Run | None, now: float) -> Line:
+    status = REUSED if step.action == "reuse" else WAITING
+    line = Line(step.kind, step.name, status, epochs=step.params.get("epochs", 0), note=step.note)
     if run is None:
         return line
     return replace(

@@ -40,6 +40,7 @@ def find_experiment(word: str | None, overrides: Sequence[str] = (), variants: s
     for name in chosen:
         if name not in names:
             raise UserError(f"--variants: {name!r} is not a variant of {experiment.name}; {allowed(name, names)}")
+    chosen += [experiment.control_of(variant).name for variant in experiment.variants if variant.name in chosen]
     raw = experiment.model_dump()
     raw["variants"] = [variant for variant in raw["variants"] if variant["name"] in chosen]
     raw["promote"]["report"] = [name for name in raw["promote"]["report"] if name in chosen]
@@ -69,7 +70,7 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
         tracking.configure()
         server.wait_ready()
         start = time.monotonic() - began
-        shown = progress.shown(experiment, console.console(stderr=True))
+        shown = progress.shown(console.console(stderr=True))
         with contextlib.nullcontext() if quiet else shown as on_running:
             flow = distill.with_options(on_running=[on_running]) if on_running else distill
             try:

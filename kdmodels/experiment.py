@@ -8,13 +8,13 @@ import re
 from typing import Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kdmodels.errors import allowed
 from kdmodels.recipe import Network, Recipe, Student, Teacher
 from kdmodels.schema import NAME, NAME_IN_WORDS, Part, mistake, show
 from kdmodels.terms import TapPair, Term
-from kdmodels.variants import Variant, expand
+from kdmodels.variants import Variant, control_of, expand
 from kdmodels.views import Operation, Storage, operations
 
 __all__ = [
@@ -207,8 +207,8 @@ class Experiment(Part):
 
     @field_validator("variants", mode="before")
     @classmethod
-    def _expand(cls, raw: Any) -> Any:
-        return expand(raw) if isinstance(raw, list) else raw
+    def _expand(cls, raw: Any, info: ValidationInfo) -> Any:
+        return expand(raw, info.data.get("student")) if isinstance(raw, list) else raw
 
     @model_validator(mode="after")
     def _views_that_differ(self) -> Self:
@@ -225,3 +225,13 @@ class Experiment(Part):
             if name not in names:
                 raise mistake(f"{show(name)} is not a variant; {allowed(name, names)}", "promote", "report", index)
         return self
+
+    def student_of(self, variant: Variant) -> Student:
+        """The student that a variant trains."""
+        return variant.student or self.student
+
+    def control_of(self, variant: Variant) -> Variant:
+        """The variant that trains the same student on labels alone."""
+        control = control_of(variant, self.variants)
+        assert control is not None, "every student has its control since the variants were expanded"
+        return control

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from kdmodels.catalogue import LOSSES, Choice, Hyperparameter
 from kdmodels.errors import allowed
 from kdmodels.objectives import CONTROL, PRESETS
+from kdmodels.recipe import Student
 from kdmodels.schema import NAME, Part, mistake, parse, show
 from kdmodels.terms import Term
 
@@ -16,10 +17,11 @@ from kdmodels.terms import Term
 class Variant(Part):
     """One way to train the student: a name and its weighted loss terms. `terms` may be a preset's name."""
 
-    later: ClassVar = {"student": None}
-
     name: str = Field(pattern=NAME, description="Unique in the experiment.")
     terms: list[Term] = Field(min_length=1, description="The weighted losses that are added up.")
+    student: Student | None = Field(
+        default=None, description="Another student than the experiment's; its fields that are not given are the same."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -34,8 +36,10 @@ class Variant(Part):
         for index, loss in enumerate(losses):
             if loss in losses[:index]:  # both would be the metric train/<loss>
                 raise mistake(f"{loss} stands twice; allowed: each loss once", "terms", index)
-        if self.name == CONTROL and self.terms != _preset(CONTROL):
-            raise mistake(f"{CONTROL} is the control, of hard_labels alone; allowed: another name", "name")
+        if self.name == CONTROL and (self.terms != _preset(CONTROL) or self.student):
+            raise mistake(
+                f"{CONTROL} is the control: hard_labels alone, the experiment's student; allowed: another name", "name"
+            )
         return self
 
     @property
@@ -44,23 +48,57 @@ class Variant(Part):
         return sorted({there for term in self.terms for _, there in term.pairs})
 
 
-def expand(items: list[Any]) -> list[Variant]:
-    """The variants that the items of an experiment file stand for, with the control before them if it is not there.
+def expand(items: list[Any], student: Student | None) -> list[Variant]:
+    """The variants that the items of an experiment file stand for, and a control for each student that has none.
 
-    An item is a preset's name, a preset with hyperparameters (a list of values makes a grid), or a name and terms.
+    An item is a preset's name, a preset with hyperparameters (a list of values makes a grid), or a name and terms,
+    and perhaps what its `student` has that the experiment's has not; None where that one is not sound, which is told
+    on its own.
 
-    >>> [variant.name for variant in expand(["kd", {"kd": {"temperature": [2, 8]}}])]
-    ['hard-labels', 'kd', 'kd-temperature=2', 'kd-temperature=8']
+    >>> student = Student.model_validate({"network": {"mlp": [8]}, "epochs": 1})
+    >>> longer = {"name": "longer", "terms": "kd", "student": {"epochs": 2}}
+    >>> [variant.name for variant in expand([{"kd": {"temperature": [2, 8]}}, longer], student)]
+    ['hard-labels', 'kd-temperature=2', 'kd-temperature=8', 'hard-labels-of-longer', 'longer']
     """
     variants: list[Variant] = []
-    names: set[str] = set()
     for index, item in enumerate(items):
+        if isinstance(item, dict) and isinstance(item.get("student"), dict):
+            item = item | {"student": _changed(student, item["student"], index)}
         for variant in _expanded(item, index):
-            if variant.name in names:
+            if variant.name in [other.name for other in variants]:
                 raise mistake(f"{show(variant.name)} stands twice; allowed: each name once", index)
-            names.add(variant.name)
             variants.append(variant)
-    return variants if CONTROL in names else [Variant(name=CONTROL, terms=_preset(CONTROL)), *variants]
+    names = {variant.name for variant in variants}
+    if CONTROL not in names:
+        variants.insert(0, Variant(name=CONTROL, terms=_preset(CONTROL)))
+    for variant in list(variants):
+        if control_of(variant, variants) is None:
+            name = f"{CONTROL}-of-{variant.name}"[:100]
+            if name in names:
+                raise mistake(f"{show(name)} is the control's name for {show(variant.name)}; allowed: another name")
+            variants.insert(
+                variants.index(variant), Variant(name=name, terms=_preset(CONTROL), student=variant.student)
+            )
+    return variants
+
+
+def control_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """The variant that trains the same student on labels alone; None where there is none."""
+    if variant.student is None:
+        return next((other for other in variants if other.name == CONTROL), None)
+    alone = _preset(CONTROL)
+    return next((other for other in variants if other.terms == alone and other.student == variant.student), None)
+
+
+def _changed(student: Student | None, change: dict[Any, Any], index: int) -> Student | None:
+    """The student with those fields changed; None where that leaves it as it is."""
+    if student is None:
+        return None
+    if change.get("seeds", student.seeds) != student.seeds:
+        message = f"{show(change['seeds'])} differs from the experiment's; allowed: {student.seeds}, for pairs of seeds"
+        raise mistake(message, index, "student", "seeds")
+    changed = parse(Student, student.model_dump(mode="json") | change, index, "student")
+    return None if changed == student else changed
 
 
 def _expanded(item: Any, index: int) -> list[Variant]:

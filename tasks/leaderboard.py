@@ -8,12 +8,14 @@ from prefect.cache_policies import NO_CACHE
 from kdmodels.errors import UserError
 from kdmodels.report.leaderboard import leaderboard, winner
 from tasks import tracking
-from tasks.references import LeaderboardReference, StudentReference
+from tasks.references import LeaderboardReference, StudentReference, TeacherReference
 from tasks.results import ACCURACY, ROWS, SIZE
 
 
 @task(cache_policy=NO_CACHE)
-def compare_students(students: Sequence[StudentReference], parent: str) -> LeaderboardReference:
+def compare_students(
+    students: Sequence[StudentReference], teacher: TeacherReference, parent: str
+) -> LeaderboardReference:
     """Rank the students by mean validation accuracy and record the table.
 
     Raises:
@@ -29,4 +31,18 @@ def compare_students(students: Sequence[StudentReference], parent: str) -> Leade
         raise UserError(f"no student finished: {told}")
     tracking.set_tags(parent, {"kd.winner": best["variant"], "kd.winner_run": best["run_id"]})
     tracking.log_metrics(parent, [(name, best["metrics"][name], 0) for name in (ACCURACY, SIZE)])
-    return LeaderboardReference(parent_run_id=parent, students=list(students), winner=best["variant"])
+    notes = weak_teacher(students, teacher.metrics[ACCURACY])
+    if notes:
+        tracking.set_tags(parent, {"kd.note": "; ".join(notes)})
+    return LeaderboardReference(parent_run_id=parent, students=list(students), winner=best["variant"], notes=notes)
+
+
+def weak_teacher(students: Sequence[StudentReference], accuracy: float) -> list[str]:
+    """A line for each control that the teacher's validation accuracy does not exceed."""
+    controls = {student.control for student in students}
+    return [
+        f"the teacher ({100 * accuracy:.2f} %) is no better on validation than {student.variant} "
+        f"({100 * student.metrics[ACCURACY]:.2f} %), which had none: do not expect it to teach much"
+        for student in students
+        if student.variant in controls and student.status == "FINISHED" and student.metrics[ACCURACY] >= accuracy
+    ]

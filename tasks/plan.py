@@ -74,10 +74,11 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
     else:
         assert experiment.teacher.registry is not None
         teacher, _ = registered_teacher(experiment.teacher.registry, data)
-    student = describe(experiment.student.network, data).build()
     notes: list[str] = []
     all_shapes: dict[str, tuple[int, ...]] = {}
     for variant in experiment.variants:
+        recipe = experiment.student_of(variant)
+        student = describe(recipe.network, data).build()
         try:
             shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
             distiller = Distiller(
@@ -86,7 +87,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
                 input_shape=data.input_shape,
                 teacher_shapes=shapes,
                 examples=TRIAL,
-                batch=experiment.student.batch,
+                batch=recipe.batch,
             )
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
@@ -197,12 +198,12 @@ def _teacher(teacher: Teacher) -> dict[str, Any]:
 
 
 def _student(variant: Variant, experiment: Experiment, teacher_key: str, views: Views) -> dict[str, Any]:
-    student = experiment.student.model_dump(mode="json", exclude={"seeds"})
+    student = experiment.student_of(variant)
     terms = [term.model_dump(mode="json") for term in variant.terms]
-    params = student | {"terms": terms}
+    params = student.model_dump(mode="json", exclude={"seeds"}) | {"terms": terms}
     if experiment.data.augment:
-        params |= {"views_shown": views.shown}
-    return params | ({"teacher": teacher_key, "views_stored": views.count} if needs_teacher(variant) else {})
+        params["views"] = min(views.count or student.epochs, student.epochs)
+    return params | ({"teacher": teacher_key, "live_teacher": not views.count} if needs_teacher(variant) else {})
 
 
 def _step(name: str, kind: Literal["teacher", "student"], params: dict[str, Any], seeds: Sequence[int]) -> Step:

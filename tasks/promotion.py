@@ -10,7 +10,6 @@ from kdmodels.evaluation import correct
 from kdmodels.experiment import Promote
 from kdmodels.gate import Candidate, Verdict, decide
 from kdmodels.networks import load_network
-from kdmodels.objectives import CONTROL
 from tasks import tracking
 from tasks.data import load
 from tasks.plan import flatten
@@ -52,7 +51,7 @@ def promote_student(
     else:
         rival = _champion_candidate(champion, data) if champion else None
         decision = decide(
-            measured[best.variant], measured.get(CONTROL), rival, margin=promote.margin, require=promote.require
+            measured[best.variant], measured.get(best.control), rival, margin=promote.margin, require=promote.require
         )
     if decision.promoted:
         registered = tracking.register(
@@ -76,7 +75,8 @@ def promote_student(
 
 def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
     """The variants for which the test split is read: the winner, its control, and those the file wants reported."""
-    return list(dict.fromkeys([leaderboard.winner, CONTROL, *promote.report]))
+    controls = [student.control for student in leaderboard.students if student.variant == leaderboard.winner]
+    return list(dict.fromkeys([leaderboard.winner, *controls, *promote.report]))
 
 
 def _candidate(student: StudentReference, data: DataReference) -> Candidate:

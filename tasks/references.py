@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from kdmodels.experiment import Data
+from kdmodels.objectives import CONTROL
 
 
 class Reference(BaseModel):
@@ -55,11 +56,10 @@ class Step(Reference):
 class Views(Reference):
     """How the students get the teacher's knowledge: so many stored views of each training image, and why.
 
-    `count` 0 is a live teacher; `shown` is how many different views a student sees.
+    `count` 0 is a live teacher: each epoch shows another view.
     """
 
     count: int
-    shown: int
     reason: str
 
     @property
@@ -98,9 +98,10 @@ class KnowledgeReference(Reference):
 
 
 class StudentReference(Reference):
-    """One variant's run, finished or not; a row of the leaderboard."""
+    """One variant's run, finished or not; a row of the leaderboard. `control` is the variant it is compared with."""
 
     variant: str
+    control: str = CONTROL
     run_id: str | None
     status: str
     reused: bool
@@ -112,11 +113,12 @@ class StudentReference(Reference):
 
 
 class LeaderboardReference(Reference):
-    """A comparison's students, in the order of the file, and the variant that won."""
+    """A comparison's students, in the order of the file, the variant that won, and what a reader should know of it."""
 
     parent_run_id: str
     students: list[StudentReference]
     winner: str
+    notes: list[str] = []
 
 
 class VerdictReference(Reference):
@@ -139,5 +141,6 @@ class Outcome(Reference):
     parent_run_id: str
     teacher: TeacherReference
     students: list[StudentReference]
+    notes: list[str]
     verdict: VerdictReference
     seconds: dict[str, float]

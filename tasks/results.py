@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from kdmodels.errors import UserError
+from kdmodels.objectives import CONTROL
 from tasks import tracking
 from tasks.references import StudentReference
 
@@ -44,6 +45,7 @@ def reference(run_id: str, *, reused: bool) -> StudentReference:
         accuracies = [run.metrics[ACCURACY]]
     return StudentReference(
         variant=run.tags["kd.variant"],
+        control=run.tags.get("kd.control", CONTROL),
         run_id=run_id,
         status=run.status,
         reused=reused,

@@ -21,9 +21,13 @@ from tasks.results import NETWORK
 FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
 
 
-def start(experiment: str, step: Step, data: DataReference, parent: str) -> str:
-    """Start the run of a plan's step: params, tags and the dataset as an input."""
-    note = {"kd.note": step.note} if step.note else {}
+def start(experiment: str, step: Step, data: DataReference, parent: str, *, control: str | None = None) -> str:
+    """Start the run of a plan's step: params, tags and the dataset as an input.
+
+    Args:
+        control: the variant that a student is compared with.
+    """
+    told = {"kd.note": step.note, "kd.control": control}
     run_id = tracking.start(
         experiment,
         step.name,
@@ -31,7 +35,13 @@ def start(experiment: str, step: Step, data: DataReference, parent: str) -> str:
         key=step.key,
         parent=parent,
         params=step.params | {"seeds": str(step.seeds)},
-        tags={"kd.variant": step.name, "kd.replicas": step.replicas, "kd.seeds": str(step.seeds), **note, **origin()},
+        tags={
+            "kd.variant": step.name,
+            "kd.replicas": step.replicas,
+            "kd.seeds": str(step.seeds),
+            **{tag: value for tag, value in told.items() if value},
+            **origin(),
+        },
     )
     tracking.log_dataset(
         run_id,

@@ -37,20 +37,21 @@ def train_student(
         UserError: a place that a term taps does not exist in the student, or a replica diverged.
     """
     tracking.configure()
+    recipe, control = experiment.student_of(variant), experiment.control_of(variant)
     if step.action == "reuse":
         assert step.source is not None
-        return reference(step.source, reused=True)
+        return _named(reference(step.source, reused=True), variant, control)
     runs.use_threads(threads(experiment))
-    run_id = runs.start(experiment.name, step, data, parent)
+    run_id = runs.start(experiment.name, step, data, parent, control=control.name)
     with tracking.recording(run_id):
-        description = describe(experiment.student.network, data)
+        description = describe(recipe.network, data)
         kept = _read_replicas(step.source, step.seeds) if step.source else []
         missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
         log = runs.EpochLog(run_id)
         trained = fit(
             description.build(),
             variant.terms,
-            experiment.student,
+            recipe,
             load(data).train,
             load(data).validation,
             seeds=missing,
@@ -61,9 +62,9 @@ def train_student(
         ) if missing else []  # fmt: skip
         replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
         if kept:  # only now are the figures of an epoch known for all seeds
-            for epoch in range(1, experiment.student.epochs + 1):
+            for epoch in range(1, recipe.epochs + 1):
                 log(epoch, [Replica(replica.seed, replica.history[:epoch]) for replica in replicas])
-        log.finish(replicas, experiment.student)
+        log.finish(replicas, recipe)
         _record_replicas(run_id, replicas)
         diverged = [f"seed {replica.seed} in epoch {replica.diverged}" for replica in replicas if replica.diverged]
         if diverged:
@@ -71,7 +72,12 @@ def train_student(
         best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
         tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
         runs.record_network(run_id, description, best.state, load(data))
-    return reference(run_id, reused=not trained)
+    return _named(reference(run_id, reused=not trained), variant, control)
+
+
+def _named(student: StudentReference, variant: Variant, control: Variant) -> StudentReference:
+    """A reused run may have had other names in the comparison that trained it."""
+    return student.model_copy(update={"variant": variant.name, "control": control.name})
 
 
 def _record_replicas(run_id: str, replicas: list[Replica]) -> None:

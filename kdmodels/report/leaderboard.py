@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from kdmodels.objectives import CONTROL
 from kdmodels.statistics import mean_and_std, t_interval
 
 ACCURACY = "val/accuracy"
@@ -24,7 +23,8 @@ def winner(rows: Sequence[Row]) -> Row | None:
 
     Ties go to fewer parameters, then to the control, then to the first in the file: what is simpler is to be beaten.
 
-    >>> row = {"variant": "kd", "status": "FINISHED", "metrics": {"val/accuracy": 0.9}, "parameters": 10}
+    >>> row = {"variant": "kd", "control": "hard-labels", "status": "FINISHED", "parameters": 10}
+    >>> row["metrics"] = {"val/accuracy": 0.9}
     >>> winner([row, row | {"variant": "hint", "status": "FAILED"}])["variant"]
     'kd'
     """
@@ -36,18 +36,20 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a table of COLUMNS, the winner first, those that did not finish last and without figures.
 
     `±` is the standard deviation over seeds, `95% low` and `95% high` Student's interval of their mean. `vs control` is
-    the difference of the means; its interval is paired by seed, as equal seeds share what chance decides, and is
-    missing where the two rows' seeds differ. Intervals are missing for one seed.
+    the difference of a variant's mean from that of its control, the same student on labels alone; its interval is
+    paired by seed, as equal seeds share what chance decides, and is missing where the two rows' seeds differ. Intervals
+    are missing for one seed.
 
     Args:
-        rows: one a variant, in the order of the file, with variant, run_id, status (MLflow's, "FINISHED" where it did),
-            reused, parameters (a number, or None where it failed before it was counted); and where it finished seeds,
-            per_seed["val/accuracy"] (one value a seed) and metrics["val/accuracy"] (their mean).
+        rows: one a variant, in the order of the file, with variant, control (its control's variant), run_id, status
+            (MLflow's, "FINISHED" where it did), reused, parameters (a number, or None where it failed before it was
+            counted); and where it finished seeds, per_seed["val/accuracy"] (one value a seed) and
+            metrics["val/accuracy"] (their mean).
     """
     ranked = _ranked(rows)
-    control = next((row for row in ranked if row["variant"] == CONTROL), None)
+    by_name = {row["variant"]: row for row in ranked}
     lines = [
-        {"rank": rank, **_identity(row), **_figures(row), **_against(row, control)}
+        {"rank": rank, **_identity(row), **_figures(row), **_against(row, by_name.get(row["control"]))}
         for rank, row in enumerate(ranked, 1)
     ]
     lines += [_identity(row) for row in rows if row["status"] != FINISHED]
@@ -70,7 +72,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     def place(row: Row) -> tuple[float, int, bool]:
         # Rounded, since the mean of equal figures depends in its last bit on their order.
-        return -round(row["metrics"][ACCURACY], 12), row["parameters"], row["variant"] != CONTROL
+        return -round(row["metrics"][ACCURACY], 12), row["parameters"], row["variant"] != row["control"]
 
     return sorted((row for row in rows if row["status"] == FINISHED), key=place)
 

@@ -33,6 +33,7 @@ OUTCOME = Outcome(
     parent_run_id="p",
     teacher=TeacherReference(run_id="t", reused=True, metrics={}),
     students=STUDENTS,
+    notes=["the teacher has little to teach"],
     verdict=VerdictReference(
         promoted=True,
         already_champion=False,
@@ -73,6 +74,7 @@ def test_the_outcome_ends_with_the_verdict_the_seconds_and_the_next_steps(capsys
     print_outcome(OUTCOME)
     lines = capsys.readouterr().out.splitlines()
     assert "test        kd 95.10 % (winner), hard-labels 90.00 %" in lines
+    assert "note        the teacher has little to teach" in lines
     assert "verdict     kd replaces version 2." in lines
     assert "champion    models:/small-student/3" in lines
     assert "seconds     12.3 (start 10.0, data 2.3)" in lines
@@ -119,9 +121,9 @@ def test_no_color_is_respected(
 @pytest.mark.parametrize(
     ("views", "told"),
     [
-        (Views(count=1, shown=1, reason="asked for"), "knowledge    1 view        asked for"),
-        (Views(count=12, shown=12, reason="take 1MB"), "knowledge    12 views      take 1MB"),
-        (Views(count=0, shown=9, reason="asked for"), "knowledge    live teacher  asked for"),
+        (Views(count=1, reason="asked for"), "knowledge    1 view        asked for"),
+        (Views(count=12, reason="take 1MB"), "knowledge    12 views      take 1MB"),
+        (Views(count=0, reason="asked for"), "knowledge    live teacher  asked for"),
     ],
 )
 def test_a_plan_says_where_knowledge_comes_from(views: Views, told: str, capsys: pytest.CaptureFixture[str]) -> None:

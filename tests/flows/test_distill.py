@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only
+from flows.inspect import compare
 from flows.promote import promote, rollback
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
+from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
 
 SMALL: dict[str, Any] = {
@@ -154,6 +156,30 @@ def test_more_seeds_train_only_those_that_are_missing(run: Run, first: Outcome) 
     fewer = plan_only(Experiment.model_validate(SMALL | {"student": SMALL["student"] | {"seeds": 1}}))
     assert {step.action for step in fewer.students} == {"extend"}
     assert reused(run(student=SMALL["student"] | {"seeds": 1}, variants=["hard-labels"]))["hard-labels"]
+
+
+def test_a_changed_student_is_compared_with_a_control_of_its_own(run: Run, first: Outcome) -> None:
+    wide = {"name": "wide", "terms": "kd", "student": {"network": {"mlp": [24]}, "epochs": 4}}
+    outcome = run(variants=["kd", wide])
+    rows = {student.variant: student for student in outcome.students}
+    assert list(rows) == ["hard-labels", "kd", "hard-labels-of-wide", "wide"]
+    assert [row.control for row in rows.values()] == ["hard-labels"] * 2 + ["hard-labels-of-wide"] * 2
+    assert [row.reused for row in rows.values()] == [True, True, False, False]
+    assert rows["wide"].parameters == rows["hard-labels-of-wide"].parameters == 64 * 24 + 24 + 24 * 10 + 10
+    assert student(outcome, "wide").metrics["epoch"] == 4
+    table = leaderboard(compare([outcome.parent_run_id])).set_index("variant")
+    assert table["vs control"]["wide"] == pytest.approx(
+        rows["wide"].metrics["val/accuracy"] - rows["hard-labels-of-wide"].metrics["val/accuracy"]
+    )
+    assert table["vs control"]["kd"] == pytest.approx(
+        rows["kd"].metrics["val/accuracy"] - rows["hard-labels"].metrics["val/accuracy"]
+    )
+    assert outcome.verdict.evidence["control"]["name"] == rows[outcome.verdict.winner].control
+
+
+def test_a_reused_run_has_the_name_that_this_experiment_gives_it(run: Run, first: Outcome) -> None:
+    outcome = run(variants=[{"name": "taught", "terms": "kd"}])
+    assert [(row.variant, row.reused) for row in outcome.students] == [("hard-labels", True), ("taught", True)]
 
 
 def test_fresh_trains_anew_with_the_same_result(run: Run, first: Outcome) -> None:

@@ -6,29 +6,18 @@ from typing import Any
 from rich.console import Console
 
 from flows import progress
-from kdmodels.experiment import Experiment
 from tasks import tracking
 from tasks.references import Plan, Step, Views
 
-EXPERIMENT = Experiment.model_validate(
-    {
-        "name": "small",
-        "data": "digits",
-        "teacher": {"network": {"mlp": [8]}, "epochs": 4},
-        "student": {"network": {"mlp": [8]}, "epochs": 10},
-        "variants": ["hard-labels", "kd", "hint"],
-    }
-)
 
-
-def step(name: str, action: str, kind: str = "student") -> Step:
+def step(name: str, action: str, kind: str = "student", epochs: int = 10) -> Step:
     fields: dict[str, Any] = {"name": name, "kind": kind, "action": action}
-    return Step(**fields, reason="", key="", replicas="", params={}, seeds=[0])
+    return Step(**fields, reason="", key="", replicas="", params={"epochs": epochs}, seeds=[0])
 
 
 PLAN = Plan(
-    teacher=step("teacher", "reuse", "teacher"),
-    knowledge=Views(count=1, shown=1, reason=""),
+    teacher=step("teacher", "reuse", "teacher", epochs=4),
+    knowledge=Views(count=1, reason=""),
     students=[step("hard-labels", "train"), step("kd", "extend"), step("hint", "train")],
 )
 
@@ -55,7 +44,7 @@ def test_a_line_says_how_far_a_student_is_and_what_time_is_left() -> None:
         run("hard-labels", "RUNNING", epoch=4.0, val_accuracy=0.9),
         run("kd", "FAILED", end=1_003_000, error="it diverged"),
     ]
-    teacher, training, failed, waiting = progress.lines(EXPERIMENT, PLAN, runs, now=1008.0)
+    teacher, training, failed, waiting = progress.lines(PLAN, runs, now=1008.0)
     assert (teacher.status, teacher.epochs) == ("reused", 4)
     assert (training.status, training.epoch, training.epochs, training.accuracy) == ("training", 4, 10, 0.9)
     assert training.left == 12.0  # 8 s for 4 epochs, 6 to go
@@ -67,7 +56,7 @@ def test_plain_lines_come_once_for_each_change() -> None:
     written = io.StringIO()
     show = progress._plain(Console(file=written, markup=False))
     for runs in ([], [run("kd", "RUNNING")], [run("kd", "RUNNING", epoch=3.0)], [run("kd", "FAILED", end=1_002_000)]):
-        show(progress.lines(EXPERIMENT, PLAN, runs, now=1001.0))
+        show(progress.lines(PLAN, runs, now=1001.0))
     assert written.getvalue().splitlines() == ["teacher: reused", "kd: training, 10 epochs", "kd: failed: "]
 
 
@@ -75,7 +64,7 @@ def test_a_terminal_has_a_line_for_each_and_is_left_clean() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=100, color_system=None)
     with progress._live(console) as show:
-        show(progress.lines(EXPERIMENT, PLAN, [run("kd", "RUNNING", epoch=5.0, val_accuracy=0.75)], now=1005.0))
+        show(progress.lines(PLAN, [run("kd", "RUNNING", epoch=5.0, val_accuracy=0.75)], now=1005.0))
     text = written.getvalue()
     for name in ("teacher", "hard-labels", "kd", "hint"):
         assert name in text
@@ -92,6 +81,6 @@ def test_what_goes_wrong_in_the_display_is_said_and_does_not_reach_the_run(monke
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(progress.tracking, "runs", unreachable)
     written = io.StringIO()
-    with progress.shown(EXPERIMENT, Console(file=written, markup=False)) as on_running:
+    with progress.shown(Console(file=written, markup=False)) as on_running:
         on_running(None, type("FlowRun", (), {"id": "some-id"}), None)
     assert written.getvalue() == "no more progress is shown: ConnectionError: no answer\n"

@@ -47,7 +47,7 @@ def test_the_defaults() -> None:
         },
         "student": {**RECIPE, "network": {"mlp": [32], "conv": None, "dropout": 0.0}, "seeds": 3},
         "knowledge": {"views": "auto", "budget": 2_000_000_000},
-        "variants": [{"name": "hard-labels", "terms": [HARD_LABELS]}],
+        "variants": [{"name": "hard-labels", "terms": [HARD_LABELS], "student": None}],
         "promote": {
             "model": "mine-student",
             "margin": 0.002,
@@ -231,3 +231,48 @@ def test_nothing_heavy_is_imported() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "[]"
+
+
+WIDE = {"network": {"mlp": [64]}, "epochs": 9}
+
+
+def changed(*variants: Any) -> Experiment:
+    return Experiment.model_validate(SHORT | {"variants": list(variants)})
+
+
+def test_a_variant_changes_what_it_names_of_the_student_and_nothing_else() -> None:
+    experiment = changed({"name": "wide", "terms": "kd", "student": WIDE}, "kd")
+    wide, same = experiment.variants[2:]
+    assert experiment.student_of(wide) == experiment.student.model_copy(
+        update={"network": Network(mlp=[64]), "epochs": 9}
+    )
+    assert experiment.student_of(same) == experiment.student
+
+
+def test_each_distinct_student_has_its_control_once() -> None:
+    wider = {"name": "wide-hint", "terms": "hint", "student": WIDE}
+    experiment = changed("kd", {"name": "wide", "terms": "kd", "student": WIDE}, wider)
+    names = [variant.name for variant in experiment.variants]
+    assert names == ["hard-labels", "kd", "hard-labels-of-wide", "wide", "wide-hint"]
+    controls = [experiment.control_of(variant).name for variant in experiment.variants]
+    assert controls == ["hard-labels"] * 2 + ["hard-labels-of-wide"] * 3
+    assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
+
+
+def test_a_control_of_ones_own_is_not_doubled() -> None:
+    own = {"name": "wide-alone", "terms": "hard-labels", "student": WIDE}
+    experiment = changed({"name": "wide", "terms": "kd", "student": WIDE}, own)
+    assert [variant.name for variant in experiment.variants] == ["hard-labels", "wide", "wide-alone"]
+    assert experiment.control_of(experiment.variants[1]).name == "wide-alone"
+
+
+def test_a_student_changed_into_itself_is_the_same_student() -> None:
+    experiment = changed({"name": "again", "terms": "kd", "student": {"epochs": SHORT["student"]["epochs"]}})
+    assert experiment.variants[1].student is None
+    assert [variant.name for variant in experiment.variants] == ["hard-labels", "again"]
+
+
+def test_a_control_s_name_that_is_taken_is_told() -> None:
+    taken = {"name": "hard-labels-of-wide", "terms": "hint"}
+    with pytest.raises(ValidationError, match="'hard-labels-of-wide' is the control's name for 'wide'"):
+        changed(taken, {"name": "wide", "terms": "kd", "student": WIDE})

@@ -100,7 +100,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("[32]}", "[32]}, select: best", "4: student.select: 'best' is not known; allowed: last, best-validation"),
     ("  - kd\n", "  - kdd\n", f"6: variants.0: 'kdd' is not a preset; did you mean 'kd'? allowed: {PRESETS}"),
     ("  - kd\n", "  - kd\n  - kd\n", "7: variants.1: 'kd' stands twice; allowed: each name once"),
-    ("  - kd\n", "  - 5\n", "6: variants.0: 5 is not a mapping; allowed: name, terms"),
+    ("  - kd\n", "  - 5\n", "6: variants.0: 5 is not a mapping; allowed: name, terms, student"),
     ("[2, 8]", "[2, 0]", "7: variants.1.kd.temperature: 0 is out of range (allowed: above 0 and below 1e+06)"),
     ("[2, 8]", "[]", "7: variants.1.kd.temperature: [] is empty; allowed: one or more, each above 0 and below 1e+06"),
     ("{temperature: [2, 8]}", "{epsilon: 0.1}",
@@ -141,9 +141,18 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, hard_labels]}",
      "7: variants.1.terms.1: hard_labels stands twice; allowed: each loss once"),
     ("{kd: {temperature: [2, 8]}}", "{name: hard-labels, terms: kd}",
-     "7: variants.1.name: hard-labels is the control, of hard_labels alone; allowed: another name"),
-    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: {epochs: 3}}",
-     '7: variants.1.student: {"epochs": 3} is not built yet; allowed: null'),
+     "7: variants.1.name: hard-labels is the control: hard_labels alone, the experiment's student; "
+     "allowed: another name"),
+    ("{kd: {temperature: [2, 8]}}", "{name: hard-labels, terms: hard-labels, student: {epochs: 3}}",
+     "7: variants.1.name: hard-labels is the control: hard_labels alone, the experiment's student; "
+     "allowed: another name"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: {epochs: 0}}",
+     "7: variants.1.student.epochs: 0 is out of range (allowed: 1 or more)"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: {seeds: 9}}",
+     "7: variants.1.student.seeds: 9 differs from the experiment's; allowed: 3, for pairs of seeds"),
+    ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: small}",
+     "7: variants.1.student: 'small' is not a mapping; allowed: epochs, batch, optimizer, schedule, precision, "
+     "select, network, seeds"),
     ("variants:", "promote: {margin: -1}\nvariants:",
      "5: promote.margin: -1 is out of range (allowed: 0 or more and below 1)"),
     ("variants:", "promote: {report: [kdd]}\nvariants:", "5: promote.report.0: 'kdd' is not a variant; "

@@ -41,10 +41,12 @@ def test_the_losses_experiments_compare_every_preset(name: str, seeds: int) -> N
 def test_mnist_is_the_classic_example() -> None:
     experiment = read_experiment(find("mnist"))
     assert experiment.teacher.network == Network(mlp=[128, 64])
-    assert experiment.student.network == Network(mlp=[32])
-    for recipe in (experiment.teacher, experiment.student):
-        assert (recipe.epochs, recipe.batch, recipe.optimizer) == (5, 64, {"adam": {"lr": 0.001}})
     (classic,) = [variant for variant in experiment.variants if variant.name == "classic"]
+    student = experiment.student_of(classic)
+    assert student.network == Network(mlp=[32])
+    for recipe in (experiment.teacher, student):
+        assert (recipe.epochs, recipe.batch, recipe.optimizer) == (5, 64, {"adam": {"lr": 0.001}})
+        assert recipe.schedule is None
     assert classic.terms == [
         Term(loss="hard_labels", weight=0.5),
         Term(loss="soft_targets", weight=0.5, hyperparameters={"temperature": 2}),

@@ -15,6 +15,7 @@ from kdmodels.report.leaderboard import COLUMNS, leaderboard, to_markdown, winne
 def row(variant: str, accuracies: list[float], parameters: int = 100, seeds: list[int] | None = None) -> dict[str, Any]:
     return {
         "variant": variant,
+        "control": "hard-labels",
         "run_id": f"run-{variant}",
         "status": "FINISHED",
         "reused": False,
@@ -27,7 +28,14 @@ def row(variant: str, accuracies: list[float], parameters: int = 100, seeds: lis
 
 def failed(variant: str) -> dict[str, Any]:
     bare = {"seeds": [0], "per_seed": {}, "metrics": {}, "parameters": None}
-    return {"variant": variant, "run_id": "run-x", "status": "FAILED", "reused": False, **bare}
+    return {
+        "variant": variant,
+        "control": "hard-labels",
+        "run_id": "run-x",
+        "status": "FAILED",
+        "reused": False,
+        **bare,
+    }
 
 
 CONTROL = row("hard-labels", [0.90, 0.91, 0.95])
