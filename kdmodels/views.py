@@ -27,7 +27,7 @@ class Crop(Part):
 class Flip(Part):
     """Left and right change places in one view of two."""
 
-    flip: Literal[True] = Field(description="The half of all views: true.")
+    flip: Literal[True] = Field(description="true.")
 
     @field_validator("flip", mode="before")
     @classmethod

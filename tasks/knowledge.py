@@ -63,7 +63,8 @@ def distil_teacher(
                 for file in folder.rglob(f"{known}.npy"):  # another run may have it mapped: never write it again
                     file.unlink()
             tracking.log_folder(teacher.run_id, folder, FOLDER)
-        complete = _stored(teacher.run_id) | dict.fromkeys(missing, number + 1)
+        stored = _stored(teacher.run_id)  # by another run meanwhile, perhaps more
+        complete = stored | {name: max(number + 1, stored.get(name, 0)) for name in missing}
         tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(complete, sort_keys=True)})
     return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted, views=views)
 

@@ -249,13 +249,12 @@ def _source(network: Network) -> dict[str, str]:
 
 
 def _student(variant: Variant, experiment: Experiment, teacher_key: str, views: Views) -> dict[str, Any]:
-    recipe = experiment.student_of(variant)
-    student = recipe.model_dump(mode="json", exclude={"seeds"}) | _source(recipe.network)
+    student = experiment.student_of(variant)
     terms = [term.model_dump(mode="json") for term in variant.terms]
-    params = student | {"terms": terms}
+    params = student.model_dump(mode="json", exclude={"seeds"}) | _source(student.network) | {"terms": terms}
     if experiment.data.augment:
-        params |= {"views_shown": views.shown}
-    return params | ({"teacher": teacher_key, "views_stored": views.count} if needs_teacher(variant) else {})
+        params["views"] = min(views.count or student.epochs, student.epochs)
+    return params | ({"teacher": teacher_key, "live_teacher": not views.count} if needs_teacher(variant) else {})
 
 
 def _step(name: str, kind: Literal["teacher", "student"], params: dict[str, Any], seeds: Sequence[int]) -> Step:

@@ -58,11 +58,10 @@ class Step(Reference):
 class Views(Reference):
     """How the students get the teacher's knowledge: so many stored views of each training image, and why.
 
-    `count` 0 is a live teacher; `shown` is how many different views a student sees.
+    `count` 0 is a live teacher: each epoch shows another view.
     """
 
     count: int
-    shown: int
     reason: str
 
     @property

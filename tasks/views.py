@@ -14,7 +14,7 @@ FEWEST = 4  # views of each image that an augmentation is worth storing for
 
 
 def choose_views(experiment: Experiment, data: DataReference, shapes: Mapping[str, tuple[int, ...]]) -> Views:
-    """Let what the file says, the budget and the student's epochs decide.
+    """Let what the file says, the budget and the longest student's epochs decide.
 
     Without augmentation all views are the same, and one is stored if it fits. With it, one for each epoch is stored, or
     as many as fit if these are at least 4; else the teacher is live.
@@ -26,8 +26,7 @@ def choose_views(experiment: Experiment, data: DataReference, shapes: Mapping[st
         UserError: the number of views that is asked for does not fit the budget.
     """
     asked, budget = experiment.knowledge.views, experiment.knowledge.budget
-    longest = max(experiment.student_of(variant).epochs for variant in experiment.variants)
-    epochs = longest if data.data.augment else 1
+    epochs = max(experiment.student_of(variant).epochs for variant in experiment.variants) if data.data.augment else 1
     example = HALF * (len(data.classes) + sum(map(prod, shapes.values())))
     view, validation = (example * data.examples[split] for split in ("train", "validation"))
     fit = max(0, (budget - validation) // view)
@@ -46,7 +45,7 @@ def choose_views(experiment: Experiment, data: DataReference, shapes: Mapping[st
                 f"{f'at most {fit}' if fit else '0 (a live teacher)'}, auto, or a larger budget"
             )
         reason = f"asked for{f'; take {size}' if count else ''}"
-    return Views(count=count, shown=count or epochs, reason=reason)
+    return Views(count=count, reason=reason)
 
 
 def _views(count: int) -> str:

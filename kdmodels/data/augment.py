@@ -24,7 +24,8 @@ class View:
     """One view of a split, which teacher and student alike are shown.
 
     Args:
-        number: of the view, from 0 on.
+        operations: in the order in which they are done.
+        seed, number: from 0 on; another of either is another view.
     """
 
     split: Split

@@ -179,9 +179,9 @@ def test_no_color_is_respected(
 @pytest.mark.parametrize(
     ("views", "told"),
     [
-        (Views(count=1, shown=1, reason="asked for"), "knowledge    1 view        asked for"),
-        (Views(count=12, shown=12, reason="take 1MB"), "knowledge    12 views      take 1MB"),
-        (Views(count=0, shown=9, reason="asked for"), "knowledge    live teacher  asked for"),
+        (Views(count=1, reason="asked for"), "knowledge    1 view        asked for"),
+        (Views(count=12, reason="take 1MB"), "knowledge    12 views      take 1MB"),
+        (Views(count=0, reason="asked for"), "knowledge    live teacher  asked for"),
     ],
 )
 def test_a_plan_says_where_knowledge_comes_from(views: Views, told: str, capsys: pytest.CaptureFixture[str]) -> None:

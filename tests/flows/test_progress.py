@@ -17,7 +17,7 @@ def step(name: str, action: str, kind: str = "student", epochs: int = 10) -> Ste
 
 PLAN = Plan(
     teacher=step("teacher", "reuse", "teacher", epochs=4),
-    knowledge=Views(count=1, shown=1, reason=""),
+    knowledge=Views(count=1, reason=""),
     students=[step("hard-labels", "train"), step("kd", "extend"), step("hint", "train")],
 )
 

@@ -55,9 +55,10 @@ def test_a_view_is_stored_for_each_epoch(outcomes: Any) -> None:
     first, stored, _, _ = outcomes
     assert sorted(stored) == ["train-view-0/logits.npy", "train-view-1/logits.npy", "validation/logits.npy"]
     kd = student(first, "kd")
-    assert (kd.params["views_stored"], kd.params["views_shown"], kd.params["augment_seed"]) == ("2", "2", "0")
+    assert (kd.params["views"], kd.params["live_teacher"], kd.params["augment_seed"]) == ("2", "False", "0")
     assert kd.params["data.augment.0.jitter"] == "1"
-    assert "views_stored" not in student(first, "hard-labels").params
+    assert student(first, "hard-labels").params["views"] == "2"
+    assert "live_teacher" not in student(first, "hard-labels").params
     assert tracking.get(first.parent_run_id).tags["kd.views"] == "2 views: take 51.7KB, the budget being 2.0GB"
 
 
@@ -79,6 +80,6 @@ def test_beside_a_live_teacher_the_same_views_are_seen(outcomes: Any) -> None:
     assert files(live) == files(second)
     for variant, loss in (("kd", "train/soft_targets"), ("hint", "train/hint")):
         one, other = student(second, variant), student(live, variant)
-        assert (other.params["views_stored"], other.params["views_shown"]) == ("0", "3")
+        assert (other.params["views"], other.params["live_teacher"]) == ("3", "True")
         assert other.metrics[loss] == pytest.approx(one.metrics[loss], rel=5e-3)
         assert other.metrics[loss] != one.metrics[loss]

@@ -14,7 +14,9 @@ MAP = {"deepest": (8, 4, 4)}
 VIEW, VALIDATION = 2 * 1000 * (10 + 128), 2 * 100 * (10 + 128)  # bytes of logits and map of all examples
 
 
-def choice(epochs: int, augment: list[Any] | None = None, shapes: dict[str, Any] = MAP, **knowledge: Any) -> Views:
+def choice(
+    epochs: int, augment: list[Any] | None = None, variants: tuple[Any, ...] = ("kd",), **knowledge: Any
+) -> Views:
     data = Data.model_validate({"source": "digits", "augment": augment or []})
     reference = DataReference(
         data=data, folder=None, digest="", examples={"train": 1000, "validation": 100, "test": 100},
@@ -22,33 +24,37 @@ def choice(epochs: int, augment: list[Any] | None = None, shapes: dict[str, Any]
     )  # fmt: skip
     network = {"network": {"mlp": [4]}, "epochs": epochs}
     experiment = Experiment.model_validate(
-        {"name": "x", "data": data, "teacher": network, "student": network, "variants": ["kd"], "knowledge": knowledge}
+        {
+            "name": "x",
+            "data": data,
+            "teacher": network,
+            "student": network,
+            "variants": list(variants),
+            "knowledge": knowledge,
+        }
     )
-    return choose_views(experiment, reference, shapes)
+    return choose_views(experiment, reference, MAP)
 
 
 JITTER = [{"jitter": 1}]
 
 
 @pytest.mark.parametrize(
-    ("epochs", "augment", "budget", "count", "shown"),
+    ("epochs", "augment", "budget", "count"),
     [
-        (20, [], VIEW + VALIDATION, 1, 1),
-        (20, [], VIEW + VALIDATION - 1, 0, 1),
-        (20, JITTER, 20 * VIEW + VALIDATION, 20, 20),
-        (20, JITTER, 20 * VIEW + VALIDATION - 1, 19, 19),
-        (20, JITTER, 4 * VIEW + VALIDATION, 4, 4),
-        (20, JITTER, 4 * VIEW + VALIDATION - 1, 0, 20),
-        (3, JITTER, 3 * VIEW + VALIDATION, 3, 3),
-        (3, JITTER, 3 * VIEW + VALIDATION - 1, 0, 3),
-        (20, JITTER, 0, 0, 20),
+        (20, [], VIEW + VALIDATION, 1),
+        (20, [], VIEW + VALIDATION - 1, 0),
+        (20, JITTER, 20 * VIEW + VALIDATION, 20),
+        (20, JITTER, 20 * VIEW + VALIDATION - 1, 19),
+        (20, JITTER, 4 * VIEW + VALIDATION, 4),
+        (20, JITTER, 4 * VIEW + VALIDATION - 1, 0),
+        (3, JITTER, 3 * VIEW + VALIDATION, 3),
+        (3, JITTER, 3 * VIEW + VALIDATION - 1, 0),
+        (20, JITTER, 0, 0),
     ],
 )  # fmt: skip
-def test_as_many_views_as_fit_and_are_worth_it(
-    epochs: int, augment: list[Any], budget: int, count: int, shown: int
-) -> None:
-    chosen = choice(epochs, augment, budget=budget)
-    assert (chosen.count, chosen.shown) == (count, shown)
+def test_as_many_views_as_fit_and_are_worth_it(epochs: int, augment: list[Any], budget: int, count: int) -> None:
+    assert choice(epochs, augment, budget=budget).count == count
 
 
 def test_the_reason_has_both_sizes() -> None:
@@ -61,7 +67,13 @@ def test_the_reason_has_both_sizes() -> None:
 
 def test_more_views_than_epochs_are_not_stored() -> None:
     assert choice(5, JITTER, views=7).count == 5
-    assert choice(5, JITTER, views=0) == Views(count=0, shown=5, reason="asked for")
+    assert choice(5, JITTER, views=0) == Views(count=0, reason="asked for")
+
+
+def test_the_longest_student_of_any_variant_counts() -> None:
+    longer = {"name": "long", "terms": "kd", "student": {"network": {"mlp": [4]}, "epochs": 9}}
+    assert choice(5, JITTER, ("kd", longer)).count == 9
+    assert choice(12, JITTER, ("kd", longer)).count == 12
 
 
 def test_views_asked_for_that_do_not_fit_are_a_users_error() -> None:
