@@ -35,7 +35,12 @@ def prepare_data(data: Data, folder: str | None, quiet: bool = False) -> DataRef
         data=data,
         folder=folder,
         digest=dataset.digest,
-        examples={"train": len(dataset.train), "validation": len(dataset.validation), "test": dataset.test_examples},
+        examples={
+            "train": len(dataset.train),
+            "taught": len(dataset.taught),
+            "validation": len(dataset.validation),
+            "test": dataset.test_examples,
+        },
         input_shape=dataset.input_shape,
         classes=dataset.classes,
         mean=dataset.mean,

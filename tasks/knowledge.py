@@ -55,7 +55,7 @@ def distil_teacher(
         dataset = load(data)
         with tempfile.TemporaryDirectory(prefix="kdflow-") as name:
             folder = Path(name)
-            shown = augmentation.view(dataset.train, number + 1)
+            shown = augmentation.view(dataset.taught, number + 1)
             store_knowledge(network, shown, missing, folder / _view(number), device=found)
             if number == 0:
                 store_knowledge(network, dataset.validation, missing, folder / VALIDATION, device=found)

@@ -53,7 +53,7 @@ def train_student(
             description.build(),
             variant.terms,
             recipe,
-            load(data).train,
+            load(data).taught if needs_teacher(variant) else load(data).train,
             load(data).validation,
             seeds=missing,
             knowledge=(

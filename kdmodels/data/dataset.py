@@ -53,6 +53,22 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Joined(Split):
+    """A split and, after its examples, those of another; `labels` are those of both."""
+
+    first: Split = field(kw_only=True)
+    second: Split = field(kw_only=True)
+
+    def stored(self, rows: Tensor) -> Tensor:
+        """The pixels of these examples, of any shape (...): (..., C, H, W), as they are stored."""
+        count = len(self.first)
+        pixels = self.pixels.new_empty((*rows.shape, *self.pixels.shape[1:]))
+        pixels[rows < count] = self.first.stored(rows[rows < count])
+        pixels[rows >= count] = self.second.stored(rows[rows >= count] - count)
+        return pixels
+
+
+@dataclass(frozen=True)
 class Part:
     """Examples of a source: pixels (M, C, H, W), and of those at `rows` the labels (N,) and fingerprints (N, 2)."""
 
@@ -125,6 +141,14 @@ class Dataset:
     def signature(self) -> dict[str, Any]:
         """What `kdmodels.networks.build` needs to know of the data, as its keyword arguments."""
         return {"input_shape": self.input_shape, "classes": len(self.classes), "mean": self.mean, "std": self.std}
+
+    @property
+    def taught(self) -> Split:
+        """What a student learns from that has a teacher: the training split, and the unlabelled images."""
+        if self.transfer is None:
+            return self.train
+        labels = torch.cat([self.train.labels, self.transfer.labels])
+        return Joined(self.train.pixels, labels, self.train.top, first=self.train, second=self.transfer)
 
     @property
     def test_examples(self) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from sklearn.utils.class_weight import compute_sample_weight
 from torch import Tensor
 
 from kdmodels.data.augment import NONE, Augmentation
@@ -67,12 +66,15 @@ def batch_sizes(examples: int, batch: int) -> list[int]:
 
 
 def class_balance(labels: Tensor) -> Tensor:
-    """What each example (N,) weighs where all of the K classes count alike: N / (K n_c), whose mean is 1.
+    """What an example of each class (K,) weighs where all classes count alike: N / (K n_c), whose mean over N is 1.
 
-    >>> class_balance(torch.tensor([0, 0, 0, 1]))
-    tensor([0.6667, 0.6667, 0.6667, 2.0000])
+    Examples without a label, -1, do not count, nor do classes without an example.
+
+    >>> class_balance(torch.tensor([0, 0, 0, 1, -1]))
+    tensor([0.6667, 2.0000])
     """
-    return torch.from_numpy(compute_sample_weight("balanced", labels.numpy())).float()
+    counts = torch.bincount(labels[labels >= 0]).double()
+    return (counts.sum() / (counts.count_nonzero() * counts)).nan_to_num(posinf=0).float()
 
 
 def order(examples: int, seed: int, epoch: int, chances: Tensor | None = None) -> Tensor:

@@ -39,6 +39,8 @@ class Distiller(nn.Module):
         batch: how many of them a step takes.
         repeats: whether a step may take one of them more than once.
         autocast: whether the student's training forward pass is in bfloat16; the terms are computed in float32.
+        class_weights: (K,), by which losses on labels are weighed in training.
+        unlabelled: whether some of the labels are -1: not known.
 
     Attributes:
         draws: whether the student, when training, draws from torch's global generator.
@@ -51,6 +53,8 @@ class Distiller(nn.Module):
             examples a loss that remembers them.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         student: nn.Module,
@@ -62,9 +66,12 @@ class Distiller(nn.Module):
         batch: int,
         repeats: bool = False,
         autocast: bool = False,
+        class_weights: Tensor | None = None,
+        unlabelled: bool = False,
     ) -> None:
         super().__init__()
-        self.student, self.autocast = student, autocast
+        self.student, self.autocast, self.unlabelled = student, autocast, unlabelled
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.terms = {term.loss: term for term in terms}
         self.taps: dict[str, Tap] = {at: find_tap(student, at) for term in terms for at, _ in term.pairs}
         shapes = {at: tap.shape(student, input_shape) for at, tap in self.taps.items()}
@@ -123,7 +130,7 @@ class Distiller(nn.Module):
         if self.probed:
             head = self.student.get_submodule(self.taps["last"].module)
             probe = partial(F.cross_entropy, head(features["last"].detach()), reduction="none")
-            values[PROBE] = _on_labels(probe, labels, mixed)
+            values[PROBE] = self._on_labels(probe, labels, mixed)
         if "adversarial" in self.own:
             adversary = self.own["adversarial"]
             assert isinstance(adversary, losses.Adversarial)
@@ -155,7 +162,7 @@ class Distiller(nn.Module):
         if row.needs != "features":
             taught = [] if row.needs == "labels" else [teacher[LOGITS]]
             loss = partial(getattr(losses, name), logits, *taught, **term.hyperparameters)
-            return loss() if row.needs == "logits" else _on_labels(loss, labels, mixed)
+            return loss() if row.needs == "logits" else self._on_labels(loss, labels, mixed)
         mine = [taken(name, features[at]) for at, _ in term.pairs]
         theirs = [taken(name, teacher[there]) for _, there in term.pairs]
         if row.module:
@@ -172,6 +179,28 @@ class Distiller(nn.Module):
             return loss(mine, theirs, **term.hyperparameters)
         values = [loss(one, other, **term.hyperparameters) for one, other in zip(mine, theirs, strict=True)]
         return torch.stack(values).sum(dim=0)
+
+    def _on_labels(self, loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
+        """A loss of labels (B,); of mixed images, of both labels in the images' shares.
+
+        The mean over the batch is that over the labels that are known, each weighed by its class.
+        """
+        if self.class_weights is None and not self.unlabelled:
+            return self._mixed(loss, labels, mixed)
+
+        def weighed(targets: Tensor) -> Tensor:
+            classes = targets.clamp(min=0)
+            value = loss(classes) * (targets >= 0)
+            return value * self.class_weights[classes] if self.class_weights is not None and self.training else value
+
+        known = self._mixed(lambda targets: (targets >= 0).float(), labels, mixed)
+        return self._mixed(weighed, labels, mixed) * (len(labels) / known.sum().clamp(min=1e-6))
+
+    @staticmethod
+    def _mixed(loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
+        if not mixed:
+            return loss(labels)
+        return mixed["share"] * loss(labels) + (1 - mixed["share"]) * loss(mixed["labels"])
 
     def _refuse_batches_of_one(self) -> None:
         if any(isinstance(module, BATCH_NORMS) for module in self.modules()):
@@ -211,13 +240,6 @@ class Distiller(nn.Module):
                 raise _misfit(term, ValueError("trains no parameter of the student; allowed: a place after the first"))
             reached |= trained
         return [name for name in parameters if name not in reached]
-
-
-def _on_labels(loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
-    """A loss of labels (B,); of mixed images, of both labels in the images' shares."""
-    if not mixed:
-        return loss(labels)
-    return mixed["share"] * loss(labels) + (1 - mixed["share"]) * loss(mixed["labels"])
 
 
 def _misfit(term: Term, error: ValueError) -> UserError:

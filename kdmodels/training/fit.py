@@ -17,7 +17,7 @@ from kdmodels.experiment import Recipe
 from kdmodels.knowledge import Knowledge, LiveTeacher
 from kdmodels.networks.layers import Dropout, Normalise
 from kdmodels.terms import Term
-from kdmodels.training.batches import Batches
+from kdmodels.training.batches import Batches, class_balance
 from kdmodels.training.compiling import told_by_compiler
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.stack import Stack, State
@@ -75,8 +75,8 @@ def fit(
     Args:
         network: only its structure is used, and pretrained weights; it is not changed.
         terms: the objective; a term's weight multiplies its batch mean.
-        train, validation: images in [0, 1]. `validation` is only measured, and read to choose the epoch when
-            `recipe.select` is `best-validation`.
+        train, validation: images in [0, 1]. Labels of -1 are not known: losses on labels leave those images out.
+            `validation` is only measured, and read to choose the epoch when `recipe.select` is `best-validation`.
         knowledge: the teacher's, on `train` (of more than one view a sequence) and on `validation`; needed by terms on
             logits and features. A `LiveTeacher` is asked at every batch, on its own device, which must be `device`.
         augmentation: of `train`, the same for all seeds.
@@ -107,6 +107,8 @@ def fit(
         batch=recipe.batch,
         repeats=recipe.balance == "sampling",
         autocast=recipe.precision == "bfloat16",
+        class_weights=class_balance(train.labels) if recipe.balance == "weights" else None,
+        unlabelled=bool((train.labels < 0).any()),
     )
     # Three stacked convolutional seeds are slower than plain steps on a CPU, five no faster (benchmarks/LOG.md).
     stackable = all(type(module) in STACKABLE for module in network.modules())

@@ -16,16 +16,13 @@ from kdmodels.experiment import Recipe
 from kdmodels.networks import initialise
 from kdmodels.randomness import forked, stream
 from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance, order
-from kdmodels.training.distiller import PROBE, Distiller
+from kdmodels.training.distiller import Distiller
 from kdmodels.training.optimise import average, clip_gradients, make_optimizer, norms_and_biases
 from kdmodels.training.schedule import learning_rate_factor, weight_factor
 
 State = dict[str, Tensor]
 Figures = dict[str, Tensor]
 """By name, one value a replica: (S,)."""
-
-ON_LABELS = {"hard_labels", "label_smoothing", PROBE}
-"""The values that `balance: weights` weighs."""
 
 ADVERSARY = {"lr": 1e-3, "betas": (0.5, 0.999)}
 """The discriminator's own Adam, whatever the student's optimiser and schedule; momentum as in Radford et al. 2016."""
@@ -74,17 +71,15 @@ class Stack:
             return learning_rate_factor(recipe.schedule, (step + 0.5) / len(self.sizes), recipe.epochs)
 
         self.schedule = LambdaLR(self.optimizers[0], factor)
-        balance = class_balance(train.split.labels) if recipe.balance else None  # (N,)
-        self.chances = balance if recipe.balance == "sampling" else None
-        weights = balance.to(device) if balance is not None and recipe.balance == "weights" else None
+        labels = train.split.labels
+        sampled = recipe.balance == "sampling"
+        self.chances = class_balance(labels)[labels].where(labels >= 0, 1.0) if sampled else None  # (N,)
 
         def values(  # type: ignore[no-untyped-def]
             params: State, buffers: State, images: Tensor, labels: Tensor, teacher: State, indices: Tensor, mixed: State
         ):
             given = (images, labels, teacher, indices, mixed)
             logits, all_values = functional_call(distiller, {**params, **buffers}, given)
-            if weights is not None and distiller.training:
-                all_values |= {name: all_values[name] * weights[indices] for name in ON_LABELS & all_values.keys()}
             return logits, {name: value.mean() for name, value in all_values.items()}
 
         # One replica a row; the validation batches are the same for all of them.

@@ -191,8 +191,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: {seeds: 9}}",
      "7: variants.1.student.seeds: 9 differs from the experiment's; allowed: 3, for pairs of seeds"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: small}",
-     "7: variants.1.student: 'small' is not a mapping; allowed: epochs, batch, optimizer, schedule, precision, "
-     "select, network, seeds"),
+     f"7: variants.1.student: 'small' is not a mapping; allowed: {STUDENT}"),
     ("variants:", "promote: {margin: -1}\nvariants:",
      "5: promote.margin: -1 is out of range (allowed: 0 or more and below 1)"),
     ("variants:", "promote: {report: [kdd]}\nvariants:", "5: promote.report.0: 'kdd' is not a variant; "

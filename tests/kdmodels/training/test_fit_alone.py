@@ -16,7 +16,8 @@ from kdmodels.knowledge import Knowledge
 from kdmodels.networks import build
 from kdmodels.randomness import stream
 from kdmodels.training import Distiller, Replica, fit
-from kdmodels.training.stack import Stack
+from kdmodels.training.batches import Batches
+from kdmodels.training.stack import Stack, _given
 
 LABELS = [Term(loss="hard_labels")]
 
@@ -129,7 +130,8 @@ def test_no_tensor_of_a_step_stays_behind_on_the_cpu() -> None:
     terms = [term.model_copy(update={"at": "last"}) if term.at else term for term in terms]
     student = build(Network(mlp=[6], dropout=0.5), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     distiller = Distiller(student, terms, input_shape=(1, 4, 4), teacher_shapes={"last": (5,)}, examples=40, batch=16)
-    stack = Stack(distiller, Recipe(epochs=1), TRAIN, VALIDATION, [0, 1], (known, known), torch.device("cpu"))
+    train, validation = (Batches(split, [known], device=cuda) for split in (TRAIN, VALIDATION))
+    stack = Stack(distiller, Recipe(epochs=1), train, validation, [0, 1], torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         stack.device = cuda
         stack.kept = {name: mode.from_tensor(tensor.detach()).to(cuda) for name, tensor in stack.kept.items()}
@@ -139,8 +141,8 @@ def test_no_tensor_of_a_step_stays_behind_on_the_cpu() -> None:
             for name, layer in stack.drawn.items()
         }
         distiller.train()
-        batch = stack._batch(0, torch.arange(16).expand(2, -1))
-        _, values = stack._train_values(stack.kept, {**stack.buffers, **drawn}, *batch)
+        batch = stack.train_batches.batch(torch.arange(16).expand(2, -1))
+        _, values = stack._train_values(stack.kept, {**stack.buffers, **drawn}, *_given(batch))
         assert {value.device.type for value in values.values()} == {"cuda"}
         figures, hits = stack.validate()
         assert {value.device.type for value in figures.values()} == {"cuda"}

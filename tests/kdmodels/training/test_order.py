@@ -11,20 +11,20 @@ LABELS = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
 
 
 def test_classes_weigh_alike_and_the_mean_is_one() -> None:
-    weights = class_balance(LABELS)
+    weights = class_balance(LABELS)[LABELS]
     assert weights.mean().item() == pytest.approx(1.0)
     for label, count in enumerate((900, 90, 10)):
         assert weights[label == LABELS].unique().item() == pytest.approx(1000 / (3 * count))
 
 
 def test_classes_are_drawn_alike_and_within_a_class_the_examples() -> None:
-    drawn = torch.cat([order(1000, 0, epoch, class_balance(LABELS)) for epoch in range(1, 21)])
+    drawn = torch.cat([order(1000, 0, epoch, class_balance(LABELS)[LABELS]) for epoch in range(1, 21)])
     assert chisquare(np.bincount(LABELS[drawn])).pvalue > 1e-3
     assert chisquare(np.bincount(drawn[drawn >= 990] - 990)).pvalue > 1e-3
 
 
 def test_an_epochs_draws_are_a_function_of_seed_and_epoch() -> None:
-    chances = class_balance(LABELS)
+    chances = class_balance(LABELS)[LABELS]
     torch.manual_seed(1)
     one = order(1000, 0, 1, chances)
     torch.manual_seed(2)
@@ -32,3 +32,7 @@ def test_an_epochs_draws_are_a_function_of_seed_and_epoch() -> None:
     assert not torch.equal(order(1000, 0, 2, chances), one)
     assert not torch.equal(order(1000, 1, 1, chances), one)
     assert order(1000, 0, 1).sort().values.equal(torch.arange(1000))
+
+
+def test_unknown_labels_and_absent_classes_do_not_count() -> None:
+    assert class_balance(torch.tensor([0, 0, 2, -1, -1])).tolist() == pytest.approx([3 / 4, 0, 3 / 2])
