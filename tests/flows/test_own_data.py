@@ -115,3 +115,21 @@ def test_unreadable_photos_stop_a_run_or_are_recorded(first: Outcome, folder: Pa
     skipped = tracking.artifact(outcome.parent_run_id, "skipped.txt").read_text()
     assert skipped == "1/05.png (no image of a known format)"
     assert "1 images left out, unreadable" in tracking.artifact(outcome.parent_run_id, "notes.txt").read_text()
+
+
+def test_unlabelled_images_change_what_is_taught_and_nothing_else(first: Outcome, folder: Path) -> None:
+    more = folder.parent / "more"
+    more.mkdir()
+    for number, file in enumerate(sorted(folder.glob("*/*.png"))[::3]):
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(more / f"{number:02}.png")
+    outcome = distill(experiment(folder, transfer={"unlabelled": str(more)}))
+    assert [student.status for student in outcome.students] == ["FINISHED"] * 2
+    before, after = (
+        {
+            student.variant: tracking.read_json(str(student.run_id), "replicas/replicas.json")
+            for student in each.students
+        }
+        for each in (first, outcome)
+    )
+    assert before["hard-labels"] == after["hard-labels"]
+    assert before["kd"] != after["kd"]
