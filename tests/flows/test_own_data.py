@@ -118,7 +118,7 @@ def test_unreadable_photos_stop_a_run_or_are_recorded(first: Outcome, folder: Pa
 
 
 def test_unlabelled_images_change_what_is_taught_and_nothing_else(first: Outcome, folder: Path) -> None:
-    more = folder.parent / "more"
+    more = folder.parent / "unlabelled"
     more.mkdir()
     for number, file in enumerate(sorted(folder.glob("*/*.png"))[::3]):
         Image.fromarray(255 - np.asarray(Image.open(file))).save(more / f"{number:02}.png")
