@@ -22,6 +22,22 @@ class Transfer(Part):
     unlabelled: str = Field(min_length=1, description="A folder or a zip of images; their classes are not asked for.")
 
 
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # as torchvision's weights expect
+
+
+class Normalisation(Part):
+    """What is subtracted from each channel of an image in [0, 1], and what the rest is divided by."""
+
+    mean: list[float] = Field(min_length=1, description="One number a channel.")
+    std: list[Annotated[float, Field(gt=0)]] = Field(min_length=1, description="One number a channel.")
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise mistake(f"{len(self.std)} numbers; allowed: as many as in mean, {len(self.mean)}", "std")
+        return self
+
+
 class Data(Part):
     """The examples, and which of the training ones are held out to choose by. Also written as its source alone."""
 
@@ -41,6 +57,11 @@ class Data(Part):
         default=None,
         description="Share of the training examples held out, stratified, or the name of the source's folder that "
         "holds them; null: the source's own validation split, and 0.1 where it has none.",
+    )
+    normalise: Normalisation | None = Field(
+        default=None,
+        description="How both networks' input is normalised: imagenet, or {mean: [...], std: [...]}, one number a "
+        "channel; null: by the training split's own mean and deviation.",
     )
     subset: int | None = Field(
         default=None, ge=1, description="So many of the training examples, stratified, stand for all; null: all."
@@ -69,6 +90,13 @@ class Data(Part):
         if isinstance(source, str) and source not in NAMED and not set(source) & set("./:"):
             raise mistake(f"{show(source)} is not a source; {allowed(source, NAMED)}; or {PATHS}")
         return source
+
+    @field_validator("normalise", mode="before")
+    @classmethod
+    def _by_name(cls, normalise: Any) -> Any:
+        if isinstance(normalise, str) and normalise != "imagenet":
+            raise mistake(f"{show(normalise)} is not known; allowed: imagenet, {{mean: [...], std: [...]}}, null")
+        return IMAGENET if normalise == "imagenet" else normalise
 
     @field_validator("augment", mode="before")
     @classmethod

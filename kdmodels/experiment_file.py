@@ -23,8 +23,8 @@ Places = dict[schema.Path, Place]
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment file.
 
-    A relative `teacher.checkpoint`, and the data's paths that exist there, are taken from the current folder and made
-    absolute: a scheduled run has another.
+    Relative paths of `teacher.checkpoint` and of the data that exist from the current folder on are made absolute: a
+    scheduled run has another.
 
     Args:
         overrides: `key=value`, the key dotted (`student.epochs`, `variants.0`), the value YAML; they win over the file.
@@ -42,8 +42,9 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     for override in overrides:
         _override(raw, places, override)
     teacher, data = raw.get("teacher"), raw.get("data")
-    if isinstance(teacher, dict) and isinstance(teacher.get("checkpoint"), str) and teacher["checkpoint"]:
-        teacher["checkpoint"] = os.path.abspath(teacher["checkpoint"])
+    checkpoint = teacher.get("checkpoint") if isinstance(teacher, dict) else None
+    if isinstance(checkpoint, str) and os.path.exists(checkpoint):
+        teacher["checkpoint"] = os.path.abspath(checkpoint)
     if isinstance(data, dict):
         for part, field in ((data, "source"), (data.get("transfer"), "unlabelled")):
             if isinstance(part, dict) and isinstance(part.get(field), str):

@@ -46,7 +46,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     views = choose_views(experiment, data, shapes)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
     common, classes = _common(experiment, data), len(data.classes)
-    teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher), [experiment.seed])
+    teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher, data), [experiment.seed])
     if experiment.teacher.network and not experiment.teacher.checkpoint:
         teacher = teacher.model_copy(update={"note": replaced_head(experiment.teacher.network, classes)})
     students = [
@@ -217,7 +217,7 @@ def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
     return {
         # The digest says all; the rest is there to tell what has changed. Where the files lie is no matter.
         "data": {
-            **data.data.model_dump(mode="json", include={"size", "validation", "subset", "augment"}),
+            **data.data.model_dump(mode="json", include={"size", "normalise", "validation", "subset", "augment"}),
             "digest": data.digest,
         },
         "threads": threads(experiment),
@@ -227,9 +227,15 @@ def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
     } | ({"augment_seed": experiment.seed} if data.data.augment else {})
 
 
-def _teacher(teacher: Teacher) -> dict[str, Any]:
+def checkpoint(path: str, data: DataReference) -> Path:
+    """Where a teacher's weights lie: as the path says, else in the data's folder."""
+    beside = Path(data.folder or "", path)
+    return beside if beside.is_file() and not Path(path).is_file() else Path(path)
+
+
+def _teacher(teacher: Teacher, data: DataReference) -> dict[str, Any]:
     if teacher.checkpoint:
-        path = Path(teacher.checkpoint)
+        path = checkpoint(teacher.checkpoint, data)
         if not path.is_file():
             told = "is not a file" if path.exists() else "no such file"
             raise UserError(f"teacher.checkpoint: {teacher.checkpoint}: {told}; allowed: .safetensors or .pt")

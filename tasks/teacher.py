@@ -1,7 +1,5 @@
 """train_teacher: train the teacher, or read it from a checkpoint or the registry."""
 
-from pathlib import Path
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
@@ -18,7 +16,7 @@ from kdmodels.terms import Term
 from kdmodels.training import fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
-from tasks.plan import describe, registered_teacher
+from tasks.plan import checkpoint, describe, registered_teacher
 from tasks.references import DataReference, Step, TeacherReference
 
 TEACHER_SEEDS = 2**33  # beyond every student's: no replica begins as its teacher did, or sees its batches
@@ -86,7 +84,8 @@ def _read(experiment: Experiment, data: DataReference) -> tuple[Description, dic
         assert teacher.network is not None
         description = describe(teacher.network, data)
         network = description.build(pretrained=False)
-        fill(network, read_state(Path(teacher.checkpoint)), Path(teacher.checkpoint))
+        path = checkpoint(teacher.checkpoint, data)
+        fill(network, read_state(path), path)
         return description, network.state_dict()
     assert teacher.registry is not None
     network, description = registered_teacher(teacher.registry, data)

@@ -214,7 +214,7 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
         strict=data.strict,
     )
     learnt = train.split(source.top)
-    mean, std = source.normalise or moments(learnt)
+    mean, std = _normalisation(data, learnt) or source.normalise or moments(learnt)
     content = sha256(repr((source.top, train.pixels.shape[1:], source.classes, mean, std)).encode())
     for part in (*splits.values(), *([transfer] if transfer else [])):
         content.update(f"{len(part.labels)}".encode())
@@ -251,6 +251,16 @@ def moments(split: Split) -> tuple[list[float], list[float]]:
     std = ((total[1] - total[0] * mean) / max(1, count - 1)).clamp(min=0).sqrt()
     std = torch.where(std > 0, std / split.top, 1.0)
     return (mean / split.top).tolist(), std.tolist()
+
+
+def _normalisation(data: Data, images: Split) -> tuple[list[float], list[float]] | None:
+    """What the file says of it, if anything."""
+    if data.normalise is None:
+        return None
+    channels = images.pixels.shape[1]
+    if len(data.normalise.mean) != channels:
+        raise UserError(f"data.normalise: {len(data.normalise.mean)} numbers; the images have {channels} channels")
+    return data.normalise.mean, data.normalise.std
 
 
 def _held_out(part: Part, classes: Sequence[str], share: float, field: str) -> tuple[Part, Part]:

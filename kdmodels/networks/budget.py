@@ -4,10 +4,9 @@ from bisect import bisect_right
 from collections.abc import Callable
 from functools import cache
 
-import torch
 from torch import nn
-from torch.utils.benchmark import Timer
 
+from kdmodels.costs import latency
 from kdmodels.errors import UserError
 from kdmodels.network import WIDTH_STEP, Compact, Network
 from kdmodels.networks.compact import Shape, stages
@@ -73,11 +72,7 @@ def latency_ms(shape: Shape) -> float:
     """Median milliseconds of one image's forward pass, measured here at torch's present number of threads."""
     with forked():
         network = nn.Sequential(*shape.layers().values()).eval()
-    timer = Timer("network(images)", globals={"network": network, "images": torch.zeros(1, *shape.input_shape)},
-                  num_threads=torch.get_num_threads())  # fmt: skip
-    with torch.inference_mode():
-        timer.timeit(2)
-        return timer.blocked_autorange(min_run_time=0.02).median * 1000
+    return latency(network, shape.input_shape, batch=1)[0]
 
 
 COSTS: dict[str, Callable[[Shape], float]] = {

@@ -48,6 +48,7 @@ def test_the_defaults() -> None:
         "data": {
             "source": "mnist",
             "size": None,
+            "normalise": None,
             "validation": None,
             "subset": None,
             "augment": [],

@@ -339,10 +339,13 @@ def test_overrides_win_over_the_file_and_make_what_is_missing(file: Path) -> Non
     assert experiment.teacher.epochs == 5
 
 
-def test_an_override_can_bring_another_teacher(file: Path) -> None:
+def test_an_override_can_bring_another_teacher(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(SHORT)
-    experiment = read_experiment(file, ["teacher={checkpoint: t.safetensors, network: {mlp: [8]}}"])
-    assert experiment.teacher.checkpoint == os.path.abspath("t.safetensors")
+    override = ["teacher={checkpoint: t.safetensors, network: {mlp: [8]}}"]
+    assert read_experiment(file, override).teacher.checkpoint == "t.safetensors"  # perhaps below the data's folder
+    monkeypatch.chdir(file.parent)
+    Path("t.safetensors").touch()
+    assert read_experiment(file, override).teacher.checkpoint == os.path.abspath("t.safetensors")
 
 
 def test_plain_text_is_read_as_yaml_1_2(file: Path) -> None:

@@ -85,7 +85,7 @@ def test_finding_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert find("my.yaml") == Path("my.yaml")
     with pytest.raises(
         UserError,
-        match=r"^digts: is neither .*; did you mean 'digits'\? allowed: digits, digits-losses, mnist, mnist-losses$",
+        match=rf"^digts: is neither .*; did you mean 'digits'\? allowed: {', '.join(shipped())}$",
     ):
         find("digts")
     with pytest.raises(UserError, match=r"^template: is neither"):
