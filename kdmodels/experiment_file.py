@@ -42,9 +42,8 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     for override in overrides:
         _override(raw, places, override)
     teacher, data = raw.get("teacher"), raw.get("data")
-    checkpoint = teacher.get("checkpoint") if isinstance(teacher, dict) else None
-    if isinstance(checkpoint, str) and os.path.exists(checkpoint):
-        teacher["checkpoint"] = os.path.abspath(checkpoint)
+    if isinstance(teacher, dict) and isinstance(teacher.get("checkpoint"), str):
+        teacher["checkpoint"] = _absolute(teacher["checkpoint"])
     if isinstance(data, dict):
         for part, field in ((data, "source"), (data.get("transfer"), "unlabelled")):
             if isinstance(part, dict) and isinstance(part.get(field), str):

@@ -332,7 +332,10 @@ def test_a_model_is_exported_once(here: Here, folder: Path, again: Done) -> None
     code, out, told = here("export", "small-student", "--pt2")
     assert (code, out) == (2, "")
     assert told == "kd: error: small-student-1.pt2: exists already; allowed: a new file\n"
-    report = json.loads(here("export", "kd", "--pt2", "-o", "kd.pt2", "--json")[1])
+    (trained,) = [row["run_id"] for row in json.loads(again.stdout)["students"] if row["variant"] == "kd"]
+    code, out, told = here("export", trained, "--pt2", "-o", "kd.pt2", "--json")
+    assert code == 0, told
+    report = json.loads(out)
     assert (report["format"], report["file"], report["agreement"]) == ("pt2", "kd.pt2", 1.0)
     assert here("export", "small-studnt", "--onnx")[0] == 2
 
