@@ -79,7 +79,7 @@ def _unpack(path: Path, folder: Path, size: Sequence[int] | None) -> None:
                 (folder / file.stem).mkdir()
                 write_arrays(folder / file.stem, (chunk if size is None else resize(chunk, size) for chunk in chunks))
                 file.unlink()
-    except (ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: can't be read: {error}; allowed: what numpy.savez writes, without objects") from error
 
 

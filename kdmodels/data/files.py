@@ -43,7 +43,7 @@ def open_files(root: Path) -> Iterator[Files]:
                 files = Files(root, *_walk(root), lambda path: _read_file(root / path))
             else:
                 files = _zipped(root, stack.enter_context(zipfile.ZipFile(root)))
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, struct.error) as error:
             told = error.strerror if isinstance(error, OSError) else str(error)
             raise UserError(f"{root}: can't be read: {printable(told or type(error).__name__)}") from error
         yield files
