@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from flows.experiments import shipped
+
 KD = Path(sys.executable).with_name("kd")
 HEAVY = ("torch", "mlflow", "prefect", "pandas", "sklearn", "pydantic")
 SMALL = """
@@ -43,8 +45,8 @@ def kd(folder: Path) -> Kd:
 MISTAKES: list[tuple[list[str], int, str]] = [
     (["frob"], 2, "No such command 'frob'"),
     ([], 2, "Missing command"),
-    (["run"], 2, "which experiment? allowed: digits, digits-losses, mnist, mnist-losses"),
-    (["run", "digit"], 2, "did you mean 'digits'? allowed: digits, digits-losses, mnist, mnist-losses"),
+    (["run"], 2, f"which experiment? allowed: {', '.join(shipped())}, or a file"),
+    (["run", "digit"], 2, f"did you mean 'digits'? allowed: {', '.join(shipped())}"),
     (["run", "."], 2, ".: is a folder, not an experiment file"),
     (["run", "digits", "--frehs"], 2, "No such option: --frehs"),
     (["run", "digits", "--variants", "kd+hnt"], 2, "--variants: 'kd+hnt' is not a variant of digits; did you mean"),

@@ -78,7 +78,7 @@ def test_int8_is_calibrated_and_nearly_as_good(recorded, tmp_path: Path) -> None
 def test_other_data_than_it_was_trained_on_is_refused_and_nothing_is_left(recorded, tmp_path: Path) -> None:
     run, _ = find(recorded.first)
     stale = replace(run, params=run.params | {"data.digest": "of files that have changed since"})
-    with pytest.raises(UserError, match=f"digits: the source holds other data than {run.name} was trained on"):
+    with pytest.raises(UserError, match=f"^digits: .* holds other data than {run.name} was trained on"):
         export(stale, "pt2", tmp_path / "a.pt2")
     assert list(tmp_path.iterdir()) == []
 
