@@ -64,7 +64,8 @@ ELSEWHERE = """
   (C, H, W). It takes (N, C, H, W), already normalised, and gives (N, classes). The file it is written in is part of
   the key; what that file imports is not.
 - **A checkpoint** of a network from elsewhere has the names of its own state dict.
-- torchvision's networks see one channel three times. Random numbers in a forward pass are torch's global ones.
+- torchvision's networks see one channel three times. What a training step draws from torch's global generator is a
+  function of the seed and the step, and the generator is put back.
 
 ## Places
 
