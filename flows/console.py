@@ -45,14 +45,14 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
 
 def print_plan(plan: Plan) -> None:
     """What a run would do, and why."""
-    teacher, *students = [
+    rows = [
         {"name": step.name, "action": step.action, "reason": "; ".join(filter(None, (step.reason, step.note)))}
-        for step in (plan.teacher, *plan.students)
+        for step in plan.steps
     ]
-    knowledge = {"name": "knowledge", "action": plan.knowledge.action, "reason": plan.knowledge.reason}
-    print_table(
-        [teacher, *[knowledge] * plan.taught, *students], {"name": "name", "action": "action", "reason": "reason"}
-    )
+    if plan.taught:
+        knowledge = {"name": "knowledge", "action": plan.knowledge.action, "reason": plan.knowledge.reason}
+        rows.insert(len(plan.members) + 1, knowledge)
+    print_table(rows, {"name": "name", "action": "action", "reason": "reason"})
     for note in plan.notes:
         console().print(f"data: {note}", soft_wrap=True)
 

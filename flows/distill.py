@@ -14,11 +14,19 @@ from tasks.knowledge import distil_teacher
 from tasks.leaderboard import compare_students
 from tasks.plan import flatten, make_plan, needs_teacher, sized, threads
 from tasks.promotion import promote_student
-from tasks.references import DataReference, KnowledgeReference, Options, Outcome, Plan, StudentReference
+from tasks.references import (
+    DataReference,
+    KnowledgeReference,
+    Options,
+    Outcome,
+    Plan,
+    StudentReference,
+    TeacherReference,
+)
 from tasks.results import reference
 from tasks.runners import stop_workers, task_runner
 from tasks.student import train_student
-from tasks.teacher import train_teacher
+from tasks.teacher import join_teachers, train_teacher
 
 DEFAULTS = Options()
 
@@ -50,7 +58,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         plan = make_plan(experiment, data, fresh=options.fresh)
     with comparison(experiment, data, plan) as parent:
         with clock("teacher"):
-            teacher = train_teacher(experiment, data, plan.teacher, parent)
+            teacher = train_teachers(experiment, data, plan, parent)
         with clock("knowledge"):
             knowledge = distil_teacher(
                 teacher,
@@ -86,6 +94,15 @@ def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
     tracking.configure()
     data = prepare_data.fn(experiment.data, options.data_dir, options.quiet)
     return make_plan(sized(experiment, data), data, fresh=options.fresh)
+
+
+def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, parent: str) -> TeacherReference:
+    """The teacher, or the ensemble, whose members are trained first."""
+    if not plan.members or plan.teacher.action == "reuse":
+        return train_teacher(experiment.teacher, experiment, data, plan.teacher, parent)
+    steps = zip(experiment.teacher.members, plan.members, strict=True)
+    members = [train_teacher(member, experiment, data, step, parent) for member, step in steps]
+    return join_teachers(experiment, data, plan.teacher, members, parent)
 
 
 def train_students(

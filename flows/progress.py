@@ -93,9 +93,9 @@ def _comparison(flow_run: str) -> tuple[str, Plan] | None:
 
 
 def lines(plan: Plan, runs: list[tracking.Run], *, now: float) -> list[Line]:
-    """The teacher's line and the students', in the order of the file; `now` in seconds since 1970."""
+    """The teachers' lines and the students', in the order of the file; `now` in seconds since 1970."""
     started = {(run.kind, run.name): run for run in runs}
-    return [_line(step, started.get((step.kind, step.name)), now) for step in (plan.teacher, *plan.students)]
+    return [_line(step, started.get((step.kind, step.name)), now) for step in plan.steps]
 
 
 def _line(step: Step, run: tracking.Run | None, now: float) -> Line:

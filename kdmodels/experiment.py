@@ -184,6 +184,14 @@ class Experiment(Part):
         return self
 
     @model_validator(mode="after")
+    def _features_of_one_teacher(self) -> Self:
+        for variant in self.variants if self.teacher.ensemble else []:
+            if variant.teacher_places:
+                told = "compares features, which the members of an ensemble do not share; allowed: losses of logits"
+                raise mistake(f"{variant.name} {told}", "variants")
+        return self
+
+    @model_validator(mode="after")
     def _report_known_variants(self) -> Self:
         names = [variant.name for variant in self.variants]
         for index, name in enumerate(self.promote.report):

@@ -42,8 +42,10 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     for override in overrides:
         _override(raw, places, override)
     teacher, data = raw.get("teacher"), raw.get("data")
-    if isinstance(teacher, dict) and isinstance(teacher.get("checkpoint"), str):
-        teacher["checkpoint"] = _absolute(teacher["checkpoint"])
+    listed = teacher.get("ensemble") if isinstance(teacher, dict) else teacher
+    for member in [teacher, *listed] if isinstance(listed, list) else [teacher]:
+        if isinstance(member, dict) and isinstance(member.get("checkpoint"), str):
+            member["checkpoint"] = _absolute(member["checkpoint"])
     if isinstance(data, dict):
         for part, field in ((data, "source"), (data.get("transfer"), "unlabelled")):
             if isinstance(part, dict) and isinstance(part.get(field), str):

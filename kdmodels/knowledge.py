@@ -23,7 +23,10 @@ LOGITS = "logits"
 
 @dataclass(frozen=True)
 class Knowledge:
-    """The teacher's logits (N, K) and its features (N, ...) by the name they are tapped at, in the data's order."""
+    """The teacher's logits (N, K) and its features (N, ...) by the name they are tapped at, in the data's order.
+
+    An ensemble's logits are (N, M, K), of M members.
+    """
 
     logits: Tensor
     features: dict[str, Tensor]

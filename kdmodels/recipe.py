@@ -1,5 +1,6 @@
 """How the two networks look and how they are trained: the experiment file's `teacher` and `student`."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
@@ -164,8 +165,8 @@ def _entry(raw: Any, table: dict[str, type[BaseModel]], example: str) -> tuple[s
     return name, arguments
 
 
-class Teacher(Recipe):
-    """The network whose knowledge is distilled: trained here, read from a checkpoint, or taken from the registry."""
+class Member(Recipe):
+    """One network whose knowledge is distilled: trained here, read from a checkpoint, or taken from the registry."""
 
     epochs: int = Field(default=0, ge=0, description="Passes over the training examples; 0 if not trained here.")
     label_smoothing: float = Field(
@@ -182,15 +183,12 @@ class Teacher(Recipe):
     training: ClassVar = (*Recipe.model_fields, "label_smoothing")
     """The fields that say how it is trained here."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_teacher(cls, raw: Any) -> Any:
-        if isinstance(raw, list):
-            raise mistake("a list of teachers is not built yet; allowed: one teacher")
-        return raw
-
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
+        self._check_origin()
+        return self
+
+    def _check_origin(self) -> None:
         if self.checkpoint and self.registry:
             raise mistake("checkpoint and registry exclude each other", "registry")
         if self.registry and self.network:
@@ -199,14 +197,46 @@ class Teacher(Recipe):
             raise mistake("is missing: a mapping such as {mlp: [128, 64]}, or registry: MODEL", "network")
         if self.checkpoint or self.registry:
             for name in self.training:
-                if getattr(self, name) != Teacher.model_fields[name].default:
+                if getattr(self, name) != Member.model_fields[name].default:
                     raise mistake("says how to train, and this teacher is trained already; leave it out", name)
         elif not self.epochs:
             given = "epochs" in self.model_fields_set
             raise mistake(
                 "0 is out of range (allowed: 1 or more)" if given else "is missing: a whole number, 1 or more", "epochs"
             )
-        return self
+
+
+class Teacher(Member):
+    """A teacher, or an ensemble of several: the mean of their softened distributions.
+
+    Also written as the list of its members.
+    """
+
+    ensemble: list[Member] = Field(
+        default=[], description="Teachers whose softened distributions are averaged; nothing else is said then."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, raw: Any) -> Any:
+        if raw == []:
+            raise mistake("is empty; allowed: a teacher, or a list of 2 or more")
+        return {"ensemble": raw} if isinstance(raw, list) else raw
+
+    def _check_origin(self) -> None:
+        if not self.ensemble:
+            return super()._check_origin()
+        if len(self.ensemble) < 2:
+            raise mistake("has 1 member; allowed: 2 or more", "ensemble")
+        for name, field in Member.model_fields.items():
+            if getattr(self, name) != field.default:
+                raise mistake("is said by each member of an ensemble; leave it out", name)
+        return None
+
+    @property
+    def members(self) -> Sequence[Member]:
+        """The ensemble's, or the one teacher."""
+        return self.ensemble or [self]
 
 
 class Student(Recipe):

@@ -7,10 +7,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from kdmodels.costs import P50, costs
-from kdmodels.networks import load_network
 from tasks import runs, tracking
 from tasks.references import StudentReference, TeacherReference
-from tasks.results import NETWORK
 
 
 @task(cache_policy=NO_CACHE)
@@ -35,7 +33,7 @@ def measured(run_id: str) -> dict[str, float]:
     run = tracking.get(run_id)
     if P50 in run.metrics:
         return run.metrics
-    network, description = load_network(tracking.artifact(run_id, NETWORK))
+    network, description = runs.recorded_network(run_id)
     before = torch.get_num_threads()
     runs.use_threads(int(run.params["threads"]))
     try:

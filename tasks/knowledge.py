@@ -12,11 +12,9 @@ from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.experiment import Variant
 from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, load_knowledge, store_knowledge
-from kdmodels.networks import load_network
-from tasks import interruption, tracking
+from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.references import DataReference, KnowledgeReference, TeacherReference
-from tasks.results import NETWORK
 
 FOLDER = "knowledge"
 VALIDATION = "validation"
@@ -51,7 +49,7 @@ def distil_teacher(
         missing = _missing(teacher.run_id, [LOGITS, *wanted], number)
         if not missing:
             continue
-        network, _ = load_network(tracking.artifact(teacher.run_id, NETWORK))
+        network, _ = runs.recorded_network(teacher.run_id)
         dataset = load(data)
         with tempfile.TemporaryDirectory(prefix="kdflow-") as name:
             folder = Path(name)
@@ -74,7 +72,7 @@ def load_both(
 ) -> tuple[list[Knowledge], Knowledge] | tuple[LiveTeacher, LiveTeacher]:
     """The teacher's knowledge on the training and on the validation split, as far as these places go; or itself."""
     if reference.views == 0:
-        network, _ = load_network(tracking.artifact(reference.teacher_run_id, NETWORK))
+        network, _ = runs.recorded_network(reference.teacher_run_id)
         live = LiveTeacher(network, places, find_device(device))
         return live, live
     folder = tracking.artifact(reference.teacher_run_id, FOLDER)

@@ -24,6 +24,7 @@ from kdmodels.networks import (
     source_digest,
     within_budget,
 )
+from kdmodels.recipe import Member
 from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step, Views
@@ -31,7 +32,7 @@ from tasks.results import NETWORK
 from tasks.views import choose_views
 
 TRIAL = 2  # examples of which an objective is told while it is only tried
-Part = TypeVar("Part", Teacher, Student, Student | None)
+Sized = TypeVar("Sized", Member, Teacher, Student, Student | None)
 RECENT = 1_000  # runs among which an earlier one of the same name is sought, to say what has changed since
 
 
@@ -46,9 +47,11 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     views = choose_views(experiment, data, shapes)
     seeds = [experiment.seed + i for i in range(experiment.student.seeds)]
     common, classes = _common(experiment, data), len(data.classes)
-    teacher = _step("teacher", "teacher", common | _teacher(experiment.teacher, data), [experiment.seed])
-    if experiment.teacher.network and not experiment.teacher.checkpoint:
-        teacher = teacher.model_copy(update={"note": replaced_head(experiment.teacher.network, classes)})
+    teachers = [_member(index, experiment, data, common) for index in range(len(experiment.teacher.members))]
+    if experiment.teacher.ensemble:
+        joined = common | {"members": [member.key for member in teachers]}
+        teachers.append(_step("teacher", "teacher", joined, [experiment.seed]))
+    teacher = teachers[-1]
     students = [
         _step(variant.name, "student", common | _student(variant, experiment, teacher.key, views), seeds)
         for variant in experiment.variants
@@ -58,7 +61,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         step.model_copy(update={"note": "; ".join(filter(None, (head, note)))})
         for step, head, note in zip(students, heads, notes, strict=True)
     ]
-    steps = [teacher, *students]
+    steps = [*teachers, *students]
     if fresh:
         steps = [step.model_copy(update={"reason": "--fresh"}) for step in steps]
     else:
@@ -71,7 +74,8 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         if any(step.action == "train" for step in steps):
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
             steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
-    return Plan(teacher=steps[0], knowledge=views, students=steps[1:], notes=data.notes)
+    *members, teacher = steps[: len(teachers)]
+    return Plan(members=members, teacher=teacher, knowledge=views, students=steps[len(teachers) :], notes=data.notes)
 
 
 def sized(experiment: Experiment, data: DataReference) -> Experiment:
@@ -81,7 +85,7 @@ def sized(experiment: Experiment, data: DataReference) -> Experiment:
         UserError: no network fits its budget.
     """
 
-    def settled(part: Part) -> Part:
+    def settled(part: Sized) -> Sized:
         if part is None or part.network is None:
             return part
         network = within_budget(part.network, input_shape=data.input_shape, classes=len(data.classes))
@@ -90,7 +94,9 @@ def sized(experiment: Experiment, data: DataReference) -> Experiment:
     variants = [variant.model_copy(update={"student": settled(variant.student)}) for variant in experiment.variants]
     return experiment.model_copy(
         update={
-            "teacher": settled(experiment.teacher),
+            "teacher": settled(experiment.teacher).model_copy(
+                update={"ensemble": [settled(member) for member in experiment.teacher.ensemble]}
+            ),
             "student": settled(experiment.student),
             "variants": variants,
         }
@@ -108,14 +114,10 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
         UserError: a tapped place does not exist, its features can't be compared, or no term reaches the student; or as
             `registered_teacher`.
     """
-    if experiment.teacher.network:
-        teacher = describe(experiment.teacher.network, data).build(pretrained=False)
-    else:
-        assert experiment.teacher.registry is not None
-        teacher, _ = registered_teacher(experiment.teacher.registry, data)
+    teacher, *_ = [_untrained_teacher(member, data) for member in experiment.teacher.members]
     notes: list[str] = []
     all_shapes: dict[str, tuple[int, ...]] = {}
-    for variant in experiment.variants:
+    for variant in experiment.variants:  # those of an ensemble tap no teacher
         recipe = experiment.student_of(variant)
         student = describe(recipe.network, data).build(pretrained=False)
         try:
@@ -134,6 +136,13 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
         notes.append(_untrained(distiller))
         all_shapes |= shapes
     return notes, all_shapes
+
+
+def _untrained_teacher(teacher: Member, data: DataReference) -> nn.Module:
+    if teacher.network:
+        return describe(teacher.network, data).build(pretrained=False)
+    assert teacher.registry is not None
+    return registered_teacher(teacher.registry, data)[0]
 
 
 def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
@@ -233,7 +242,18 @@ def checkpoint(path: str, data: DataReference) -> Path:
     return beside if beside.is_file() and not Path(path).is_file() else Path(path)
 
 
-def _teacher(teacher: Teacher, data: DataReference) -> dict[str, Any]:
+def _member(index: int, experiment: Experiment, data: DataReference, common: dict[str, Any]) -> Step:
+    """The step of one teacher; those of an ensemble that are trained here have seeds of their own."""
+    teacher = experiment.teacher.members[index]
+    trained = not (teacher.checkpoint or teacher.registry)
+    name = f"teacher-{index + 1}" if experiment.teacher.ensemble else "teacher"
+    step = _step(name, "teacher", common | _teacher(teacher, data), [experiment.seed + index * trained])
+    if teacher.network and not teacher.checkpoint:
+        step = step.model_copy(update={"note": replaced_head(teacher.network, len(data.classes))})
+    return step
+
+
+def _teacher(teacher: Member, data: DataReference) -> dict[str, Any]:
     if teacher.checkpoint:
         path = checkpoint(teacher.checkpoint, data)
         if not path.is_file():
@@ -310,7 +330,7 @@ def _changes(step: Step, run: tracking.Run) -> list[str]:
     """What differs between a step and a run of the same name, in words."""
     wanted = {name: str(value) for name, value in step.params.items()} | {"seeds": str(step.seeds)}
     told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed",
-            "source": "the code or weights of its network changed"}  # fmt: skip
+            "source": "the code or weights of its network changed", "members": "its members changed"}  # fmt: skip
     return [
         told.get(name) or f"{name}: {run.params.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
         for name in sorted(wanted.keys() | run.params.keys())

@@ -73,10 +73,16 @@ class Views(Reference):
 class Plan(Reference):
     """What a command will do, before it does it, and what it should be known of its data."""
 
+    members: list[Step] = Field(default=[], description="The teachers of an ensemble, which `teacher` joins.")
     teacher: Step
     knowledge: Views
     students: list[Step]
     notes: list[str] = Field(default=[], description="What should be known of the data.")
+
+    @property
+    def steps(self) -> list[Step]:
+        """All of them, in the order in which they are done."""
+        return [*self.members, self.teacher, *self.students]
 
     @property
     def taught(self) -> bool:

@@ -17,6 +17,7 @@ VERDICT = "verdict.json"  # a comparison's
 REPLICAS = "replicas"  # a student's folder of every seed's history and weights
 CLASSES = "classes.csv"  # a teacher's or student's: the stored network's figures by class, on validation
 TABLE = f"{REPLICAS}/replicas.json"
+MEMBERS = "kd.members"  # the tag of an ensemble's run: the run ids of its members, which hold the networks
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
 
 

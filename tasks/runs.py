@@ -1,5 +1,6 @@
 """What every teacher's and student's run has in common: its start, its metrics epoch by epoch, its network."""
 
+import json
 import tempfile
 import time
 from importlib.metadata import version
@@ -14,11 +15,11 @@ from torch import Tensor, nn
 from kdmodels.data import Dataset
 from kdmodels.evaluation import by_class, macro, predict
 from kdmodels.experiment import Recipe
-from kdmodels.networks import Description, load_state, parameters, save_network
+from kdmodels.networks import Description, Ensemble, load_network, load_state, parameters, save_network
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.references import DataReference, Step
-from tasks.results import CLASSES, NETWORK
+from tasks.results import CLASSES, MEMBERS, NETWORK
 
 FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
 
@@ -123,13 +124,26 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
         size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
         tracking.log_folder(run_id, Path(folder), NETWORK)
     tracking.log_metrics(run_id, [("size/parameters", parameters(network), 0), ("size/file_mb", size / 1e6, 0)])
-    predicted = predict(network, data.validation).argmax(dim=1).numpy()
-    rows = by_class(predicted, data.validation.labels.numpy(), description.classes)
-    tracking.log_table(run_id, CLASSES, pd.DataFrame(rows))
-    tracking.log_metrics(run_id, [(f"val/{name}", value, 0) for name, value in macro(rows).items()])
+    record_classes(run_id, predict(network, data.validation), data)
     metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}
     tracking.log_model(run_id, network, data.train.batch(torch.arange(2)).numpy(), metadata=metadata)
     return network
+
+
+def record_classes(run_id: str, logits: Tensor, data: Dataset) -> None:
+    """The figures by class, and their means over classes, of logits (N, K) on the validation split."""
+    rows = by_class(logits.argmax(dim=1).numpy(), data.validation.labels.numpy(), data.classes)
+    tracking.log_table(run_id, CLASSES, pd.DataFrame(rows))
+    tracking.log_metrics(run_id, [(f"val/{name}", value, 0) for name, value in macro(rows).items()])
+
+
+def recorded_network(run_id: str) -> tuple[nn.Module, Description]:
+    """A finished run's network; of an ensemble's run, its members as one, and the description of the first."""
+    members = tracking.get(run_id).tags.get(MEMBERS)
+    if members is None:
+        return load_network(tracking.artifact(run_id, NETWORK))
+    networks, descriptions = zip(*map(recorded_network, json.loads(members)), strict=True)
+    return Ensemble(networks), descriptions[0]
 
 
 def use_threads(count: int) -> None:

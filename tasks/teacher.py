@@ -1,30 +1,37 @@
-"""train_teacher: train the teacher, or read it from a checkpoint or the registry."""
+"""train_teacher: train a teacher, or read it from a checkpoint or the registry; join_teachers: an ensemble of them."""
+
+import json
+from collections.abc import Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
-from kdmodels.data import Dataset
 from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
-from kdmodels.evaluation import correct
-from kdmodels.experiment import Experiment, Teacher
+from kdmodels.evaluation import correct, predict
+from kdmodels.experiment import Experiment
+from kdmodels.losses import ensemble_logits
 from kdmodels.networks import Description, read_state
 from kdmodels.networks.storage import fill
+from kdmodels.recipe import Member
 from kdmodels.terms import Term
 from kdmodels.training import fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.plan import checkpoint, describe, registered_teacher
 from tasks.references import DataReference, Step, TeacherReference
+from tasks.results import ACCURACY, MEMBERS, SIZE
 
 TEACHER_SEEDS = 2**33  # beyond every student's: no replica begins as its teacher did, or sees its batches
 
 
-@task(cache_policy=NO_CACHE)
-def train_teacher(experiment: Experiment, data: DataReference, step: Step, parent: str) -> TeacherReference:
-    """The run that holds the teacher: an earlier one, or a new one that trains or reads it.
+@task(task_run_name="train_teacher {step.name}", cache_policy=NO_CACHE)
+def train_teacher(
+    teacher: Member, experiment: Experiment, data: DataReference, step: Step, parent: str
+) -> TeacherReference:
+    """The run that holds a teacher, or one of an ensemble: an earlier one, or a new one that trains or reads it.
 
     Raises:
         UserError: the checkpoint or the registered model can't be read, or does not fit the data; or the training
@@ -36,21 +43,40 @@ def train_teacher(experiment: Experiment, data: DataReference, step: Step, paren
     dataset = load(data)
     run_id = runs.start(experiment.name, step, data, parent)
     with tracking.recording(run_id):
-        if experiment.teacher.checkpoint or experiment.teacher.registry:
-            description, state = _read(experiment, data)
+        if teacher.checkpoint or teacher.registry:
+            description, state = _read(teacher, data)
             network = runs.record_network(run_id, description, state, dataset)
             accuracy = correct(network, dataset.validation, find_device(experiment.device)).double().mean().item()
             tracking.log_metrics(run_id, [("val/accuracy", accuracy, 0)])
         else:
-            description, state = _train(experiment, data, dataset, run_id)
+            description, state = _train(teacher, experiment, data, step, run_id)
             runs.record_network(run_id, description, state, dataset)
     return TeacherReference(run_id=run_id, reused=False, metrics=tracking.get(run_id).metrics)
 
 
+@task(cache_policy=NO_CACHE)
+def join_teachers(
+    experiment: Experiment, data: DataReference, step: Step, members: Sequence[TeacherReference], parent: str
+) -> TeacherReference:
+    """The run of an ensemble: which runs its members are, and how good the mean of their distributions is."""
+    tracking.configure()
+    dataset = load(data)
+    run_id = runs.start(experiment.name, step, data, parent)
+    with tracking.recording(run_id):
+        tracking.set_tags(run_id, {MEMBERS: json.dumps([member.run_id for member in members])})
+        network, _ = runs.recorded_network(run_id)
+        logits = ensemble_logits(predict(network, dataset.validation, find_device(experiment.device)))
+        accuracy = (logits.argmax(dim=1) == dataset.validation.labels).double().mean().item()
+        sizes = [(name, sum(member.metrics[name] for member in members), 0) for name in (SIZE, "size/file_mb")]
+        tracking.log_metrics(run_id, [(ACCURACY, accuracy, 0), *sizes])
+        runs.record_classes(run_id, logits, dataset)
+    return TeacherReference(run_id=run_id, reused=False, metrics=tracking.get(run_id).metrics)
+
+
 def _train(
-    experiment: Experiment, data: DataReference, dataset: Dataset, run_id: str
+    teacher: Member, experiment: Experiment, data: DataReference, step: Step, run_id: str
 ) -> tuple[Description, dict[str, Tensor]]:
-    teacher = experiment.teacher
+    dataset = load(data)
     assert teacher.network is not None
     description = describe(teacher.network, data)
     log = runs.EpochLog(run_id)
@@ -60,7 +86,7 @@ def _train(
         teacher,
         dataset.train,
         dataset.validation,
-        seeds=[TEACHER_SEEDS + experiment.seed],
+        seeds=[TEACHER_SEEDS + seed for seed in step.seeds],
         device=find_device(experiment.device),
         augmentation=Augmentation(experiment.data.augment, experiment.seed),
         on_step=interruption.check,
@@ -68,18 +94,17 @@ def _train(
     )
     log.finish([replica], teacher)
     if replica.diverged:
-        raise UserError(f"the teacher diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
+        raise UserError(f"{step.name} diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
     return description, replica.state
 
 
-def _loss(teacher: Teacher) -> Term:
+def _loss(teacher: Member) -> Term:
     if not teacher.label_smoothing:
         return Term(loss="hard_labels")
     return Term(loss="label_smoothing", hyperparameters={"epsilon": teacher.label_smoothing})
 
 
-def _read(experiment: Experiment, data: DataReference) -> tuple[Description, dict[str, Tensor]]:
-    teacher = experiment.teacher
+def _read(teacher: Member, data: DataReference) -> tuple[Description, dict[str, Tensor]]:
     if teacher.checkpoint:
         assert teacher.network is not None
         description = describe(teacher.network, data)

@@ -27,7 +27,7 @@ def choose_views(experiment: Experiment, data: DataReference, shapes: Mapping[st
     """
     asked, budget = experiment.knowledge.views, experiment.knowledge.budget
     epochs = max(experiment.student_of(variant).epochs for variant in experiment.variants) if data.data.augment else 1
-    example = HALF * (len(data.classes) + sum(map(prod, shapes.values())))
+    example = HALF * (len(data.classes) * len(experiment.teacher.members) + sum(map(prod, shapes.values())))
     view, validation = (example * data.examples[split] for split in ("taught", "validation"))
     fit = max(0, (budget - validation) // view)
     if asked == "auto":

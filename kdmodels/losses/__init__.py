@@ -18,6 +18,7 @@ from kdmodels.losses.features import (
 from kdmodels.losses.logits import (
     decoupled,
     dist,
+    ensemble_logits,
     hard_labels,
     label_smoothing,
     logit_regression,
@@ -50,6 +51,7 @@ __all__ = [
     "decoupled",
     "dist",
     "distance_metric",
+    "ensemble_logits",
     "flow_of_solution",
     "hard_labels",
     "hint",

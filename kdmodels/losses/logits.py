@@ -5,6 +5,8 @@ the spread of the logits (`standardise`, `dist`), its slope is one over it: a fl
 cast back, where logits all but agree (to 1e-3), not where they are equal.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -111,6 +113,38 @@ def reverse_soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temp
     """
     log_q, log_p = _log_classes(student_logits, teacher_logits, temperature)
     return temperature**2 * _kl(log_q, log_p)
+
+
+def ensemble_logits(logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """The logits of one teacher whose softened distribution is the mean of those of an ensemble.
+
+    softmax(result / T) is the mean over members of softmax(logits / T): nothing else of the result counts for a loss
+    that softens at the same temperature. As T grows it tends to the mean of the members' centred logits.
+
+    Args:
+        logits: (B, M, K), of M members.
+        temperature: positive.
+
+    Returns:
+        (B, K), at most 0.
+
+    Raises:
+        ValueError: the temperature is not positive, or there is no dimension of members.
+
+    References:
+        Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015, section 1: the arithmetic mean of
+        the members' predicted distributions.
+
+    Example:
+        >>> import torch
+        >>> two = torch.tensor([[[0.75, 0.25], [0.25, 0.75]]]).log()
+        >>> ensemble_logits(two).exp()
+        tensor([[0.5000, 0.5000]])
+    """
+    if logits.dim() != 3:
+        raise ValueError(f"logits of an ensemble are (B, M, K), not {tuple(logits.shape)}")
+    each = _softened(logits, temperature).log_softmax(dim=2)
+    return temperature * (each.logsumexp(dim=1) - math.log(logits.shape[1]))
 
 
 def standardise(logits: Tensor) -> Tensor:

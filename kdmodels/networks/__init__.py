@@ -5,6 +5,7 @@ Every network takes float32 images (N, C, H, W) in [0, 1]; its normalisation is 
 
 from kdmodels.networks.budget import within_budget
 from kdmodels.networks.build import build, parameters
+from kdmodels.networks.ensemble import Ensemble
 from kdmodels.networks.initialise import initialise
 from kdmodels.networks.libraries import replaced_head
 from kdmodels.networks.source import source_digest
@@ -12,6 +13,6 @@ from kdmodels.networks.storage import Description, load_network, load_state, rea
 from kdmodels.networks.taps import Tap, find_tap
 
 __all__ = [
-    "Description", "Tap", "build", "find_tap", "initialise", "load_network", "load_state", "parameters", "read_state",
-    "replaced_head", "save_network", "source_digest", "within_budget",
+    "Description", "Ensemble", "Tap", "build", "find_tap", "initialise", "load_network", "load_state", "parameters",
+    "read_state", "replaced_head", "save_network", "source_digest", "within_budget",
 ]  # fmt: skip

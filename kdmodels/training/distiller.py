@@ -115,7 +115,8 @@ class Distiller(nn.Module):
         In eval mode a term that knows only the examples that it was trained on has no value.
 
         Args:
-            teacher: `logits` (B, K) and features (B, ...) by the name they are tapped at, as far as the terms need.
+            teacher: `logits` (B, K), of an ensemble (B, M, K), and features (B, ...) by the name they are tapped at,
+                as far as the terms need.
             indices: (B,), the examples' numbers in their split.
             mixed: `labels` (B,) of other images that are mixed in, and the `share` (B,) that each keeps of itself. Of
                 every loss of labels the mean of the two labels' values is taken, by the share.
@@ -134,7 +135,9 @@ class Distiller(nn.Module):
         if "adversarial" in self.own:
             adversary = self.own["adversarial"]
             assert isinstance(adversary, losses.Adversarial)
-            values[DISCRIMINATOR] = adversary.discriminator_loss(logits, teacher[LOGITS])
+            values[DISCRIMINATOR] = adversary.discriminator_loss(
+                logits, _teacher_logits(self.terms["adversarial"], teacher)
+            )
         return logits, values
 
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -158,9 +161,9 @@ class Distiller(nn.Module):
     ) -> Tensor:
         name, row = term.loss, LOSSES[term.loss]
         if name == "adversarial":
-            return self.own[name](logits, teacher[LOGITS])
+            return self.own[name](logits, _teacher_logits(term, teacher))
         if row.needs != "features":
-            taught = [] if row.needs == "labels" else [teacher[LOGITS]]
+            taught = [] if row.needs == "labels" else [_teacher_logits(term, teacher)]
             loss = partial(getattr(losses, name), logits, *taught, **term.hyperparameters)
             return loss() if row.needs == "logits" else self._on_labels(loss, labels, mixed)
         mine = [taken(name, features[at]) for at, _ in term.pairs]
@@ -240,6 +243,19 @@ class Distiller(nn.Module):
                 raise _misfit(term, ValueError("trains no parameter of the student; allowed: a place after the first"))
             reached |= trained
         return [name for name in parameters if name not in reached]
+
+
+def _teacher_logits(term: Term, teacher: Mapping[str, Tensor]) -> Tensor:
+    """(B, K); an ensemble is one teacher whose softened distribution, at the term's temperature, is the members' mean.
+
+    Logit regression is the limit of high temperatures, where that is the mean of the logits.
+    """
+    logits = teacher[LOGITS]
+    if logits.dim() == 2:
+        return logits
+    if term.loss == "logit_regression":
+        return logits.mean(dim=1)
+    return losses.ensemble_logits(logits, temperature=float(term.hyperparameters.get("temperature", 1)))
 
 
 def _misfit(term: Term, error: ValueError) -> UserError:

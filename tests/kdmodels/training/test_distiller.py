@@ -14,8 +14,8 @@ from kdmodels.catalogue import LOSSES
 from kdmodels.data import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network, Recipe, Term
-from kdmodels.knowledge import Knowledge, distil_knowledge
-from kdmodels.networks import build, initialise
+from kdmodels.knowledge import Knowledge, LiveTeacher, distil_knowledge
+from kdmodels.networks import Ensemble, build, initialise
 from kdmodels.objectives import PRESETS
 from kdmodels.randomness import stream
 from kdmodels.training import Distiller, Replica, fit
@@ -344,3 +344,36 @@ def test_a_maps_regressor_matches_another_size() -> None:
     (regressor,) = joined.own["hint"]  # type: ignore[misc]
     expected = (F.adaptive_avg_pool2d(regressor(maps), 2) - teacher["deepest"]).square().flatten(1).mean(dim=1)
     assert torch.allclose(values["hint"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("term", "joined"), [
+    ({"soft_targets": {"temperature": 3}}, lambda z: losses.ensemble_logits(z, temperature=3.0)),
+    ({"decoupled": {"temperature": 2}}, lambda z: losses.ensemble_logits(z, temperature=2.0)),
+    ("logit_regression", lambda z: z.mean(dim=1)),
+    ("adversarial", lambda z: losses.ensemble_logits(z)),
+], ids=str)  # fmt: skip
+def test_an_ensemble_is_one_teacher_at_the_terms_temperature(term: Any, joined: Any) -> None:
+    members = torch.randn(4, 3, 3, generator=stream(3, "members"))
+    images, labels, indices = VALIDATION.batch(torch.arange(4)), VALIDATION.labels[:4], torch.arange(4)
+    objective = distiller(term)
+    _, values = objective(images, labels, {"logits": members}, indices)
+    _, expected = objective(images, labels, {"logits": joined(members)}, indices)
+    assert list(values) == list(expected)
+    for name, value in values.items():
+        torch.testing.assert_close(value, expected[name])
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_replicas_learn_from_an_ensemble_alone_or_together(live: bool) -> None:
+    """The same seed's figures, whether two rows are one computation or each its own."""
+    teacher = Ensemble([make_teacher(), make_teacher()])
+    given = [LiveTeacher(teacher)] * 2 if live else [distil_knowledge(teacher, part) for part in (TRAIN, VALIDATION)]
+    together = trained(
+        terms("hard_labels", "soft_targets", "logit_regression"), given, build(Network(mlp=[8]), **SHAPE)
+    )
+    assert [len(replica.history) for replica in together] == [2, 2]
+    assert all("train/soft_targets" in replica.figures for replica in together)
+    one = distil_knowledge(make_teacher(), TRAIN), distil_knowledge(make_teacher(), VALIDATION)
+    alike = trained(terms("hard_labels", "soft_targets", "logit_regression"), one, build(Network(mlp=[8]), **SHAPE))
+    for replica, other in zip(together, alike, strict=True):  # two equal members are one teacher
+        assert replica.figures["val/loss"] == pytest.approx(other.figures["val/loss"], rel=1e-3)
