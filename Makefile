@@ -14,7 +14,7 @@ run: $(VENV)/installed  ## Set up, then compare losses on scikit-learn's digits.
 	$(BIN)/kd run digits
 
 test: $(VENV)/installed  ## Set up, then run every test, two files at a time, but for those of test-faults; KD_DATA names the folder that holds MNIST/raw, if any.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault" --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault" --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-faults: $(VENV)/installed  ## The tests that interrupt, kill or race whole processes.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault tests
