@@ -223,9 +223,9 @@ def training(folder: Path, environment: dict[str, str]) -> Iterator[Callable[[st
 @pytest.mark.parametrize(
     ("kind", "number"),
     [
-        ("process", signal.SIGINT),
+        ("thread", signal.SIGINT),
+        pytest.param("process", signal.SIGINT, marks=pytest.mark.fault),
         pytest.param("process", signal.SIGTERM, marks=pytest.mark.fault),
-        pytest.param("thread", signal.SIGINT, marks=pytest.mark.fault),
         pytest.param("thread", signal.SIGTERM, marks=pytest.mark.fault),
     ],
 )
