@@ -4,8 +4,8 @@ import json
 import math
 import subprocess
 import sys
-from datetime import UTC, datetime
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
