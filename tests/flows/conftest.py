@@ -1,5 +1,6 @@
 """One ledger that real runs of the flow have filled, for the tests that read it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,17 @@ class Recorded:
 
 
 @pytest.fixture(scope="session")
-def recorded_once(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Recorded:
+def recorded_once(
+    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
+) -> Recorded:
     from flows.distill import StudentsFailedError, distill  # takes seconds, which other tests need not pay
     from kdmodels.experiment import Experiment
 
     def run(**changes: Any) -> str:
         return distill(Experiment.model_validate(RECORDED | changes)).parent_run_id
 
-    folder: Path = tmp_path_factory.mktemp("ledger")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("ledger") / "mlruns"))
         uri = tracking.configure()
         first = run()
         colder = [{"hard_labels": 0.1}, {"soft_targets": {"weight": 0.9, "temperature": 2}}]

@@ -6,6 +6,7 @@ A wrong version of SQLAlchemy is seen here alone: the server answers, and no sch
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows import deployments, server
+from flows.deployments import schedule, schedules, unschedule
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 
@@ -32,30 +34,9 @@ TINY = Experiment.model_validate(
         "teacher": {"network": {"mlp": [16]}, "epochs": 1},
         "student": {"network": {"mlp": [8]}, "epochs": 1, "seeds": 1},
         "variants": ["hard-labels", "kd"],
-        "schedule": {"every": 5},
+        "schedule": {"every": 10},
     }
 )
-SCHEDULE = """
-import json, sys
-from flows.deployments import schedule, schedules
-from kdmodels.experiment import Experiment
-experiment = Experiment.model_validate_json(sys.argv[1])
-schedule(experiment, cron="0 3 * * *", timezone="Europe/Berlin")
-print(json.dumps(schedules()))
-schedule(experiment)
-print(json.dumps(schedules()))
-"""
-UNSCHEDULE = """
-import json
-from flows.deployments import schedules, unschedule
-from kdmodels.errors import UserError
-unschedule("tiny")
-print(json.dumps(schedules()))
-try:
-    unschedule("tiny")
-except UserError as error:
-    print(error)
-"""
 UP = "import sys; from flows.deployments import up; up(port=int(sys.argv[1]), mlflow_port=int(sys.argv[2]))"
 
 
@@ -111,25 +92,32 @@ def get(url: str, body: object = None) -> Any:
         return json.load(response)
 
 
-def run(script: str, *arguments: str, environment: dict[str, str]) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+@contextlib.contextmanager
+def environment_of(variables: dict[str, str | None]) -> Iterator[None]:
+    """This process as a `kd` command with these variables; None: without."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.delenv(name, raising=False) if value is None else patch.setenv(name, value)
+        server.refresh_settings()
+        yield
+    server.refresh_settings()
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Iterator[Served]:
     """A `kd up` with a schedule that was made before it was started."""
     folder = tmp_path_factory.mktemp("up")
     home = folder / "prefect"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "KD_"))}
-    environment |= {"PREFECT_HOME": str(home), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    nightly, often = run(SCHEDULE, TINY.model_dump_json(), environment=environment | {"KD_DATA": "images"})
+    shutil.copytree(prefect_home, home)
+    own = {"PREFECT_HOME": str(home), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "KD_"))} | own
     planned = {"name": "tiny", "active": True}
-    assert json.loads(nightly) == [planned | {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "every": None}]
-    assert json.loads(often) == [planned | {"cron": None, "timezone": None, "every": 5}]
+    with environment_of({**own, "KD_DATA": "images", "PREFECT_API_URL": None}), server.running_server() as before:
+        before.wait_ready()
+        schedule(TINY, cron="0 3 * * *", timezone="Europe/Berlin")
+        assert schedules() == [planned | {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "every": None}]
+        schedule(TINY)
+        assert schedules() == [planned | {"cron": None, "timezone": None, "every": 10}]
     port, mlflow_port = free_port(), free_port()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
@@ -148,6 +136,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     until(lambda: not served.processes())  # a killed one, too, leaves nothing behind
 
 
+@pytest.fixture
+def beside(served: Served) -> Iterator[None]:
+    """This process as another command of whoever started `kd up`."""
+    with environment_of({"PREFECT_HOME": str(served.home), "PREFECT_API_URL": None}):
+        yield
+
+
 def test_both_uis_are_served(served: Served) -> None:
     assert get(f"http://127.0.0.1:{served.port}/ui-settings")["api_url"] == served.api
     until(lambda: _status(f"http://127.0.0.1:{served.mlflow_port}/") == 200)
@@ -159,12 +154,6 @@ def _status(url: str) -> int | None:
             return int(response.status)
     except OSError:
         return None
-
-
-def test_a_scheduled_run_finishes_and_the_next_one_reuses_it(served: Served) -> None:
-    until(lambda: served.runs("comparison").count("FINISHED") >= 2, seconds=300)
-    assert served.runs("teacher") == ["FINISHED"]
-    assert served.runs("student") == ["FINISHED"] * 2
 
 
 def test_prefect_refuses_an_experiment_that_is_not_one(served: Served) -> None:
@@ -179,21 +168,30 @@ def test_prefect_refuses_an_experiment_that_is_not_one(served: Served) -> None:
     assert "many" in refused.value.read().decode()
 
 
-def test_a_second_one_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(served.home))
+@pytest.mark.usefixtures("beside")
+def test_a_second_one_is_refused(served: Served) -> None:
     with pytest.raises(UserError, match=rf"kd up runs already \(process {served.process.pid}, {served.api}\)"):
         deployments.up(port=free_port(), mlflow_port=free_port())
 
 
-def test_a_command_finds_its_server_and_deletes_the_schedule(served: Served) -> None:
-    none_left, mistake = run(UNSCHEDULE, environment=served.environment)
-    assert json.loads(none_left) == []
-    assert mistake == "no schedule 'tiny': there is none"
+def test_a_scheduled_run_finishes_and_the_next_one_reuses_it(served: Served) -> None:
+    until(lambda: served.runs("comparison").count("FINISHED") >= 2, seconds=300)
+    assert served.runs("teacher") == ["FINISHED"]
+    assert served.runs("student") == ["FINISHED"] * 2
 
 
+@pytest.mark.usefixtures("beside")
+def test_a_command_finds_its_server_and_deletes_the_schedule() -> None:
+    unschedule("tiny")
+    assert schedules() == []
+    with pytest.raises(UserError, match=r"^no schedule 'tiny': there is none$"):
+        unschedule("tiny")
+
+
+@pytest.mark.usefixtures("beside")
 def test_sigterm_leaves_nothing_behind(served: Served) -> None:
     """The last test of the served one: a run that is on its way ends with the truth."""
-    run(SCHEDULE, TINY.model_copy(update={"seed": 1}).model_dump_json(), environment=served.environment)
+    schedule(TINY.model_copy(update={"seed": 1}), every=5)
     until(lambda: served.runs("comparison")[:1] == ["RUNNING"])
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(60) == 0

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,8 +141,10 @@ def test_classes_are_shown_the_least_accurate_first(recorded, name: str) -> None
     assert right == pytest.approx(stored)
 
 
-def test_a_figure_that_is_not_a_number_is_none_and_a_class_may_be_called_nan(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def test_a_figure_that_is_not_a_number_is_none_and_a_class_may_be_called_nan(
+    new_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     tracking.configure()
     run_id = tracking.start("odd", "odd", "student", tags={"kd.variant": "odd"})
     table = "class,examples,accuracy,precision,f1\n007,3,1.0,0.5,0.6\nnan,2,0.0,,0.0\nnone,0,,,\ntoo,0,,,\n"

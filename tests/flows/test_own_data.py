@@ -1,6 +1,7 @@
 """The user's own data, from every form that it may have to a champion."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first(folder: Path, prefect_server: str) -> Any:
+def first(new_store: Callable[[Path], str], folder: Path, prefect_server: str) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder.parent}/mlruns/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", new_store(folder.parent / "mlruns"))
         patch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
         yield distill(experiment(folder))
 

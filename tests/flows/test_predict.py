@@ -1,6 +1,7 @@
 """Image files through the registered model, against the arrays that they were written from."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +85,10 @@ def test_mistakes_are_one_line(recorded, folder: Path, tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
 
 
-def test_a_model_that_names_no_classes_is_refused(tmp_path: Path, folder: Path, monkeypatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def test_a_model_that_names_no_classes_is_refused(
+    new_store: Callable[[Path], str], tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     tracking.configure()
     run = tracking.start("foreign", "foreign", "student")
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -71,15 +72,10 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Prefect home that two commands at once have used first."""
-    home = tmp_path_factory.mktemp("prefect")
-    both = [command(RUN_A_FLOW, home), command(RUN_A_FLOW, home, PREFECT_LOGGING_LEVEL="INFO")]
-    outputs = [process.communicate(timeout=200)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    assert outputs[0].startswith("[0, 2, 4] http://127.0.0.1:"), outputs[0]  # and nothing of Prefect's
-    assert len(outputs[0].splitlines()) == 1
-    assert "Beginning flow run" in outputs[1]  # a user's own setting wins
+def home(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Path:
+    """A Prefect home that has been used before."""
+    home = tmp_path_factory.mktemp("used") / "prefect"
+    shutil.copytree(prefect_home, home)
     return home
 
 
@@ -124,13 +120,19 @@ def test_nothing_heavy_is_imported() -> None:
 
 
 @pytest.mark.fault
-def test_two_first_commands_at_once_keep_their_records_in_one_database(home: Path) -> None:
-    with sqlite3.connect(home / "prefect.db") as database:
+def test_two_first_commands_at_once_keep_their_records_in_one_database(tmp_path: Path) -> None:
+    both = [command(RUN_A_FLOW, tmp_path), command(RUN_A_FLOW, tmp_path, PREFECT_LOGGING_LEVEL="INFO")]
+    outputs = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[0].startswith("[0, 2, 4] http://127.0.0.1:"), outputs[0]  # and nothing of Prefect's
+    assert len(outputs[0].splitlines()) == 1
+    assert "Beginning flow run" in outputs[1]  # a user's own setting wins
+    with sqlite3.connect(tmp_path / "prefect.db") as database:
         flows = database.execute("select state_type from flow_run").fetchall()
         tasks = database.execute("select state_type from task_run").fetchall()
     assert flows == [("COMPLETED",)] * 2
     assert tasks == [("COMPLETED",)] * 6
-    assert processes(home) == []
+    assert processes(tmp_path) == []
 
 
 def test_the_server_ends_when_its_command_is_killed(home: Path) -> None:

@@ -1,6 +1,7 @@
 """Augmentation and knowledge through the whole flow: stored views, more of them later, and a live teacher."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ def run(**changes: Any) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Any:
+def outcomes(new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Any:
     """Two epochs, then three with a hint too, then the same beside a live teacher; what lies stored after each."""
     longer = {"student": SMALL["student"] | {"epochs": 3}, "variants": ["hard-labels", "kd", "hint"]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path_factory.mktemp('store')}/mlruns/mlflow.db")
+        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store")))
         first = run()
         stored = files(first)
         second = run(**longer)

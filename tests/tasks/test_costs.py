@@ -1,5 +1,6 @@
 """Costs of a run that has none yet, such as one of before they were measured."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from tasks.results import NETWORK
 
 
 @pytest.fixture
-def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def old(new_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     tracking.configure()
     run_id = tracking.start("old", "kd", "student", params={"threads": 1})
     description = Description(

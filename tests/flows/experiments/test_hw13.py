@@ -1,5 +1,6 @@
 """The homework, on a small folder of the same shape: its layout, sizes, classes and kind of teacher."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def store(new_store: Callable[[Path], str], folder: Path) -> str:
+    return new_store(folder / "mlruns")
+
+
 @pytest.fixture(autouse=True)
-def _stores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
+def _stores(store: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
 
 
