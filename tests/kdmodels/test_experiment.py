@@ -247,10 +247,10 @@ def test_every_kind_of_teacher_has_one_normal_form(teacher: object) -> None:
 def test_only_logits_are_compared_with_an_ensemble() -> None:
     two = {"teacher": [{"registry": "a"}, {"registry": "b"}]}
     assert Experiment.model_validate(SHORT | two).teacher.members[1].registry == "b"
-    with pytest.raises(
-        ValidationError, match="kd\\+hint compares features, which the members of an ensemble do not share"
-    ):
+    with pytest.raises(ValidationError, match=r"kd\+hint compares features, which the members of an ensemble do not"):
         Experiment.model_validate(SHORT | two | {"variants": ["kd", "kd+hint"]})
+    with pytest.raises(ValidationError, match="is said by each member of an ensemble; leave it out"):
+        Teacher.model_validate({"ensemble": two["teacher"], "batch": 8})
 
 
 @pytest.mark.parametrize(("given", "normal"), [

@@ -351,7 +351,7 @@ def test_a_maps_regressor_matches_another_size() -> None:
     ({"decoupled": {"temperature": 2}}, lambda z: losses.ensemble_logits(z, temperature=2.0)),
     ("logit_regression", lambda z: z.mean(dim=1)),
     ("adversarial", lambda z: losses.ensemble_logits(z)),
-], ids=str)  # fmt: skip
+], ids=["soft_targets", "decoupled", "logit_regression", "adversarial"])  # fmt: skip
 def test_an_ensemble_is_one_teacher_at_the_terms_temperature(term: Any, joined: Any) -> None:
     members = torch.randn(4, 3, 3, generator=stream(3, "members"))
     images, labels, indices = VALIDATION.batch(torch.arange(4)), VALIDATION.labels[:4], torch.arange(4)
@@ -364,16 +364,11 @@ def test_an_ensemble_is_one_teacher_at_the_terms_temperature(term: Any, joined: 
 
 
 @pytest.mark.parametrize("live", [False, True])
-def test_replicas_learn_from_an_ensemble_alone_or_together(live: bool) -> None:
-    """The same seed's figures, whether two rows are one computation or each its own."""
+def test_replicas_learn_from_an_ensemble_stored_or_live(live: bool) -> None:
+    network, objective = build(Network(mlp=[8]), **SHAPE), terms("hard_labels", "soft_targets", "logit_regression")
     teacher = Ensemble([make_teacher(), make_teacher()])
     given = [LiveTeacher(teacher)] * 2 if live else [distil_knowledge(teacher, part) for part in (TRAIN, VALIDATION)]
-    together = trained(
-        terms("hard_labels", "soft_targets", "logit_regression"), given, build(Network(mlp=[8]), **SHAPE)
-    )
-    assert [len(replica.history) for replica in together] == [2, 2]
-    assert all("train/soft_targets" in replica.figures for replica in together)
-    one = distil_knowledge(make_teacher(), TRAIN), distil_knowledge(make_teacher(), VALIDATION)
-    alike = trained(terms("hard_labels", "soft_targets", "logit_regression"), one, build(Network(mlp=[8]), **SHAPE))
-    for replica, other in zip(together, alike, strict=True):  # two equal members are one teacher
-        assert replica.figures["val/loss"] == pytest.approx(other.figures["val/loss"], rel=1e-3)
+    one = [distil_knowledge(make_teacher(), part) for part in (TRAIN, VALIDATION)]
+    for replica, other in zip(trained(objective, given, network), trained(objective, one, network), strict=True):
+        assert len(replica.history) == 2
+        assert replica.figures["val/loss"] == pytest.approx(other.figures["val/loss"], rel=1e-3)  # two alike are one
