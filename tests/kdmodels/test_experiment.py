@@ -63,6 +63,7 @@ def test_the_defaults() -> None:
             "network": {"mlp": [128, 64], "dropout": 0.0},
             "checkpoint": None,
             "registry": None,
+            "ensemble": [],
         },
         "student": {**RECIPE, "network": {"mlp": [32], "dropout": 0.0}, "seeds": 3},
         "knowledge": {"views": "auto", "budget": 2_000_000_000},
