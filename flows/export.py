@@ -1,5 +1,6 @@
 """`kd export`: a stored network as a file for another runtime, checked against the original on real examples."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from kdmodels.networks.storage import WEIGHTS
 from kdmodels.randomness import stream
 from tasks import tracking
 from tasks.data import found_again, load
-from tasks.results import NETWORK
+from tasks.results import MEMBERS, NETWORK
 
 CALIBRATION = 512  # training images that show the ranges of a network's outputs
 
@@ -41,6 +42,9 @@ def find(word: str) -> tuple[tracking.Run, str]:
         if version.run_id is None:
             raise UserError(f"model {word!r} was not made by kdflow; allowed: a model of a kd run")
         run, name = tracking.get(version.run_id), f"{version.model}-{version.version}"
+    if MEMBERS in run.tags:
+        members = ", ".join(member[:8] for member in json.loads(run.tags[MEMBERS]))
+        raise UserError(f"run {run.name} is an ensemble; allowed: one of its members, {members}")
     if run.parent is None or not tracking.has_artifact(run.run_id, NETWORK):
         raise UserError(f"run {run.name} ({run.status}) holds no network; allowed: a finished teacher or student")
     return run, name

@@ -150,7 +150,8 @@ def sentence(line: Line) -> str:
     'teacher: training, 40 epochs'
     """
     if line.status == TRAINING:
-        return f"{line.name}: training, {line.epochs} epochs{f'; {line.note}' if line.note else ''}"
+        what = f"training, {line.epochs} epochs" if line.epochs else "measuring"  # or nothing is trained
+        return "; ".join(filter(None, (f"{line.name}: {what}", line.note)))
     if line.status == "failed":
         return f"{line.name}: failed: {line.error}"
     if line.status == "finished":

@@ -54,6 +54,9 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         return Experiment.model_validate(raw)
     except ValidationError as error:
         mistakes = [schema.explain(detail, Experiment) for detail in error.errors()]
+        if isinstance(teacher, list):  # named as it was written
+            mistakes = [(("teacher", *where[2:]) if where[:2] == ("teacher", "ensemble") else where, message)
+                        for where, message in mistakes]  # fmt: skip
         lines = sorted(_placed(places, where, message) for where, message in mistakes)
         raise UserError("\n".join(text for _, text in lines)) from error
 

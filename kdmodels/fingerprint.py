@@ -6,9 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# All that can move a trained weight or a recorded figure is in these; reports, statistics and the gate can't.
+# All that can move a trained weight or a figure of accuracy is in these; costs, reports and the gate can't.
 COMPUTES = (
     "architectures.py",
+    "catalogue.py",
     "data",
     "losses",
     "networks",

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15
+TEACHER_SEEDS = 2**33  # beyond every student's: no replica begins as its teacher did, or sees its batches
 
 _CPU = torch.device("cpu")
 _GLOBAL = RLock()  # torch's own generators belong to the whole process, and students train in threads

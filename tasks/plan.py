@@ -11,19 +11,22 @@ from typing import Any, Literal, TypeVar
 from torch import nn
 
 from kdmodels.catalogue import LOSSES
+from kdmodels.data.files import listed
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, Network, Student, Teacher, Variant
+from kdmodels.experiment import Experiment, Network, Recipe, Student, Teacher, Term, Variant
 from kdmodels.fingerprint import code_fingerprint
 from kdmodels.networks import (
     Description,
     Tap,
     find_tap,
     load_network,
+    read_state,
     replaced_head,
     source_digest,
     within_budget,
 )
+from kdmodels.networks.storage import fill
 from kdmodels.recipe import Member
 from kdmodels.training import Distiller
 from tasks import tracking
@@ -122,15 +125,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
         student = describe(recipe.network, data).build(pretrained=False)
         try:
             shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
-            distiller = Distiller(
-                student,
-                variant.terms,
-                input_shape=data.input_shape,
-                teacher_shapes=shapes,
-                examples=TRIAL,
-                batch=recipe.batch,
-                repeats=recipe.balance == "sampling",
-            )
+            distiller = _tried(student, variant.terms, recipe, data, shapes)
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
         notes.append(_untrained(distiller))
@@ -139,10 +134,31 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
 
 
 def _untrained_teacher(teacher: Member, data: DataReference) -> nn.Module:
-    if teacher.network:
-        return describe(teacher.network, data).build(pretrained=False)
-    assert teacher.registry is not None
-    return registered_teacher(teacher.registry, data)[0]
+    """Its network, on which its own training is tried, if it is to be trained."""
+    if teacher.registry:
+        return registered_teacher(teacher.registry, data)[0]
+    assert teacher.network is not None
+    network = describe(teacher.network, data).build(pretrained=False)
+    if not teacher.checkpoint:
+        try:
+            _tried(network, [Term(loss="hard_labels")], teacher, data, {})
+        except UserError as error:
+            raise UserError(f"teacher: {error}") from error
+    return network
+
+
+def _tried(
+    network: nn.Module, terms: Sequence[Term], recipe: Recipe, data: DataReference, shapes: dict[str, tuple[int, ...]]
+) -> Distiller:
+    return Distiller(
+        network,
+        terms,
+        input_shape=data.input_shape,
+        teacher_shapes=shapes,
+        examples=TRIAL,
+        batch=recipe.batch,
+        repeats=recipe.balance == "sampling",
+    )
 
 
 def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
@@ -170,10 +186,14 @@ def registered_teacher(word: str, data: DataReference) -> tuple[nn.Sequential, D
     if version.run_id is None or not tracking.has_artifact(version.run_id, NETWORK):
         raise UserError(f"teacher.registry: {word}: was not made by kdflow; allowed: a model of a kd run")
     network, description = load_network(tracking.artifact(version.run_id, NETWORK))
-    if (description.input_shape, description.classes) != (data.input_shape, data.classes):
+    if description.input_shape != data.input_shape:
         raise UserError(
-            f"teacher.registry: {word}: takes {description.input_shape} and knows {len(description.classes)} classes; "
-            f"{data.data.source} has {data.input_shape} and {len(data.classes)}"
+            f"teacher.registry: {word}: takes {description.input_shape}; {data.data.source} has {data.input_shape}"
+        )
+    if description.classes != data.classes:
+        raise UserError(
+            f"teacher.registry: {word}: knows the classes {listed(description.classes)}; "
+            f"{data.data.source} has {listed(data.classes)}"
         )
     return network, description
 
@@ -260,6 +280,7 @@ def _teacher(teacher: Member, data: DataReference) -> dict[str, Any]:
             told = "is not a file" if path.exists() else "no such file"
             raise UserError(f"teacher.checkpoint: {teacher.checkpoint}: {told}; allowed: .safetensors or .pt")
         assert teacher.network is not None
+        fill(describe(teacher.network, data).build(pretrained=False), read_state(path), path)  # before any is trained
         content = sha256(path.read_bytes()).hexdigest()
         return {"checkpoint": content, "network": teacher.network.model_dump(mode="json"), **_source(teacher.network)}
     if teacher.registry:
@@ -329,6 +350,8 @@ def _explained(step: Step, recent: list[tracking.Run]) -> Step:
 def _changes(step: Step, run: tracking.Run) -> list[str]:
     """What differs between a step and a run of the same name, in words."""
     wanted = {name: str(value) for name, value in step.params.items()} | {"seeds": str(step.seeds)}
+    if ("members" in wanted) != ("members" in run.params):
+        return ["it is an ensemble now" if "members" in wanted else "it is one network now"]
     told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed",
             "source": "the code or weights of its network changed", "members": "its members changed"}  # fmt: skip
     return [

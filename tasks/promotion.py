@@ -20,6 +20,8 @@ from tasks.plan import flatten
 from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
 from tasks.results import NETWORK, SIZE, VERDICT
 
+UNKNOWN = -1  # a class that an older champion knows and the data no longer have
+
 
 @task(cache_policy=NO_CACHE)
 def promote_student(
@@ -107,7 +109,10 @@ def _champion_candidate(champion: tracking.Version, data: DataReference, device:
 
 
 def _measure(name: str, run_id: str, data: DataReference, device: str) -> tuple[Candidate, dict[str, float]]:
-    """What the gate needs to know of a network, and its metrics on test."""
+    """What the gate needs to know of a network, and its metrics on test.
+
+    Classes are matched by name: since an older champion was trained, the data may have got another.
+    """
     network, description = load_network(tracking.artifact(run_id, NETWORK))
     if description.input_shape != data.input_shape:
         raise UserError(
@@ -115,7 +120,9 @@ def _measure(name: str, run_id: str, data: DataReference, device: str) -> tuple[
             "promote under another name (promote.model)"
         )
     test = load(data).read_test()
-    predicted, labels = predict(network, test, find_device(device)).argmax(dim=1).numpy(), test.labels.numpy()
+    places = np.array([data.classes.index(name) if name in data.classes else UNKNOWN for name in description.classes])
+    predicted = places[predict(network, test, find_device(device)).argmax(dim=1).numpy()]
+    labels = test.labels.numpy()
     metrics = measured(run_id)
     candidate = Candidate(
         name=name,

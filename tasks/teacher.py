@@ -15,6 +15,7 @@ from kdmodels.experiment import Experiment
 from kdmodels.losses import ensemble_logits
 from kdmodels.networks import Description, read_state
 from kdmodels.networks.storage import fill
+from kdmodels.randomness import TEACHER_SEEDS
 from kdmodels.recipe import Member
 from kdmodels.terms import Term
 from kdmodels.training import fit
@@ -23,8 +24,6 @@ from tasks.data import load
 from tasks.plan import checkpoint, describe, registered_teacher
 from tasks.references import DataReference, Step, TeacherReference
 from tasks.results import ACCURACY, MEMBERS, SIZE
-
-TEACHER_SEEDS = 2**33  # beyond every student's: no replica begins as its teacher did, or sees its batches
 
 
 @task(task_run_name="train_teacher {step.name}", cache_policy=NO_CACHE)

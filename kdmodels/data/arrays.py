@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from kdmodels.data.cache import cached
-from kdmodels.data.dataset import Part, Source
+from kdmodels.data.dataset import Part, Source, ordered
 from kdmodels.data.decoding import fingerprints, read_decoded, require_room, write_arrays
 from kdmodels.data.files import listed
 from kdmodels.errors import UserError, allowed
@@ -223,8 +223,10 @@ def class_codes(
                 f"{where}: labels go from {values[0]} to {values[-1]}; allowed: 0 to {len(names) - 1}, by classes"
             )
         return [str(name) for name in names], [own.astype(np.int64) for own in labels]
+    found = [str(value) for value in values]
+    classes = found if all(whole) else ordered(set(found))
     bounds = np.cumsum([len(own) for own in labels])[:-1]
-    return [str(value) for value in values], np.split(places.astype(np.int64), bounds)
+    return classes, np.split(np.array([classes.index(name) for name in found])[places], bounds)
 
 
 def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:

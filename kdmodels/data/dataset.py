@@ -88,6 +88,17 @@ class Part:
         return Split(torch.from_numpy(self.pixels), torch.from_numpy(self.labels), top, rows)
 
 
+def ordered(names: set[str]) -> list[str]:
+    """Numbers by their value, else by name.
+
+    >>> ordered({"10", "9", "09"}), ordered({"b", "a"})
+    (['09', '9', '10'], ['a', 'b'])
+    """
+    return (
+        sorted(names, key=lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else sorted(names)
+    )
+
+
 def parts_of(pixels: np.ndarray, prints: np.ndarray, splits: np.ndarray, labels: np.ndarray) -> dict[str, Part]:
     """The parts by the name of each example's split; all stay on the same pixels."""
     rows = {split: np.flatnonzero(splits == split) for split in ("train", "validation", "test")}
@@ -274,7 +285,10 @@ def _held_out(part: Part, classes: Sequence[str], share: float, field: str) -> t
 
 def _subset(labels: np.ndarray, size: int) -> np.ndarray:
     classes = len(np.unique(labels))
-    if not classes <= size < len(labels):
-        raise UserError(f"data.subset: {size} is out of range (allowed: {classes} to {len(labels) - 1})")
-    used, _ = train_test_split(np.arange(len(labels)), train_size=size, stratify=labels, random_state=SPLIT_SEED)
+    if not classes <= size <= len(labels) - classes:
+        raise UserError(f"data.subset: {size} is out of range (allowed: {classes} to {len(labels) - classes})")
+    try:
+        used, _ = train_test_split(np.arange(len(labels)), train_size=size, stratify=labels, random_state=SPLIT_SEED)
+    except ValueError as error:
+        raise UserError(f"data.subset: {size}: a class has one example alone; allowed: two or more of each") from error
     return np.sort(used)

@@ -147,12 +147,21 @@ def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...], dtype: np.
 
 
 def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
-    """Chunks (B, C, H, W), at least one, in the form of `write_decoded`."""
+    """Chunks (B, C, H, W), at least one, in the form of `write_decoded`.
+
+    Raises:
+        UserError: they differ in shape or type.
+    """
     digests = bytearray()
     with (folder / PIXELS).open("wb") as file:
         for chunk in chunks:
+            kind = f"{chunk.dtype} {chunk.shape[1:]}"
             if not digests:
+                first = kind
                 _write_header(file, 0, chunk.shape[1:], chunk.dtype)
+            if kind != first:
+                count = len(digests) // DIGEST_BYTES
+                raise UserError(f"images are {first}, and after {count} of them {kind}; allowed: all alike")
             file.write(np.ascontiguousarray(chunk).data)
             digests += b"".join(map(_digest, chunk))
         file.seek(0)

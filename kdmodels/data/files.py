@@ -69,10 +69,10 @@ def listed(names: list[str]) -> str:
     return ", ".join(map(printable, names[:LISTED])) + more
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Of the system, not of the user.
 
-    >>> [_is_hidden(name) for name in (".DS_Store", "Thumbs.db", "__MACOSX", "cat.png")]
+    >>> [is_hidden(name) for name in (".DS_Store", "Thumbs.db", "__MACOSX", "cat.png")]
     [True, True, True, False]
     """
     return name.startswith(".") or name.lower() in ("thumbs.db", "desktop.ini", "__macosx")
@@ -86,7 +86,7 @@ def _walk(root: Path) -> tuple[dict[str, tuple[int, int]], set[str]]:
         prefix, above = pending.pop()
         for entry in os.scandir(root / prefix):
             path = prefix + entry.name
-            if _is_hidden(entry.name):
+            if is_hidden(entry.name):
                 continue
             try:
                 about = entry.stat()
@@ -124,7 +124,7 @@ def _zipped(root: Path, archive: zipfile.ZipFile) -> Files:
             raise UserError(f"{root}: {printable(path)!r} leads out of the zip; allowed: paths below its root")
         if info.flag_bits & 1:
             raise UserError(f"{root}: is encrypted; allowed: a zip without a password")
-        if any(map(_is_hidden, parts)):
+        if any(map(is_hidden, parts)):
             continue
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
         if path.endswith("/"):

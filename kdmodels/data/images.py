@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kdmodels.data.files import listed
+from kdmodels.data.files import is_hidden, listed
 from kdmodels.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -78,7 +78,11 @@ def find_images(paths: list[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            found = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in SUFFIXES and not any(map(is_hidden, file.relative_to(path).parts))
+            )
             if not found:
                 raise UserError(f"{path}: no image in this folder; allowed: {', '.join(SUFFIXES)}")
             files += found

@@ -71,7 +71,10 @@ def _decoded(path: Path, table: pq.ParquetFile, train: np.ndarray, data: Data, o
         elif "shape" not in table.schema_arrow.names:
             raise UserError(f"{path}: its images are lists of numbers and it has no column 'shape'; allowed: [H, W, C]")
         else:
-            write_arrays(folder, _numbers(path, table, data.size))
+            try:
+                write_arrays(folder, _numbers(table, data.size))
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from error
 
     return read_decoded(cached([path, data.size], [about.st_size, about.st_mtime_ns, PIL.__version__], produce))
 
@@ -108,13 +111,13 @@ def _batches(table: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBat
         raise UserError(f"a page of the table can't be read: {' '.join(str(error).split())}") from error
 
 
-def _numbers(path: Path, table: pq.ParquetFile, size: Sequence[int] | None) -> Iterator[np.ndarray]:
+def _numbers(table: pq.ParquetFile, size: Sequence[int] | None) -> Iterator[np.ndarray]:
     for batch in _batches(table, ["image", "shape"]):
         try:
             images = np.stack(
                 [np.array(image).reshape(shape) for image, shape in zip(*map(pa.Array.to_pylist, batch), strict=True)]
             )
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: its images do not have their shape, or not all the same: {error}") from error
-        chunk = checked(channels_first(images, f"{path}: image"), f"{path}: image")
+            raise UserError(f"its images do not have their shape, or not all the same: {error}") from error
+        chunk = checked(channels_first(images, "image"), "image")
         yield chunk if size is None else resize(chunk, size)

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from kdmodels.data import arrays, published
 from kdmodels.data.cache import cached
-from kdmodels.data.dataset import UNLABELLED, Dataset, Part, Source, assemble, parts_of
+from kdmodels.data.dataset import UNLABELLED, Dataset, Part, Source, assemble, ordered, parts_of
 from kdmodels.data.decoding import Decoded, Progress, read_decoded, skipped, write_decoded
 from kdmodels.data.files import Files, listed, open_files
 from kdmodels.data.images import SUFFIXES
@@ -90,7 +90,7 @@ def _image_files(path: Path, data: Data, on_progress: Progress) -> Source:
         labels = [label for labels in layout.labels.values() for label in labels]
         decoded = _decoded(files, names, size=data.size, typical=layout.paths["train"], on_progress=on_progress)
     left_out = skipped(decoded, path, skip=data.skip)
-    classes = _ordered(set(labels))
+    classes = ordered(set(labels))
     codes = {name: code for code, name in enumerate(classes)}
     readable = np.array([name not in decoded.unreadable for name in names])
     parts = parts_of(
@@ -154,14 +154,3 @@ def _decoded(
         ),
     )
     return read_decoded(folder)
-
-
-def _ordered(names: set[str]) -> list[str]:
-    """Numbers by their value, else by name.
-
-    >>> _ordered({"10", "9", "09"}), _ordered({"b", "a"})
-    (['09', '9', '10'], ['a', 'b'])
-    """
-    return (
-        sorted(names, key=lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else sorted(names)
-    )

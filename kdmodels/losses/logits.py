@@ -154,10 +154,10 @@ def standardise(logits: Tensor) -> Tensor:
     and pass no gradient. With K = 2 only the order of the two logits is left: no gradient to speak of.
 
     Args:
-        logits: (B, K).
+        logits: (..., K).
 
     Returns:
-        (B, K).
+        (..., K).
 
     Raises:
         ValueError: there are fewer than two classes, which have no deviation.
@@ -186,7 +186,8 @@ def standardised_soft_targets(student_logits: Tensor, teacher_logits: Tensor, *,
     gets no gradient to speak of: see `standardise`.
 
     Args:
-        student_logits, teacher_logits: (B, K). No gradient reaches the teacher.
+        student_logits, teacher_logits: (B, K). No gradient reaches the teacher. An ensemble's are (B, M, K): of its M
+            members' logits, standardised and softened, the mean distribution is taken.
         temperature: positive.
 
     Returns:
@@ -203,7 +204,10 @@ def standardised_soft_targets(student_logits: Tensor, teacher_logits: Tensor, *,
         >>> standardised_soft_targets(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[3.0, 2.0, 1.0]]))
         tensor([1.2806])
     """
-    return soft_targets(standardise(student_logits), standardise(teacher_logits), temperature=temperature)
+    teacher = standardise(teacher_logits)
+    if teacher.dim() > student_logits.dim():
+        teacher = ensemble_logits(teacher, temperature=temperature)
+    return soft_targets(standardise(student_logits), teacher, temperature=temperature)
 
 
 def decoupled(

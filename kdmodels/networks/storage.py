@@ -73,9 +73,10 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     Raises:
         UserError: keys are missing or unexpected, or shapes differ; the line names them.
     """
-    if isinstance(network, Foreign) and not any(key.startswith("network.") for key in state):
-        state = {f"network.{key}": tensor for key, tensor in state.items()}
     own = network.state_dict()
+    if isinstance(network, Foreign):
+        inside = {f"network.{key}": tensor for key, tensor in state.items()}
+        state = max(state, inside, key=lambda names: len(names.keys() & own.keys()))
     missing = [key for key in own if key not in state and not key.startswith("normalise.")]
     unexpected = [key for key in state if key not in own]
     shapes = [

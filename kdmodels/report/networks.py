@@ -27,8 +27,9 @@ images of 3 channels.
 | `package.module:Class` | your own; with arguments: `{module: "package.module:Class", arguments: {width: 32}}` |
 
 Every network takes float32 images (N, C, H, W) in [0, 1] and normalises them by the training split's mean and standard
-deviation, also where its weights were trained with other figures. Initial weights are torch's defaults for its layers,
-or what the constructor of a network from elsewhere draws; either is a function of the seed alone.
+deviation, or as `data.normalise` says: give there what a teacher's weights were trained with. Initial weights are
+torch's defaults for its layers, or what the constructor of a network from elsewhere draws; either is a function of the
+seed alone.
 
 ## Catalogue
 

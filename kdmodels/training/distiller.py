@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdmodels import losses
 from kdmodels.catalogue import LOSSES
+from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.knowledge import LOGITS
 from kdmodels.losses.logits import full_precision
@@ -48,9 +49,9 @@ class Distiller(nn.Module):
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
-        UserError: a tapped place does not exist, its features can't be compared with the teacher's, a term reaches no
-            parameter of the student, a batch of one meets batch norm or a loss that compares examples, or repeated
-            examples a loss that remembers them.
+        UserError: the student has frozen parameters, a tapped place does not exist, its features can't be compared with
+            the teacher's, a term reaches no parameter of the student, a batch of one meets batch norm or a loss that
+            compares examples, or repeated examples a loss that remembers them.
     """
 
     class_weights: Tensor | None
@@ -70,6 +71,9 @@ class Distiller(nn.Module):
         unlabelled: bool = False,
     ) -> None:
         super().__init__()
+        frozen = [name for name, parameter in student.named_parameters() if not parameter.requires_grad]
+        if frozen:
+            raise UserError(f"the network has frozen parameters: {listed(frozen)}; allowed: all of them trainable")
         self.student, self.autocast, self.unlabelled = student, autocast, unlabelled
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.terms = {term.loss: term for term in terms}
@@ -248,14 +252,15 @@ class Distiller(nn.Module):
 def _teacher_logits(term: Term, teacher: Mapping[str, Tensor]) -> Tensor:
     """(B, K); an ensemble is one teacher whose softened distribution, at the term's temperature, is the members' mean.
 
-    Logit regression is the limit of high temperatures, where that is the mean of the logits.
+    Where logits are compared as they are it is the mean of the logits; for logit regression, the limit of high
+    temperatures, that is the same. `standardised_soft_targets` takes the members (B, M, K) themselves.
     """
     logits = teacher[LOGITS]
-    if logits.dim() == 2:
+    if logits.dim() == 2 or term.loss == "standardised_soft_targets":
         return logits
-    if term.loss == "logit_regression":
+    if term.loss in ("logit_regression", "adversarial"):
         return logits.mean(dim=1)
-    return losses.ensemble_logits(logits, temperature=float(term.hyperparameters.get("temperature", 1)))
+    return losses.ensemble_logits(logits, temperature=float(term.hyperparameters["temperature"]))
 
 
 def _misfit(term: Term, error: ValueError) -> UserError:

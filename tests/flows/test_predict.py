@@ -67,6 +67,15 @@ def test_colour_and_size_become_what_the_model_takes(recorded, folder: Path, tmp
     assert colour["probability"] == pytest.approx(grey["probability"], abs=0.1)
 
 
+def test_hidden_files_in_a_folder_are_no_images(recorded, folder: Path, tmp_path: Path) -> None:
+    """A Mac's zip unpacks some beside the images; training left them out and prediction stopped at them."""
+    (tmp_path / "0000.png").write_bytes((folder / "0000.png").read_bytes())
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("__MACOSX/._0000.png", "._0000.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    assert len(predict("small-student", [tmp_path])) == 1
+
+
 def test_mistakes_are_one_line(recorded, folder: Path, tmp_path: Path) -> None:
     text = tmp_path / "notes.png"
     text.write_text("not an image")

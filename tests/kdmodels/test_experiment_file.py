@@ -72,7 +72,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("teacher: {network: {mlp: [128, 64]}, epochs: 5}", "teacher: []",
      "3: teacher: is empty; allowed: a teacher, or a list of 2 or more"),
     ("teacher: {network: {mlp: [128, 64]}, epochs: 5}", "teacher: [{registry: a}, {network: {mlp: [8]}}]",
-     "3: teacher.ensemble.1.epochs: is missing: a whole number, 1 or more"),
+     "3: teacher.1.epochs: is missing: a whole number, 1 or more"),
     ("network: {mlp: [128, 64]}, epochs: 5", "epochs: 5",
      "3: teacher.network: is missing: a mapping such as {mlp: [128, 64]}, or registry: MODEL"),
     ("network: {mlp: [128, 64]}, epochs: 5", "checkpoint: t.safetensors",

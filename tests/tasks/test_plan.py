@@ -1,12 +1,14 @@
 """Before anything trains, every objective is tried on the networks as they will be built."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
-from tasks.plan import _common, check_objectives, sized
+from tasks.plan import _common, check_objectives, make_plan, sized
 from tasks.references import DataReference
 
 DATA = Data(source="digits")
@@ -24,12 +26,12 @@ def data() -> DataReference:
 def experiment(*variants: object, batch: int = 64, **fields: object) -> Experiment:
     return Experiment.model_validate(
         {
-            **fields,
             "name": "tried",
             "data": "digits",
             "teacher": {"network": {"mlp": [16, 8]}, "epochs": 1},
             "student": {"network": {"mlp": [4, 3]}, "epochs": 1, "batch": batch},
             "variants": list(variants),
+            **fields,
         }
     )
 
@@ -59,6 +61,25 @@ def test_an_objective_that_can_not_work_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=line):
         check_objectives(experiment({"name": "x", "terms": terms}, batch=batch), data)
+
+
+def test_frozen_parameters_are_refused_but_in_a_teacher_that_is_not_trained(data: DataReference) -> None:
+    frozen = {"network": "tests.kdmodels.networks.own:Frozen", "epochs": 1}
+    line = r"the network has frozen parameters: network\.body\.weight, network\.body\.bias; allowed: all of them"
+    with pytest.raises(UserError, match=f"^variant hard-labels: {line}"):
+        check_objectives(experiment(student=frozen), data)
+    with pytest.raises(UserError, match=f"^teacher: {line}"):
+        check_objectives(experiment(teacher=frozen), data)
+    read = {"network": frozen["network"], "checkpoint": "x.pt"}
+    assert check_objectives(experiment("kd", teacher=read), data)[0] == ["", ""]
+
+
+def test_every_checkpoint_of_an_ensemble_is_read_before_any_teacher_trains(data: DataReference, tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "wrong.pt")
+    wrong = {"network": {"mlp": [8]}, "checkpoint": str(tmp_path / "wrong.pt")}
+    asked = experiment("kd", teacher=[{"network": {"mlp": [8]}, "epochs": 1}, wrong])
+    with pytest.raises(UserError, match=r"wrong\.pt: these weights do not fit the network described: missing: block1"):
+        make_plan(asked, data.model_copy(update={"examples": {"taught": 9, "validation": 1}}))
 
 
 def test_a_budget_becomes_a_width_and_a_depth(data: DataReference) -> None:

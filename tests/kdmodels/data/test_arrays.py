@@ -57,6 +57,14 @@ def test_grey_images_and_named_classes(tmp_path: Path) -> None:
     assert load(npz(tmp_path / "y.npz", images=IMAGES[:, 0], labels=words)).classes == ["cat", "dog"]
 
 
+def test_numbers_as_text_are_in_the_order_of_folders(tmp_path: Path) -> None:
+    """Sorted as text, 10 came before 2, and a submission had the wrong categories."""
+    words = np.array(["10", "2"])[LABELS]
+    data = load(npz(tmp_path / "x.npz", images=IMAGES, labels=words, test_images=IMAGES, test_labels=words))
+    assert data.classes == ["2", "10"]
+    assert data.read_test().labels.tolist() == [1 - label for label in LABELS.tolist()]
+
+
 def test_a_validation_split_of_its_own_and_another_size(tmp_path: Path) -> None:
     path = npz(
         tmp_path / "x.npz", images=IMAGES, labels=LABELS, validation_images=IMAGES[:6], validation_labels=LABELS[:6]

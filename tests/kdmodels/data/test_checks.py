@@ -35,3 +35,12 @@ def test_repeated_images_against_a_naive_count(train: list[int], test: list[int]
     if shared:
         with pytest.raises(UserError, match=r"data\.strict: "):
             repeated_images(prints, np.array(labels), strict=True)
+
+
+def test_images_held_out_that_a_student_would_learn_unlabelled_are_told() -> None:
+    prints = {"train": np.array([1, 2], np.uint64), "validation": np.array([3, 4], np.uint64),
+              "test": np.array([5], np.uint64), "transfer": np.array([4, 5, 6], np.uint64)}  # fmt: skip
+    assert repeated_images(prints, np.array([0, 1]), strict=True) == [
+        "1 of 1 images of test are also in transfer, pixel by pixel",
+        "1 of 2 images of validation are also in transfer, pixel by pixel",
+    ]

@@ -84,3 +84,11 @@ def test_damaged_mnist_files_are_a_users_error(tmp_path: Path, damage: bytes) ->
 def test_a_share_that_leaves_a_class_empty_is_a_users_error(share: float) -> None:
     with pytest.raises(UserError, match=r"data\.validation: 0\.\d+ of 1437 examples"):
         load_dataset(Data(source="digits", validation=share))
+
+
+def test_a_subset_leaves_one_of_each_class() -> None:
+    data = load_dataset(Data(source="digits", subset=1427), None)
+    assert len(data.train) + len(data.validation) == 1427
+    for wrong in (9, 1428):
+        with pytest.raises(UserError, match=rf"data\.subset: {wrong} is out of range \(allowed: 10 to 1427\)"):
+            load_dataset(Data(source="digits", subset=wrong), None)

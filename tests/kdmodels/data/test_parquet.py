@@ -91,3 +91,15 @@ def test_a_damaged_page_is_no_matter_of_the_cache(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match="a page of the table can't be read: "):
         load_dataset(Data(source=str(path)))
+
+
+@pytest.mark.parametrize("sizes", [(9, 8), (8, 9)])
+def test_images_of_another_size_further_down_are_refused(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    """They were read at the wrong offsets: more rows than are held at once were only compared among themselves."""
+    images = [np.zeros(size * size, np.uint8) for size in sizes for _ in range(256)]
+    shapes = [[size, size, 1] for size in sizes for _ in range(256)]
+    columns = {"image": images, "label": [0, 1] * 256, "shape": shapes}
+    told = rf"x\.parquet: images are uint8 \(1, {sizes[0]}, {sizes[0]}\), and after 256 of them uint8 \(1, {sizes[1]}, "
+    with pytest.raises(UserError, match=told):
+        load(tmp_path / "x.parquet", columns)
+    assert load(tmp_path / "y.parquet", columns, size=4).input_shape == (1, 4, 4)

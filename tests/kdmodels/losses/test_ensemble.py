@@ -58,3 +58,14 @@ def test_what_is_no_ensemble_is_refused() -> None:
         losses.ensemble_logits(STUDENT)
     with pytest.raises(ValueError, match="temperature 0 is not positive"):
         losses.ensemble_logits(MEMBERS, temperature=0)
+
+
+def test_of_standardised_members_the_mean_distribution_is_taught() -> None:
+    def softened(logits: np.ndarray) -> np.ndarray:
+        deviation = logits.std(axis=-1, ddof=1, keepdims=True)
+        return softmax((logits - logits.mean(axis=-1, keepdims=True)) / deviation / 2, axis=-1)
+
+    target, student = softened(MEMBERS.numpy()).mean(axis=1), softened(STUDENT.numpy())
+    expected = 4 * (target * np.log(target / student)).sum(axis=1)
+    found = losses.standardised_soft_targets(STUDENT, MEMBERS, temperature=2)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)

@@ -66,4 +66,27 @@ class Tied(nn.Module):
         return self.one(images.flatten(1)) + self.other(images.flatten(1))
 
 
+class Wrapped(nn.Module):
+    """Its one attribute has the name that kdflow gives to what a user brings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = without_questions()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+class Frozen(nn.Module):
+    """Of which only the head may be trained."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Linear(64, 8).requires_grad_(False)
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images.flatten(1)))
+
+
 answer = 42

@@ -104,6 +104,14 @@ def test_a_users_checkpoint_needs_no_prefix() -> None:
     assert torch.equal(network.network[1].weight, state["1.weight"])  # type: ignore[index, union-attr]
 
 
+def test_a_users_own_name_may_be_network() -> None:
+    """Taken for kdflow's prefix, it was refused."""
+    network = build(Network.model_validate(own("Wrapped")), **SMALL)
+    state = {"network.1.weight": torch.ones(5, 48), "network.1.bias": torch.zeros(5)}
+    fill(network, state, Path("x.pt"))
+    assert torch.equal(network.get_parameter("network.network.1.weight"), state["network.1.weight"])
+
+
 @pytest.fixture
 def torchvision_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
     """A file where torchvision keeps resnet18's weights, of 1,000 classes."""

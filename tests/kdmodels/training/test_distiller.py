@@ -350,7 +350,7 @@ def test_a_maps_regressor_matches_another_size() -> None:
     ({"soft_targets": {"temperature": 3}}, lambda z: losses.ensemble_logits(z, temperature=3.0)),
     ({"decoupled": {"temperature": 2}}, lambda z: losses.ensemble_logits(z, temperature=2.0)),
     ("logit_regression", lambda z: z.mean(dim=1)),
-    ("adversarial", lambda z: losses.ensemble_logits(z)),
+    ("adversarial", lambda z: z.mean(dim=1)),
 ], ids=["soft_targets", "decoupled", "logit_regression", "adversarial"])  # fmt: skip
 def test_an_ensemble_is_one_teacher_at_the_terms_temperature(term: Any, joined: Any) -> None:
     members = torch.randn(4, 3, 3, generator=stream(3, "members"))
@@ -359,6 +359,17 @@ def test_an_ensemble_is_one_teacher_at_the_terms_temperature(term: Any, joined: 
     _, values = objective(images, labels, {"logits": members}, indices)
     _, expected = objective(images, labels, {"logits": joined(members)}, indices)
     assert list(values) == list(expected)
+    for name, value in values.items():
+        torch.testing.assert_close(value, expected[name])
+
+
+@pytest.mark.parametrize("loss", [name for name in LOSSES if LOSSES[name].needs in ("logits", "logits and labels")])
+def test_an_ensemble_of_one_teacher_twice_is_that_teacher(loss: str) -> None:
+    images, labels, indices = VALIDATION.batch(torch.arange(4)), VALIDATION.labels[:4], torch.arange(4)
+    alone = 5 + 3 * torch.randn(4, 3, generator=stream(3, "alone"))
+    objective = distiller(loss)
+    _, expected = objective(images, labels, {"logits": alone}, indices)
+    _, values = objective(images, labels, {"logits": torch.stack([alone, alone], dim=1)}, indices)
     for name, value in values.items():
         torch.testing.assert_close(value, expected[name])
 
