@@ -90,7 +90,7 @@ def schedule(
     timezone: str | None = None,
     options: "Options | None" = None,
 ) -> dict[str, Any]:
-    """Make the experiment run by itself while a `kd up` serves it; its earlier schedule is replaced.
+    """Make the experiment run by itself, in this folder, while a `kd up` serves it; its earlier schedule is replaced.
 
     Args:
         cron: minute, hour, day of month, month, day of week; `timezone` is that of the hour, UTC where it is None.
@@ -103,7 +103,8 @@ def schedule(
         UserError: the schedule is not one.
     """
     if cron is None and every is None and experiment.schedule:
-        cron, every, timezone = experiment.schedule.cron, experiment.schedule.every, experiment.schedule.timezone
+        cron, every = experiment.schedule.cron, experiment.schedule.every
+        timezone = timezone or experiment.schedule.timezone
     rhythm = _rhythm(cron, every, timezone)
     with _client() as client:
         from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -123,6 +124,7 @@ def schedule(
             parameters={"experiment": experiment.model_dump(mode="json"), "options": options.model_dump(mode="json")},
             entrypoint=ENTRYPOINT,
             work_pool_name=POOL,
+            job_variables={"working_dir": str(Path.cwd())},  # else an empty one, without the user's own modules
             parameter_openapi_schema=parameter_schema(distill).model_dump(),
             enforce_parameter_schema=True,
             description=distill.description,
@@ -156,6 +158,8 @@ def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronS
         raise UserError("a schedule needs one of --cron '0 3 * * *' and --every SECONDS")
     if every is not None and every < 1:
         raise UserError(f"--every {every}: allowed are whole seconds from 1")
+    if cron is not None and len(cron.split()) != 5:  # a sixth would be seconds, for Prefect
+        raise UserError(f"--cron {cron!r} is not one (allowed: five fields, as '0 3 * * *')")
     if timezone and every:
         raise UserError(f"--timezone {timezone}: allowed with --cron only")
     try:

@@ -10,7 +10,7 @@ from tasks.results import ROWS, latest_comparison
 
 
 def find(word: str | None) -> tuple[tracking.Run, str]:
-    """The comparison that a RUN belongs to, and the student of it that is meant: its winner, or the one named.
+    """The newest comparison that a RUN is or is in, and the student of it that is meant: its winner, or the one named.
 
     Args:
         word: None is the latest comparison.
@@ -20,17 +20,27 @@ def find(word: str | None) -> tuple[tracking.Run, str]:
     """
     tracking.configure()
     run = latest_comparison() if word is None else tracking.find(word)
-    parent = run if run.kind == "comparison" else tracking.get(run.parent) if run.parent else None
-    if run.kind == "teacher" or parent is None:
+    if run.kind not in ("comparison", "student"):
         raise UserError(f"run {run.name} is a {run.kind}; allowed: a comparison or a student")
-    if run.status != "FINISHED" and run.kind == "student":
-        raise UserError(f"run {run.name} is {run.status}; allowed: a finished student")
-    if not tracking.has_artifact(parent.run_id, ROWS):
-        raise UserError(f"run {parent.name} ({parent.status}) has no leaderboard: none of its students was compared")
-    chosen = parent.tags.get("kd.winner") if run is parent else run.tags["kd.variant"]
-    if chosen is None:
-        raise UserError(f"run {parent.name} has no winner: none of its students finished")
-    return parent, chosen
+    if run.kind == "student":
+        if run.status != "FINISHED":
+            raise UserError(f"run {run.name} is {run.status}; allowed: a finished student")
+        return _compared(run)
+    if not tracking.has_artifact(run.run_id, ROWS):
+        raise UserError(f"run {run.name} ({run.status}) has no leaderboard: none of its students was compared")
+    if "kd.winner" not in run.tags:
+        raise UserError(f"run {run.name} has no winner: none of its students finished")
+    return run, run.tags["kd.winner"]
+
+
+def _compared(student: tracking.Run) -> tuple[tracking.Run, str]:
+    """The newest comparison that a student is in, trained there or reused, and its name in that one."""
+    for comparison in tracking.runs(kind="comparison"):
+        rows = tracking.read_json(comparison.run_id, ROWS) if tracking.has_artifact(comparison.run_id, ROWS) else []
+        for row in rows:
+            if row["run_id"] == student.run_id:
+                return comparison, row["variant"]
+    raise UserError(f"run {student.name} is in no leaderboard: the run that trained it ended before it was compared")
 
 
 def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictReference:

@@ -5,6 +5,7 @@ Prefect's own temporary server is not used: process workers cannot reach it, and
 """
 
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from kdmodels.errors import UserError
+from kdmodels.errors import UnavailableError, UserError
 
 START_SECONDS = 120  # a first start migrates the database: 16 s measured on an idle machine, more on a busy one
 STOP_SECONDS = 10  # what a flow run gets to close its records before it is killed
@@ -47,16 +48,21 @@ class Server:
         """Return once the server answers.
 
         Raises:
-            UserError: it cannot be reached, has died, or does not answer in time; with a temporary one's last words.
+            UnavailableError: it cannot be reached, has died, or does not answer in time; with a temporary one's last
+                words.
         """
         deadline = time.monotonic() + (seconds if self.process else 5)
         while not answers(self.url):
             if self.process is None and time.monotonic() > deadline:
-                raise UserError(f"no Prefect server answers at {self.url}, which PREFECT_API_URL or the profile names")
+                raise UnavailableError(
+                    f"no Prefect server answers at {self.url}, which PREFECT_API_URL or the profile names"
+                )
             if self.process and self.process.poll() is not None:
-                raise UserError(f"the temporary Prefect server stopped at its start: {self._last_words()}")
+                raise UnavailableError(f"the temporary Prefect server stopped at its start: {self._last_words()}")
             if time.monotonic() > deadline:
-                raise UserError(f"the temporary Prefect server is not ready after {seconds:g} s: {self._last_words()}")
+                raise UnavailableError(
+                    f"the temporary Prefect server is not ready after {seconds:g} s: {self._last_words()}"
+                )
             time.sleep(0.05)
 
     def _last_words(self) -> str:
@@ -157,7 +163,17 @@ def up_state() -> dict[str, str] | None:
         state: dict[str, str] = json.loads(state_file().read_text())
     except FileNotFoundError:
         return None
-    return state if answers(state["url"]) else None
+    return state if _runs(int(state["pid"])) and answers(state["url"]) else None
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def answers(url: str) -> bool:
@@ -167,7 +183,7 @@ def answers(url: str) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):  # nobody there, or somebody who does not speak HTTP
         return False
 
 

@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake that its maker can mend: one clear line that names the thing, its value and what is allowed."""
 
 
+class UnavailableError(UserError):
+    """A store or a server that can't be reached, read or written: whatever was typed, it is not that."""
+
+
 def allowed(name: str, choices: Iterable[str]) -> str:
     """The second half of an error line: the nearest of the choices, and all of them.
 

@@ -13,7 +13,7 @@ from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 from torch import Tensor, nn
 
 from kdmodels.data.augment import View
-from kdmodels.data.dataset import Split
+from kdmodels.data.dataset import Split, at_rows
 from kdmodels.device import CPU
 from kdmodels.evaluation import BATCH
 from kdmodels.networks import find_tap
@@ -41,7 +41,7 @@ class Knowledge:
         It is where the images are.
         """
         everything = {LOGITS: self.logits, **self.features}
-        return {name: values[rows].to(images.device).float() for name, values in everything.items()}
+        return {name: at_rows(values, rows).to(images.device).float() for name, values in everything.items()}
 
 
 class LiveTeacher:

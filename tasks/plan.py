@@ -21,6 +21,7 @@ from kdmodels.networks import (
     Tap,
     find_tap,
     load_network,
+    read_description,
     read_state,
     replaced_head,
     source_digest,
@@ -285,7 +286,8 @@ def _teacher(teacher: Member, data: DataReference) -> dict[str, Any]:
         return {"checkpoint": content, "network": teacher.network.model_dump(mode="json"), **_source(teacher.network)}
     if teacher.registry:
         model = tracking.find_model(teacher.registry)
-        return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}}
+        network = read_description(tracking.artifact(model.run_id or "", NETWORK)).network
+        return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}, **_source(network)}
     assert teacher.network is not None
     return teacher.model_dump(mode="json", include={"network", *Teacher.training}) | _source(teacher.network)
 

@@ -1,18 +1,21 @@
 """promote_student: the only reader of the test split, and the gate between a winner and the registry."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from kdmodels.costs import P50
+from kdmodels.data import Split
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
-from kdmodels.evaluation import by_class, macro, predict
+from kdmodels.evaluation import BATCH, by_class, macro, predict
 from kdmodels.experiment import Promote
 from kdmodels.gate import Candidate, Verdict, decide
-from kdmodels.networks import load_network
+from kdmodels.networks import Description, load_network, read_description
 from tasks import tracking
 from tasks.costs import measured
 from tasks.data import load
@@ -54,7 +57,7 @@ def promote_student(
         reason = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
         decision = Verdict(False, reason, {})
     else:
-        rival = _champion_candidate(champion, data, device) if champion else None
+        rival = _champion_candidate(champion, data) if champion else None
         decision = decide(
             candidates[best.variant],
             candidates.get(best.control),
@@ -91,29 +94,49 @@ def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
 def _candidate(student: StudentReference, data: DataReference, device: str) -> Candidate:
     """Its figures on test are recorded with its run, once for each dataset."""
     assert student.run_id is not None
-    candidate, figures = _measure(student.variant, student.run_id, data, device)
+    network, description = load_network(tracking.artifact(student.run_id, NETWORK))
+    found = find_device(device)
+    candidate, figures = measure(
+        student.variant, student.run_id, description, lambda test: predict(network, test, found).numpy(), data
+    )
     if tracking.get(student.run_id).tags.get("kd.test_digest") != data.digest:
         tracking.log_metrics(student.run_id, [(name, value, 0) for name, value in figures.items()])
         tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
     return candidate
 
 
-def _champion_candidate(champion: tracking.Version, data: DataReference, device: str) -> Candidate:
+def _champion_candidate(champion: tracking.Version, data: DataReference) -> Candidate:
+    """Measured as it is served, by its stored program: the code that its network was made of may have changed since."""
     name = f"the champion, version {champion.version}"
     if champion.run_id is None or not tracking.has_artifact(champion.run_id, NETWORK):
         raise UserError(
             f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
             "compared with; promote under another name (promote.model)"
         )
-    return _measure(name, champion.run_id, data, device)[0]
+    served = tracking.load_predictor(champion.uri)
+
+    def logits(test: Split) -> np.ndarray:
+        batches = torch.arange(len(test)).split(BATCH)
+        return np.concatenate([served(test.batch(rows).numpy()) for rows in batches])
+
+    description = read_description(tracking.artifact(champion.run_id, NETWORK))
+    return measure(name, champion.run_id, description, logits, data)[0]
 
 
-def _measure(name: str, run_id: str, data: DataReference, device: str) -> tuple[Candidate, dict[str, float]]:
+def measure(
+    name: str,
+    run_id: str,
+    description: Description,
+    logits: Callable[[Split], np.ndarray],
+    data: DataReference,
+) -> tuple[Candidate, dict[str, float]]:
     """What the gate needs to know of a network, and its metrics on test.
 
     Classes are matched by name: since an older champion was trained, the data may have got another.
+
+    Args:
+        logits: the network's, (N, K), of a split.
     """
-    network, description = load_network(tracking.artifact(run_id, NETWORK))
     if description.input_shape != data.input_shape:
         raise UserError(
             f"{name} takes images of {description.input_shape}, but {data.data.source} has {data.input_shape}; "
@@ -121,7 +144,7 @@ def _measure(name: str, run_id: str, data: DataReference, device: str) -> tuple[
         )
     test = load(data).read_test()
     places = np.array([data.classes.index(name) if name in data.classes else UNKNOWN for name in description.classes])
-    predicted = places[predict(network, test, find_device(device)).argmax(dim=1).numpy()]
+    predicted = places[logits(test).argmax(axis=1)]
     labels = test.labels.numpy()
     metrics = measured(run_id)
     candidate = Candidate(

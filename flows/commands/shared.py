@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kdmodels.errors import UserError
+from kdmodels.errors import UnavailableError, UserError
 
 BEGAN = time.monotonic()
 DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -23,6 +23,8 @@ def usage() -> Iterator[None]:
     """Within it the user's words are looked up, so that a UserError is one of usage."""
     try:
         yield
+    except UnavailableError:
+        raise
     except UserError as error:
         raise UsageError(str(error)) from error
 

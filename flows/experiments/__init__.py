@@ -14,7 +14,7 @@ def shipped() -> list[str]:
     """The names of the experiments that come with kdflow.
 
     >>> shipped()
-    ['digits', 'digits-losses', 'mnist', 'mnist-losses']
+    ['cifar10', 'cifar10-full', 'digits', 'digits-losses', 'hw13', 'mnist', 'mnist-losses']
     """
     return sorted(file.stem for file in FOLDER.glob("*.yaml") if file != TEMPLATE)
 

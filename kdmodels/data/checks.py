@@ -41,8 +41,8 @@ def repeated_images(prints: Mapping[str, np.ndarray], train_labels: np.ndarray, 
         UserError: train and test share images, and `strict`.
     """
     notes = []
-    for first, second in [("test", "train"), ("test", "transfer"), ("test", "validation"), ("validation", "train"),
-                          ("validation", "transfer")]:  # fmt: skip
+    for first, second in [("test", "train"), ("test", "transfer"), ("validation", "train"), ("validation", "transfer"),
+                          ("test", "validation")]:  # fmt: skip
         if first not in prints or second not in prints:
             continue
         count = int(np.isin(prints[first], prints[second]).sum())

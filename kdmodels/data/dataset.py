@@ -22,6 +22,11 @@ UNLABELLED = -1
 CHUNK_VALUES = 2**20  # that are read at once where all pixels are
 
 
+def at_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """`values[rows]` for rows of any shape (...), copied a whole row at a time: up to ten times as fast."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
+
+
 @dataclass(frozen=True)
 class Split:
     """Pixels from 0 to `top`, in the type that they are stored in, and the labels (N,), int64; -1 where unknown.
@@ -37,11 +42,11 @@ class Split:
 
     def stored(self, rows: Tensor) -> Tensor:
         """The pixels of these examples, of any shape (...): (..., C, H, W), as they are stored."""
-        return self.pixels[rows if self.rows is None else self.rows[rows]]
+        return at_rows(self.pixels, rows if self.rows is None else self.rows[rows])
 
     def batch(self, rows: Tensor) -> Tensor:
         """The images of these examples, of any shape (...): (..., C, H, W), float32 in [0, 1]."""
-        return self.stored(rows).float() / self.top
+        return self.stored(rows) / self.top
 
     @property
     def images(self) -> Tensor:
@@ -171,8 +176,8 @@ class Dataset:
         return self._test
 
 
-def hold_out(labels: np.ndarray, fraction: float, field: str = "data.validation") -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and held out, each class in its share; a function of the labels and the fraction alone.
+def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and held out for validation, each class in its share; a function of labels and fraction alone.
 
     Raises:
         UserError: the fraction leaves a class without an example on either side.
@@ -183,14 +188,29 @@ def hold_out(labels: np.ndarray, fraction: float, field: str = "data.validation"
         )
     except ValueError as error:
         raise UserError(
-            f"{field}: {fraction:g} of {len(labels)} examples leaves some class with none on one side; allowed: "
-            + (
-                "more examples, or a test split"
-                if field == "data.source"
-                else "a share that gives each class one on both"
-            )
+            f"data.validation: {fraction:g} of {len(labels)} examples leaves some class with none on one side; "
+            "allowed: a share that gives each class one on both"
         ) from error
     return np.sort(kept), np.sort(held)
+
+
+def hold_out_by_content(labels: np.ndarray, prints: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and held out for the test, each class in its share, and at least one on both sides.
+
+    Which side an example is on is a matter of its pixels: when a set grows it keeps its test split, but for a few at
+    the edge, so that an earlier champion is not measured on what it has learnt.
+
+    Args:
+        labels: (N,), of each class none or at least two.
+        prints: (N, 2), the images' fingerprints.
+    """
+    held = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        count = min(max(1, round(fraction * len(own))), len(own) - 1)
+        held.append(own[np.argsort(prints[own, 0], kind="stable")][:count])
+    chosen = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
 def assemble(source: Source, data: Data, transfer: Part | None = None) -> Dataset:
@@ -206,7 +226,9 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
     train, notes = source.parts["train"], list(source.notes)
     test, validation = source.parts.get("test"), source.parts.get("validation")
     if test is None:
-        train, test = _held_out(train, source.classes, TEST_SHARE, "data.source")
+        _require_two(train, source.classes, "data.source")
+        kept, held = hold_out_by_content(train.labels, train.prints, TEST_SHARE)
+        train, test = train.take(kept), train.take(held)
     if data.subset is not None:
         train = train.take(_subset(train.labels, data.subset))
     if validation is None or isinstance(data.validation, float):
@@ -216,7 +238,9 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
                 f"is {data.validation:g} of the training examples; null takes its own"
             )
         share = data.validation if isinstance(data.validation, float) else VALIDATION_SHARE
-        train, validation = _held_out(train, source.classes, share, "data.validation")
+        _require_two(train, source.classes, "data.validation")
+        kept, held = hold_out(train.labels, share)
+        train, validation = train.take(kept), train.take(held)
     splits = {"train": train, "validation": validation, "test": test}
     notes += missing_classes({name: part.labels for name, part in splits.items()}, source.classes)
     notes += repeated_images(
@@ -274,13 +298,11 @@ def _normalisation(data: Data, images: Split) -> tuple[list[float], list[float]]
     return data.normalise.mean, data.normalise.std
 
 
-def _held_out(part: Part, classes: Sequence[str], share: float, field: str) -> tuple[Part, Part]:
+def _require_two(part: Part, classes: Sequence[str], field: str) -> None:
     counts = np.bincount(part.labels, minlength=len(classes))
     alone = [name for name, count in zip(classes, counts, strict=True) if count == 1]
     if alone:
         raise UserError(f"{field}: one example alone of {', '.join(alone)}: it can't be split; allowed: two or more")
-    kept, held = hold_out(part.labels, share, field)
-    return part.take(kept), part.take(held)
 
 
 def _subset(labels: np.ndarray, size: int) -> np.ndarray:

@@ -53,16 +53,25 @@ def load_network(folder: Path) -> tuple[nn.Sequential, Description]:
     Raises:
         UserError: a file is missing or damaged, or the two do not belong together.
     """
+    description = read_description(folder)
+    network = description.build(pretrained=False)
+    fill(network, read_state(folder / WEIGHTS), folder / WEIGHTS)
+    return network.eval(), description
+
+
+def read_description(folder: Path) -> Description:
+    """What a network that `save_network` wrote is rebuilt from; it is not built.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     path = folder / DESCRIPTION
     try:
-        description = Description.model_validate_json(path.read_text())
+        return Description.model_validate_json(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a stored network is {WEIGHTS} beside {DESCRIPTION}") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the description of a network") from error
-    network = description.build(pretrained=False)
-    fill(network, read_state(folder / WEIGHTS), folder / WEIGHTS)
-    return network.eval(), description
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -34,13 +34,29 @@ class Tap:
             handle.remove()
 
     def shape(self, network: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one example's features, found by running the network on two blank images."""
+        """The shape of one example's features, found by running the network on two blank images.
+
+        Raises:
+            UserError: there is no one tensor to be had there.
+        """
         was_training = network.training
         network.eval()
         with self.on(network) as caught, torch.no_grad():
             network(torch.zeros(2, *input_shape))
         network.train(was_training)
+        if not caught:
+            raise UserError(f"at: {self.module}: the network does not call this module by itself; allowed: another one")
+        if not isinstance(caught[0], Tensor):
+            kind = type(caught[0]).__name__
+            raise UserError(f"at: {self.module}: gives a {kind}, not one tensor; allowed: another module")
+        if self.side == "output" and caught[0].ndim == 4 and _channels_last(network):
+            raise UserError(f"at: {self.module}: gives maps (B, H, W, C), which no loss takes; allowed: last")
         return tuple(caught[0].shape[1:])
+
+
+def _channels_last(network: nn.Module) -> bool:
+    """Swin transformers, torchvision's and timm's, keep the channels last; a shape does not tell."""
+    return any("swin" in type(module).__module__ for module in network.modules())
 
 
 def find_tap(network: nn.Module, at: str) -> Tap:

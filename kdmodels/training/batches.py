@@ -82,4 +82,5 @@ def order(examples: int, seed: int, epoch: int, chances: Tensor | None = None) -
     generator = stream(seed, "order", epoch)
     if chances is None:
         return torch.randperm(examples, generator=generator)
-    return torch.multinomial(chances, examples, replacement=True, generator=generator)
+    # In float32 the running sum of over a million chances no longer moves, and the last rows are never drawn.
+    return torch.multinomial(chances.double(), examples, replacement=True, generator=generator)

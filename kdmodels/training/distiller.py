@@ -49,9 +49,9 @@ class Distiller(nn.Module):
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
-        UserError: the student has frozen parameters, a tapped place does not exist, its features can't be compared with
-            the teacher's, a term reaches no parameter of the student, a batch of one meets batch norm or a loss that
-            compares examples, or repeated examples a loss that remembers them.
+        UserError: the student has frozen parameters or state that is not stored, a tapped place does not exist, its
+            features can't be compared with the teacher's, a term reaches no parameter of the student, a batch of one
+            meets batch norm or a loss that compares examples, or repeated examples a loss that remembers them.
     """
 
     class_weights: Tensor | None
@@ -87,7 +87,8 @@ class Distiller(nn.Module):
                 (taken_shape(name, shapes[at]), taken_shape(name, teacher_shapes[there])) for at, there in term.pairs
             ]
             try:
-                own = own_modules(term, pairs, classes=classes, examples=examples)
+                with forked(stream(0, "own")):  # torch's layers draw, and another student may be drawing now
+                    own = own_modules(term, pairs, classes=classes, examples=examples)
             except ValueError as error:
                 raise _misfit(term, error) from error
             if own is not None:
@@ -99,8 +100,8 @@ class Distiller(nn.Module):
                 raise UserError(f"balance: sampling: {name} takes an example once an epoch; allowed: null, weights")
         self.probed = False
         self.unreached = self._unreached(input_shape, {LOGITS: (classes,), **teacher_shapes})
-        if self.unreached:
-            last = find_tap(student, "last")
+        last = _last_layer(student, input_shape) if self.unreached else None
+        if last is not None:
             head = {f"{last.module}.{name}" for name, _ in student.get_submodule(last.module).named_parameters()}
             if head <= set(self.unreached):
                 self.probed, self.taps["last"] = True, last
@@ -231,6 +232,7 @@ class Distiller(nn.Module):
             before = torch.get_rng_state()
             logits, features = trial._run(torch.zeros(2, *input_shape))
             self.draws = not torch.equal(torch.get_rng_state(), before)
+        _require_no_hidden_state(self.student, trial.student)
         reached: set[str] = set()
         for term in trial.terms.values():
             try:
@@ -247,6 +249,27 @@ class Distiller(nn.Module):
                 raise _misfit(term, ValueError("trains no parameter of the student; allowed: a place after the first"))
             reached |= trained
         return [name for name in parameters if name not in reached]
+
+
+def _last_layer(network: nn.Module, input_shape: Shape) -> Tap | None:
+    """The input of the linear layer whose output is the logits; None where there is no such layer."""
+    try:
+        last = find_tap(network, "last")
+    except UserError:
+        return None
+    images = torch.rand(2, *input_shape, generator=stream(0, "last layer"))
+    with last.on(network) as caught, torch.no_grad():
+        logits = network.eval()(images)
+        given = network.get_submodule(last.module)(caught[0]) if caught else None
+    return last if given is not None and given.shape == logits.shape and torch.allclose(given, logits) else None
+
+
+def _require_no_hidden_state(before: nn.Module, after: nn.Module) -> None:
+    """A step that has moved a buffer which is not stored: replicas would share it, and the stored network lack it."""
+    stored, were = after.state_dict().keys(), dict(before.named_buffers())
+    for name, buffer in after.named_buffers():
+        if name not in stored and not torch.equal(buffer, were[name]):
+            raise UserError(f"buffer {name} changes in training and is not stored; allowed: persistent=True")
 
 
 def _teacher_logits(term: Term, teacher: Mapping[str, Tensor]) -> Tensor:

@@ -80,7 +80,8 @@ def fit(
         knowledge: the teacher's, on `train` (of more than one view a sequence) and on `validation`; needed by terms on
             logits and features. A `LiveTeacher` is asked at every batch, on its own device, which must be `device`.
         augmentation: of `train`, the same for all seeds.
-        device: where it is computed; random draws are the same on all devices.
+        device: where it is computed; random draws are the same on all devices, but for those that a network from
+            elsewhere makes of torch's own generator.
         on_step: called before every step; what it raises ends the training.
         on_epoch: called after every epoch with its number, counted from 1, and the replicas so far.
 
@@ -111,7 +112,9 @@ def fit(
         unlabelled=bool((train.labels < 0).any()),
     )
     # Three stacked convolutional seeds are slower than plain steps on a CPU, five no faster (benchmarks/LOG.md).
-    stackable = all(type(module) in STACKABLE for module in network.modules())
+    stackable = all(
+        type(module) in STACKABLE and getattr(module, "momentum", 0) is not None for module in network.modules()
+    )
     groups = [list(seeds)] if stackable else [[seed] for seed in seeds]
     replicas = [Replica(seed) for seed in seeds]
     places = {"at": ", ".join(shapes)} if shapes else {}

@@ -60,10 +60,16 @@ def clip_gradients(tensors: Collection[Tensor], largest: float) -> None:
         gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
 
 
-def average(averages: Collection[Tensor], tensors: Collection[Tensor], *, decay: float, step: int) -> None:
-    """Move exponential averages in place towards the tensors, after a step counted from 0.
+def average(averages: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, decay: float, step: int) -> None:
+    """Move exponential averages in place towards the tensors of the same names, after a step counted from 0.
 
-    The decay rises as (1 + step) / (10 + step) up to its value, so that the random start is soon forgotten.
+    The decay rises as (1 + step) / (10 + step) up to its value, so that the random start is soon forgotten. Whole
+    numbers, such as batch norm's count of batches, are copied; what is the same tensor in both stays.
     """
-    update = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
-    update(list(averages), [tensor.detach() for tensor in tensors], step)
+    others = {name: tensor for name, tensor in averages.items() if tensor is not tensors[name]}
+    moved = [name for name, tensor in others.items() if tensor.is_floating_point()]
+    for name in others.keys() - moved:
+        others[name].copy_(tensors[name])
+    if moved:
+        update = get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))
+        update([others[name] for name in moved], [tensors[name].detach() for name in moved], step)

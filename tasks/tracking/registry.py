@@ -121,7 +121,14 @@ def is_rolled_back(model: str, run_id: str) -> bool:
     if _find_registered(model) is None:
         return False
     withdrawn = [version.run_id for version in versions(model) if ROLLED_BACK in version.tags and version.run_id]
-    return bool(withdrawn) and get(run_id).key in {get(each).key for each in withdrawn}
+    return bool(withdrawn) and get(run_id).key in {_key(each) for each in withdrawn} - {None}
+
+
+def _key(run_id: str) -> str | None:
+    try:
+        return get(run_id).key
+    except UserError:  # deleted since then: nobody can know any more what it made
+        return None
 
 
 def find_model(word: str) -> Version:

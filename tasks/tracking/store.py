@@ -22,7 +22,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from kdmodels.errors import UserError
+from kdmodels.errors import UnavailableError
 
 _LOCK = threading.Lock()
 _READY: set[str] = set()  # the stores that this process has checked
@@ -54,7 +54,9 @@ def configure(folder: Path | None = None) -> str:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder or Path.cwd()) / 'mlruns' / 'mlflow.db'}"
         if database := _sqlite_file(uri):
             if "?" in str(database):
-                raise UserError(f"tracking store {str(database)!r}: a path with '?' in it can't hold a SQLite store")
+                raise UnavailableError(
+                    f"tracking store {str(database)!r}: a path with '?' in it can't hold a SQLite store"
+                )
             uri = f"sqlite:///{database}"
         if uri not in _READY:
             try:
@@ -64,7 +66,7 @@ def configure(folder: Path | None = None) -> str:
                     _reach(uri)
                 MlflowClient(uri).search_experiments(max_results=1)
             except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: a database's driver
-                raise UserError(
+                raise UnavailableError(
                     f"tracking store {redacted(uri)!r} can't be used: {_sentence(error)} (allowed: the http address of "
                     "an MLflow server, sqlite:///FILE, or a postgresql, mysql or mssql URI)"
                 ) from error
@@ -95,7 +97,7 @@ def experiment_id(name: str) -> str:
                 raise
         return experiment_id(name)  # another process was faster
     if experiment.lifecycle_stage == "deleted":
-        raise UserError(
+        raise UnavailableError(
             f"experiment {name!r} was deleted in MLflow; restore it with "
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or choose another name"
         )
@@ -131,7 +133,7 @@ def _prepare(database: Path) -> None:
             elif revision != head:
                 _upgrade(database, revision)
     except (OSError, sqlite3.Error, CommandError) as error:
-        raise UserError(f"tracking store '{database}' can't be used: {_sentence(error)}") from error
+        raise UnavailableError(f"tracking store '{database}' can't be used: {_sentence(error)}") from error
 
 
 def _revision(database: Path) -> str | None:
@@ -181,16 +183,18 @@ def _reach(uri: str) -> None:
                 json={"max_results": 1},
             )
         except MlflowException as error:
-            raise UserError(
+            raise UnavailableError(
                 f"no answer from the MLflow server at {redacted(uri)!r}; is it running, and MLFLOW_TRACKING_URI right?"
             ) from error
         if response.status_code in (401, 403):
-            raise UserError(
+            raise UnavailableError(
                 f"the MLflow server at {redacted(uri)!r} refused us (HTTP {response.status_code}); "
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         if response.status_code != 200:
-            raise UserError(f"{redacted(uri)!r} does not answer as an MLflow server does (HTTP {response.status_code})")
+            raise UnavailableError(
+                f"{redacted(uri)!r} does not answer as an MLflow server does (HTTP {response.status_code})"
+            )
     elif re.match(r"(postgresql|mysql|mssql)\b", uri):
         with create_sqlalchemy_engine(uri).connect():
             pass

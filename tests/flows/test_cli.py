@@ -283,6 +283,14 @@ def test_a_store_that_can_t_be_written_is_exit_code_1(here: Here, monkeypatch: p
     assert told.startswith("kd: error: tracking store '/proc/nothing/mlflow.db' can't be used: ")
 
 
+@pytest.mark.parametrize("words", [["promote"], ["export", "small-student", "--pt2"], ["rollback", "small-student"]])
+def test_a_store_that_can_t_be_written_is_exit_code_1_whatever_is_looked_up_in_it(
+    here: Here, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nothing/mlflow.db")
+    assert here(*words)[0] == 1
+
+
 def test_a_flow_that_fails_is_one_line_and_no_traceback(kd: Kd) -> None:
     failed = kd("run", "mnist", "--data-dir", ".", "--quiet")
     assert (failed.returncode, failed.stdout) == (1, "")
@@ -296,6 +304,7 @@ def test_a_server_that_does_not_answer_is_exit_code_1(here: Here, monkeypatch: p
     code, out, told = here("run", "small.yaml", "--quiet")
     assert (code, out) == (1, "")
     assert told.startswith("kd: error: no Prefect server answers at http://127.0.0.1:9/api")
+    assert here("schedule", "--list")[0] == 1
 
 
 def test_the_ledger_is_read_by_list_show_and_compare(here: Here, again: Done) -> None:
@@ -353,4 +362,5 @@ def test_a_schedule_is_made_listed_and_deleted(here: Here, again: Done) -> None:
     assert code == 0
     assert out.splitlines()[-1].split() == ["small", "3600", "yes"]
     assert here("schedule", "--list")[1] == out
-    assert "small" not in here("schedule", "--delete", "small")[1]
+    assert here("schedule", "--delete", "small") == (0, "", "deleted the schedule of small\n")
+    assert "small" not in here("schedule", "--list")[1]

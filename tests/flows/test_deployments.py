@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from flows import deployments, server
 from flows.deployments import schedule, schedules, unschedule
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment
+from kdmodels.experiment import Experiment, Schedule
 
 TINY = Experiment.model_validate(
     {
@@ -32,11 +32,18 @@ TINY = Experiment.model_validate(
         "threads": 1,
         "data": {"source": "digits"},
         "teacher": {"network": {"mlp": [16]}, "epochs": 1},
-        "student": {"network": {"mlp": [8]}, "epochs": 1, "seeds": 1},
+        "student": {"network": "nets:Small", "epochs": 1, "seeds": 1},  # in the folder it was scheduled from
         "variants": ["hard-labels", "kd"],
         "schedule": {"every": 10},
     }
 )
+NETS = """
+from torch import nn
+
+class Small(nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
+"""
 UP = "import sys; from flows.deployments import up; up(port=int(sys.argv[1]), mlflow_port=int(sys.argv[2]))"
 
 
@@ -112,10 +119,16 @@ def served(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Iter
     own = {"PREFECT_HOME": str(home), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "KD_"))} | own
     planned = {"name": "tiny", "active": True}
-    with environment_of({**own, "KD_DATA": "images", "PREFECT_API_URL": None}), server.running_server() as before:
+    scheduled = folder / "experiments"
+    scheduled.mkdir()
+    (scheduled / "nets.py").write_text(NETS)
+    variables = {**own, "KD_DATA": "images", "PREFECT_API_URL": None}
+    with environment_of(variables), contextlib.chdir(scheduled), server.running_server() as before:
         before.wait_ready()
         schedule(TINY, cron="0 3 * * *", timezone="Europe/Berlin")
         assert schedules() == [planned | {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "every": None}]
+        nightly = TINY.model_copy(update={"schedule": Schedule(cron="0 3 * * *")})
+        assert schedule(nightly, timezone="Europe/Berlin")["timezone"] == "Europe/Berlin"
         schedule(TINY)
         assert schedules() == [planned | {"cron": None, "timezone": None, "every": 10}]
     port, mlflow_port = free_port(), free_port()
@@ -160,7 +173,7 @@ def test_prefect_refuses_an_experiment_that_is_not_one(served: Served) -> None:
     deployment = get(f"{served.api}/deployments/name/distill/tiny")
     assert deployment["enforce_parameter_schema"]
     assert deployment["parameters"]["experiment"] == TINY.model_dump(mode="json")
-    assert Path(deployment["parameters"]["options"]["data_dir"]) == Path.cwd() / "images"
+    assert Path(deployment["parameters"]["options"]["data_dir"]) == served.home.parent / "experiments" / "images"
     wrong = deployment["parameters"]["experiment"] | {"seed": "many"}
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(f"{served.api}/deployments/{deployment['id']}/create_flow_run", {"parameters": {"experiment": wrong}})
@@ -191,7 +204,8 @@ def test_a_command_finds_its_server_and_deletes_the_schedule() -> None:
 @pytest.mark.usefixtures("beside")
 def test_sigterm_leaves_nothing_behind(served: Served) -> None:
     """The last test of the served one: a run that is on its way ends with the truth."""
-    schedule(TINY.model_copy(update={"seed": 1}), every=5)
+    with contextlib.chdir(served.home.parent / "experiments"):
+        schedule(TINY.model_copy(update={"seed": 1}), every=5)
     until(lambda: served.runs("comparison")[:1] == ["RUNNING"])
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(60) == 0
@@ -232,6 +246,7 @@ def test_up_refuses_to_serve_what_other_commands_would_not_use(monkeypatch: pyte
     ("wrong", "line"),
     [
         ({"cron": "0 3 * *"}, "--cron '0 3 * *' is not one (allowed: five fields, as '0 3 * * *')"),
+        ({"cron": "0 3 * * * *"}, "--cron '0 3 * * * *' is not one (allowed: five fields, as '0 3 * * *')"),
         ({"cron": "0 25 * * *"}, "--cron '0 25 * * *' is not one (allowed: five fields, as '0 3 * * *')"),
         (
             {"cron": "0 3 * * *", "timezone": "Mars"},

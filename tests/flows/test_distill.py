@@ -11,7 +11,7 @@ import torch
 
 from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only
 from flows.inspect import compare
-from flows.promote import promote, rollback
+from flows.promote import find, promote, rollback
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment, Network
@@ -336,6 +336,8 @@ def test_promotion_asked_for_again_and_rolled_back(run: Run, first: Outcome) -> 
     )
     assert "was rolled back" in anew.verdict.reason
     assert promote(long.parent_run_id).version == 2
+    reused = student(anew, "hard-labels").run_id  # of the newest comparison that it is in, not the one that trained it
+    assert find(reused) == (tracking.get(anew.parent_run_id), "hard-labels")
     assert len(tracking.versions("moved")) == 2
 
 

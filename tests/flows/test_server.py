@@ -203,11 +203,28 @@ def test_the_server_of_kd_up_is_used_for_the_block(no_server: Path, answering: s
     assert "PREFECT_API_URL" not in os.environ
 
 
-def test_what_a_killed_kd_up_has_left_does_not_count(no_server: Path) -> None:
+def test_what_a_killed_kd_up_has_left_does_not_count(no_server: Path, answering: str) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    server.state_file().write_text(json.dumps({"url": answering, "pid": str(ended.pid)}))
+    assert server.up_state() is None  # though another program answers at its port by now
     with server.bind(0) as unused:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/api"
         server.state_file().write_text(json.dumps({"url": url, "pid": "1"}))
         assert server.up_state() is None
+
+
+def test_a_listener_that_does_not_speak_http_is_no_server() -> None:
+    def speak() -> None:
+        connection = listener.accept()[0]
+        connection.recv(1000)
+        connection.sendall(b"220 mail\r\n")
+        connection.close()
+
+    with server.bind(0) as listener:
+        listener.listen()
+        threading.Thread(target=speak, daemon=True).start()
+        assert not server.answers(f"http://127.0.0.1:{listener.getsockname()[1]}/api")
 
 
 def test_a_taken_port_is_named_with_its_option(answering: str) -> None:

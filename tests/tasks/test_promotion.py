@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from kdmodels.evaluation import predict
 from kdmodels.experiment import Data, Network
-from kdmodels.networks import Description, save_network
+from kdmodels.networks import Description, load_network, save_network
 from tasks import tracking
-from tasks.data import prepare_data
-from tasks.promotion import _measure
+from tasks.data import load, prepare_data
+from tasks.promotion import _champion_candidate, measure
 from tasks.references import DataReference
 from tasks.results import NETWORK
+from tests.tasks.rows import Rows
 
 
 @pytest.fixture
@@ -55,7 +57,21 @@ def recorded(classes: list[str], rows: list[int], folder: Path) -> str:
 def test_a_champions_classes_are_matched_by_name(
     data: DataReference, tmp_path: Path, classes: list[str], rows: list[int], accuracy: float
 ) -> None:
-    candidate, figures = _measure("the champion", recorded(classes, rows, tmp_path / "made"), data, "cpu")
+    run_id = recorded(classes, rows, tmp_path / "made")
+    network, description = load_network(tracking.artifact(run_id, NETWORK))
+    candidate, figures = measure("x", run_id, description, lambda test: predict(network, test).numpy(), data)
     assert candidate.correct.mean() == pytest.approx(accuracy)
     assert figures["test/accuracy"] == pytest.approx(accuracy)
     assert figures["test/macro_accuracy"] == pytest.approx(accuracy)
+
+
+def test_the_champion_is_measured_as_it_is_served_though_its_code_has_changed(
+    data: DataReference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = recorded(["bird", "cat", "dog"], [0, 1, 2], tmp_path / "made")
+    network, _ = load_network(tracking.artifact(run_id, NETWORK))
+    tracking.log_model(run_id, network, np.zeros((2, 1, 3, 3), np.float32), metadata={})
+    champion = tracking.crown(tracking.register("rows", run_id, tags={}, description=""))
+    monkeypatch.setattr(Rows, "forward", lambda self, images: -self.row(images.mean(dim=3).squeeze(1)))
+    assert predict(network, load(data).read_test()).argmax(dim=1).ne(load(data).read_test().labels).all()
+    assert _champion_candidate(champion, data).correct.all()

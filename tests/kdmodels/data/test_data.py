@@ -18,7 +18,7 @@ mnist_files = pytest.mark.skipif(not os.environ.get("KD_DATA"), reason="KD_DATA 
 def test_digits_are_split_without_overlap_or_loss() -> None:
     test = DIGITS.read_test()
     parts = [DIGITS.train, DIGITS.validation, test]
-    assert [len(part) for part in parts] == [1149, 288, 360]
+    assert [len(part) for part in parts] == [1150, 288, 359]
     whole = torch.cat([part.images for part in parts]).mul(16).round().byte().flatten(1).tolist()
     original = load_digits().data.astype(int).tolist()
     assert sorted(whole) == sorted(original)
@@ -82,13 +82,13 @@ def test_damaged_mnist_files_are_a_users_error(tmp_path: Path, damage: bytes) ->
 
 @pytest.mark.parametrize("share", [0.0001, 0.9999])
 def test_a_share_that_leaves_a_class_empty_is_a_users_error(share: float) -> None:
-    with pytest.raises(UserError, match=r"data\.validation: 0\.\d+ of 1437 examples"):
+    with pytest.raises(UserError, match=r"data\.validation: 0\.\d+ of 1438 examples"):
         load_dataset(Data(source="digits", validation=share))
 
 
 def test_a_subset_leaves_one_of_each_class() -> None:
-    data = load_dataset(Data(source="digits", subset=1427), None)
-    assert len(data.train) + len(data.validation) == 1427
-    for wrong in (9, 1428):
-        with pytest.raises(UserError, match=rf"data\.subset: {wrong} is out of range \(allowed: 10 to 1427\)"):
+    data = load_dataset(Data(source="digits", subset=1428), None)
+    assert len(data.train) + len(data.validation) == 1428
+    for wrong in (9, 1429):
+        with pytest.raises(UserError, match=rf"data\.subset: {wrong} is out of range \(allowed: 10 to 1428\)"):
             load_dataset(Data(source="digits", subset=wrong), None)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from kdmodels.data import Split, dataset
-from kdmodels.data.dataset import hold_out, moments
+from kdmodels.data.dataset import hold_out, hold_out_by_content, moments
 from kdmodels.errors import UserError
 
 PIXELS = torch.arange(5 * 2 * 3 * 4, dtype=torch.uint8).view(5, 2, 3, 4)
@@ -49,5 +49,33 @@ def test_what_can_not_be_held_out_says_what_is_allowed() -> None:
         UserError, match=r"data\.validation: 0\.1 of 4 .*; allowed: a share that gives each class one on"
     ):
         hold_out(labels, 0.1)
-    with pytest.raises(UserError, match=r"data\.source: 0\.1 of 4 .*; allowed: more examples, or a test split"):
-        hold_out(labels, 0.1, "data.source")
+
+
+def test_a_set_that_grows_keeps_its_test_split() -> None:
+    """By a seeded permutation of all rows, 100 more images of 2,000 put 60 % of the test split where train had been."""
+    generator = np.random.default_rng(0)
+    prints = generator.integers(0, 2**64, (2100, 2), dtype=np.uint64)
+    labels = generator.integers(0, 10, 2100)
+    _, before = hold_out_by_content(labels[:2000], prints[:2000], 0.2)
+    kept, after = hold_out_by_content(labels, prints, 0.2)
+    assert np.array_equal(np.sort(np.concatenate([kept, after])), np.arange(2100))
+    old = after[after < 2000]
+    assert len(np.setdiff1d(old, before)) <= 0.02 * len(old)
+    for label in range(10):
+        assert (labels[after] == label).sum() == round(0.2 * (labels == label).sum())
+
+
+def test_the_test_split_does_not_depend_on_the_order_of_a_source() -> None:
+    generator = np.random.default_rng(1)
+    prints, labels = generator.integers(0, 2**64, (50, 2), dtype=np.uint64), np.arange(50) % 3
+    order = generator.permutation(50)
+    _, held = hold_out_by_content(labels, prints, 0.2)
+    _, again = hold_out_by_content(labels[order], prints[order], 0.2)
+    assert set(order[again]) == set(held)
+
+
+def test_each_class_is_tested_and_learnt_however_small_it_is() -> None:
+    prints = np.random.default_rng(2).integers(0, 2**64, (4, 2), dtype=np.uint64)
+    for share in (0.01, 0.99):
+        kept, held = hold_out_by_content(np.array([0, 0, 1, 1]), prints, share)
+        assert len(kept) == len(held) == 2

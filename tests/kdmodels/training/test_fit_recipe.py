@@ -135,7 +135,8 @@ def test_the_measured_weights_are_the_averaged_ones() -> None:
     assert replica.figures["val/accuracy"] == pytest.approx((logits.argmax(1) == VALIDATION.labels).float().mean())
 
 
-def test_averaging_leaves_the_statistics_of_batch_norm_as_they_are() -> None:
+def test_averaged_weights_are_kept_with_averaged_statistics() -> None:
+    """Beside the last step's running statistics, averaged weights were measured up to two points too low."""
     recipe = {"epochs": 2, "batch": BATCH}
     nets = [build(Network(conv=[3]), **SHAPE) for _ in range(2)]
     (averaged,), (raw,) = (
@@ -143,8 +144,10 @@ def test_averaging_leaves_the_statistics_of_batch_norm_as_they_are() -> None:
         for net, extra in zip(nets, ({"ema": 0.9}, {}), strict=True)
     )
     assert not torch.allclose(averaged.state["head.weight"], raw.state["head.weight"], rtol=1e-4)
-    for name in ("running_mean", "running_var", "num_batches_tracked"):
-        assert torch.equal(averaged.state[f"block1.norm.{name}"], raw.state[f"block1.norm.{name}"])
+    for name in ("running_mean", "running_var"):
+        assert not torch.equal(averaged.state[f"block1.norm.{name}"], raw.state[f"block1.norm.{name}"])
+    count = "block1.norm.num_batches_tracked"
+    assert torch.equal(averaged.state[count], raw.state[count])
 
 
 def test_drawing_classes_alike_is_a_function_of_seed_and_epoch() -> None:

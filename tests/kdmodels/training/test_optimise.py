@@ -63,10 +63,18 @@ def test_each_replica_is_clipped_by_its_own_norm() -> None:
 
 def test_an_average_forgets_its_start_first_fast_then_slowly() -> None:
     kept, weights = torch.zeros(1), torch.ones(1)
-    average([kept], [weights], decay=0.9, step=0)
+    average({"w": kept}, {"w": weights}, decay=0.9, step=0)
     assert kept.item() == pytest.approx(0.9)  # 1 - 1 / 10
-    average([kept], [weights], decay=0.9, step=1)
+    average({"w": kept}, {"w": weights}, decay=0.9, step=1)
     assert kept.item() == pytest.approx(1 - 0.1 * 2 / 11)
     kept.zero_()
-    average([kept], [weights], decay=0.9, step=10_000)
+    average({"w": kept}, {"w": weights}, decay=0.9, step=10_000)
     assert kept.item() == pytest.approx(0.1)
+
+
+def test_numbers_of_batches_are_copied_and_what_is_shared_is_left_alone() -> None:
+    shared, moved = torch.ones(2), torch.tensor([4.0])
+    kept = {"mean": torch.tensor([2.0]), "count": torch.tensor(1), "bank": shared}
+    average(kept, {"mean": moved, "count": torch.tensor(7), "bank": shared}, decay=0.5, step=100)
+    assert (kept["mean"].item(), kept["count"].item(), kept["bank"]) == (3.0, 7, shared)
+    assert shared.tolist() == [1, 1]

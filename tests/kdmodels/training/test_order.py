@@ -36,3 +36,12 @@ def test_an_epochs_draws_are_a_function_of_seed_and_epoch() -> None:
 
 def test_unknown_labels_and_absent_classes_do_not_count() -> None:
     assert class_balance(torch.tensor([0, 0, 2, -1, -1])).tolist() == pytest.approx([3 / 4, 0, 3 / 2])
+
+
+def test_the_last_rows_of_a_large_set_are_drawn_too() -> None:
+    """A running sum in float32 stood still after 2^19: none of the last rows of the common class was ever drawn."""
+    labels = (torch.arange(1_200_000) % 2) * torch.arange(1_200_000).remainder(99).add(1)  # 0 for every other row
+    drawn = order(len(labels), 0, 1, class_balance(labels)[labels])
+    common = drawn[labels[drawn] == 0]
+    assert len(common) / len(drawn) == pytest.approx(0.01, rel=0.05)
+    assert (common > 1_020_000).double().mean().item() == pytest.approx(0.15, rel=0.1)

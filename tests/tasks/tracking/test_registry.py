@@ -120,3 +120,13 @@ def test_a_run_without_a_model_cannot_be_registered(store: Path) -> None:
     with pytest.raises(UserError, match=f"^run '{run}' has no model to register$"):
         register(run)
     assert list(MlflowClient().search_registered_models()) == []
+
+
+def test_a_version_whose_run_was_deleted_is_no_longer_in_the_way(store: Path) -> None:
+    """Every later run had failed at the gate, after all its training."""
+    runs = [with_model() for _ in range(3)]
+    for run in runs[:2]:
+        tracking.crown(register(run))
+    tracking.rollback("digits-student")
+    MlflowClient().delete_run(runs[1])
+    assert not tracking.is_rolled_back("digits-student", runs[2])
