@@ -136,6 +136,7 @@ def test_no_tensor_of_a_step_stays_behind_on_the_cpu() -> None:
         stack.device = cuda
         stack.kept = {name: mode.from_tensor(tensor.detach()).to(cuda) for name, tensor in stack.kept.items()}
         stack.buffers = {name: mode.from_tensor(tensor).to(cuda) for name, tensor in stack.buffers.items()}
+        stack.kept_buffers = stack.buffers
         drawn = {
             name: torch.stack([layer.draw(torch.arange(16), stream(0, "any"))] * 2).to(cuda)  # type: ignore[operator]
             for name, layer in stack.drawn.items()
