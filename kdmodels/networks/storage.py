@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.networks.build import build
@@ -95,7 +96,7 @@ def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     ]
     faults = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     if any(faults.values()):
-        told = "; ".join(f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys)
+        told = "; ".join(f"{fault}: {listed(keys)}" for fault, keys in faults.items() if keys)
         raise UserError(f"{path}: these weights do not fit the network described: {told}")
     load_state(network, {**own, **state})
 

@@ -80,7 +80,8 @@ def find_tap(network: nn.Module, at: str) -> Tap:
             near = ", ".join(name for name in modules if name and name.count(".") < 2)
             raise UserError(
                 f"at: {at}: the network has no hidden blocks that are known by their names; "
-                f"allowed: last, or a module's dotted name: {near}, and what is within them"
+                f"allowed: last, or a module's dotted name: {near}, and what is within them; "
+                "or {student: NAME, teacher: NAME}"
             )
         return Tap(blocks[_BLOCKS[at](len(blocks)) - 1], "output")
     names = [name for name in modules if name]
@@ -93,10 +94,13 @@ def hidden_blocks(network: nn.Module) -> list[str]:
     """The dotted names of a network's hidden blocks, in order; empty where no names tell them.
 
     They are the children called block, layer or stage and a number, as `block1`, `layer4`, `stage_2`; or else the parts
-    of a child called `features`, `blocks`, `layers` or `stages`; of the module nearest to the top that has any.
+    of a child called `features`, `blocks`, `layers` or `stages`; of the module nearest to the top that has any. Where
+    no names tell them, they end with the activations of the first `nn.Sequential` that has any.
 
     >>> hidden_blocks(nn.ModuleDict({"stem": nn.ReLU(), "features": nn.Sequential(nn.ReLU(), nn.ReLU())}))
     ['features.0', 'features.1']
+    >>> hidden_blocks(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3), nn.GELU(), nn.Linear(3, 2)))
+    ['1', '3']
     """
     level = [("", network)]
     while level:
@@ -110,9 +114,18 @@ def hidden_blocks(network: nn.Module) -> list[str]:
                 if parts:
                     return [f"{prefix}{name}.{part}" for part in parts]
         level = [(f"{prefix}{name}.", child) for prefix, module in level for name, child in module.named_children()]
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Sequential):
+            ends = [name for name, child in module.named_children() if isinstance(child, _ACTIVATIONS)]
+            if ends:
+                return [f"{path}.{name}".removeprefix(".") for name in ends]
     return []
 
 
+_ACTIVATIONS = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh,
+    nn.Sigmoid,
+)  # fmt: skip
 _NUMBERED = re.compile(r"(block|layer|stage)_?\d+")
 _SEQUENCES = ("features", "blocks", "layers", "stages")
 _BLOCKS: dict[str, Callable[[int], int]] = {

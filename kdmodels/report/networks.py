@@ -72,6 +72,7 @@ ELSEWHERE = """
 
 `first`, `middle` and `deepest` are hidden blocks: the children called `block`, `layer` or `stage` and a number; or else
 the parts of a child called `features`, `blocks`, `layers` or `stages`; of the module nearest to the top that has any.
+Where no names tell them, they end with the activations of the first `nn.Sequential` that has any.
 In the catalogue a stage is one block, in a compact network each block is one. `last` is the input of the last linear
 layer that the network lists. Any module's dotted name is a place too; those of networks from elsewhere begin with
 `network.`.

@@ -32,6 +32,13 @@ def test_what_gives_no_tensor_is_told(at: str, line: str) -> None:
     assert find_tap(network, "last").shape(network, (1, 2, 2)) == (4,)
 
 
+def test_the_blocks_of_a_plain_sequence_end_with_its_activations() -> None:
+    """README's own example, a student of the user's beside a ResNet, had no `middle`."""
+    inner = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.SiLU(), nn.Flatten())
+    network = nn.ModuleDict({"normalise": nn.Identity(), "network": nn.Sequential(*inner, nn.LazyLinear(2))})
+    assert [find_tap(network, at).module for at in ("first", "middle", "deepest")] == ["network.1"] * 2 + ["network.4"]
+
+
 def test_maps_with_their_channels_last_are_refused() -> None:
     """Their height was taken for channels, in silence."""
     small = SwinTransformer(patch_size=[4, 4], embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=[2, 2])
