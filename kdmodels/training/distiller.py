@@ -1,15 +1,12 @@
-"""A student joined with the terms of its objective: one forward pass gives every term's value."""
+"""A student joined with its objective: one forward pass gives every term's value."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
-from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdmodels import losses
 from kdmodels.catalogue import LOSSES
 from kdmodels.data.files import listed
 from kdmodels.errors import UserError
@@ -17,19 +14,15 @@ from kdmodels.knowledge import LOGITS
 from kdmodels.losses.logits import full_precision
 from kdmodels.networks import Tap, find_tap
 from kdmodels.networks.initialise import BATCH_NORMS
+from kdmodels.networks.stacked import run_stacked
 from kdmodels.randomness import forked, stream
 from kdmodels.terms import Term
-from kdmodels.training.own import Shape, matched, own_modules, taken, taken_shape
-
-PROBE = "probe"
-"""Cross entropy of a last layer that no term reaches, on features held fixed: a linear probe, trained beside them."""
-
-DISCRIMINATOR = "discriminator"
-"""The adversary's own loss; none of its gradient reaches the student."""
+from kdmodels.training.objective import PROBE, Objective
+from kdmodels.training.own import Shape, own_modules, taken_shape
 
 
 class Distiller(nn.Module):
-    """The student, and what its objective owns beside it: regressors, projections, memory banks, a discriminator.
+    """The student and its objective, which may own modules beside it.
 
     Args:
         student: takes images (B, C, H, W), gives logits (B, K).
@@ -45,7 +38,6 @@ class Distiller(nn.Module):
 
     Attributes:
         draws: whether the student, when training, draws from torch's global generator.
-        probed: whether the last layer is trained as a linear probe, since no term reaches it.
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
@@ -53,8 +45,6 @@ class Distiller(nn.Module):
             features can't be compared with the teacher's, a term reaches no parameter of the student, a batch of one
             meets batch norm or a loss that compares examples, or repeated examples a loss that remembers them.
     """
-
-    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -74,38 +64,42 @@ class Distiller(nn.Module):
         frozen = [name for name, parameter in student.named_parameters() if not parameter.requires_grad]
         if frozen:
             raise UserError(f"the network has frozen parameters: {listed(frozen)}; allowed: all of them trainable")
-        self.student, self.autocast, self.unlabelled = student, autocast, unlabelled
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        self.terms = {term.loss: term for term in terms}
+        self.student, self.autocast = student, autocast
         self.taps: dict[str, Tap] = {at: find_tap(student, at) for term in terms for at, _ in term.pairs}
         shapes = {at: tap.shape(student, input_shape) for at, tap in self.taps.items()}
         with torch.no_grad():
             classes = student.eval()(torch.zeros(2, *input_shape)).shape[1]
-        self.own = nn.ModuleDict()
-        for name, term in self.terms.items():
+        own = nn.ModuleDict()
+        for term in terms:
+            name = term.loss
             pairs = [
                 (taken_shape(name, shapes[at]), taken_shape(name, teacher_shapes[there])) for at, there in term.pairs
             ]
             try:
                 with forked(stream(0, "own")):  # torch's layers draw, and another student may be drawing now
-                    own = own_modules(term, pairs, classes=classes, examples=examples)
+                    module = own_modules(term, pairs, classes=classes, examples=examples)
             except ValueError as error:
                 raise _misfit(term, error) from error
-            if own is not None:
-                self.own[name] = own
+            if module is not None:
+                own[name] = module
+        self.objective = Objective(terms, own, class_weights=class_weights, unlabelled=unlabelled)
         if batch == 1:
             self._refuse_batches_of_one()
-        for name in self.terms:
+        for name in self.objective.terms:
             if repeats and LOSSES[name].remembers:
                 raise UserError(f"balance: sampling: {name} takes an example once an epoch; allowed: null, weights")
-        self.probed = False
         self.unreached = self._unreached(input_shape, {LOGITS: (classes,), **teacher_shapes})
         last = _last_layer(student, input_shape) if self.unreached else None
         if last is not None:
             head = {f"{last.module}.{name}" for name, _ in student.get_submodule(last.module).named_parameters()}
             if head <= set(self.unreached):
-                self.probed, self.taps["last"] = True, last
+                self.objective.probed, self.taps["last"] = True, last
                 self.unreached = [name for name in self.unreached if name not in head]
+
+    @property
+    def probed(self) -> bool:
+        """Whether the last layer is trained as a linear probe, since no term reaches it."""
+        return self.objective.probed
 
     def forward(
         self,
@@ -115,112 +109,60 @@ class Distiller(nn.Module):
         indices: Tensor,
         mixed: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, K), and the unweighted values, (B,) or (), of the terms, the probe and the discriminator.
-
-        In eval mode a term that knows only the examples that it was trained on has no value.
-
-        Args:
-            teacher: `logits` (B, K), of an ensemble (B, M, K), and features (B, ...) by the name they are tapped at,
-                as far as the terms need.
-            indices: (B,), the examples' numbers in their split.
-            mixed: `labels` (B,) of other images that are mixed in, and the `share` (B,) that each keeps of itself. Of
-                every loss of labels the mean of the two labels' values is taken, by the share.
-        """
+        """Logits (B, K) of images (B, C, H, W), and the objective's values, which say what the other arguments are."""
         logits, features = self._run(images)
-        mixed = mixed or {}
-        values = {
-            name: self._value(term, logits, features, labels, teacher, indices, mixed)
-            for name, term in self.terms.items()
-            if self.training or not LOSSES[name].remembers
-        }
-        if self.probed:
-            head = self.student.get_submodule(self.taps["last"].module)
-            probe = partial(F.cross_entropy, head(features["last"].detach()), reduction="none")
-            values[PROBE] = self._on_labels(probe, labels, mixed)
-        if "adversarial" in self.own:
-            adversary = self.own["adversarial"]
-            assert isinstance(adversary, losses.Adversarial)
-            values[DISCRIMINATOR] = adversary.discriminator_loss(
-                logits, _teacher_logits(self.terms["adversarial"], teacher)
-            )
-        return logits, values
+        return logits, self.objective(logits, features, labels, teacher, indices, mixed or {})
 
-    def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The student's logits, and its features by the name they are tapped at."""
-        with ExitStack() as stack:
-            caught = {at: stack.enter_context(tap.on(self.student)) for at, tap in self.taps.items()}
-            if self.autocast and self.training:  # no weight is used twice, so that a cache of them is only memory
-                stack.enter_context(torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False))
-            logits = self.student(images)
-        return full_precision(logits), {at: full_precision(tensors[0]) for at, tensors in caught.items()}
-
-    def _value(
+    def stacked(
         self,
-        term: Term,
-        logits: Tensor,
-        features: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
+        images: Tensor,
         labels: Tensor,
         teacher: Mapping[str, Tensor],
         indices: Tensor,
         mixed: Mapping[str, Tensor],
-    ) -> Tensor:
-        name, row = term.loss, LOSSES[term.loss]
-        if name == "adversarial":
-            return self.own[name](logits, _teacher_logits(term, teacher))
-        if row.needs != "features":
-            taught = [] if row.needs == "labels" else [_teacher_logits(term, teacher)]
-            loss = partial(getattr(losses, name), logits, *taught, **term.hyperparameters)
-            return loss() if row.needs == "logits" else self._on_labels(loss, labels, mixed)
-        mine = [taken(name, features[at]) for at, _ in term.pairs]
-        theirs = [taken(name, teacher[there]) for _, there in term.pairs]
-        if row.module:
-            known = [indices] if row.remembers else []
-            places = zip(self._at(name), mine, theirs, strict=True)
-            return torch.stack([module(one, other, *known) for module, one, other in places]).sum(dim=0)
-        if name == "review":
-            mine = self.own[name](mine)
-        elif name in self.own:
-            regressed = [regressor(one) for regressor, one in zip(self._at(name), mine, strict=True)]
-            mine, theirs = map(list, zip(*map(matched, regressed, theirs), strict=True))
-        loss = getattr(losses, name)
-        if row.joint:
-            return loss(mine, theirs, **term.hyperparameters)
-        values = [loss(one, other, **term.hyperparameters) for one, other in zip(mine, theirs, strict=True)]
-        return torch.stack(values).sum(dim=0)
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (S, B, K) and mean values (S,) of S replicas with batches of their own, of a stackable student.
 
-    def _on_labels(self, loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
-        """A loss of labels (B,); of mixed images, of both labels in the images' shares.
-
-        The mean over the batch is that over the labels that are known, each weighed by its class.
+        Args:
+            tensors: the parameters and buffers of all replicas, (S, ...).
         """
-        if self.class_weights is None and not self.unlabelled:
-            return self._mixed(loss, labels, mixed)
+        with self._precision(images):
+            logits, features = run_stacked(self.student, _within(tensors, "student."), images, self.taps)
+        features = {at: full_precision(tensor) for at, tensor in features.items()}
+        if self.probed:
+            head = f"student.{self.taps['last'].module}."
+            features[PROBE], _ = run_stacked(self._head, _within(tensors, head), features["last"].detach(), {})
+        given = (full_precision(logits), features, labels, teacher, indices, mixed)
+        return given[0], self.objective.stacked(_within(tensors, "objective."), *given)
 
-        def weighed(targets: Tensor) -> Tensor:
-            classes = targets.clamp(min=0)
-            value = loss(classes) * (targets >= 0)
-            return value * self.class_weights[classes] if self.class_weights is not None and self.training else value
+    def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The student's logits, its features by the name they are tapped at, and the probe's logits."""
+        with ExitStack() as stack:
+            caught = {at: stack.enter_context(tap.on(self.student)) for at, tap in self.taps.items()}
+            stack.enter_context(self._precision(images))
+            logits = self.student(images)
+        features = {at: full_precision(tensors[0]) for at, tensors in caught.items()}
+        if self.probed:
+            features[PROBE] = self._head(features["last"].detach())
+        return full_precision(logits), features
 
-        known = self._mixed(lambda targets: (targets >= 0).float(), labels, mixed)
-        return self._mixed(weighed, labels, mixed) * (len(labels) / known.sum().clamp(min=1e-6))
+    def _precision(self, images: Tensor) -> AbstractContextManager[object]:
+        if not (self.autocast and self.training):
+            return nullcontext()
+        # No weight is used twice, so that a cache of them is only memory.
+        return torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False)
 
-    @staticmethod
-    def _mixed(loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
-        if not mixed:
-            return loss(labels)
-        return mixed["share"] * loss(labels) + (1 - mixed["share"]) * loss(mixed["labels"])
+    @property
+    def _head(self) -> nn.Module:
+        return self.student.get_submodule(self.taps["last"].module)
 
     def _refuse_batches_of_one(self) -> None:
         if any(isinstance(module, BATCH_NORMS) for module in self.modules()):
             raise UserError("batch: 1: batch norm can't learn from one example; allowed: 2 or more")
-        for name in self.terms:
+        for name in self.objective.terms:
             if LOSSES[name].per_batch:
                 raise UserError(f"batch: 1: {name} compares the examples of a batch; allowed: 2 or more")
-
-    def _at(self, name: str) -> nn.ModuleList:
-        modules = self.own[name]
-        assert isinstance(modules, nn.ModuleList)
-        return modules
 
     def _unreached(self, input_shape: Shape, teacher_shapes: Mapping[str, Shape]) -> list[str]:
         """Try the objective on two blank images, term by term; the names of the parameters that get no gradient."""
@@ -234,9 +176,9 @@ class Distiller(nn.Module):
             self.draws = not torch.equal(torch.get_rng_state(), before)
         _require_no_hidden_state(self.student, trial.student)
         reached: set[str] = set()
-        for term in trial.terms.values():
+        for name, term in trial.objective.terms.items():
             try:
-                value = trial._value(term, logits, features, labels, teacher, indices, {})
+                value = trial.objective(logits, features, labels, teacher, indices, {}, [name])[name]
             except ValueError as error:
                 raise _misfit(term, error) from error
             gradients: Sequence[Tensor | None] = (
@@ -272,18 +214,9 @@ def _require_no_hidden_state(before: nn.Module, after: nn.Module) -> None:
             raise UserError(f"buffer {name} changes in training and is not stored; allowed: persistent=True")
 
 
-def _teacher_logits(term: Term, teacher: Mapping[str, Tensor]) -> Tensor:
-    """(B, K); an ensemble is one teacher whose softened distribution, at the term's temperature, is the members' mean.
-
-    Where logits are compared as they are it is the mean of the logits; for logit regression, the limit of high
-    temperatures, that is the same. `standardised_soft_targets` takes the members (B, M, K) themselves.
-    """
-    logits = teacher[LOGITS]
-    if logits.dim() == 2 or term.loss == "standardised_soft_targets":
-        return logits
-    if term.loss in ("logit_regression", "adversarial"):
-        return logits.mean(dim=1)
-    return losses.ensemble_logits(logits, temperature=float(term.hyperparameters["temperature"]))
+def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _misfit(term: Term, error: ValueError) -> UserError:

@@ -15,15 +15,12 @@ from kdmodels.device import CPU, told_when_full
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
 from kdmodels.knowledge import Knowledge, LiveTeacher
-from kdmodels.networks.layers import Dropout, Normalise
+from kdmodels.networks.stacked import is_stackable
 from kdmodels.terms import Term
 from kdmodels.training.batches import Batches, class_balance
 from kdmodels.training.compiling import told_by_compiler
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.stack import Stack, State
-
-STACKABLE = {nn.Sequential, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Flatten, Normalise, Dropout}
-"""Of such layers alone several seeds are faster as one computation, and all that they draw is handed in."""
 
 Taught = tuple[Knowledge | Sequence[Knowledge] | LiveTeacher, Knowledge | LiveTeacher]
 """A teacher's knowledge of the training split, of more than one view a sequence, and of the validation split."""
@@ -111,11 +108,7 @@ def fit(
         class_weights=class_balance(train.labels) if recipe.balance == "weights" else None,
         unlabelled=bool((train.labels < 0).any()),
     )
-    # Three stacked convolutional seeds are slower than plain steps on a CPU, five no faster (benchmarks/LOG.md).
-    stackable = all(
-        type(module) in STACKABLE and getattr(module, "momentum", 0) is not None for module in network.modules()
-    )
-    groups = [list(seeds)] if stackable else [[seed] for seed in seeds]
+    groups = [list(seeds)] if is_stackable(network) else [[seed] for seed in seeds]
     replicas = [Replica(seed) for seed in seeds]
     places = {"at": ", ".join(shapes)} if shapes else {}
     with told_when_full({"batch": recipe.batch, "seeds": len(seeds), **places}), told_by_compiler(recipe.compile):
@@ -131,7 +124,7 @@ def fit(
                     replica.diverged = epoch
                 if _is_kept(replica, recipe):
                     replica.epoch = epoch
-                    replica.state, replica.own = stack.state(row, "student."), stack.state(row, "own.")
+                    replica.state, replica.own = stack.state(row, "student."), stack.state(row, "objective.own.")
             on_epoch(epoch, replicas)
             if all(replica.diverged or not _goes_on(replica, recipe) for replica in replicas):
                 break

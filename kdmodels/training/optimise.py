@@ -1,32 +1,105 @@
 """What a step does to stacked weights: torch's optimisers, weight decay where it belongs, clipping, averaging."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
+class Optimizer:
+    """Adam, AdamW or SGD over stacked tensors: torch's own fused kernels, one call a step.
 
-def make_optimizer(
-    optimizer: dict[str, dict[str, Any]], tensors: Mapping[str, Tensor], undecayed: Collection[str] = ()
-) -> torch.optim.Optimizer:
-    """The one optimiser that the mapping names, with torch's own arguments; fused: one kernel a step.
+    `torch.optim`'s classes would import torch's compiler (2 s) at their first use, and their bookkeeping costs more
+    than the kernel where layers are small. Each element is treated by itself, so that stacked rows share nothing.
 
     Args:
-        tensors: what it changes, by name.
+        optimizer: one name, with the arguments of torch's class of that name.
+        tensors: what is changed, by name; contiguous.
         undecayed: the names among them that weight decay leaves alone.
+
+    Attributes:
+        state: by the tensors' names, what is remembered of each from step to step.
     """
-    ((name, arguments),) = optimizer.items()
-    kept = [tensor for key, tensor in tensors.items() if key in undecayed]
-    made = OPTIMIZERS[name](tensors.values(), fused=True, **arguments)
-    if not kept or not made.defaults["weight_decay"]:
-        return made
-    decayed = [tensor for key, tensor in tensors.items() if key not in undecayed]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
-    return OPTIMIZERS[name]([group for group in groups if group["params"]], fused=True, **arguments)
+
+    def __init__(
+        self, optimizer: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor], undecayed: Collection[str] = ()
+    ) -> None:
+        ((self.name, arguments),) = optimizer.items()
+        self.arguments = {**DEFAULTS[self.name], **arguments}
+        self.tensors = tensors
+        self.decays = {name: 0.0 if name in undecayed else self.arguments["weight_decay"] for name in tensors}
+        self.state: dict[str, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def step(self, gradients: Mapping[str, Tensor], factor: float) -> None:
+        """Change the tensors that have a gradient, with a learning rate of `factor` times the optimizer's."""
+        change = self._sgd if self.name == "sgd" else self._adam
+        alike: dict[tuple[float, bool], list[str]] = {}  # whether it has had a gradient before matters to momentum
+        for name in gradients:
+            alike.setdefault((self.decays[name], name in self.state), []).append(name)
+        for (decay, _), names in alike.items():
+            change(names, [gradients[name].contiguous() for name in names], factor * self.arguments["lr"], decay)
+
+    def _adam(self, names: Sequence[str], gradients: list[Tensor], rate: float, decay: float) -> None:
+        given = self.arguments
+        keys = ("mean", "square", "largest") if given["amsgrad"] else ("mean", "square")
+        state = [self._remembered(name, keys) for name in names]
+        adam(
+            [self.tensors[name] for name in names],
+            gradients,
+            [kept["mean"] for kept in state],
+            [kept["square"] for kept in state],
+            [kept["largest"] for kept in state] if given["amsgrad"] else [],
+            [kept["step"] for kept in state],
+            fused=True,
+            decoupled_weight_decay=self.name == "adamw",
+            amsgrad=given["amsgrad"],
+            beta1=given["betas"][0],
+            beta2=given["betas"][1],
+            lr=rate,
+            weight_decay=decay,
+            eps=given["eps"],
+            maximize=False,
+        )
+
+    def _sgd(self, names: Sequence[str], gradients: list[Tensor], rate: float, decay: float) -> None:
+        given = self.arguments
+        momenta: list[Tensor | None] = [self.state.get(name, {}).get("momentum") for name in names]
+        sgd(
+            [self.tensors[name] for name in names],
+            gradients,
+            momenta,
+            fused=True,
+            weight_decay=decay,
+            momentum=given["momentum"],
+            lr=rate,
+            dampening=given["dampening"],
+            nesterov=given["nesterov"],
+            maximize=False,
+        )
+        for name, momentum in zip(names, momenta, strict=True):
+            if momentum is not None:
+                self.state[name] = {"momentum": momentum}
+
+    def _remembered(self, name: str, keys: Sequence[str]) -> dict[str, Tensor]:
+        if name not in self.state:
+            tensor = self.tensors[name]
+            self.state[name] = {key: torch.zeros_like(tensor) for key in keys}
+            self.state[name]["step"] = torch.zeros((), device=tensor.device)
+        return self.state[name]
+
+
+_ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "adam": _ADAM,
+    "adamw": _ADAM | {"weight_decay": 0.01},
+    "sgd": {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False},
+}
+"""Torch's own."""
 
 
 def norms_and_biases(module: nn.Module) -> set[str]:
@@ -45,19 +118,16 @@ def norms_and_biases(module: nn.Module) -> set[str]:
     }
 
 
-def clip_gradients(tensors: Collection[Tensor], largest: float) -> None:
-    """Scale each replica's gradient, all tensors together, down to a norm of at most `largest`.
+def clipped(gradients: Mapping[str, Tensor], largest: float) -> dict[str, Tensor]:
+    """Each replica's gradient, all tensors together, scaled down to a norm of at most `largest`.
 
     Args:
-        tensors: (S, ...), one row a replica.
+        gradients: (S, ...), one row a replica.
     """
-    gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]
-    norms = torch.stack([torch.linalg.vector_norm(gradient.flatten(1), dim=1) for gradient in gradients])  # (P, S)
-    factors = (largest / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(
-        max=1.0
-    )  # (S,), as torch's own clipping
-    for gradient in gradients:
-        gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
+    norms = torch.stack([torch.linalg.vector_norm(tensor.flatten(1), dim=1) for tensor in gradients.values()])  # (P, S)
+    total = torch.linalg.vector_norm(norms, dim=0)  # (S,)
+    factors = (largest / (total + 1e-6)).clamp(max=1.0)  # as torch's own clipping
+    return {name: tensor * factors.view(-1, *[1] * (tensor.ndim - 1)) for name, tensor in gradients.items()}
 
 
 def average(averages: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, decay: float, step: int) -> None:

@@ -1,14 +1,13 @@
 """Several seeds of one distiller as one stacked computation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.func import functional_call, vmap
-from torch.optim.lr_scheduler import LambdaLR
+from torch.func import functional_call
 
 from kdmodels.catalogue import LOSSES
 from kdmodels.evaluation import BATCH
@@ -16,17 +15,18 @@ from kdmodels.experiment import Recipe
 from kdmodels.losses import ContrastiveRepresentation
 from kdmodels.networks import initialise
 from kdmodels.networks.layers import Dropout
+from kdmodels.networks.stacked import is_stackable
 from kdmodels.randomness import forked, stream
 from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance, order
 from kdmodels.training.distiller import Distiller
-from kdmodels.training.optimise import average, clip_gradients, make_optimizer, norms_and_biases
+from kdmodels.training.optimise import Optimizer, average, clipped, norms_and_biases
 from kdmodels.training.schedule import learning_rate_factor, weight_factor
 
 State = dict[str, Tensor]
 Figures = dict[str, Tensor]
 """By name, one value a replica: (S,)."""
 
-ADVERSARY = {"lr": 1e-3, "betas": (0.5, 0.999)}
+ADVERSARY = {"adam": {"lr": 1e-3, "betas": (0.5, 0.999)}}
 """The discriminator's own Adam, whatever the student's optimiser and schedule; momentum as in Radford et al. 2016."""
 
 
@@ -34,7 +34,8 @@ class Stack:
     """Replicas of some seeds: every parameter, buffer and optimiser's state has one row a replica.
 
     A replica's initial weights, batch order and draws are functions of its seed alone, and rows share no arithmetic.
-    Weights and batches are on the device; the splits and the knowledge stay where they are.
+    There is more than one only where the student `is_stackable`. Weights and batches are on the device; the splits and
+    the knowledge stay where they are.
 
     Attributes:
         kept, kept_buffers: the parameters and buffers that are measured and kept: with `recipe.ema` their averages. The
@@ -52,7 +53,7 @@ class Stack:
         device: torch.device,
     ) -> None:
         self.distiller, self.recipe, self.seeds, self.device = distiller, recipe, seeds, device
-        self.terms, self.names = list(distiller.terms.values()), distiller.terms.keys()
+        self.terms, self.names = list(distiller.objective.terms.values()), distiller.objective.terms.keys()
         self.train_batches, self.validation_batches = train, validation
         self.params, self.buffers = _initial(distiller, seeds, device)
         distiller.to(device)
@@ -61,12 +62,10 @@ class Stack:
             self.kept = {name: tensor.detach().clone() for name, tensor in self.params.items()}
             averaged = {name: tensor.clone() for name, tensor in self.buffers.items() if name.startswith("student.")}
             self.kept_buffers = {**self.buffers, **averaged}
-        adversary = {name: tensor for name, tensor in self.params.items() if name.startswith("own.adversarial.")}
-        self.trained = {name: tensor for name, tensor in self.params.items() if name not in adversary}
+        adversary = {name for name in self.params if name.startswith("objective.own.adversarial.")}
         undecayed = () if recipe.decay_norms else norms_and_biases(distiller)
-        self.optimizers = [make_optimizer(recipe.optimizer, self.trained, undecayed)]
-        if adversary:
-            self.optimizers.append(make_optimizer({"adam": ADVERSARY}, adversary))
+        self.optimizer = Optimizer(recipe.optimizer, _part(self.params, self.params.keys() - adversary), undecayed)
+        self.adversary = Optimizer(ADVERSARY, _part(self.params, adversary))
         self.drawn = {
             f"{name}.drawn": layer
             for name, layer in distiller.named_modules()
@@ -76,31 +75,22 @@ class Stack:
         per_batch = any(LOSSES[name].per_batch for name in self.names)
         self.validation_sizes = batch_sizes(len(validation.split), recipe.batch if per_batch else BATCH)
 
-        def factor(step: int) -> float:  # at the step's middle, so that no step of warm-up or cosine is lost
-            return learning_rate_factor(recipe.schedule, (step + 0.5) / len(self.sizes), recipe.epochs)
-
-        self.schedule = LambdaLR(self.optimizers[0], factor)
         labels = train.split.labels
         sampled = recipe.balance == "sampling"
         self.chances = class_balance(labels)[labels].where(labels >= 0, 1.0) if sampled else None  # (N,)
 
-        def values(  # type: ignore[no-untyped-def]
-            params: State, buffers: State, images: Tensor, labels: Tensor, teacher: State, indices: Tensor, mixed: State
-        ):
-            given = (images, labels, teacher, indices, mixed)
-            logits, all_values = functional_call(distiller, {**params, **buffers}, given)
-            return logits, {name: value.mean() for name, value in all_values.items()}
-
-        # One replica a row; the validation batches are the same for all of them.
-        stacked = vmap if len(seeds) > 1 else _alone
-        train_values = stacked(values, in_dims=(0, 0, 0, 0, 0, 0, 0))
+        self.stacked = is_stackable(distiller.student)
+        # Gradients are taken of these, which share the parameters' memory.
+        self.leaves = {
+            name: (tensor if self.stacked else tensor[0]).detach().requires_grad_()
+            for name, tensor in self.params.items()
+        }
         # Isolated: else all stacks of this process share one limit of recompilations, after which nothing is compiled.
         self._train_values = (
-            torch.compile(train_values, isolate_recompiles=True)  # type: ignore[call-overload]  # its stubs lack it
+            torch.compile(self._values, isolate_recompiles=True)  # type: ignore[call-overload]  # its stubs lack it
             if recipe.compile
-            else train_values
+            else self._values
         )
-        self._validation_values = stacked(values, in_dims=(0, 0, None, None, None, None, None))
 
     def train(self, epoch: int, on_step: Callable[[], None]) -> Figures:
         """One epoch, counted from 1; the mean over the examples of the loss and of every value, as it was trained."""
@@ -112,20 +102,20 @@ class Stack:
         steps = self.recipe.epochs * len(self.sizes)
         for number, rows in enumerate(orders.split(self.sizes, dim=1), start=(epoch - 1) * len(self.sizes)):  # (S, B)
             on_step()
-            for optimizer in self.optimizers:
-                optimizer.zero_grad()
             drawn = {name: _draw(layer, rows, draws[name]).to(self.device) for name, layer in self.drawn.items()}
             batch = self.train_batches.batch(rows, epoch)
             with self._chance(number):
-                _, means = self._train_values(self.params, {**self.buffers, **drawn}, *_given(batch))
+                _, means = self._train_values(self.leaves, {**self.buffers, **drawn}, *_given(batch))
             loss = self._loss(means, [weight_factor(term, (number + 0.5) / steps) for term in self.terms])  # (S,)
             beside = [value for name, value in means.items() if name not in self.names]  # probe, discriminator
-            torch.stack([loss, *beside]).sum().backward()
+            gradients = self._gradients(torch.stack([loss, *beside]).sum())
+            # The rate at the step's middle, so that no step of a warm-up or cosine is lost.
+            rate = learning_rate_factor(self.recipe.schedule, (number + 0.5) / len(self.sizes), self.recipe.epochs)
+            of_student = _part(gradients, self.optimizer.tensors)
             if self.recipe.clip:
-                clip_gradients(self.trained.values(), self.recipe.clip)
-            for optimizer in self.optimizers:
-                optimizer.step()
-            self.schedule.step()
+                of_student = clipped(of_student, self.recipe.clip)
+            self.optimizer.step(of_student, rate)
+            self.adversary.step(_part(gradients, self.adversary.tensors), 1.0)
             if self.recipe.ema:
                 average(self.kept, self.params, decay=self.recipe.ema, step=number)
                 average(self.kept_buffers, self.buffers, decay=self.recipe.ema, step=number)
@@ -140,22 +130,39 @@ class Stack:
         examples that it was not trained on.
         """
         self.distiller.eval()
-        totals, hits = _Means(), torch.zeros(len(self.seeds), dtype=torch.int64, device=self.device)
+        replicas, kept = len(self.seeds), self.kept if self.stacked else _rows(self.kept)
+        totals, hits = _Means(), torch.zeros(replicas, dtype=torch.int64, device=self.device)
         for rows in torch.arange(len(self.validation_batches.split)).split(self.validation_sizes):
             batch = self.validation_batches.batch(rows)
-            logits, means = self._validation_values(self.kept, self.kept_buffers, *_given(batch))
+            logits, means = self._values(kept, self.kept_buffers, *(_repeated(one, replicas) for one in _given(batch)))
             whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
             totals.add(whole | means, len(rows))
             hits += (logits.argmax(dim=2) == batch.labels).sum(dim=1)
         return totals.means(), hits.cpu()
 
     def state(self, row: int, part: str) -> State:
-        """A copy of one replica's part, on the CPU: `student.`, or what its objective has of its `own.`"""
+        """A copy of one replica's part, on the CPU: `student.`, or what its objective has of its `objective.own.`"""
         return {
             name.removeprefix(part): tensor[row].detach().to("cpu", copy=True)
             for name, tensor in {**self.kept, **self.kept_buffers}.items()
             if name.startswith(part)
         }
+
+    def _values(self, params: State, buffers: State, *given: Tensor | State) -> tuple[Tensor, Figures]:
+        """The logits (S, B, K), and the mean of every value; of a student that is not stackable its one row's params.
+
+        A single row goes without `torch.func.vmap`, under which a convolution's step takes 1.4 times as long.
+        """
+        if self.stacked:
+            return self.distiller.stacked({**params, **buffers}, *given)  # type: ignore[arg-type]
+        logits, values = functional_call(self.distiller, {**params, **_rows(buffers)}, tuple(map(_rows, given)))
+        return logits[None], {name: value.mean()[None] for name, value in values.items()}
+
+    def _gradients(self, loss: Tensor) -> State:
+        """By the names of the parameters that it reaches, (S, ...)."""
+        gradients = torch.autograd.grad(loss, list(self.leaves.values()), allow_unused=True)
+        found = {name: tensor for name, tensor in zip(self.leaves, gradients, strict=True) if tensor is not None}
+        return found if self.stacked else {name: tensor[None] for name, tensor in found.items()}
 
     def _loss(self, means: Figures, factors: Sequence[float]) -> Tensor:
         """The weighted sum (S,); the factors are those of the terms' schedules."""
@@ -192,33 +199,35 @@ def _initial(distiller: Distiller, seeds: Sequence[int], device: torch.device) -
     rows: list[tuple[State, State]] = []
     for seed in seeds:
         initialise(fresh.student, stream(seed, "student"))
-        initialise(fresh.own, stream(seed, "own"))
+        initialise(fresh.objective, stream(seed, "own"))
         params = {name: tensor.detach().clone() for name, tensor in fresh.named_parameters()}
         buffers = {name: tensor.clone() for name, tensor in fresh.named_buffers() if name in persistent}
         rows.append((params, buffers))
     params, buffers = (
         {name: torch.stack([row[part][name] for row in rows]).to(device) for name in rows[0][part]} for part in (0, 1)
     )
-    return {name: tensor.requires_grad_() for name, tensor in params.items()}, buffers
+    return params, buffers
 
 
-def _alone(function: Callable[..., tuple[Tensor, Figures]], in_dims: Sequence[int | None]) -> Any:
-    """`vmap` over a single row, without its cost: a convolution's step takes 1.4 times as long with it."""
-
-    def row(value: Tensor | State) -> Tensor | State:
-        return {name: tensor[0] for name, tensor in value.items()} if isinstance(value, dict) else value[0]
-
-    def call(*arguments: Tensor | State) -> tuple[Tensor, Figures]:
-        rows = [value if dim is None else row(value) for value, dim in zip(arguments, in_dims, strict=True)]
-        logits, figures = function(*rows)
-        return logits[None], {name: value[None] for name, value in figures.items()}
-
-    return call
+def _part(tensors: State, names: Collection[str]) -> State:
+    return {name: tensor for name, tensor in tensors.items() if name in names}
 
 
 def _given(batch: Batch) -> tuple[Tensor, Tensor, State, Tensor, State]:
     """A batch as `Distiller.forward` takes it."""
     return batch.images, batch.labels, batch.teacher, batch.rows, batch.mixed
+
+
+def _repeated(given: Any, count: int) -> Any:
+    """A tensor, or each of a mapping's, as so many equal rows, which take no memory."""
+    if isinstance(given, dict):
+        return {name: _repeated(tensor, count) for name, tensor in given.items()}
+    return given.expand(count, *given.shape)
+
+
+def _rows(given: Any) -> Any:
+    """The first, and only, row of a tensor or of each of a mapping's."""
+    return {name: tensor[0] for name, tensor in given.items()} if isinstance(given, dict) else given[0]
 
 
 def _draw(layer: torch.nn.Module, rows: Tensor, generators: Sequence[Generator]) -> Tensor:

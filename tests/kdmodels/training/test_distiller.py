@@ -105,7 +105,7 @@ def naive_loop(name: str, seed: int, student: nn.Module, known: Knowledge, epoch
     steps, step = epochs * len(batch_sizes(len(TRAIN), batch)), 0
     for epoch in range(1, epochs + 1):
         order = torch.randperm(len(TRAIN), generator=stream(seed, "order", epoch))
-        draws = stream(seed, "own.contrastive_representation.0.drawn", epoch)
+        draws = stream(seed, "objective.own.contrastive_representation.0.drawn", epoch)
         for rows in order.split(batch):
             embeddings = network[:-1](TRAIN.images[rows])  # type: ignore[index]
             logits = network[-1](embeddings)  # type: ignore[index]
@@ -170,10 +170,10 @@ def test_objectives_with_parameters_of_their_own_equal_a_naive_loop(name: str) -
 
 
 def test_a_regressor_is_built_only_where_widths_differ() -> None:
-    assert "cosine_features" in distiller("hard_labels", "cosine_features").own
-    assert "flow_of_solution" in distiller("hard_labels", "flow_of_solution").own
+    assert "cosine_features" in distiller("hard_labels", "cosine_features").objective.own
+    assert "flow_of_solution" in distiller("hard_labels", "flow_of_solution").objective.own
     same = build(Network(conv=[6, 8, 10]), **SHAPE)
-    assert not distiller("hard_labels", "cosine_features", "flow_of_solution", student=same).own
+    assert not distiller("hard_labels", "cosine_features", "flow_of_solution", student=same).objective.own
 
 
 def test_a_remembering_loss_has_no_validation_loss(knowledge: tuple[Knowledge, Knowledge]) -> None:
@@ -341,7 +341,7 @@ def test_a_maps_regressor_matches_another_size() -> None:
     teacher = {"logits": torch.rand(5, 3), "deepest": torch.rand(5, 10, 2, 2)}
     _, values = joined(images, torch.zeros(5, dtype=torch.int64), teacher, torch.arange(5))
     maps = joined.student.get_submodule("block1")(joined.student.get_submodule("normalise")(images))
-    (regressor,) = joined.own["hint"]  # type: ignore[misc]
+    (regressor,) = joined.objective.own["hint"]  # type: ignore[misc]
     expected = (F.adaptive_avg_pool2d(regressor(maps), 2) - teacher["deepest"]).square().flatten(1).mean(dim=1)
     assert torch.allclose(values["hint"], expected, rtol=1e-5)
 

@@ -143,7 +143,7 @@ def test_no_tensor_of_a_step_stays_behind_on_the_cpu() -> None:
         }
         distiller.train()
         batch = stack.train_batches.batch(torch.arange(16).expand(2, -1))
-        _, values = stack._train_values(stack.kept, {**stack.buffers, **drawn}, *_given(batch))
+        _, values = stack._values(stack.kept, {**stack.buffers, **drawn}, *_given(batch))
         assert {value.device.type for value in values.values()} == {"cuda"}
         figures, hits = stack.validate()
         assert {value.device.type for value in figures.values()} == {"cuda"}

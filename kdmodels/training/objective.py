@@ -1,0 +1,203 @@
+"""An objective: the values of its terms, and what they own beside the student."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from kdmodels import losses
+from kdmodels.catalogue import LOSSES
+from kdmodels.knowledge import LOGITS
+from kdmodels.terms import Term
+from kdmodels.training.own import matched, taken
+
+PROBE = "probe"
+"""Cross entropy of a last layer that no term reaches, on features held fixed: a linear probe, trained beside them."""
+
+DISCRIMINATOR = "discriminator"
+"""The adversary's own loss; none of its gradient reaches the student."""
+
+
+class Objective(nn.Module):
+    """The terms of an objective, whose unweighted values it gives, and the modules that they own.
+
+    Args:
+        terms: of a weighted sum.
+        own: the modules by their term's loss: regressors, projections, memory banks, a discriminator.
+        class_weights: (K,), by which losses on labels are weighed in training.
+        unlabelled: whether some of the labels are -1: not known.
+
+    Attributes:
+        probed: whether the student's last layer is trained as a linear probe, since no term reaches it.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self, terms: Sequence[Term], own: nn.ModuleDict, *, class_weights: Tensor | None, unlabelled: bool
+    ) -> None:
+        super().__init__()
+        self.terms, self.own, self.unlabelled, self.probed = {term.loss: term for term in terms}, own, unlabelled, False
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    @property
+    def names(self) -> list[str]:
+        """What it has values of now; in eval mode a term that knows only the examples it was trained on has none."""
+        known = [name for name in self.terms if self.training or not LOSSES[name].remembers]
+        return known + [PROBE] * self.probed + [DISCRIMINATOR] * ("adversarial" in self.own)
+
+    def forward(
+        self,
+        logits: Tensor,
+        features: Mapping[str, Tensor],
+        labels: Tensor,
+        teacher: Mapping[str, Tensor],
+        indices: Tensor,
+        mixed: Mapping[str, Tensor],
+        names: Collection[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """The unweighted values, (B,) or (), of the terms, the probe and the discriminator; of `names` alone, if given.
+
+        Args:
+            logits: (B, K), the student's.
+            features: (B, ...), the student's, by the name they are tapped at; at `probe` the probe's logits.
+            labels: (B,).
+            teacher: `logits` (B, K), of an ensemble (B, M, K), and features (B, ...) by the name they are tapped at,
+                as far as the terms need.
+            indices: (B,), the examples' numbers in their split.
+            mixed: `labels` (B,) of other images that are mixed in, and the `share` (B,) that each keeps of itself. Of
+                every loss of labels the mean of the two labels' values is taken, by the share.
+        """
+        given = (logits, features, labels, teacher, indices, mixed)
+        return {name: self._value(name, *given) for name in (self.names if names is None else names)}
+
+    def stacked(
+        self,
+        tensors: Mapping[str, Tensor],
+        logits: Tensor,
+        features: Mapping[str, Tensor],
+        labels: Tensor,
+        teacher: Mapping[str, Tensor],
+        indices: Tensor,
+        mixed: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """The mean values (S,) of S replicas, whose parameters and buffers are `tensors` (S, ...).
+
+        All else is as `forward` takes it, with a first dimension S.
+        """
+        given = (logits, features, labels, teacher, indices, mixed)
+        flat = [name for name in self.names if self._is_by_example(name)]
+        # What counts examples by themselves takes all replicas' as one batch, which costs nothing; vmap does.
+        values = {
+            name: value.view(len(logits), -1).mean(dim=1)
+            for name, value in self(*map(_flat, given), flat).items()  # type: ignore[arg-type]
+        }
+        rest = [name for name in self.names if name not in flat]
+        if rest:
+
+            def one(own: Mapping[str, Tensor], *given: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+                told = functional_call(self, dict(own), (*given, rest))
+                return {name: value.mean() for name, value in told.items()}
+
+            values |= vmap(one)(dict(tensors), *given)
+        return {name: values[name] for name in self.names}
+
+    def _is_by_example(self, name: str) -> bool:
+        """Whether the value of an example depends on that example and the student's weights alone."""
+        if name in self.own or name == DISCRIMINATOR:
+            return False
+        # Else the mean is over the labels of a batch that are known.
+        all_labels_count = self.class_weights is None and not self.unlabelled
+        if name == PROBE:
+            return all_labels_count
+        return not LOSSES[name].per_batch and (all_labels_count or "labels" not in LOSSES[name].needs)
+
+    def _value(
+        self,
+        name: str,
+        logits: Tensor,
+        features: Mapping[str, Tensor],
+        labels: Tensor,
+        teacher: Mapping[str, Tensor],
+        indices: Tensor,
+        mixed: Mapping[str, Tensor],
+    ) -> Tensor:
+        if name == PROBE:
+            return self._on_labels(partial(F.cross_entropy, features[PROBE], reduction="none"), labels, mixed)
+        if name in (DISCRIMINATOR, "adversarial"):
+            adversary = self.own["adversarial"]
+            assert isinstance(adversary, losses.Adversarial)
+            compare = adversary if name == "adversarial" else adversary.discriminator_loss
+            return compare(logits, _teacher_logits(self.terms["adversarial"], teacher))
+        term, row = self.terms[name], LOSSES[name]
+        if row.needs != "features":
+            taught = [] if row.needs == "labels" else [_teacher_logits(term, teacher)]
+            loss = partial(getattr(losses, name), logits, *taught, **term.hyperparameters)
+            return loss() if row.needs == "logits" else self._on_labels(loss, labels, mixed)
+        mine = [taken(name, features[at]) for at, _ in term.pairs]
+        theirs = [taken(name, teacher[there]) for _, there in term.pairs]
+        if row.module:
+            known = [indices] if row.remembers else []
+            places = zip(self._at(name), mine, theirs, strict=True)
+            return torch.stack([module(one, other, *known) for module, one, other in places]).sum(dim=0)
+        if name == "review":
+            mine = self.own[name](mine)
+        elif name in self.own:
+            regressed = [regressor(one) for regressor, one in zip(self._at(name), mine, strict=True)]
+            mine, theirs = map(list, zip(*map(matched, regressed, theirs), strict=True))
+        loss = getattr(losses, name)
+        if row.joint:
+            return loss(mine, theirs, **term.hyperparameters)
+        values = [loss(one, other, **term.hyperparameters) for one, other in zip(mine, theirs, strict=True)]
+        return torch.stack(values).sum(dim=0)
+
+    def _on_labels(self, loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
+        """A loss of labels (B,); of mixed images, of both labels in the images' shares.
+
+        The mean over the batch is that over the labels that are known, each weighed by its class.
+        """
+        if self.class_weights is None and not self.unlabelled:
+            return self._mixed(loss, labels, mixed)
+
+        def weighed(targets: Tensor) -> Tensor:
+            classes = targets.clamp(min=0)
+            value = loss(classes) * (targets >= 0)
+            return value * self.class_weights[classes] if self.class_weights is not None and self.training else value
+
+        known = self._mixed(lambda targets: (targets >= 0).float(), labels, mixed)
+        return self._mixed(weighed, labels, mixed) * (len(labels) / known.sum().clamp(min=1e-6))
+
+    @staticmethod
+    def _mixed(loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
+        if not mixed:
+            return loss(labels)
+        return mixed["share"] * loss(labels) + (1 - mixed["share"]) * loss(mixed["labels"])
+
+    def _at(self, name: str) -> nn.ModuleList:
+        modules = self.own[name]
+        assert isinstance(modules, nn.ModuleList)
+        return modules
+
+
+def _flat(given: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """Tensors (S, B, ...) as (S * B, ...)."""
+    if isinstance(given, Tensor):
+        return given.flatten(0, 1)
+    return {name: tensor.flatten(0, 1) for name, tensor in given.items()}
+
+
+def _teacher_logits(term: Term, teacher: Mapping[str, Tensor]) -> Tensor:
+    """(B, K); an ensemble is one teacher whose softened distribution, at the term's temperature, is the members' mean.
+
+    Where logits are compared as they are it is the mean of the logits; for logit regression, the limit of high
+    temperatures, that is the same. `standardised_soft_targets` takes the members (B, M, K) themselves.
+    """
+    logits = teacher[LOGITS]
+    if logits.dim() == 2 or term.loss == "standardised_soft_targets":
+        return logits
+    if term.loss in ("logit_regression", "adversarial"):
+        return logits.mean(dim=1)
+    return losses.ensemble_logits(logits, temperature=float(term.hyperparameters["temperature"]))
