@@ -3,8 +3,10 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from prefect import flow
+from prefect.task_runners import TaskRunner
 
 from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
@@ -24,8 +26,8 @@ from tasks.references import (
     TeacherReference,
 )
 from tasks.results import reference
-from tasks.runners import stop_workers, task_runner
-from tasks.student import train_student
+from tasks.runners import IN_THREADS, processes, stop_workers, task_runner
+from tasks.student import prepare_worker, train_student
 from tasks.teacher import join_teachers, train_teacher
 
 DEFAULTS = Options()
@@ -56,7 +58,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         data = prepare_data(experiment.data, options.data_dir, options.quiet)
         experiment = sized(experiment, data)
         plan = make_plan(experiment, data, fresh=options.fresh)
-    with comparison(experiment, data, plan) as parent:
+    with comparison(experiment, data, plan) as parent, student_runner(experiment, data, plan) as runner:
         with clock("teacher"):
             teacher = train_teachers(experiment, data, plan, parent)
         with clock("knowledge"):
@@ -69,7 +71,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
                 device=experiment.device,
             )
         with clock("students"):
-            students = train_students(experiment, data, knowledge, plan, parent)
+            students = train_students(runner, experiment, data, knowledge, plan, parent)
         with clock("compare"):
             teacher, students = measure_costs(teacher, students)
             leaderboard = compare_students(students, teacher, parent)
@@ -105,26 +107,41 @@ def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, pare
     return join_teachers(experiment, data, plan.teacher, members, parent)
 
 
-def train_students(
-    experiment: Experiment, data: DataReference, knowledge: KnowledgeReference, plan: Plan, parent: str
-) -> list[StudentReference]:
-    """One task a variant, where the experiment's runner says; one that fails neither loses nor stops the others."""
-    with task_runner(experiment.runner) as runner:
+@contextmanager
+def student_runner(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[TaskRunner[Any]]:
+    """Where students are trained; worker processes get ready while the teacher trains. All end with the block."""
+    trained = [step for step in plan.students if step.action != "reuse"]
+    runner = experiment.runner if trained else IN_THREADS  # what was trained before needs no process of its own
+    with task_runner(runner) as running:
         try:
-            futures = [
-                runner.submit(
-                    train_student,
-                    {"variant": variant, "experiment": experiment, "data": data, "knowledge": knowledge, "step": step,
-                     "parent": parent},
-                )
-                for variant, step in zip(experiment.variants, plan.students, strict=True)
-            ]  # fmt: skip
-            results = [future.result(raise_on_failure=False) for future in futures]
-            interruption.check()
+            for _ in trained[: processes(runner)]:
+                running.submit(prepare_worker, {"data": data})
+            yield running
         except BaseException:
             interruption.stop()
             stop_workers()
             raise
+
+
+def train_students(
+    runner: TaskRunner[Any],
+    experiment: Experiment,
+    data: DataReference,
+    knowledge: KnowledgeReference,
+    plan: Plan,
+    parent: str,
+) -> list[StudentReference]:
+    """One task a variant, where the runner says; one that fails neither loses nor stops the others."""
+    futures = [
+        runner.submit(
+            train_student,
+            {"variant": variant, "experiment": experiment, "data": data, "knowledge": knowledge, "step": step,
+             "parent": parent},
+        )
+        for variant, step in zip(experiment.variants, plan.students, strict=True)
+    ]  # fmt: skip
+    results = [future.result(raise_on_failure=False) for future in futures]
+    interruption.check()
     failed_runs = {run.tags["kd.variant"]: run.run_id for run in tracking.children(parent) if run.kind == "student"}
     return [
         result

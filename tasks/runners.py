@@ -28,14 +28,22 @@ STOP_SECONDS = 8  # for an interrupted task to close its records
 TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
 
 
+IN_THREADS = Runner()
+
+
 def task_runner(runner: Runner) -> TaskRunner[Any]:
     """The Prefect task runner for an experiment's `runner`, to be entered by the flow.
 
     This is the one place where a runner is chosen.
     """
     if runner.kind == "process":
-        return ProcessPoolTaskRunner(runner.workers or PROCESSES, initializer=_prepare_worker)
+        return ProcessPoolTaskRunner(processes(runner), initializer=_prepare_worker)
     return ThreadPoolTaskRunner(runner.workers or THREADS)
+
+
+def processes(runner: Runner) -> int:
+    """How many worker processes it has; 0 where tasks run in threads."""
+    return (runner.workers or PROCESSES) if runner.kind == "process" else 0
 
 
 def stop_workers() -> None:

@@ -1,4 +1,4 @@
-"""train_student: one loss variant, all its seeds, in one run."""
+"""train_student: one loss variant, all its seeds, in one run; prepare_worker: the process that it will run in."""
 
 import json
 import tempfile
@@ -77,6 +77,14 @@ def train_student(
         tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
         runs.record_network(run_id, description, best.state, load(data))
     return _named(reference(run_id, reused=not trained), variant, control)
+
+
+@task(cache_policy=NO_CACHE)
+def prepare_worker(data: DataReference) -> None:
+    """In a worker process, before there is a student to train: what every student needs there, imported and loaded."""
+    tracking.configure()
+    load(data)
+    tracking.prepare_models()
 
 
 def _named(student: StudentReference, variant: Variant, control: Variant) -> StudentReference:

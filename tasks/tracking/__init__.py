@@ -20,7 +20,7 @@ from tasks.tracking.lifecycle import (
     start,
 )
 from tasks.tracking.lookup import Run, children, find, finished, get, runs
-from tasks.tracking.models import load_predictor, log_model
+from tasks.tracking.models import load_predictor, log_model, prepare_models
 from tasks.tracking.registry import (
     Version,
     champion,
@@ -58,6 +58,7 @@ __all__ = [
     "log_model",
     "log_table",
     "log_text",
+    "prepare_models",
     "read_json",
     "recording",
     "redacted",

@@ -81,6 +81,14 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
     return f"models:/{model.model_id}"
 
 
+def prepare_models() -> None:
+    """Pay now for this process's first export: imports and caches, some 4 s, whatever the network."""
+    import torch
+
+    with _PT2:
+        torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(2, 1),))
+
+
 def load_predictor(uri: str) -> Callable[[np.ndarray], np.ndarray]:
     """The stored model as a function of (N, C, H, W) float32 images to (N, classes) logits."""
     from mlflow import pyfunc
