@@ -43,6 +43,11 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
     console().print(table)
 
 
+def print_text(*lines: str) -> None:
+    """Lines as they are."""
+    console().print(*lines, sep="\n", soft_wrap=True)
+
+
 def print_plan(plan: Plan) -> None:
     """What a run would do, and why."""
     rows = [
