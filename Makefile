@@ -34,7 +34,7 @@ bench: $(VENV)/installed  ## Timings side by side, a million images, and every l
 	$(BIN)/python -m benchmarks.stacking
 	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.losses digits
-	$(BIN)/python -m benchmarks.losses mnist --set runner.kind=process --set runner.workers=2
+	$(BIN)/python -m benchmarks.losses mnist
 
 docs: $(VENV)/installed  ## Write docs/losses.md and docs/networks.md from the tables of losses and networks.
 	$(BIN)/python -m kdmodels.report.losses > docs/losses.md

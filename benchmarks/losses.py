@@ -2,7 +2,7 @@
 
 Runs `kd run NAME-losses` in a store of its own and writes its leaderboard, by validation, to
 benchmarks/results/NAME-losses.json: mean over seeds, standard deviation, 95 % interval, and the difference from the
-control with its interval, paired by seed.
+control with its interval and p-value, paired by seed.
 """
 
 import json
@@ -14,10 +14,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from kdmodels.report.leaderboard import leaderboard
+from kdmodels.report.leaderboard import FIGURES, leaderboard
 
-COLUMNS = ["rank", "variant", "val/accuracy", "±", "95% low", "95% high", "vs control", "vs control low",
-           "vs control high", "parameters", "status"]  # fmt: skip
+COLUMNS = ["rank", "variant", *FIGURES, "parameters", "status"]
 
 
 def main(name: str, options: list[str]) -> int:

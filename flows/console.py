@@ -43,6 +43,11 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -
     console().print(table)
 
 
+def print_text(*lines: str) -> None:
+    """Lines as they are."""
+    console().print(*lines, sep="\n", soft_wrap=True)
+
+
 def print_plan(plan: Plan) -> None:
     """What a run would do, and why."""
     rows = [
@@ -62,7 +67,7 @@ def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
     from kdmodels.report.leaderboard import leaderboard  # it imports pandas
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("#", "variant", "validation", "95 % interval", "vs control", "status"):
+    for title in ("#", "variant", "validation", "95 % interval", "vs control", "p", "status"):
         table.add_column(title, justify="right" if title == "#" else "left", overflow="fold")
     frame = leaderboard([dict(row) for row in rows])
     lines = frame.astype(object).where(frame.notna(), None).to_dict("records")
@@ -73,6 +78,7 @@ def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
             _share(line["val/accuracy"], line["±"]),
             _interval(line["95% low"], line["95% high"]),
             _difference(line["vs control"], line["vs control low"], line["vs control high"]),
+            _p_value(line["vs control p"]),
             _status(line),
         )
     console().print(table)
@@ -226,6 +232,17 @@ def _difference(mean: float | None, low: float | None, high: float | None) -> st
         return ""
     interval = "" if low is None or high is None else f" ({100 * low:+.2f} to {100 * high:+.2f})"
     return f"{100 * mean:+.2f}{interval}"
+
+
+def _p_value(p: float | None) -> str:
+    """As the gate writes it.
+
+    >>> _p_value(0.0123), _p_value(1e-6), _p_value(None)
+    ('0.012', '< 0.001', '')
+    """
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _cell(value: Any) -> str:

@@ -11,13 +11,17 @@ from kdmodels.schema import show
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A number that a loss takes: its default and the interval that it must lie in."""
+    """A number that a loss takes: its default and the interval that it must lie in.
 
-    default: float
+    Where the default follows from the features' shapes it is None, and `derived` says how; a term then leaves it out.
+    """
+
+    default: float | None
     low: float
     high: float = float("inf")
     low_inclusive: bool = False
     whole: bool = False
+    derived: str = ""
 
     def __str__(self) -> str:
         """The interval in words.
@@ -72,9 +76,10 @@ class Loss:
         needs: what it compares, student with teacher.
         formula: z logits, F features, G Gram matrices; s student, t teacher; B examples, K classes.
         paper: where it was published.
-        weight: the usual weight, where it comes from, and the batch size that it assumes.
+        weight: the usual weight, where it comes from, and the batch size that it assumes: any, where the loss's size
+            does not depend on it.
         cost: of one step, beyond the student's own forward and backward pass; D features, C channels, P positions.
-        hyperparameters: the numbers and words that it takes.
+        hyperparameters: the numbers and words that it takes, or that the modules take which it trains.
         places: where features are taken unless a term says `at`.
         takes: `embeddings` are (B, D), maps being averaged over their positions; `maps` are (B, C, H, W).
         joint: it compares all places at once, as a list, instead of one after the other.
@@ -108,19 +113,23 @@ def _positive(**defaults: float) -> dict[str, Hyperparameter | Choice]:
     return {name: Hyperparameter(default, low=0, low_inclusive=True) for name, default in defaults.items()}
 
 
+def _width(default: float | None, derived: str = "") -> dict[str, Hyperparameter | Choice]:
+    return {"width": Hyperparameter(default, low=1, high=1e6, low_inclusive=True, whole=True, derived=derived)}
+
+
 LOSSES: Mapping[str, Loss] = {
     "hard_labels": Loss(
         "labels",
         formula="-log softmax(z_s)[y]",
         paper="none: cross entropy",
-        weight="1; 0.1 beside soft targets (Tian et al. 2020)",
+        weight="1 by definition, 0.1 beside soft targets (Tian et al. 2020); any batch size",
         cost="B K",
     ),
     "label_smoothing": Loss(
         "labels",
         formula="cross entropy with (1 - ε) onehot(y) + ε / K",
         paper="Szegedy et al. 2016",
-        weight="1",
+        weight="1, in the place of hard labels (Szegedy et al. 2016); any batch size",
         cost="B K",
         hyperparameters={"epsilon": Hyperparameter(0.1, low=0, high=1, low_inclusive=True)},
     ),
@@ -167,7 +176,7 @@ LOSSES: Mapping[str, Loss] = {
         "logits",
         formula="T² (β (1 - correlation of rows) + γ (1 - correlation of columns)) of softmax(z / T)",
         paper="Huang et al. 2022 (DIST)",
-        weight="1, with β = γ = 2 (its authors); correlates columns, so that a small batch is noise",
+        weight="1, with β = γ = 2 (its authors), for a batch of 64: a column's correlation is that of a batch's values",
         cost="B K",
         hyperparameters={**_positive(beta=2, gamma=2), **_temperature(4)},
         per_batch=True,
@@ -177,7 +186,8 @@ LOSSES: Mapping[str, Loss] = {
         formula="-log D(z_s), a discriminator D being trained to tell z_t from z_s",
         paper="none with reference values; Goodfellow et al. 2014 for the objective",
         weight="0.1, chosen here; any batch size",
-        cost="B K 64, and the discriminator's own step",
+        cost="B K width, and the discriminator's own step",
+        hyperparameters=_width(64),
         module="Adversarial",
     ),
     "hint": Loss(
@@ -211,7 +221,7 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         formula="MMD² of the channels, each normalised over positions, with the kernel (x·y)²",
         paper="Huang, Wang 2017 (NST)",
-        weight="50 (Tian et al. 2020); any batch size",
+        weight="50 (Tian et al. 2020) for the sum over three maps, of which it takes the deepest here; any batch size",
         cost="B P C²",
         places=("deepest",),
         takes="maps",
@@ -227,9 +237,9 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "relational_distance": Loss(
         "features",
-        formula="smooth L1 of pairwise distances, each divided by its mean",
+        formula="mean over (i, j) of smoothL1(d_s - d_t), d = ‖F_i - F_j‖ / their mean over the pairs",
         paper="Park et al. 2019 (RKD)",
-        weight="25 (its authors); its spread depends on the batch size (64)",
+        weight="25 (its authors, for a batch of 128; Tian et al. 2020, 64); its spread depends on the batch size",
         cost="B² D",
         places=("last",),
         takes="embeddings",
@@ -237,9 +247,9 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "relational_angle": Loss(
         "features",
-        formula="smooth L1 of the cosines in all triangles",
+        formula="mean over (i, j, k) of smoothL1(c_s - c_t), c = e_ij · e_ik, e_ij = (F_j - F_i) / ‖F_j - F_i‖",
         paper="Park et al. 2019 (RKD)",
-        weight="50 (its authors); its spread depends on the batch size (64)",
+        weight="50 (its authors, for a batch of 128; Tian et al. 2020, 64); its spread depends on the batch size",
         cost="B³ D",
         places=("last",),
         takes="embeddings",
@@ -249,7 +259,8 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         formula="mean square difference of the two pairwise matrices, distances or cosines",
         paper="none: pairwise distances as they are",
-        weight="0.5 beside 0.5 of hard labels (chosen here); not normalised, so it depends on the features' scale",
+        weight="0.5 beside 0.5 of hard labels, chosen here; any batch size, being a mean over pairs; not normalised, "
+        "so it depends on the features' scale",
         cost="B² D",
         hyperparameters={"metric": Choice("euclidean", ("euclidean", "cosine"))},
         places=("last",),
@@ -270,7 +281,8 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         formula="mean square difference of Gram matrices between consecutive maps; if channels differ, of r(F_s)",
         paper="Yim et al. 2017 (FSP)",
-        weight="50 (Tian et al. 2020); any batch size",
+        weight="50, not published for a sum with hard labels: Yim et al. and Tian et al. 2020 train by it alone, "
+        "before the labels, where it weighs 1 and the 50 of the latter's script has no effect; any batch size",
         cost="B P C²; B P C_s C_t for r",
         places=("first", "deepest"),
         takes="maps",
@@ -279,10 +291,14 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "review": Loss(
         "features",
-        formula="pooled mean squares of fused maps and the teacher's at pyramid sizes; the fusion is trained too",
+        formula="Σ over maps of Σ_l w_l mean (pool_l(U) - pool_l(F_t))² / Σ_l w_l, pool_l to its own size, 4x4, 2x2, "
+        "1x1, w = 1, ½, ¼, ⅛; U a fusion of F_s with the deeper maps, trained with the student",
         paper="Chen et al. 2021 (ReviewKD)",
-        weight="5 (its authors), with a warm-up of 20 of 240 epochs; any batch size",
-        cost="B P C C_t, the fusion's 3x3 convolutions being most of it",
+        weight="5, with a warm-up of 20 of 240 epochs (its authors, for most pairs on CIFAR-100 at a batch of 128, 0.6 "
+        "to 8 for others; 1 and 8 on ImageNet), where the pooled embedding is one more stage beside the three maps "
+        "here; any batch size",
+        cost="B P width C_t, the fusion's 3x3 convolutions being most of it",
+        hyperparameters=_width(None, "the channels of the student's deepest map, at most 512"),
         places=_THROUGHOUT,
         takes="maps",
         joint=True,
@@ -291,18 +307,20 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         formula="½ ((μ(F_s) - F_t)² / σ² + log σ²), μ (1x1 convolutions or linear) and σ trained",
         paper="Ahn et al. 2019 (VID)",
-        weight="1 (Tian et al. 2020); any batch size",
+        weight="1 (Tian et al. 2020) for the sum over three maps, of which it takes the middle here; any batch size",
         cost="B P C²",
         places=("middle",),
         module="VariationalInformation",
     ),
     "contrastive_representation": Loss(
         "features",
-        formula="noise-contrastive estimation over memory banks of both networks' embeddings",
+        formula="-log h(m_i) - Σ over negatives j of log(1 - h(m_j)), h(m) = u / (u + negatives / N), "
+        "u = exp(f · m / T) / Z, f = normalise(W F_i), m rows of the other network's bank; of both networks, added",
         paper="Tian et al. 2020 (CRD)",
-        weight="0.8 (its authors); any batch size",
-        cost="B N 128, and banks of 2 N 128 numbers; N training examples",
+        weight="0.8 (its authors, with the defaults here, at a batch of 64); any batch size",
+        cost="B N width, and banks of 2 N width numbers",
         hyperparameters={
+            **_width(128),
             **_temperature(0.07),
             "momentum": Hyperparameter(0.5, low=0, high=1, low_inclusive=True),
             "negatives": Hyperparameter(16384, low=1, low_inclusive=True, whole=True),
@@ -316,7 +334,7 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         formula="log(Σ |BN(W F_s) - BN(F_t)|⁴ + 1e-5)",
         paper="Miles, Mikolajczyk 2024 (SRD)",
-        weight="1 (its authors); normalises over the batch",
+        weight="1 (its authors, at each of two places on ImageNet, for a batch of 256); it normalises over the batch",
         cost="B D²",
         places=("last",),
         takes="embeddings",

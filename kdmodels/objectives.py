@@ -9,7 +9,7 @@ from kdmodels.terms import Term
 
 @dataclass(frozen=True)
 class Preset:
-    """A named variant: its weighted terms, with the papers' weights."""
+    """A named variant: its weighted terms, with the usual weights; the table of losses says where they come from."""
 
     terms: tuple[Term, ...]
 

@@ -29,24 +29,53 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
-    """Student's t interval for the mean of independent values, such as seeds; None for one value.
+    """Student's t interval for the mean of independent values, such as seeds; None where they have no spread.
 
-    Equal values give an interval of width zero, where scipy's own interval is NaN.
+    One value has none. Equal values have shown none, and an interval of width zero would be sure of their mean.
 
     Raises:
         ValueError: no values, or a confidence outside (0, 1).
 
+    >>> [round(end, 3) for end in t_interval([0.5, 0.6])]
+    [-0.085, 1.185]
     >>> t_interval([0.5, 0.5])
-    (0.5, 0.5)
     """
     from scipy.special import stdtrit
 
     _check_confidence(confidence)
-    mean, std = mean_and_std(values)
-    if std is None:
+    mean, error = _mean_and_error(values)
+    if error is None:
         return None
-    half = float(stdtrit(len(values) - 1, 0.5 + confidence / 2)) * std / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, 0.5 + confidence / 2)) * error
     return mean - half, mean + half
+
+
+def t_test(values: Sequence[float]) -> float | None:
+    """The two-sided p-value of Student's t test that independent values have mean 0; None where they have no spread.
+
+    Of differences of pairs it is the paired test. It is below 0.05 where the 95 % `t_interval` excludes 0.
+
+    Raises:
+        ValueError: no values.
+    References:
+        Student, "The probable error of a mean", 1908.
+
+    >>> round(t_test([1.0, 2.0, 3.0]), 4)
+    0.0742
+    >>> t_test([0.5, 0.5])
+    """
+    from scipy.special import stdtr
+
+    mean, error = _mean_and_error(values)
+    return None if error is None else 2 * float(stdtr(len(values) - 1, -abs(mean) / error))
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and its standard error, None where the values have no spread."""
+    mean, std = mean_and_std(values)
+    if not std or min(values) == max(values):  # the deviation of equal values may be 1e-17
+        return mean, None
+    return mean, std / len(values) ** 0.5
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:

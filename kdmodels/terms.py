@@ -114,5 +114,5 @@ def _hyperparameters(name: str, given: Any) -> dict[str, float | str]:
             raise mistake(f"{name} has no {show(key)}; {allowed(str(key), [*known, *own])}", key)
         if problem := known[key].problem(value):
             raise mistake(problem, key)
-    values = {key: given.get(key, known[key].default) for key in known}
-    return {key: value if isinstance(value, str) else float(value) for key, value in values.items()}
+    values = ((key, given.get(key, known[key].default)) for key in known)
+    return {key: value if isinstance(value, str) else float(value) for key, value in values if value is not None}

@@ -1,6 +1,6 @@
 """What an experiment compares: the experiment file's `variants`, with its presets and grids."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, Self
 
@@ -130,7 +130,7 @@ def _points(item: Any, index: int) -> list[Any]:
         for number, loss, key, value in point:
             given = changed[number][loss]
             changed[number] = {loss: (given if isinstance(given, dict) else {}) | {key: value}}
-            name = f"{name}-{loss}.{key}={value}" if isinstance(name, str) else name
+            name = f"{name}-{loss}.{key}={_told(value)}" if isinstance(name, str) else name
         points.append(item | {"terms": changed} | ({"name": name} if "name" in item else {}))
     return points
 
@@ -152,7 +152,7 @@ def _grid(name: str, grid: Any, index: int) -> list[Variant]:
         for value in column:
             if problem := known.problem(value):
                 raise mistake(problem, index, name, key)
-        columns.append([(key, places, value if isinstance(value, str) else float(value)) for value in column])
+        columns.append([(key, places, value if isinstance(value, str | bool) else float(value)) for value in column])
     meant = [place for key in grid for place in axes[key][1]]
     if len(set(meant)) < len(meant):
         raise mistake(f"{' and '.join(map(str, grid))} say one number twice; allowed: one of them", index, name)
@@ -163,37 +163,63 @@ Places = list[tuple[int, str]]
 """The number of a term, and which of its fields or hyperparameters."""
 
 
-def _axes(terms: list[Term]) -> dict[str, tuple[Hyperparameter | Choice, Places]]:
+class _Switch:
+    """What a field takes that is on or off."""
+
+    def __str__(self) -> str:
+        return "true or false"
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value, in words; None if nothing."""
+        return None if isinstance(value, bool) else f"{show(value)} is not {self}"
+
+
+Axis = Hyperparameter | Choice | _Switch
+
+
+def _axes(terms: list[Term]) -> dict[str, tuple[Axis, Places]]:
     """What a grid over these terms may vary, by name: `temperature`, `hint.weight`, and `weight` where one is meant.
 
-    A hyperparameter's bare name means all terms that have it; `weight` and `warmup` mean the only term with a teacher.
+    A hyperparameter's bare name means all terms that have it; `weight`, `warmup` and `cosine` mean the only term with a
+    teacher.
     """
-    bare: dict[str, tuple[Hyperparameter | Choice, Places]] = {}
-    dotted: dict[str, tuple[Hyperparameter | Choice, Places]] = {}
+    bare: dict[str, tuple[Axis, Places]] = {}
+    dotted: dict[str, tuple[Axis, Places]] = {}
     taught = [number for number, term in enumerate(terms) if LOSSES[term.loss].needs != "labels"]
     for number, term in enumerate(terms):
         for key, known in LOSSES[term.loss].hyperparameters.items():
             dotted[f"{term.loss}.{key}"] = known, [(number, key)]
             bare[key] = known, [*bare.get(key, (known, []))[1], (number, key)]
-        for key, known in _SHARED.items():
-            dotted[f"{term.loss}.{key}"] = known, [(number, key)]
+        for key, shared in _SHARED.items():
+            dotted[f"{term.loss}.{key}"] = shared, [(number, key)]
             if taught == [number]:
-                bare[key] = known, [(number, key)]
+                bare[key] = shared, [(number, key)]
     return bare | dotted
 
 
-_SHARED = {"weight": Hyperparameter(1, low=0), "warmup": Hyperparameter(0, low=0, high=1, low_inclusive=True)}
+_SHARED: Mapping[str, Axis] = {
+    "weight": Hyperparameter(1, low=0),
+    "warmup": Hyperparameter(0, low=0, high=1, low_inclusive=True),
+    "cosine": _Switch(),
+}
 
 
-def _at_point(name: str, terms: list[Term], point: Sequence[tuple[str, Places, float | str]]) -> Variant:
+def _at_point(name: str, terms: list[Term], point: Sequence[tuple[str, Places, float | str | bool]]) -> Variant:
     changed = list(terms)
     for _, places, value in point:
         for number, key in places:
             term = changed[number]
             update = {key: value} if key in _SHARED else {"hyperparameters": {**term.hyperparameters, key: value}}
             changed[number] = term.model_copy(update=update)
-    told = (f"{key}={value if isinstance(value, str) else format(value, '.12g')}" for key, _, value in point)
+    told = (f"{key}={_told(value)}" for key, _, value in point)
     return Variant(name="-".join([name, *told]), terms=changed)
+
+
+def _told(value: object) -> str:
+    """A value as it stands in a variant's name."""
+    if isinstance(value, float):
+        return format(value, ".12g")
+    return show(value) if isinstance(value, bool) else str(value)
 
 
 def _preset(name: str, *path: str | int) -> list[Term]:

@@ -107,14 +107,14 @@ def compare(
     if csv + markdown + as_json > 1:
         raise UsageError("--csv, --markdown and --json: allowed is one of them")
     from flows import console, inspect
-    from kdmodels.report.leaderboard import efficient, leaderboard, to_markdown
+    from kdmodels.report.leaderboard import against, efficient, leaderboard, to_markdown
     from tasks import tracking
 
     tracking.configure()
     with usage():
         rows = inspect.compare(runs or [])
     if as_json:
-        console.print_json([row | {"pareto": efficient(row, rows)} for row in rows])
+        console.print_json([row | against(row, rows) | {"pareto": efficient(row, rows)} for row in rows])
     elif csv:
         print(leaderboard(rows).to_csv(index=False), end="")
     elif markdown:

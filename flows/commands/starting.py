@@ -34,7 +34,7 @@ def init(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
 def variants(
     names: Annotated[list[str] | None, typer.Argument(metavar="[VARIANT]...")] = None, as_json: Json = False
 ) -> None:
-    """List the ready-made variants; of the named ones every loss with its formula, defaults, weight and cost."""
+    """List the ready-made variants, and every loss in them with its formula, inputs, defaults, weight and cost."""
     from flows import console
     from kdmodels.report import losses
 
@@ -44,6 +44,6 @@ def variants(
         console.print_json({"variants": rows, "losses": details})
         return
     console.print_table(rows, {"name": "variant", "terms": "losses", "paper": "paper"})
-    if names:
-        for row in details:
-            console.print_fields({row.pop("name"): row})
+    console.print_text("", *losses.LEGEND, "")
+    for row in details:
+        console.print_fields({row.pop("name"): row})

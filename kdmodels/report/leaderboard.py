@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from kdmodels.statistics import mean_and_std, t_interval
+from kdmodels.statistics import mean_and_std, t_interval, t_test
 
 ACCURACY, FLOPS = "val/accuracy", "cost/flops"
 FINISHED = "FINISHED"
-FIGURES = [ACCURACY, "±", "95% low", "95% high", "vs control", "vs control low", "vs control high"]
+AGAINST = ["vs control", "vs control low", "vs control high", "vs control p"]
+FIGURES = [ACCURACY, "±", "95% low", "95% high", *AGAINST]
 COSTS = {  # column: metric, and how many of its unit are one of the column's
     "file MB": ("size/file_mb", 1.0),
     "MFLOPs": (FLOPS, 1e6),
@@ -41,11 +42,10 @@ def winner(rows: Sequence[Row]) -> Row | None:
 def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a table of COLUMNS, the winner first, those that did not finish last and without figures.
 
-    `±` is the standard deviation over seeds, `95% low` and `95% high` Student's interval of their mean. `vs control` is
-    the difference of a variant's mean from that of its control, the same student on labels alone; its interval is
-    paired by seed, as equal seeds share what chance decides, and is missing where the two rows' seeds differ. Intervals
-    are missing for one seed. Costs are the stored network's, for one image, and are missing for runs of before they
-    were measured. `pareto` is as `efficient` says.
+    `±` is the standard deviation over seeds, `95% low` and `95% high` Student's interval of their mean, missing where
+    they have no spread: for one seed, or where all agree. The columns AGAINST are as `against` says. Costs are the
+    stored network's, for one image, and are missing for runs of before they were measured. `pareto` is as `efficient`
+    says.
 
     Args:
         rows: one a variant, in the order of the file, with variant, control (its control's variant), run_id, status
@@ -54,13 +54,12 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
             metrics["val/accuracy"] (their mean).
     """
     ranked = _ranked(rows)
-    by_name = {row["variant"]: row for row in ranked}
     lines = [
         {
             "rank": rank,
             **_identity(row),
             **_figures(row),
-            **_against(row, by_name.get(row["control"])),
+            **against(row, ranked),
             **cost_columns(row["metrics"]),
             "pareto": efficient(row, ranked),
         }
@@ -70,6 +69,30 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
     frame = pd.DataFrame(lines, columns=COLUMNS)
     types = {"rank": "Int64", "parameters": "Int64", "pareto": "boolean"}
     return frame.astype(types | dict.fromkeys([*FIGURES, *COSTS], "float64"))
+
+
+def against(row: Row, rows: Sequence[Row]) -> Row:
+    """How a row stands to its control, the same student on labels alone, which is one of the rows.
+
+    Returns:
+        AGAINST: the difference of the two means, its 95 % interval and the two-sided p-value of Student's t test. Both
+        are paired by seed, as equal seeds share what chance decides, and neither is corrected for how many variants
+        there are. Each is None where it can't be had: without a control that has finished, of the control itself,
+        and interval and p where the two rows' seeds differ or the differences have no spread: where there is one, or
+        all are equal.
+    """
+    line: Row = dict.fromkeys(AGAINST)
+    control = next((other for other in rows if other["variant"] == row["control"]), None)
+    if control is None or control is row or row["status"] != FINISHED or control["status"] != FINISHED:
+        return line
+    line["vs control"] = row["metrics"][ACCURACY] - control["metrics"][ACCURACY]
+    own, theirs = (dict(zip(each["seeds"], each["per_seed"][ACCURACY], strict=True)) for each in (row, control))
+    if own.keys() == theirs.keys():
+        # Rounded, since equal differences of accuracies may differ in their last bit.
+        differences = [round(own[seed] - theirs[seed], 12) for seed in own]
+        line["vs control low"], line["vs control high"] = t_interval(differences) or (None, None)
+        line["vs control p"] = t_test(differences)
+    return line
 
 
 def cost_columns(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -126,17 +149,6 @@ def _figures(row: Row) -> Row:
     if low is not None and high is not None:
         low, high = max(low, 0.0), min(high, 1.0)  # an accuracy is a share, whatever Student's distribution allows
     return {ACCURACY: row["metrics"][ACCURACY], "±": mean_and_std(accuracies)[1], "95% low": low, "95% high": high}
-
-
-def _against(row: Row, control: Row | None) -> Row:
-    if control is None or row is control:
-        return {}
-    line: Row = {"vs control": row["metrics"][ACCURACY] - control["metrics"][ACCURACY]}
-    own, theirs = (dict(zip(each["seeds"], each["per_seed"][ACCURACY], strict=True)) for each in (row, control))
-    if own.keys() == theirs.keys():
-        low, high = t_interval([own[seed] - theirs[seed] for seed in own]) or (None, None)
-        line |= {"vs control low": low, "vs control high": high}
-    return line
 
 
 def _cell(value: Any) -> str:

@@ -143,9 +143,9 @@ class Objective(nn.Module):
             known = [indices] if row.remembers else []
             places = zip(self._at(name), mine, theirs, strict=True)
             return torch.stack([module(one, other, *known) for module, one, other in places]).sum(dim=0)
-        if name == "review":
-            mine = self.own[name](mine)
-        elif name in self.own:
+        if name == "review":  # its hyperparameter is its fusion's
+            return losses.review(self.own[name](mine), theirs)
+        if name in self.own:
             regressed = [regressor(one) for regressor, one in zip(self._at(name), mine, strict=True)]
             mine, theirs = map(list, zip(*map(matched, regressed, theirs), strict=True))
         loss = getattr(losses, name)

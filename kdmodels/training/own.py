@@ -28,10 +28,11 @@ def own_modules(term: Term, pairs: Sequence[tuple[Shape, Shape]], *, classes: in
     numbers = term.hyperparameters
     match term.loss:
         case "adversarial":
-            return losses.Adversarial(classes)
+            return losses.Adversarial(classes, width=int(numbers["width"]))
         case "review":
             mine, theirs = zip(*pairs, strict=True)
-            return losses.ReviewFusion(list(mine), list(theirs))
+            width = int(numbers["width"]) if "width" in numbers else None
+            return losses.ReviewFusion(list(mine), list(theirs), width=width)
         case "hint":
             return nn.ModuleList(losses.HintRegressor(*pair) for pair in pairs)
         case "cosine_features" | "flow_of_solution" if any(mine[0] != theirs[0] for mine, theirs in pairs):
@@ -41,11 +42,15 @@ def own_modules(term: Term, pairs: Sequence[tuple[Shape, Shape]], *, classes: in
         case "simple_recipe":
             return nn.ModuleList(losses.SimpleRecipe(mine[0], theirs[0]) for mine, theirs in pairs)
         case "contrastive_representation":
-            temperature, momentum = float(numbers["temperature"]), float(numbers["momentum"])
-            negatives = int(numbers["negatives"])
             return nn.ModuleList(
                 losses.ContrastiveRepresentation(
-                    mine[0], theirs[0], examples, negatives=negatives, temperature=temperature, momentum=momentum
+                    mine[0],
+                    theirs[0],
+                    examples,
+                    width=int(numbers["width"]),
+                    negatives=int(numbers["negatives"]),
+                    temperature=float(numbers["temperature"]),
+                    momentum=float(numbers["momentum"]),
                 )
                 for mine, theirs in pairs
             )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flows.experiments import shipped
+from kdmodels.report.losses import LEGEND, loss_rows
 
 KD = Path(sys.executable).with_name("kd")
 HEAVY = ("torch", "mlflow", "prefect", "pandas", "sklearn", "pydantic")
@@ -139,5 +140,9 @@ def test_variants_lists_the_catalogue(kd: Kd) -> None:
     assert named["kd"]["paper"].startswith("Hinton")
     table = kd("variants").stdout
     assert all(name in table for name in named)
-    assert "T² KL(softmax(z_t / T) ‖ softmax(z_s / T))" in kd("variants", "kd").stdout
+    assert all(row[key] in table for row in loss_rows() for key in row)
+    assert "\n".join(LEGEND) in table
+    one = kd("variants", "kd").stdout
+    assert "T² KL(softmax(z_t / T) ‖ softmax(z_s / T))" in one
+    assert "mean over classes" not in one
     assert "did you mean 'dkd'?" in kd("variants", "dk").stderr

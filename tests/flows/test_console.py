@@ -33,7 +33,7 @@ def student(variant: str, *accuracies: float, **more: Any) -> StudentReference:
 
 STUDENTS = [
     student("hard-labels", 0.90, 0.92),
-    student("kd", 0.94, 0.96, reused=True),
+    student("kd", 0.94, 0.98, reused=True),
     student("broken", status="FAILED", parameters=None, error="it diverged"),
 ]
 OUTCOME = Outcome(
@@ -65,11 +65,12 @@ def test_the_leaderboard_has_the_figures_of_the_finished_and_the_errors_of_the_f
 ) -> None:
     print_leaderboard([row.model_dump(mode="json") for row in STUDENTS])
     _, first, second, failed, costs, error = capsys.readouterr().out.splitlines()
-    # Two values 0.02 apart: deviation sqrt(2) / 100, half an interval t(0.975, 1) / 100 = 12.7062 points.
+    # Two values 0.04 apart: deviation sqrt(8) / 100, half an interval t(0.975, 1) / 50 = 25.4124 points.
     assert first.split()[:2] == ["1", "kd"]
-    assert "95.00 ± 1.41 %" in first
-    assert "82.29 to 100.00" in first
-    assert "+4.00 (+4.00 to +4.00)" in first
+    assert "96.00 ± 2.83 %" in first
+    assert "70.59 to 100.00" in first
+    # Differences of 4 and 6 points: t is 5, and with 1 degree of freedom p is 1 - 2 atan(5) / pi.
+    assert "+5.00 (-7.71 to +17.71)  0.126" in first
     assert first.split()[-1] == "reused"
     assert "91.00 ± 1.41 %" in second
     assert second.split()[-1] == "trained"

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from kdmodels.catalogue import LOSSES
 from kdmodels.experiment import Data, Experiment, Network, Require, Student, Teacher
-from kdmodels.objectives import PRESETS
 
 SHORT: dict[str, Any] = {
     "name": "mine",
@@ -88,48 +87,6 @@ def test_what_is_not_built_is_accepted_at_its_default() -> None:
         "notify": None,
     }
     assert Experiment.model_validate(whole).promote == Experiment.model_validate(SHORT).promote
-
-
-def names(*variants: object) -> list[str]:
-    return [variant.name for variant in Experiment.model_validate(SHORT | {"variants": list(variants)}).variants]
-
-
-def test_the_names_of_variants() -> None:
-    assert names("kd", {"kd": {"temperature": [8, 2.5]}}) == [
-        "hard-labels", "kd", "kd-temperature=8", "kd-temperature=2.5"]  # fmt: skip
-    assert names({"label-smoothing": {"epsilon": 0.2}}) == ["hard-labels", "label-smoothing-epsilon=0.2"]
-    assert names({"kd": {}}, "hard-labels") == ["kd", "hard-labels"]
-    assert names({"name": "x", "terms": "hint"}) == ["hard-labels", "x"]
-
-
-def test_lists_in_a_variants_own_terms_make_a_grid() -> None:
-    own = {"name": "x", "terms": ["soft_targets", {"hint": {"weight": [0.1, 10], "at": ["middle", "last"]}}]}
-    experiment = Experiment.model_validate(SHORT | {"variants": [own]})
-    assert [variant.name for variant in experiment.variants[1:]] == ["x-hint.weight=0.1", "x-hint.weight=10"]
-    assert [variant.terms[1].weight for variant in experiment.variants[1:]] == [0.1, 10]
-    assert all(variant.terms[1].at == ["middle", "last"] for variant in experiment.variants[1:])
-    assert names({"name": "y", "terms": [{"hard_labels": [1, 2]}, {"dist": {"beta": [1, 3]}}]}) == [
-        "hard-labels", *(f"y-hard_labels.weight={w}-dist.beta={b}" for w in (1, 2) for b in (1, 3))]  # fmt: skip
-
-
-def test_a_grid_over_weights() -> None:
-    assert names({"hint": {"weight": [1, 10]}}) == ["hard-labels", "hint-weight=1", "hint-weight=10"]
-    assert names({"kd+hint": {"hint.weight": 1, "soft_targets.warmup": 0.5}}) == [
-        "hard-labels", "kd+hint-hint.weight=1-soft_targets.warmup=0.5"]  # fmt: skip
-    experiment = Experiment.model_validate(
-        SHORT | {"variants": [{"kd+hint": {"hint.weight": 1}}, {"dm": {"metric": "cosine"}}]}
-    )
-    assert [term.weight for term in experiment.variants[1].terms] == [0.1, 0.9, 1]
-    assert experiment.variants[2].name == "dm-metric=cosine"
-    assert experiment.variants[2].terms[1].hyperparameters == {"metric": "cosine"}
-
-
-def test_a_grid_changes_just_its_hyperparameter() -> None:
-    experiment = Experiment.model_validate(SHORT | {"variants": [{"kd+hint": {"temperature": 2}}]})
-    terms = {term.loss: term for term in experiment.variants[1].terms}
-    assert terms["soft_targets"].hyperparameters == {"temperature": 2}
-    assert {loss: term.weight for loss, term in terms.items()} == {"hard_labels": 0.1, "soft_targets": 0.9, "hint": 100}
-    assert PRESETS["kd+hint"].terms[1].hyperparameters == {"temperature": 4}
 
 
 @pytest.mark.parametrize("teacher", [
@@ -336,48 +293,3 @@ def test_nothing_heavy_is_imported() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "[]"
-
-
-WIDE = {"network": {"mlp": [64]}, "epochs": 9}
-
-
-def changed(*variants: Any) -> Experiment:
-    return Experiment.model_validate(SHORT | {"variants": list(variants)})
-
-
-def test_a_variant_changes_what_it_names_of_the_student_and_nothing_else() -> None:
-    experiment = changed({"name": "wide", "terms": "kd", "student": WIDE}, "kd")
-    wide, same = experiment.variants[2:]
-    assert experiment.student_of(wide) == experiment.student.model_copy(
-        update={"network": Network(mlp=[64]), "epochs": 9}
-    )
-    assert experiment.student_of(same) == experiment.student
-
-
-def test_each_distinct_student_has_its_control_once() -> None:
-    wider = {"name": "wide-hint", "terms": "hint", "student": WIDE}
-    experiment = changed("kd", {"name": "wide", "terms": "kd", "student": WIDE}, wider)
-    names = [variant.name for variant in experiment.variants]
-    assert names == ["hard-labels", "kd", "hard-labels-of-wide", "wide", "wide-hint"]
-    controls = [experiment.control_of(variant).name for variant in experiment.variants]
-    assert controls == ["hard-labels"] * 2 + ["hard-labels-of-wide"] * 3
-    assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
-
-
-def test_a_control_of_ones_own_is_not_doubled() -> None:
-    own = {"name": "wide-alone", "terms": "hard-labels", "student": WIDE}
-    experiment = changed({"name": "wide", "terms": "kd", "student": WIDE}, own)
-    assert [variant.name for variant in experiment.variants] == ["hard-labels", "wide", "wide-alone"]
-    assert experiment.control_of(experiment.variants[1]).name == "wide-alone"
-
-
-def test_a_student_changed_into_itself_is_the_same_student() -> None:
-    experiment = changed({"name": "again", "terms": "kd", "student": {"epochs": SHORT["student"]["epochs"]}})
-    assert experiment.variants[1].student is None
-    assert [variant.name for variant in experiment.variants] == ["hard-labels", "again"]
-
-
-def test_a_control_s_name_that_is_taken_is_told() -> None:
-    taken = {"name": "hard-labels-of-wide", "terms": "hint"}
-    with pytest.raises(ValidationError, match="'hard-labels-of-wide' is the control's name for 'wide'"):
-        changed(taken, {"name": "wide", "terms": "kd", "student": WIDE})

@@ -28,8 +28,8 @@ BLOCKS = ", ".join(architectures.BLOCKS)
 PRESETS = ", ".join(objectives.PRESETS)
 LOSSES = ", ".join(catalogue.LOSSES)
 TAPPED = ", ".join(name for name, loss in catalogue.LOSSES.items() if loss.needs == "features")
-KD_AXES = ("temperature, weight, warmup, hard_labels.weight, hard_labels.warmup, soft_targets.temperature, "
-           "soft_targets.weight, soft_targets.warmup")  # fmt: skip
+KD_AXES = ("temperature, weight, warmup, cosine, hard_labels.weight, hard_labels.warmup, hard_labels.cosine, "
+           "soft_targets.temperature, soft_targets.weight, soft_targets.warmup, soft_targets.cosine")  # fmt: skip
 STUDENT = ("epochs, batch, optimizer, decay_norms, schedule, clip, ema, balance, precision, compile, select, patience, "
            "network, seeds")  # fmt: skip
 
@@ -175,9 +175,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      '7: variants.1.terms.1.at: ["last", "last"] names a place twice; allowed: each once'),
     ("{kd: {temperature: [2, 8]}}", "{dm: {metric: manhattan}}",
      "7: variants.1.dm.metric: 'manhattan' is not a word it knows; allowed: euclidean, cosine"),
-    ("{kd: {temperature: [2, 8]}}", "{rkd: {weight: 2}}", "7: variants.1.rkd.weight: rkd has no hyperparameter "
-     "'weight'; allowed: hard_labels.weight, hard_labels.warmup, "
-     "relational_distance.weight, relational_distance.warmup, relational_angle.weight, relational_angle.warmup"),
+    ("{kd: {temperature: [2, 8]}}", "{dkd: {cosine: 1}}", "7: variants.1.dkd.cosine: 1 is not true or false"),
     ("{kd: {temperature: [2, 8]}}", "{crd: {negatives: 2.5}}",
      "7: variants.1.crd.negatives: 2.5 is not a whole number (allowed: a whole number, 1 or more)"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, hard_labels]}",

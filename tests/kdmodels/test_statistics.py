@@ -15,6 +15,7 @@ from kdmodels.statistics import (
     mean_and_std,
     paired_difference_interval,
     t_interval,
+    t_test,
     wilson_interval,
 )
 
@@ -45,7 +46,6 @@ def test_t_interval_of_a_textbook_sample() -> None:
     # 2 degrees of freedom: t_0.975 = 4.302653 in every table.
     half = 4.302653 * math.sqrt(0.0013) / math.sqrt(3)
     assert t_interval([0.90, 0.92, 0.97]) == pytest.approx((0.93 - half, 0.93 + half), abs=1e-7)
-    assert t_interval([0.9]) is None
 
 
 @given(accuracies, st.floats(0.5, 0.999))
@@ -54,8 +54,32 @@ def test_t_interval_agrees_with_scipy(values: list[float], confidence: float) ->
     if np.std(values) > 1e-9:  # scipy's is NaN without spread
         theirs = stats.t.interval(confidence, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
         assert ours == pytest.approx(theirs)
-    assert ours is not None
-    assert ours[0] <= np.mean(values) <= ours[1]
+    assert ours is None or ours[0] <= np.mean(values) <= ours[1]
+
+
+def test_t_test_of_a_textbook_sample() -> None:
+    # 2 degrees of freedom: the distribution function is 1/2 + t / (2 sqrt(2 + t^2)), and here t is 2 sqrt(3).
+    t = 2 * math.sqrt(3)
+    assert t_test([1, 2, 3]) == t_test([-1, -2, -3]) == pytest.approx(1 - t / math.sqrt(2 + t * t))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=8))
+def test_t_test_agrees_with_scipy_and_with_the_interval(values: list[float]) -> None:
+    p, interval = t_test(values), t_interval(values)
+    assert (p is None) == (interval is None)
+    if p is None or interval is None or np.std(values) < 1e-9:
+        return
+    assert p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    if abs(p - 0.05) > 1e-9:
+        assert (p < 0.05) == (not interval[0] <= 0 <= interval[1])
+
+
+@given(st.floats(-1, 1), st.integers(1, 9))
+def test_without_a_spread_there_is_neither_interval_nor_test(value: float, count: int) -> None:
+    # np.std of equal values may be 1e-17, and of values 1e-200 apart it is 0.
+    assert t_interval([value] * count) is None
+    assert t_test([value] * count) is None
+    assert t_interval([0.0, 1e-200]) is t_test([0.0, 1e-200]) is None
 
 
 def test_wilson_of_none_and_all() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from flows.experiments import FOLDER, TEMPLATE, find, shipped
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, Network, Term
+from kdmodels.experiment import Experiment, Network, Runner, Term
 from kdmodels.experiment_file import read_experiment
 from kdmodels.objectives import PRESETS
 
@@ -36,6 +36,7 @@ def test_the_losses_experiments_compare_every_preset(name: str, seeds: int) -> N
     experiment = read_experiment(find(name))
     assert [variant.name for variant in experiment.variants] == list(PRESETS)
     assert experiment.student.seeds == seeds
+    assert experiment.runner == Runner(kind="process", workers=2)  # make bench adds nothing to the file
 
 
 def test_mnist_is_the_classic_example() -> None:

@@ -20,5 +20,14 @@ def test_every_loss_and_variant_has_its_facts() -> None:
         assert all(row[key] for key in ("formula", "inputs", "paper", "weight", "cost"))
 
 
+def test_a_default_that_follows_from_the_features_is_told_in_words() -> None:
+    (row,) = (row for row in loss_rows(["review"]) if row["name"] == "review")
+    assert row["defaults"].startswith("width the channels of the student's deepest map, at most 512 (a whole number, 1")
+
+
+def test_every_weight_says_for_which_batch_size_it_is() -> None:
+    assert [name for name, loss in LOSSES.items() if "batch" not in loss.weight] == []
+
+
 def test_the_losses_of_named_variants_stand_once() -> None:
     assert [row["name"] for row in loss_rows(["kd", "kd+hint"])] == ["hard_labels", "soft_targets", "hint"]

@@ -1,0 +1,34 @@
+"""What an objective owns beside the student is built as its terms say."""
+
+import pytest
+from torch import nn
+
+from kdmodels.experiment import Network
+from kdmodels.networks import build
+from kdmodels.terms import Term
+from kdmodels.training.distiller import Distiller
+from kdmodels.training.own import own_modules
+
+
+@pytest.mark.parametrize("width", [None, 5])
+def test_widths_reach_the_modules(width: int | None) -> None:
+    def built(loss: str) -> nn.Module:
+        term = Term.model_validate({loss: {} if width is None else {"width": width}})
+        own = own_modules(term, [((4, 8, 8), (6, 8, 8))], classes=3, examples=9)
+        assert own is not None
+        return own
+
+    adversary, contrast, fusion = map(built, ("adversarial", "contrastive_representation", "review"))
+    assert adversary.state_dict()["discriminator.0.weight"].shape == (width or 64, 3)
+    assert contrast.state_dict()["0.student_bank"].shape == (9, width or 128)
+    assert fusion.state_dict()["stages.0.reduce.0.weight"].shape == (width or 4, 4, 1, 1)  # the deepest map has 4
+
+
+@pytest.mark.parametrize("loss", ["adversarial", "contrastive_representation", "review"])
+def test_an_objective_with_a_width_of_its_own_has_a_value(loss: str) -> None:
+    term = Term.model_validate({loss: {"width": 5}})
+    student = build(Network(conv=[4, 8, 16]), input_shape=(1, 8, 8), classes=3, mean=[0.5], std=[0.5])
+    shapes = {"first": (4, 8, 8), "middle": (8, 4, 4), "deepest": (16, 2, 2), "last": (16,)}
+    # It tries every term on two images.
+    distiller = Distiller(student, [term], input_shape=(1, 8, 8), teacher_shapes=shapes, examples=9, batch=4)
+    assert loss in distiller.own
