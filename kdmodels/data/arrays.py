@@ -40,7 +40,7 @@ def resized(source: Source, size: Sequence[int] | None) -> Source:
     if size is None:
         return source
     parts = {
-        name: part(np.concatenate([resize(chunk, size) for chunk in _chunks(own.pixels)]), own.labels)
+        name: part(np.concatenate([resize(chunk, size) for chunk in chunks(own.pixels)]), own.labels)
         for name, own in source.parts.items()
     }
     return replace(source, parts=parts)
@@ -75,9 +75,9 @@ def _unpack(path: Path, folder: Path, size: Sequence[int] | None) -> None:
                 where = f"{path}: {file.stem}"
                 if not len(np.atleast_1d(array)):
                     raise UserError(f"{where} is empty; allowed: at least one image")
-                chunks = (checked(chunk, where) for chunk in _chunks(channels_first(array, where)))
+                every = (checked(chunk, where) for chunk in chunks(channels_first(array, where)))
                 (folder / file.stem).mkdir()
-                write_arrays(folder / file.stem, (chunk if size is None else resize(chunk, size) for chunk in chunks))
+                write_arrays(folder / file.stem, (chunk if size is None else resize(chunk, size) for chunk in every))
                 file.unlink()
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: can't be read: {error}; allowed: what numpy.savez writes, without objects") from error
@@ -191,7 +191,7 @@ def checked(images: np.ndarray, where: str) -> np.ndarray:
 def _pixels(images: np.ndarray, where: str) -> np.ndarray:
     pixels = channels_first(images, where)
     if pixels.dtype == np.float32:  # it may be mapped from disk
-        for chunk in _chunks(pixels):
+        for chunk in chunks(pixels):
             checked(chunk, where)
         return pixels
     return checked(pixels, where)
@@ -229,7 +229,8 @@ def class_codes(
     return classes, np.split(np.array([classes.index(name) for name in found])[places], bounds)
 
 
-def _chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """The same (N, ...), some images at a time."""
     return (pixels[begin : begin + CHUNK] for begin in range(0, len(pixels), CHUNK))
 
 

@@ -2,6 +2,8 @@
 
 import bz2
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +63,34 @@ def test_an_empty_folder_says_what_belongs_there(name: str, tmp_path: Path) -> N
     assert f"{name}: {tmp_path}: no readable {SETS[name].name} there" in str(error.value)
     assert f"allowed: a folder that holds {SETS[name].needs}" in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_is_read_by_torchvision_once_until_its_files_change(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+
+    def write(images: np.ndarray) -> None:
+        for part in ("train", "t10k"):
+            (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, 60, 28, 28) + images.tobytes())
+            (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, 60) + LABELS.tobytes())
+
+    def read_alone() -> tuple[str, str]:
+        """In a process of its own: the set's digest, and whether torchvision was imported."""
+        code = """
+import sys
+from pathlib import Path
+from kdmodels.data import load_dataset
+from kdmodels.experiment import Data
+print(load_dataset(Data(source="mnist", validation=0.5), Path(sys.argv[1])).digest, "torchvision" in sys.modules)
+"""
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        digest, imported = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return digest, imported
+
+    write(IMAGES)
+    first, again = read_alone(), read_alone()
+    assert (first[1], again) == ("True", (first[0], "False"))
+    write(255 - IMAGES)
+    changed = read_alone()
+    assert changed[0] != first[0]
+    assert changed[1] == "True"
