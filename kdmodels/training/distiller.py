@@ -49,7 +49,7 @@ class Distiller(nn.Module):
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
-        UserError: the student has frozen parameters or state that is not stored, a tapped place does not exist, its
+        UserError: the student has frozen parameters or state that is not stored, a tapped place gives no one tensor, its
             features can't be compared with the teacher's, a term reaches no parameter of the student, a batch of one
             meets batch norm or a loss that compares examples, or repeated examples a loss that remembers them.
     """
@@ -152,7 +152,8 @@ class Distiller(nn.Module):
             if self.autocast and self.training:  # no weight is used twice, so that a cache of them is only memory
                 stack.enter_context(torch.autocast(images.device.type, torch.bfloat16, cache_enabled=False))
             logits = self.student(images)
-        return full_precision(logits), {at: full_precision(tensors[0]) for at, tensors in caught.items()}
+        features = {at: full_precision(self.taps[at].one(tensors)) for at, tensors in caught.items()}
+        return full_precision(logits), features
 
     def _value(
         self,
@@ -260,7 +261,7 @@ def _last_layer(network: nn.Module, input_shape: Shape) -> Tap | None:
     images = torch.rand(2, *input_shape, generator=stream(0, "last layer"))
     with last.on(network) as caught, torch.no_grad():
         logits = network.eval()(images)
-        given = network.get_submodule(last.module)(caught[0]) if caught else None
+        given = network.get_submodule(last.module)(caught[0]) if len(caught) == 1 else None
     return last if given is not None and given.shape == logits.shape and torch.allclose(given, logits) else None
 
 
