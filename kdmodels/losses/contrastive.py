@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from kdmodels.losses.features import unit
-from kdmodels.losses.logits import full_precision
+from kdmodels.losses.logits import full_precision, unrounded
 from kdmodels.losses.relations import require_embeddings
 
 
@@ -113,8 +113,9 @@ class ContrastiveRepresentation(nn.Module):
                 f"indices {tuple(indices.shape)} are not one for each of {len(student_embeddings)} examples"
             )
         dtype = self.student_projection.weight.dtype
-        student = unit(self.student_projection(student_embeddings.to(dtype)))  # (B, width)
-        teacher = unit(self.teacher_projection(teacher_embeddings.detach().to(dtype)))
+        with unrounded(student_embeddings):
+            student = unit(self.student_projection(student_embeddings.to(dtype)))  # (B, width)
+            teacher = unit(self.teacher_projection(teacher_embeddings.detach().to(dtype)))
         chosen = torch.cat([indices.unsqueeze(1), self.drawn.expand(len(indices), -1)], dim=1)  # (B, 1 + K)
         scores = torch.stack(
             [self._scores(student, self.teacher_bank, chosen), self._scores(teacher, self.student_bank, chosen)]
@@ -132,7 +133,8 @@ class ContrastiveRepresentation(nn.Module):
         """Logs of the unnormalised scores of chosen rows of a bank, (B, 1 + K)."""
         # One product with all rows: gathering 1 + K rows an example would take width times the memory.
         # Of a copy, which autograd keeps: the bank's own rows move before the backward pass.
-        return full_precision(embeddings @ bank.clone().T).gather(1, chosen) / self.temperature
+        with unrounded(embeddings):
+            return full_precision(embeddings @ bank.clone().T).gather(1, chosen) / self.temperature
 
     def _remember(self, bank: Tensor, embeddings: Tensor, indices: Tensor) -> None:
         moved = self.momentum * bank[indices] + (1 - self.momentum) * embeddings

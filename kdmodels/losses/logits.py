@@ -341,6 +341,11 @@ def full_precision(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def unrounded(tensor: Tensor) -> torch.autocast:
+    """A context in which autocast, on the tensor's device, rounds nothing to half precision."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 def _softened(logits: Tensor, temperature: float) -> Tensor:
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} is not positive")

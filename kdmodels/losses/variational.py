@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from kdmodels.losses.features import match_size, require_same_rank
-from kdmodels.losses.logits import full_precision, require_same_shape
+from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
 
 INITIAL_VARIANCE = 5.0
 LEAST_VARIANCE = 1e-5
@@ -79,7 +79,8 @@ class VariationalInformation(nn.Module):
         student, teacher = student_features.to(self.raw_variance.dtype), full_precision(teacher_features.detach())
         if self.maps:
             student, teacher = match_size(student, teacher)
-        mean = full_precision(self.mean(student))
+        with unrounded(student):
+            mean = full_precision(self.mean(student))
         require_same_shape(mean, teacher)
         variance = self.variance.view(-1, 1, 1) if self.maps else self.variance
         return ((mean - teacher).square() / variance + variance.log()).flatten(1).mean(dim=1) / 2

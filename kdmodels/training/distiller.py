@@ -49,9 +49,10 @@ class Distiller(nn.Module):
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
-        UserError: the student has frozen parameters or state that is not stored, a tapped place gives no one tensor, its
-            features can't be compared with the teacher's, a term reaches no parameter of the student, a batch of one
-            meets batch norm or a loss that compares examples, or repeated examples a loss that remembers them.
+        UserError: the student has frozen parameters or state that is not stored, a tapped place does not exist or
+            gives no one tensor, its features can't be compared with the teacher's, a term reaches no parameter of the
+            student, a batch of one meets batch norm or a loss that compares examples, or repeated examples a loss that
+            remembers them.
     """
 
     class_weights: Tensor | None
