@@ -18,7 +18,8 @@ class ContrastiveRepresentation(nn.Module):
     projection v is exp(v · m_i / T) / Z; its odds against the noise, K uniform draws among N examples, are the score
     divided by K / N. The value is -log of the probability given to the example itself, minus the sum over the
     negatives of the log of the probability that they are noise; student against the teacher's bank plus teacher
-    against the student's. Z is N times the mean of the first batch's unnormalised scores, and stays.
+    against the student's. Z is N times the mean of the first batch's unnormalised scores, and stays. Where all scores
+    are equal, nothing being told apart, the value is 2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
 
     Projections, banks and Z are checkpointed with the student, and are no part of the exported model. When training,
     the rows of the batch's examples move to momentum times themselves plus (1 - momentum) times the projections, made

@@ -1,4 +1,4 @@
-"""Losses on feature maps and embeddings.
+"""Losses on feature maps and embeddings, whose value of an example depends on that example alone.
 
 Half precision is computed, and returned, as float32, also under autocast, which the modules of this package follow no
 more than its functions: a product of features of 1e4 overflows float16. Where a loss divides by a length, its slope is
@@ -19,6 +19,8 @@ from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """Mean squared difference of features, the student's already regressed to the teacher's shape.
+
+    Zero iff the two agree. Unchanged when the same features are added to both, or both are rotated alike.
 
     Args:
         student_features, teacher_features: (B, ...), equal shapes. No gradient reaches the teacher.
@@ -45,8 +47,10 @@ def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 class HintRegressor(nn.Sequential):
     """Maps the student's channels to the teacher's: a 1x1 convolution (or linear map) and batch norm.
 
-    Height and width stay the student's; `match_size` makes them equal. It is trained and checkpointed with the
-    student, and is no part of the exported model.
+    Height and width stay the student's; `match_size` makes them equal. When training, it gives the same when the
+    student's features are shifted by a number a channel or, but for batch norm's epsilon, multiplied by a positive
+    number; what it gives follows the order of the examples. It is trained and checkpointed with the student, and is no
+    part of the exported model.
 
     Args:
         student_shape, teacher_shape: of one example's features: (channels, height, width) or (width,).

@@ -185,7 +185,8 @@ def flow_of_solution(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tens
     """Mean square difference of the Gram matrices between the channels of two consecutive maps, summed over the pairs.
 
     A Gram matrix is averaged over positions; of two consecutive maps the larger is pooled to the size of the smaller.
-    Zero when student equals teacher. Unchanged when positions change places in maps of one size, alike in all maps.
+    Zero when student equals teacher. Unchanged when the examples change places, or when positions do in maps of one
+    size, alike in all maps.
     The gradient grows as the cube of the features: that of float16 maps in the dozens can overflow.
 
     Args:

@@ -66,8 +66,10 @@ class ReviewFusion(nn.Module):
 
     From the deepest map to the first: its channels are reduced to `width`; what the deeper maps gave is enlarged to
     its size; the two are added, each weighted position by position by an attention that sees both; the sum takes the
-    teacher's size, goes on to the next map, and through a 3x3 convolution becomes the output. It is trained and
-    checkpointed with the student, and is no part of the exported model. In the paper: attention-based fusion (ABF).
+    teacher's size, goes on to the next map, and through a 3x3 convolution becomes the output. When training, it gives
+    the same when a map is shifted by a number a channel or, but for batch norm's epsilon, multiplied by a positive
+    number; what it gives follows the order of the examples. It is trained and checkpointed with the student, and is no
+    part of the exported model. In the paper: attention-based fusion (ABF).
 
     Args:
         student_shapes, teacher_shapes: of one example's maps (C, H, W), from the first to the deepest.

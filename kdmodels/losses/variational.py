@@ -20,7 +20,7 @@ class VariationalInformation(nn.Module):
     linear map for embeddings; the variance σ², one a channel, is a softplus and more than 1e-5. Both are trained and
     checkpointed with the student: σ left fixed, the loss is a mean squared difference in disguise. They are no part
     of the exported model. The larger map is pooled to the smaller. Where the prediction is exact it is the mean of
-    ½ log σ², which may be negative.
+    ½ log σ², at first ½ log 5, which may become negative; elsewhere it is more.
 
     Args:
         student_shape, teacher_shape: of one example's features: (channels, height, width) or (width,).
