@@ -235,7 +235,8 @@ def shortest(dtype: torch.dtype) -> float:
 def require_several(shape: Sequence[int]) -> None:
     """Refuse features (B, C, ...) that are one value a channel, which batch norm can't normalise when training."""
     if prod(shape) == shape[1]:
-        raise ValueError(f"features {tuple(shape)} are one value a channel, which batch norm can't learn from")
+        line = f"features {tuple(shape)} are one value a channel, which batch norm can't learn from"
+        raise ValueError(f"{line}; allowed: 2 or more examples")
 
 
 def require_same_rank(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
