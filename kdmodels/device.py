@@ -1,15 +1,30 @@
 """Where tensors are computed, and what to change when they do not fit there."""
 
+import ctypes
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 
 import torch
 
 from kdmodels.errors import UserError
 
 CPU = torch.device("cpu")
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 FULL = ("out of memory", "not enough memory", "can't allocate memory")
 """How torch's allocators say it; the CPU's raises a plain RuntimeError."""
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let glibc keep up to 256 MB that a step frees for the next one; under another C library nothing happens.
+
+    Else it gives arrays of a few megabytes back to the system and has them mapped anew in every step.
+    """
+    with suppress(AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MALLOC_MMAP_THRESHOLD, 64 * 2**20)
+        libc.mallopt(MALLOC_TRIM_THRESHOLD, 256 * 2**20)
 
 
 def find_device(name: str) -> torch.device:

@@ -65,12 +65,16 @@ class LiveTeacher:
 
     @torch.no_grad()
     def of(self, rows: Tensor, images: Tensor) -> dict[str, Tensor]:
-        """What it says of these images (..., C, H, W), whatever their rows (...): as `Knowledge.of`."""
+        """What it says of these images (..., C, H, W), whatever their rows (...): as `Knowledge.of`.
+
+        Raises:
+            UserError: there is no one tensor to be had at a place.
+        """
         self.network.to(self.device)
         with ExitStack() as stack:
             caught = {at: stack.enter_context(tap.on(self.network)) for at, tap in self.taps.items()}
             logits = self.network(images.reshape(-1, *images.shape[-3:]))
-        said = {LOGITS: logits, **{at: tensors[0] for at, tensors in caught.items()}}
+        said = {LOGITS: logits, **{at: self.taps[at].one(tensors) for at, tensors in caught.items()}}
         return {name: values.reshape(*rows.shape, *values.shape[1:]) for name, values in said.items()}
 
 

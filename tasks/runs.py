@@ -13,6 +13,7 @@ from prefect.runtime import flow_run, task_run
 from torch import Tensor, nn
 
 from kdmodels.data import Dataset
+from kdmodels.device import keep_freed_memory
 from kdmodels.evaluation import by_class, macro, predict
 from kdmodels.experiment import Recipe
 from kdmodels.networks import Description, Ensemble, load_network, load_state, parameters, save_network
@@ -148,5 +149,6 @@ def recorded_network(run_id: str) -> tuple[nn.Module, Description]:
 
 def use_threads(count: int) -> None:
     """Set torch's intra-op threads; equal for all tasks of a flow, so that concurrent ones do not disagree."""
+    keep_freed_memory()
     if torch.get_num_threads() != count:
         torch.set_num_threads(count)

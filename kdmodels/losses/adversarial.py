@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdmodels.losses.logits import full_precision, require_same_shape
+from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
 
 
 class Adversarial(nn.Module):
@@ -62,4 +62,5 @@ class Adversarial(nn.Module):
     def _log_odds(self, logits: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
         """log D / (1 - D), (B,)."""
         dtype = next(iter(parameters.values())).dtype
-        return full_precision(functional_call(self.discriminator, dict(parameters), logits.to(dtype))).squeeze(1)
+        with unrounded(logits):
+            return full_precision(functional_call(self.discriminator, dict(parameters), logits.to(dtype))).squeeze(1)

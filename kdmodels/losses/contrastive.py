@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from kdmodels.losses.features import unit
-from kdmodels.losses.logits import full_precision
+from kdmodels.losses.logits import full_precision, unrounded
 from kdmodels.losses.relations import require_embeddings
 
 
@@ -18,7 +18,8 @@ class ContrastiveRepresentation(nn.Module):
     projection v is exp(v · m_i / T) / Z; its odds against the noise, K uniform draws among N examples, are the score
     divided by K / N. The value is -log of the probability given to the example itself, minus the sum over the
     negatives of the log of the probability that they are noise; student against the teacher's bank plus teacher
-    against the student's. Z is N times the mean of the first batch's unnormalised scores, and stays.
+    against the student's. Z is N times the mean of the first batch's unnormalised scores, and stays. Where all scores
+    are equal, nothing being told apart, the value is 2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
 
     Projections, banks and Z are checkpointed with the student, and are no part of the exported model. When training,
     the rows of the batch's examples move to momentum times themselves plus (1 - momentum) times the projections, made
@@ -113,8 +114,9 @@ class ContrastiveRepresentation(nn.Module):
                 f"indices {tuple(indices.shape)} are not one for each of {len(student_embeddings)} examples"
             )
         dtype = self.student_projection.weight.dtype
-        student = unit(self.student_projection(student_embeddings.to(dtype)))  # (B, width)
-        teacher = unit(self.teacher_projection(teacher_embeddings.detach().to(dtype)))
+        with unrounded(student_embeddings):
+            student = unit(self.student_projection(student_embeddings.to(dtype)))  # (B, width)
+            teacher = unit(self.teacher_projection(teacher_embeddings.detach().to(dtype)))
         chosen = torch.cat([indices.unsqueeze(1), self.drawn.expand(len(indices), -1)], dim=1)  # (B, 1 + K)
         scores = torch.stack(
             [self._scores(student, self.teacher_bank, chosen), self._scores(teacher, self.student_bank, chosen)]
@@ -132,7 +134,8 @@ class ContrastiveRepresentation(nn.Module):
         """Logs of the unnormalised scores of chosen rows of a bank, (B, 1 + K)."""
         # One product with all rows: gathering 1 + K rows an example would take width times the memory.
         # Of a copy, which autograd keeps: the bank's own rows move before the backward pass.
-        return full_precision(embeddings @ bank.clone().T).gather(1, chosen) / self.temperature
+        with unrounded(embeddings):
+            return full_precision(embeddings @ bank.clone().T).gather(1, chosen) / self.temperature
 
     def _remember(self, bank: Tensor, embeddings: Tensor, indices: Tensor) -> None:
         moved = self.momentum * bank[indices] + (1 - self.momentum) * embeddings

@@ -1,16 +1,26 @@
-"""Losses on feature maps and embeddings."""
+"""Losses on feature maps and embeddings, whose value of an example depends on that example alone.
 
-from collections.abc import Iterator, Sequence
+Half precision is computed, and returned, as float32, also under autocast, which the modules of this package follow no
+more than its functions: a product of features of 1e4 overflows float16. Where a loss divides by a length, its slope is
+one over it: of float16 features, lengths below 6e-5 count as zero, so that the gradient can be cast back. Batch norm,
+in `HintRegressor` and `ReviewFusion`, has slopes of up to 300: where the student's features hardly vary and miss the
+teacher's by thousands, a float16 gradient overflows, once it is cast back.
+"""
+
+from collections.abc import Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdmodels.losses.logits import full_precision, require_same_shape
+from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
 
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """Mean squared difference of features, the student's already regressed to the teacher's shape.
+
+    Zero iff the two agree. Unchanged when the same features are added to both, or both are rotated alike.
 
     Args:
         student_features, teacher_features: (B, ...), equal shapes. No gradient reaches the teacher.
@@ -37,15 +47,17 @@ def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 class HintRegressor(nn.Sequential):
     """Maps the student's channels to the teacher's: a 1x1 convolution (or linear map) and batch norm.
 
-    Height and width stay the student's; `match_size` makes them equal. It is trained and checkpointed with the
-    student, and is no part of the exported model.
+    Height and width stay the student's; `match_size` makes them equal. When training, it gives the same when the
+    student's features are shifted by a number a channel or, but for batch norm's epsilon, multiplied by a positive
+    number; what it gives follows the order of the examples. It is trained and checkpointed with the student, and is no
+    part of the exported model.
 
     Args:
         student_shape, teacher_shape: of one example's features: (channels, height, width) or (width,).
 
     Raises:
-        ValueError: one has the shape of a map and the other has not; when training, from torch, a batch that has one
-            value per channel.
+        ValueError: one has the shape of a map and the other has not; on use, when training, a batch has one value a
+            channel, which batch norm can't normalise.
 
     References:
         Romero et al., 2015, section 2.2; batch norm after Tian et al., "Contrastive Representation Distillation", 2020.
@@ -58,6 +70,17 @@ class HintRegressor(nn.Sequential):
             super().__init__(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), nn.BatchNorm2d(outputs))
         else:
             super().__init__(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs))
+
+    def forward(self, student_features: Tensor) -> Tensor:
+        """(B, C_t, H, W) or (B, D_t).
+
+        Args:
+            student_features: (B, C_s, H, W) or (B, D_s).
+        """
+        if self.training:
+            require_several(student_features.shape)
+        with unrounded(student_features):
+            return super().forward(student_features.to(next(self.parameters()).dtype))
 
 
 def cosine_features(student_features: Tensor, teacher_features: Tensor) -> Tensor:
@@ -91,8 +114,10 @@ def cosine_features(student_features: Tensor, teacher_features: Tensor) -> Tenso
 def attention_transfer(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
     """Mean squared difference of attention, the normalised mean over channels of squared maps, summed over the list.
 
-    Unchanged when channels are permuted or change sign, or when a map is multiplied by a number other than zero.
-    A map of zeros attends to nothing and has no gradient. The larger map is pooled to the smaller.
+    Unchanged when channels are permuted or change sign, or when a map is multiplied by a number other than zero, as
+    long as its mean squares, as a vector of positions, are longer than 1e-12, of float16 maps 4e-9; features of about
+    1e-6, of float16 6e-5. Below that it counts as a map of zeros, which attends to nothing and has no gradient.
+    The larger map is pooled to the smaller.
 
     Args:
         student_maps, teacher_maps: lists of (B, C, H, W), as many of one as of the other; C, H and W may differ.
@@ -115,19 +140,21 @@ def attention_transfer(student_maps: Sequence[Tensor], teacher_maps: Sequence[Te
         >>> attention_transfer([one], [other])
         tensor([1.])
     """
-    values = [
-        (_attention(student) - _attention(teacher)).square().mean(dim=1)
-        for student, teacher in _matched(student_maps, teacher_maps)
-    ]
+    require_same_number(student_maps, teacher_maps)
+    values = []
+    for mine, theirs in zip(student_maps, teacher_maps, strict=True):
+        student, teacher = match_size(full_precision(mine), full_precision(theirs.detach()))
+        difference = _attention(student, mine.dtype) - _attention(teacher, theirs.dtype)  # (B, P)
+        values.append(difference.square().mean(dim=1))
     return torch.stack(values).sum(dim=0)
 
 
 def neuron_selectivity(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
     """Squared maximum mean discrepancy of channels, each normalised over positions, with the kernel (x · y)².
 
-    Unchanged when a channel is multiplied by a number other than zero, when channels are permuted, or when the
-    positions of both are permuted alike. Zero when student equals teacher. A channel of zeros has no gradient.
-    The larger map is pooled to the smaller.
+    Unchanged when a channel longer than 1e-12, of float16 6e-5, is multiplied by a number other than zero, when
+    channels are permuted, or when the positions of both are permuted alike. Zero when student equals teacher.
+    A channel of zeros, or of that length or less, has no gradient. The larger map is pooled to the smaller.
 
     Args:
         student_maps, teacher_maps: (B, C, H, W); C, H and W may differ. No gradient reaches the teacher.
@@ -147,15 +174,17 @@ def neuron_selectivity(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
         >>> neuron_selectivity(one.reshape(1, 1, 1, 2), other.reshape(1, 1, 1, 2))
         tensor([2.])
     """
-    maps = match_size(full_precision(student_maps), full_precision(teacher_maps.detach()))
-    student, teacher = (unit(each.flatten(2)) for each in maps)  # (B, C, P)
+    student, teacher = match_size(full_precision(student_maps), full_precision(teacher_maps.detach()))
+    student = unit(student.flatten(2), least=shortest(student_maps.dtype))  # (B, C, P)
+    teacher = unit(teacher.flatten(2), least=shortest(teacher_maps.dtype))
     channels, positions = max(student.shape[1], teacher.shape[1]), student.shape[2]
-    if positions <= channels:  # the kernel's mean is a product of (B, P, P) matrices, whose difference then is enough
-        one, other = (each.mT @ each / each.shape[1] for each in (student, teacher))
-        return (one - other).square().sum(dim=(1, 2))
-    pairs = ((student, student), (teacher, teacher), (student, teacher))
-    within, without, between = ((one @ other.mT).square().mean(dim=(1, 2)) for one, other in pairs)  # of (B, C, C')
-    return within + without - 2 * between
+    with unrounded(student):
+        if positions <= channels:  # the kernel's mean is a product of (B, P, P) matrices: their difference is enough
+            one, other = (each.mT @ each / each.shape[1] for each in (student, teacher))
+            return (one - other).square().sum(dim=(1, 2))
+        pairs = ((student, student), (teacher, teacher), (student, teacher))
+        within, without, between = ((one @ other.mT).square().mean(dim=(1, 2)) for one, other in pairs)  # (B, C, C')
+        return within + without - 2 * between
 
 
 def match_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,15 +216,27 @@ def match_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor
     return student, teacher
 
 
-def unit(vectors: Tensor, *, epsilon: float = 0.0) -> Tensor:
+def unit(vectors: Tensor, *, epsilon: float = 0.0, least: float | None = None) -> Tensor:
     """Vectors along the last dimension divided by their length plus epsilon, in at least float32.
 
-    A vector so short that its gradient, 1 / length, overflows counts as zero: it stays so and has no gradient.
+    A vector not longer than `least`, None for `shortest` of its type, counts as zero: it stays so and has no gradient.
     """
-    shortest = max(1e-12, 4 / torch.finfo(vectors.dtype).max)
+    least = shortest(vectors.dtype) if least is None else least
     vectors = full_precision(vectors)
     lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return torch.where(lengths > shortest, vectors / (lengths.clamp(min=shortest) + epsilon), 0.0)
+    return torch.where(lengths > least, vectors / (lengths.clamp(min=least) + epsilon), 0.0)
+
+
+def shortest(dtype: torch.dtype) -> float:
+    """The length below which a vector's slope when it is made one long, 1 / length, is too large for a type."""
+    return max(1e-12, 4 / torch.finfo(dtype).max)
+
+
+def require_several(shape: Sequence[int]) -> None:
+    """Refuse features (B, C, ...) that are one value a channel, which batch norm can't normalise when training."""
+    if prod(shape) == shape[1]:
+        line = f"features {tuple(shape)} are one value a channel, which batch norm can't learn from"
+        raise ValueError(f"{line}; allowed: 2 or more examples")
 
 
 def require_same_rank(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
@@ -216,11 +257,6 @@ def _embedding(features: Tensor) -> Tensor:
     return features.mean(dim=(2, 3)) if features.ndim == 4 else features
 
 
-def _matched(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    require_same_number(student_maps, teacher_maps)
-    for student, teacher in zip(student_maps, teacher_maps, strict=True):
-        yield match_size(full_precision(student), full_precision(teacher.detach()))
-
-
-def _attention(maps: Tensor) -> Tensor:
-    return unit(maps.square().mean(dim=1).flatten(1))  # (B, H W)
+def _attention(maps: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, H W), of maps that came in a type: a square's slope is one over the root of its length."""
+    return unit(maps.square().mean(dim=1).flatten(1), least=max(1e-12, shortest(dtype) ** 2))

@@ -15,6 +15,8 @@ from torch import Tensor
 def hard_labels(student_logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy with the labels: the control, which needs no teacher.
 
+    Unchanged when a constant is added to all logits of an example.
+
     Args:
         student_logits: (B, K).
         labels: (B,), class indices.
@@ -37,7 +39,8 @@ def hard_labels(student_logits: Tensor, labels: Tensor) -> Tensor:
 def label_smoothing(student_logits: Tensor, labels: Tensor, *, epsilon: float = 0.1) -> Tensor:
     """Cross entropy with the labels mixed with the uniform distribution.
 
-    The mass `epsilon` is spread over all K classes, the right one included (epsilon / K each).
+    The mass `epsilon` is spread over all K classes, the right one included (epsilon / K each). Unchanged when a
+    constant is added to all logits of an example.
 
     Args:
         student_logits: (B, K).
@@ -300,7 +303,8 @@ def dist(
 def logit_regression(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Mean over classes of the squared difference of logits.
 
-    Unlike `soft_targets` it is not invariant to a shift of the logits.
+    Zero iff the two agree. Unlike `soft_targets` it is not invariant to a shift of the student's logits alone, only to
+    one of both.
 
     Args:
         student_logits, teacher_logits: (B, K). No gradient reaches the teacher.
@@ -339,6 +343,11 @@ def require_labels(logits: Tensor, labels: Tensor) -> None:
 def full_precision(tensor: Tensor) -> Tensor:
     """Half precision as float32; anything wider as it is."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def unrounded(tensor: Tensor) -> torch.autocast:
+    """A context in which autocast, on the tensor's device, rounds nothing to half precision."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _softened(logits: Tensor, temperature: float) -> Tensor:

@@ -3,8 +3,11 @@
 Student and teacher may differ in width where only the relations between examples are compared. A single example has
 none: at B = 1 these losses and their gradients are zero. Half precision is computed, and returned, as float32, also
 under autocast: what the losses compare differs by less than bfloat16 can tell apart. Where a loss divides by a norm,
-its slope is one over it: a float16 gradient can overflow, once it is cast back, at norms or distances below 1e-3 that
-are not zero.
+its slope is one over it: of float16 features, lengths and distances below 6e-5 count as zero, so that the gradient can
+be cast back. It still overflows where it is itself beyond float16: in `similarity_preserving`, of an example that is
+much shorter than others and at right angles to them; in `probabilistic_transfer`, of embeddings shorter than 0.05 that
+all but oppose each other; in `flow_of_solution`, of maps in the dozens; in `distance_metric`, of distances that differ
+by 6e4.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdmodels.losses.features import match_size, unit
-from kdmodels.losses.logits import full_precision
+from kdmodels.losses.features import match_size, shortest, unit
+from kdmodels.losses.logits import full_precision, unrounded
 
 
 def similarity_preserving(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
@@ -47,7 +50,7 @@ def similarity_preserving(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
 
     def similarities(maps: Tensor) -> Tensor:
         flat = full_precision(maps).flatten(1)
-        return unit(_products(flat, flat))  # (B, B)
+        return unit(_products(flat, flat), least=max(1e-12, shortest(maps.dtype) ** 2))  # (B, B), of squares
 
     return F.mse_loss(similarities(student_maps), similarities(teacher_maps.detach()))
 
@@ -56,7 +59,7 @@ def relational_distance(student_embeddings: Tensor, teacher_embeddings: Tensor) 
     """Smooth L1 of the two batches' pairwise distances, each batch's divided by their mean.
 
     Zero when student equals teacher. Unchanged when embeddings are shifted, rotated or multiplied by a constant, or
-    when the examples change places. A distance below 1e-6 counts as 1e-6 and passes no gradient.
+    when the examples change places. A distance below 1e-6, of float16 6e-5, counts as that and passes no gradient.
 
     Args:
         student_embeddings: (B, D).
@@ -77,16 +80,15 @@ def relational_distance(student_embeddings: Tensor, teacher_embeddings: Tensor) 
         tensor(0.1250)
     """
     require_embeddings(student_embeddings, teacher_embeddings)
-    student = _relative_distances(full_precision(student_embeddings))
-    return F.smooth_l1_loss(student, _relative_distances(full_precision(teacher_embeddings.detach())))
+    return F.smooth_l1_loss(_relative_distances(student_embeddings), _relative_distances(teacher_embeddings.detach()))
 
 
 def relational_angle(student_embeddings: Tensor, teacher_embeddings: Tensor) -> Tensor:
     """Smooth L1 of the cosines of the angles that each example sees between each two others.
 
     Zero when student equals teacher. Unchanged when embeddings are shifted, rotated or multiplied by a constant, or
-    when the examples change places. Coinciding examples have no direction: a cosine of 0, no gradient.
-    Its cost grows as B cubed.
+    when the examples change places. Coinciding examples, of float16 also those nearer than 6e-5, have no direction:
+    a cosine of 0, no gradient. Its cost grows as B cubed.
 
     Args:
         student_embeddings: (B, D).
@@ -108,8 +110,7 @@ def relational_angle(student_embeddings: Tensor, teacher_embeddings: Tensor) -> 
         tensor(0.0434)
     """
     require_embeddings(student_embeddings, teacher_embeddings)
-    student = _cosines_of_angles(full_precision(student_embeddings))
-    return F.smooth_l1_loss(student, _cosines_of_angles(full_precision(teacher_embeddings.detach())))
+    return F.smooth_l1_loss(_cosines_of_angles(student_embeddings), _cosines_of_angles(teacher_embeddings.detach()))
 
 
 def distance_metric(student_embeddings: Tensor, teacher_embeddings: Tensor, *, metric: str = "euclidean") -> Tensor:
@@ -117,7 +118,7 @@ def distance_metric(student_embeddings: Tensor, teacher_embeddings: Tensor, *, m
 
     Zero when student equals teacher. Unchanged when the embeddings are rotated, when examples change places, and when
     the embeddings are shifted (euclidean) or each multiplied by a positive constant (cosine). Under the cosine metric
-    an embedding of zeros has a cosine of 0 with all and passes no gradient.
+    an embedding of zeros, or not longer than 1e-12, of float16 6e-5, has a cosine of 0 with all and no gradient.
 
     Args:
         student_embeddings: (B, D).
@@ -142,8 +143,7 @@ def distance_metric(student_embeddings: Tensor, teacher_embeddings: Tensor, *, m
     if metric not in ("euclidean", "cosine"):
         raise ValueError(f"metric {metric!r} is neither 'euclidean' nor 'cosine'")
     pairs = _distances if metric == "euclidean" else _cosines
-    student = pairs(full_precision(student_embeddings))  # (B, B)
-    return F.mse_loss(student, pairs(full_precision(teacher_embeddings.detach())))
+    return F.mse_loss(pairs(student_embeddings), pairs(teacher_embeddings.detach()))  # of (B, B)
 
 
 def probabilistic_transfer(student_embeddings: Tensor, teacher_embeddings: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def probabilistic_transfer(student_embeddings: Tensor, teacher_embeddings: Tenso
 
     A similarity is (cosine + 1) / 2. Zero when student equals teacher. Unchanged when embeddings are rotated or
     each multiplied by a positive constant (up to the 1e-7 added to their norms), or when the examples change places.
-    An embedding of zeros has a cosine of 0 with all and passes no gradient.
+    An embedding of zeros, or not longer than 1e-12, of float16 6e-5, has a cosine of 0 with all and no gradient.
 
     Args:
         student_embeddings: (B, D).
@@ -177,8 +177,7 @@ def probabilistic_transfer(student_embeddings: Tensor, teacher_embeddings: Tenso
         similarities = (_cosines(embeddings, epsilon=1e-7) + 1) / 2  # (B, B)
         return similarities / similarities.sum(dim=1, keepdim=True)
 
-    q = probabilities(full_precision(student_embeddings))
-    p = probabilities(full_precision(teacher_embeddings.detach()))
+    q, p = probabilities(student_embeddings), probabilities(teacher_embeddings.detach())
     return (p * ((p + 1e-7) / (q + 1e-7)).log()).mean()
 
 
@@ -186,7 +185,8 @@ def flow_of_solution(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tens
     """Mean square difference of the Gram matrices between the channels of two consecutive maps, summed over the pairs.
 
     A Gram matrix is averaged over positions; of two consecutive maps the larger is pooled to the size of the smaller.
-    Zero when student equals teacher. Unchanged when positions change places in maps of one size, alike in all maps.
+    Zero when student equals teacher. Unchanged when the examples change places, or when positions do in maps of one
+    size, alike in all maps.
     The gradient grows as the cube of the features: that of float16 maps in the dozens can overflow.
 
     Args:
@@ -230,7 +230,7 @@ def _both(student: Tensor, teacher: Tensor) -> str:
 
 def _products(rows: Tensor, others: Tensor) -> Tensor:
     """Inner products (..., N, M) of each of rows (..., N, D) with each of others (..., M, D)."""
-    with torch.autocast(rows.device.type, enabled=False):  # it would round the factors to half precision
+    with unrounded(rows):
         return rows @ others.mT
 
 
@@ -241,22 +241,24 @@ def _cosines(embeddings: Tensor, epsilon: float = 0.0) -> Tensor:
 
 def _distances(embeddings: Tensor) -> Tensor:
     """Pairwise Euclidean distances (B, B); the gradient of a distance of zero is zero."""
+    rows = full_precision(embeddings)
     # By differences: by inner products, the distance of close points would be lost in rounding.
-    return torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _relative_distances(embeddings: Tensor) -> Tensor:
     """Pairwise distances divided by their mean over the pairs of two different examples; (B, B)."""
     batch = len(embeddings)
     itself = torch.eye(batch, dtype=torch.bool, device=embeddings.device)
-    distances = _distances(embeddings).clamp(min=1e-6).masked_fill(itself, 0.0)
+    distances = _distances(embeddings).clamp(min=max(1e-6, shortest(embeddings.dtype))).masked_fill(itself, 0.0)
     mean = distances.sum() / max(batch * (batch - 1), 1)
     return distances / mean.clamp(min=1e-12)  # the mean is 0 only at B = 1
 
 
 def _cosines_of_angles(embeddings: Tensor) -> Tensor:
     """(B, B, B): at [i, j, k] the cosine of the angle at example i between examples j and k."""
-    directions = unit(embeddings.unsqueeze(0) - embeddings.unsqueeze(1))  # (B, B, D), at [i, j] from i to j
+    rows, least = full_precision(embeddings), shortest(embeddings.dtype)
+    directions = unit(rows.unsqueeze(0) - rows.unsqueeze(1), least=least)  # (B, B, D), at [i, j] from i to j
     return _products(directions, directions)
 
 

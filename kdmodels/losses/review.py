@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdmodels.losses.features import require_same_number
-from kdmodels.losses.logits import full_precision, require_same_shape
+from kdmodels.losses.features import require_same_number, require_several
+from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
 
 LEVELS = (4, 2, 1)
 """Side lengths of the pooled maps; each counts half of the one before it."""
@@ -16,9 +16,10 @@ LEVELS = (4, 2, 1)
 def review(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
     """Mean squared difference of maps and of their pooled versions, summed over the list.
 
-    A map itself counts 1, and what it gives when pooled to 4x4, 2x2 and 1x1 counts 1/2, 1/4 and 1/8, divided by the
-    sum of what counts: levels that are not smaller than the map are left out. Zero iff the maps agree; unchanged
-    when the same map is added to both. In the paper this is the hierarchical context loss (HCL).
+    A map is compared itself and pooled to those of 4x4, 2x2 and 1x1 that are smaller than its shorter side. It counts
+    1, and each of those half of the one before it: 1, 1/2, 1/4 and 1/8 of a map larger than 4x4; 1, 1/2 and 1/4 of
+    4x4 or 3x3; 1 and 1/2 of 2x2; divided by their sum. Zero iff the maps agree; unchanged when the same map is added
+    to both. In the paper this is the hierarchical context loss (HCL).
 
     Args:
         student_maps, teacher_maps: lists of (B, C, H, W), equal shapes pair by pair: the student's come from
@@ -65,8 +66,10 @@ class ReviewFusion(nn.Module):
 
     From the deepest map to the first: its channels are reduced to `width`; what the deeper maps gave is enlarged to
     its size; the two are added, each weighted position by position by an attention that sees both; the sum takes the
-    teacher's size, goes on to the next map, and through a 3x3 convolution becomes the output. It is trained and
-    checkpointed with the student, and is no part of the exported model. In the paper: attention-based fusion (ABF).
+    teacher's size, goes on to the next map, and through a 3x3 convolution becomes the output. When training, it gives
+    the same when a map is shifted by a number a channel or, but for batch norm's epsilon, multiplied by a positive
+    number; what it gives follows the order of the examples. It is trained and checkpointed with the student, and is no
+    part of the exported model. In the paper: attention-based fusion (ABF).
 
     Args:
         student_shapes, teacher_shapes: of one example's maps (C, H, W), from the first to the deepest.
@@ -74,7 +77,8 @@ class ReviewFusion(nn.Module):
 
     Raises:
         ValueError: the lists are empty or differ in length, or a shape is not that of a map; on use, a map is not of
-            the shape that was given, or, when training, from torch, a batch has one value per channel.
+            the shape that was given, or, when training, a batch of one example has a map of 1x1 on either side, one
+            value a channel, which batch norm can't normalise.
 
     References:
         Chen et al., "Distilling Knowledge via Knowledge Review", 2021, section 3.3.
@@ -111,9 +115,10 @@ class ReviewFusion(nn.Module):
             raise ValueError(f"maps {[tuple(each.shape) for each in student_maps]} are not batches of {self.shapes}")
         outputs: list[Tensor] = []
         deeper: Tensor | None = None
-        for stage, student_map in zip(reversed(self.stages), reversed(student_maps), strict=True):
-            output, deeper = stage(student_map, deeper)
-            outputs.insert(0, output)
+        with unrounded(student_maps[0]):
+            for stage, student_map in zip(reversed(self.stages), reversed(student_maps), strict=True):
+                output, deeper = stage(student_map, deeper)
+                outputs.insert(0, output)
         return outputs
 
 
@@ -130,6 +135,9 @@ class _Stage(nn.Module):
         )
 
     def forward(self, student_map: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.training:
+            require_several(student_map.shape)
+            require_several((*student_map.shape[:2], *self.size))
         fused = self.reduce(student_map.to(next(self.parameters()).dtype))  # (B, width, H, W)
         if self.attention is not None and deeper is not None:
             deeper = F.interpolate(deeper, size=fused.shape[2:], mode="nearest")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kdmodels.losses.logits import full_precision, require_same_shape
+from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
 from kdmodels.losses.relations import require_embeddings
 
 
@@ -49,7 +49,8 @@ class SimpleRecipe(nn.Module):
         if self.training and len(student_embeddings) == 1:
             raise ValueError("a batch of one example can't be normalised; batches of two or more can")
         weight = self.projector.weight
-        student = full_precision(self.projector(student_embeddings.to(weight.dtype)))
+        with unrounded(student_embeddings):
+            student = full_precision(self.projector(student_embeddings.to(weight.dtype)))
         teacher = teacher_embeddings.detach().to(student.dtype)
         require_same_shape(student, teacher)
         difference = self.student_norm(student) - self.teacher_norm(teacher)

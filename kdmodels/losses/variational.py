@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from kdmodels.losses.features import match_size, require_same_rank
-from kdmodels.losses.logits import full_precision, require_same_shape
+from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
 
 INITIAL_VARIANCE = 5.0
 LEAST_VARIANCE = 1e-5
@@ -20,7 +20,7 @@ class VariationalInformation(nn.Module):
     linear map for embeddings; the variance σ², one a channel, is a softplus and more than 1e-5. Both are trained and
     checkpointed with the student: σ left fixed, the loss is a mean squared difference in disguise. They are no part
     of the exported model. The larger map is pooled to the smaller. Where the prediction is exact it is the mean of
-    ½ log σ², which may be negative.
+    ½ log σ², at first ½ log 5, which may become negative; elsewhere it is more.
 
     Args:
         student_shape, teacher_shape: of one example's features: (channels, height, width) or (width,).
@@ -79,7 +79,8 @@ class VariationalInformation(nn.Module):
         student, teacher = student_features.to(self.raw_variance.dtype), full_precision(teacher_features.detach())
         if self.maps:
             student, teacher = match_size(student, teacher)
-        mean = full_precision(self.mean(student))
+        with unrounded(student):
+            mean = full_precision(self.mean(student))
         require_same_shape(mean, teacher)
         variance = self.variance.view(-1, 1, 1) if self.maps else self.variance
         return ((mean - teacher).square() / variance + variance.log()).flatten(1).mean(dim=1) / 2

@@ -48,9 +48,6 @@ def build(
         else:
             layers = _own(network, input_shape, classes)
             whole = nn.Sequential(OrderedDict(normalise=Normalise(mean, std), **layers))
-    for module in whole.modules():
-        if "inplace" in vars(module):
-            vars(module)["inplace"] = False  # or the layer after a tapped one overwrites what was tapped
     return whole
 
 

@@ -1,10 +1,11 @@
 """Where features are taken: `at:` of an experiment file, found in any network."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +22,45 @@ class Tap:
 
     @contextmanager
     def on(self, network: nn.Module) -> Iterator[list[Tensor]]:
-        """Inside the context, every forward pass appends the tapped tensor to the list."""
+        """Inside the context, every call of the module appends a copy of the tapped tensor to the list.
+
+        A copy, since what follows may overwrite it, as `out += identity` does; it costs a hundredth of a step.
+        """
         caught: list[Tensor] = []
         module = network.get_submodule(self.module)
+
+        def catch(value: Any) -> None:
+            caught.append(value.clone() if isinstance(value, Tensor) else value)
+
+        def before(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            catch(next(iter((*inputs, *named.values()))))
+
         if self.side == "input":
-            handle = module.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+            handle = module.register_forward_pre_hook(before, with_kwargs=True)
         else:
-            handle = module.register_forward_hook(lambda _, inputs, output: caught.append(output))
+            handle = module.register_forward_hook(lambda _, inputs, output: catch(output))
         try:
             yield caught
         finally:
             handle.remove()
+
+    def one(self, caught: Sequence[Tensor]) -> Tensor:
+        """What one forward pass caught.
+
+        Raises:
+            UserError: the network called the module never or more than once, or it gave something else than a tensor.
+        """
+        if not caught:
+            raise UserError(f"at: {self.module}: the network does not call this module by itself; allowed: another one")
+        if len(caught) > 1:
+            raise UserError(
+                f"at: {self.module}: the network calls this module {len(caught)} times; "
+                "allowed: a module that it calls once"
+            )
+        if not isinstance(caught[0], Tensor):
+            kind = type(caught[0]).__name__
+            raise UserError(f"at: {self.module}: gives a {kind}, not one tensor; allowed: another module")
+        return caught[0]
 
     def shape(self, network: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one example's features, found by running the network on two blank images.
@@ -44,14 +73,10 @@ class Tap:
         with self.on(network) as caught, torch.no_grad():
             network(torch.zeros(2, *input_shape))
         network.train(was_training)
-        if not caught:
-            raise UserError(f"at: {self.module}: the network does not call this module by itself; allowed: another one")
-        if not isinstance(caught[0], Tensor):
-            kind = type(caught[0]).__name__
-            raise UserError(f"at: {self.module}: gives a {kind}, not one tensor; allowed: another module")
-        if self.side == "output" and caught[0].ndim == 4 and _channels_last(network):
+        tensor = self.one(caught)
+        if self.side == "output" and tensor.ndim == 4 and _channels_last(network):
             raise UserError(f"at: {self.module}: gives maps (B, H, W, C), which no loss takes; allowed: last")
-        return tuple(caught[0].shape[1:])
+        return tuple(tensor.shape[1:])
 
 
 def _channels_last(network: nn.Module) -> bool:

@@ -41,9 +41,10 @@ class Distiller(nn.Module):
         unreached: the names of the student's other parameters that no term reaches; they stay as they were drawn.
 
     Raises:
-        UserError: the student has frozen parameters or state that is not stored, a tapped place does not exist, its
-            features can't be compared with the teacher's, a term reaches no parameter of the student, a batch of one
-            meets batch norm or a loss that compares examples, or repeated examples a loss that remembers them.
+        UserError: the student has frozen parameters or state that is not stored, a tapped place does not exist or
+            gives no one tensor, its features can't be compared with the teacher's, a term reaches no parameter of the
+            student, a batch of one meets batch norm or a loss that compares examples, or repeated examples a loss that
+            remembers them.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Distiller(nn.Module):
             caught = {at: stack.enter_context(tap.on(self.student)) for at, tap in self.taps.items()}
             stack.enter_context(self._precision(images))
             logits = self.student(images)
-        features = {at: full_precision(tensors[0]) for at, tensors in caught.items()}
+        features = {at: full_precision(self.taps[at].one(tensors)) for at, tensors in caught.items()}
         if self.probed:
             features[PROBE] = self._head(features["last"].detach())
         return full_precision(logits), features
@@ -202,7 +203,7 @@ def _last_layer(network: nn.Module, input_shape: Shape) -> Tap | None:
     images = torch.rand(2, *input_shape, generator=stream(0, "last layer"))
     with last.on(network) as caught, torch.no_grad():
         logits = network.eval()(images)
-        given = network.get_submodule(last.module)(caught[0]) if caught else None
+        given = network.get_submodule(last.module)(caught[0]) if len(caught) == 1 else None
     return last if given is not None and given.shape == logits.shape and torch.allclose(given, logits) else None
 
 

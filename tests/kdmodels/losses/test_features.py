@@ -320,3 +320,16 @@ def test_the_regressors_own_parameters_are_trained_and_checkpointed() -> None:
     trained = {name for name, parameter in regressor.named_parameters() if parameter.grad is not None}
     assert trained == {"0.weight", "1.weight", "1.bias"}
     assert trained | {"1.running_mean", "1.running_var", "1.num_batches_tracked"} == set(regressor.state_dict())
+
+
+@pytest.mark.parametrize(("student", "teacher"), [((3, 1, 1), (5, 4, 4)), ((3,), (5,))])
+def test_the_regressor_can_not_train_on_one_value_a_channel(student: tuple[int, ...], teacher: tuple[int, ...]) -> None:
+    """torch's own line named neither."""
+    regressor = losses.HintRegressor(student, teacher)
+    line = rf"features \(1, 3{', 1, 1' if len(student) == 3 else ''}\) are one value a channel, which batch norm"
+    with pytest.raises(ValueError, match=line):
+        regressor(torch.ones(1, *student))
+    assert regressor(torch.ones(2, *student)).isfinite().all()
+    assert regressor.eval()(torch.ones(1, *student)).isfinite().all()
+    if len(student) == 3:
+        assert regressor.train()(torch.ones(1, 3, 1, 2)).isfinite().all()

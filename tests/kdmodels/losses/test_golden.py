@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdmodels import losses
+from tests.kdmodels.losses.test_golden_features import CASES as CASES_OF_MAPS
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden_losses.json").read_text())
 LABELS = torch.tensor(GOLDEN["about"]["inputs"]["y"])
@@ -107,14 +108,20 @@ def test_value_and_gradient_equal_the_reference(name: str, dtype: torch.dtype, t
     assert student.grad.norm().item() == pytest.approx(GOLDEN["trusted"][name]["grad_l2"], rel=tolerance)
 
 
-@pytest.mark.parametrize(
-    ("slip", "right"),
-    [
-        ("soft_targets T=4, KLDivLoss default mean (K times too small)", "soft_targets T=4"),
-        ("label smoothing eps/(K-1)", "label_smoothing eps=0.1"),
-        ("standardised with population std", "standardised soft_targets T=2"),
-    ],
-)
+SLIPS = {  # and what they are slips of
+    "soft_targets T=4, KLDivLoss default mean (K times too small)": "soft_targets T=4",
+    "label smoothing eps/(K-1)": "label_smoothing eps=0.1",
+    "standardised with population std": "standardised soft_targets T=2",
+}
+
+
+def test_no_reference_is_forgotten() -> None:
+    assert set(CASES) | set(BATCH_CASES) | set(CASES_OF_MAPS) == set(GOLDEN["trusted"])
+    assert set(SLIPS) == set(GOLDEN["wrong_on_purpose"])
+    assert set(GOLDEN) == {"about", "trusted", "wrong_on_purpose"}
+
+
+@pytest.mark.parametrize(("slip", "right"), SLIPS.items())
 def test_is_not_the_well_known_slip(slip: str, right: str) -> None:
     inputs, loss = CASES[right]
     assert loss(inputs).mean().item() != pytest.approx(GOLDEN["wrong_on_purpose"][slip]["value"], rel=1e-6)

@@ -220,3 +220,14 @@ def test_stacked_fusions_equal_a_loop() -> None:
             torch.testing.assert_close(params[name].grad[row], parameter.grad)
         for name, buffer in fusion.named_buffers():
             torch.testing.assert_close(buffers[name][row], buffer)
+
+
+@pytest.mark.parametrize(("student", "teacher"), [(1, 4), (4, 1)])
+def test_the_fusion_can_not_train_on_one_value_a_channel(student: int, teacher: int) -> None:
+    """On either side; torch's own line named neither."""
+    fusion = losses.ReviewFusion([(3, 4, 4), (3, student, student)], [(5, 4, 4), (5, teacher, teacher)])
+    maps = [torch.ones(2, 3, 4, 4), torch.ones(2, 3, student, student)]
+    with pytest.raises(ValueError, match=r"features \(1, 3, 1, 1\) are one value a channel, which batch norm"):
+        fusion([each[:1] for each in maps])
+    assert all(each.isfinite().all() for each in fusion(maps))
+    assert all(each.isfinite().all() for each in fusion.eval()([each[:1] for each in maps]))

@@ -128,15 +128,29 @@ def test_the_words_for_places_mean_the_same_in_every_family(raw: object, at: str
     assert find_tap(network, at).shape(network, (3, 32, 32)) == shape
 
 
-@pytest.mark.parametrize("raw", ["resnet8x4", {"torchvision": "resnet18"}], ids=str)
-def test_what_is_tapped_is_not_overwritten_by_the_layer_after_it(raw: object) -> None:
-    network = described(raw).build().eval()
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("raw", ["resnet8x4", {"torchvision": "resnet18"}, {"timm": "resnet10t"}], ids=str)
+def test_what_is_tapped_is_not_overwritten_by_what_follows(raw: object, training: bool) -> None:
+    """`out += identity` ran over resnet18's `layer1.0.bn2`, and rectifiers over what they were given."""
+    network = described(raw).build().train(training)
     images = torch.rand(2, 3, 16, 16, generator=stream(0, "images"))
+    overwritten = 0
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            with find_tap(network, name).on(network) as caught:
+            given: list[torch.Tensor] = []
+            kept: list[torch.Tensor] = []
+            hooks = [
+                module.register_forward_hook(lambda _, inputs, output, given=given: given.append(output)),
+                module.register_forward_hook(lambda _, inputs, output, kept=kept: kept.append(output.clone())),
+            ]
+            tap = find_tap(network, name)
+            with tap.on(network) as caught:
                 network(images)
-            assert caught[0].min() < 0, name  # no ReLU has run over it
+            for hook in hooks:
+                hook.remove()
+            assert torch.equal(tap.one(caught), kept[0]), name
+            overwritten += not torch.equal(given[0], kept[0])
+    assert overwritten > 0 or raw == "resnet8x4"  # whose own layers overwrite nothing
 
 
 def test_normalisation_comes_first_and_one_channel_stands_for_three() -> None:

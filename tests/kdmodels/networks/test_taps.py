@@ -1,11 +1,19 @@
 """Places that can't be tapped are told in one line, before anything trains."""
 
+from collections.abc import Callable
+
 import pytest
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer
 
+from kdmodels.data import Split
 from kdmodels.errors import UserError
+from kdmodels.experiment import Recipe, Term
+from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import find_tap
+from kdmodels.training import Distiller, fit
 
 
 class Attentive(nn.Module):
@@ -45,3 +53,113 @@ def test_maps_with_their_channels_last_are_refused() -> None:
     with pytest.raises(UserError, match=r"gives maps \(B, H, W, C\), which no loss takes; allowed: last"):
         find_tap(small, "first").shape(small, (3, 32, 32))
     assert find_tap(small, "last").shape(small, (3, 32, 32)) == (16,)
+
+
+def add(maps: Tensor, images: Tensor) -> Tensor:
+    maps += images.mean() + 1
+    return maps
+
+
+OVERWRITING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda maps, images: F.relu(maps, inplace=True),
+    "+=": add,
+    "a view": lambda maps, images: maps.view(-1).neg_().view(maps.shape),
+}
+overwriting = pytest.mark.parametrize("change", OVERWRITING.values(), ids=OVERWRITING)
+
+
+class Overwriting(nn.Module):
+    """What its body gave is gone when the forward pass ends; `given` has a copy made in time."""
+
+    def __init__(self, change: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+        self.body = nn.Conv2d(1, 4, 3)
+        self.head = nn.Linear(4, 3)
+        self.given = torch.empty(0)
+        nn.init.constant_(self.body.bias, -1.0)  # type: ignore[arg-type]  # so that blank images are rectified too
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.body(images)
+        self.given = maps.detach().clone()
+        changed = self.change(maps, images)
+        assert not torch.equal(maps, self.given)  # it is gone
+        return self.head(input=changed.mean(dim=(2, 3)))
+
+
+IMAGES = torch.rand(6, 1, 5, 5, generator=torch.Generator().manual_seed(1))
+SPLIT = Split(IMAGES, torch.arange(6) % 3)
+
+
+@overwriting
+@pytest.mark.parametrize("training", [False, True])
+def test_what_is_tapped_is_what_the_module_gave(change: Callable[[Tensor, Tensor], Tensor], training: bool) -> None:
+    """What followed had overwritten it, in silence: a student learned other features than those that were named."""
+    network = Overwriting(change).train(training)
+    body, last = find_tap(network, "body"), find_tap(network, "last")
+    with body.on(network) as maps, last.on(network) as embeddings:
+        logits = network(IMAGES)
+    assert torch.equal(body.one(maps), network.given)
+    torch.testing.assert_close(network.head(last.one(embeddings)), logits)
+    (found,) = torch.autograd.grad(body.one(maps).square().sum(), network.body.weight)
+    (expected,) = torch.autograd.grad(network.body(IMAGES).square().sum(), network.body.weight)
+    torch.testing.assert_close(found, expected)
+
+
+@overwriting
+def test_teachers_and_students_are_tapped_alike(change: Callable[[Tensor, Tensor], Tensor]) -> None:
+    network = Overwriting(change)
+    said = LiveTeacher(network, ["body"]).of(torch.arange(6), IMAGES)
+    assert torch.equal(said["body"], network.given)
+    assert torch.equal(distil_knowledge(network, SPLIT, ["body"]).features["body"], network.given.half())
+    term = Term.model_validate({"attention_transfer": {"at": "body"}})
+    student = Distiller(network, [term], input_shape=(1, 5, 5), teacher_shapes={"body": (4, 3, 3)}, examples=6, batch=6)
+    _, values = student(IMAGES, SPLIT.labels, said, torch.arange(6))
+    assert values["attention_transfer"].tolist() == [0.0] * 6
+
+
+def test_a_last_layer_that_is_called_by_keyword_is_tapped() -> None:
+    """It was an IndexError."""
+    network = Overwriting(OVERWRITING["relu"])
+    assert find_tap(network, "last").shape(network, (1, 5, 5)) == (4,)
+    terms = [Term(loss="hard_labels"), Term.model_validate({"similarity_preserving": {"at": "last"}})]
+    live = LiveTeacher(Overwriting(OVERWRITING["+="]), ["last"])
+    (replica,) = fit(network, terms, Recipe(epochs=1, batch=3), SPLIT, SPLIT, seeds=[0], knowledge=(live, live))
+    assert replica.diverged is None
+
+
+class Twice(nn.Module):
+    """One rectifier for two places, as in torchvision's ResNets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 5), nn.Linear(5, 6)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.relu(self.two(self.relu(self.one(images.flatten(1)))))
+        return self.head(hidden) if not self.training else self.head(hidden) + self.head(-hidden)
+
+
+def test_a_module_that_is_called_twice_is_refused_before_training() -> None:
+    """Its first call was taken, in silence."""
+    network, line = Twice(), "at: relu: the network calls this module 2 times; allowed: a module that it calls once"
+    with pytest.raises(UserError, match=line):
+        find_tap(network, "relu").shape(network, (1, 2, 2))
+    images = torch.ones(3, 1, 2, 2)
+    with pytest.raises(UserError, match=line):
+        LiveTeacher(network, ["relu"]).of(torch.arange(3), images)
+    with pytest.raises(UserError, match=line):
+        distil_knowledge(network, Split(images, torch.arange(3)), ["relu"])
+    term = Term.model_validate({"hint": {"at": {"student": "relu", "teacher": "x"}}})
+    with pytest.raises(UserError, match=line):
+        Distiller(network, [term], input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, examples=3, batch=3)
+
+
+def test_a_module_that_is_called_twice_in_training_alone_is_refused_before_it() -> None:
+    network = Twice()
+    assert find_tap(network, "last").shape(network, (1, 2, 2)) == (6,)
+    terms = [Term(loss="hard_labels"), Term.model_validate({"hint": {"at": {"student": "last", "teacher": "x"}}})]
+    with pytest.raises(UserError, match="at: head: the network calls this module 2 times"):
+        Distiller(network, terms, input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, examples=3, batch=3)

@@ -225,16 +225,6 @@ def test_convolutional_replicas_do_not_depend_on_each_other(knowledge: tuple[Kno
     assert all(torch.equal(alone.state[key], two[1].state[key]) for key in alone.state)
 
 
-def test_the_teacher_stays_in_eval_mode_and_its_statistics_do_not_move() -> None:
-    teacher = make_teacher().train()
-    before = {key: tensor.clone() for key, tensor in teacher.state_dict().items()}
-    known = tuple(distil_knowledge(teacher, part, PLACES) for part in (TRAIN, VALIDATION))
-    trained(PRESETS["kd+hint"].terms, known)
-    assert not teacher.training
-    assert all(torch.equal(before[key], tensor) for key, tensor in teacher.state_dict().items())
-    assert not any(values.requires_grad for part in known for values in (part.logits, *part.features.values()))
-
-
 def test_no_gradient_reaches_the_teachers_side() -> None:
     """Whatever the term, with a teacher's tensors that ask for gradient."""
     for preset in PRESETS.values():
