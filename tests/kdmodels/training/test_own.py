@@ -31,4 +31,4 @@ def test_an_objective_with_a_width_of_its_own_has_a_value(loss: str) -> None:
     shapes = {"first": (4, 8, 8), "middle": (8, 4, 4), "deepest": (16, 2, 2), "last": (16,)}
     # It tries every term on two images.
     distiller = Distiller(student, [term], input_shape=(1, 8, 8), teacher_shapes=shapes, examples=9, batch=4)
-    assert loss in distiller.own
+    assert loss in distiller.objective.own
