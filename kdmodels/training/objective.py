@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,7 +103,7 @@ class Objective(nn.Module):
                 told = functional_call(self, dict(own), (*given, rest))
                 return {name: value.mean() for name, value in told.items()}
 
-            values |= vmap(one)(dict(tensors), *given)
+            values |= (vmap if len(logits) > 1 else _alone)(one)(dict(tensors), *given)
         return {name: values[name] for name in self.names}
 
     def _is_by_example(self, name: str) -> bool:
@@ -180,6 +181,20 @@ class Objective(nn.Module):
         modules = self.own[name]
         assert isinstance(modules, nn.ModuleList)
         return modules
+
+
+def _alone(function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    """`vmap` over a single row, without its cost."""
+
+    def call(*stacked: Any) -> dict[str, Tensor]:
+        return {name: value[None] for name, value in function(*map(first_row, stacked)).items()}
+
+    return call
+
+
+def first_row(given: Any) -> Any:
+    """The first row of a tensor, or of each of a mapping's."""
+    return {name: tensor[0] for name, tensor in given.items()} if isinstance(given, dict) else given[0]
 
 
 def _flat(given: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:

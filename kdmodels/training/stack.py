@@ -19,6 +19,7 @@ from kdmodels.networks.stacked import is_stackable
 from kdmodels.randomness import forked, stream
 from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance, order
 from kdmodels.training.distiller import Distiller
+from kdmodels.training.objective import first_row
 from kdmodels.training.optimise import Optimizer, average, clipped, norms_and_biases
 from kdmodels.training.schedule import learning_rate_factor, weight_factor
 
@@ -130,7 +131,7 @@ class Stack:
         examples that it was not trained on.
         """
         self.distiller.eval()
-        replicas, kept = len(self.seeds), self.kept if self.stacked else _rows(self.kept)
+        replicas, kept = len(self.seeds), self.kept if self.stacked else first_row(self.kept)
         totals, hits = _Means(), torch.zeros(replicas, dtype=torch.int64, device=self.device)
         for rows in torch.arange(len(self.validation_batches.split)).split(self.validation_sizes):
             batch = self.validation_batches.batch(rows)
@@ -155,7 +156,7 @@ class Stack:
         """
         if self.stacked:
             return self.distiller.stacked({**params, **buffers}, *given)  # type: ignore[arg-type]
-        logits, values = functional_call(self.distiller, {**params, **_rows(buffers)}, tuple(map(_rows, given)))
+        logits, values = functional_call(self.distiller, {**params, **first_row(buffers)}, tuple(map(first_row, given)))
         return logits[None], {name: value.mean()[None] for name, value in values.items()}
 
     def _gradients(self, loss: Tensor) -> State:
@@ -223,11 +224,6 @@ def _repeated(given: Any, count: int) -> Any:
     if isinstance(given, dict):
         return {name: _repeated(tensor, count) for name, tensor in given.items()}
     return given.expand(count, *given.shape)
-
-
-def _rows(given: Any) -> Any:
-    """The first, and only, row of a tensor or of each of a mapping's."""
-    return {name: tensor[0] for name, tensor in given.items()} if isinstance(given, dict) else given[0]
 
 
 def _draw(layer: torch.nn.Module, rows: Tensor, generators: Sequence[Generator]) -> Tensor:
