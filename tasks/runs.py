@@ -3,6 +3,8 @@
 import json
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -95,6 +97,14 @@ class EpochLog:
         self._rows, self._flushed = [], time.monotonic()
 
 
+@contextmanager
+def timed(run_id: str, what: str) -> Iterator[None]:
+    """Log the block's seconds by the clock as `seconds/<what>`."""
+    began = time.monotonic()
+    yield
+    tracking.log_metrics(run_id, [(f"seconds/{what}", time.monotonic() - began, 0)])
+
+
 def last_epoch(replicas: list[Replica]) -> int:
     """The epoch in which the last of the replicas ended."""
     return max(len(replica.history) for replica in replicas)
@@ -127,7 +137,8 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
     tracking.log_metrics(run_id, [("size/parameters", parameters(network), 0), ("size/file_mb", size / 1e6, 0)])
     record_classes(run_id, predict(network, data.validation), data)
     metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}
-    tracking.log_model(run_id, network, data.train.batch(torch.arange(2)).numpy(), metadata=metadata)
+    with timed(run_id, "model"):
+        tracking.log_model(run_id, network, data.train.batch(torch.arange(2)).numpy(), metadata=metadata)
     return network
 
 

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -49,21 +50,11 @@ def train_student(
         kept = _read_replicas(step.source, step.seeds) if step.source else []
         missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
         log = runs.EpochLog(run_id)
-        trained = fit(
-            description.build(),
-            variant.terms,
-            recipe,
-            load(data).taught if needs_teacher(variant) else load(data).train,
-            load(data).validation,
-            seeds=missing,
-            knowledge=(
-                load_both(knowledge, variant.teacher_places, experiment.device) if needs_teacher(variant) else None
-            ),
-            augmentation=Augmentation(experiment.data.augment, experiment.seed, knowledge.views),
-            device=find_device(experiment.device),
-            on_step=interruption.check,
-            on_epoch=(lambda epoch, replicas: None) if kept else log,
-        ) if missing else []  # fmt: skip
+        trained: list[Replica] = []
+        if missing:
+            with runs.timed(run_id, "training"):
+                on_epoch = (lambda epoch, replicas: None) if kept else log
+                trained = _train(variant, experiment, data, knowledge, missing, on_epoch)
         replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
         if kept:  # only now are the figures of an epoch known for all seeds
             for epoch in range(1, runs.last_epoch(replicas) + 1):
@@ -85,6 +76,30 @@ def prepare_worker(data: DataReference) -> None:
     tracking.configure()
     load(data)
     tracking.prepare_models()
+
+
+def _train(
+    variant: Variant,
+    experiment: Experiment,
+    data: DataReference,
+    knowledge: KnowledgeReference,
+    seeds: list[int],
+    on_epoch: Callable[[int, list[Replica]], None],
+) -> list[Replica]:
+    recipe, dataset, taught = experiment.student_of(variant), load(data), needs_teacher(variant)
+    return fit(
+        describe(recipe.network, data).build(),
+        variant.terms,
+        recipe,
+        dataset.taught if taught else dataset.train,
+        dataset.validation,
+        seeds=seeds,
+        knowledge=load_both(knowledge, variant.teacher_places, experiment.device) if taught else None,
+        augmentation=Augmentation(experiment.data.augment, experiment.seed, knowledge.views),
+        device=find_device(experiment.device),
+        on_step=interruption.check,
+        on_epoch=on_epoch,
+    )
 
 
 def _named(student: StudentReference, variant: Variant, control: Variant) -> StudentReference:

@@ -79,18 +79,19 @@ def _train(
     assert teacher.network is not None
     description = describe(teacher.network, data)
     log = runs.EpochLog(run_id)
-    (replica,) = fit(
-        description.build(),
-        [_loss(teacher)],
-        teacher,
-        dataset.train,
-        dataset.validation,
-        seeds=[TEACHER_SEEDS + seed for seed in step.seeds],
-        device=find_device(experiment.device),
-        augmentation=Augmentation(experiment.data.augment, experiment.seed),
-        on_step=interruption.check,
-        on_epoch=log,
-    )
+    with runs.timed(run_id, "training"):
+        (replica,) = fit(
+            description.build(),
+            [_loss(teacher)],
+            teacher,
+            dataset.train,
+            dataset.validation,
+            seeds=[TEACHER_SEEDS + seed for seed in step.seeds],
+            device=find_device(experiment.device),
+            augmentation=Augmentation(experiment.data.augment, experiment.seed),
+            on_step=interruption.check,
+            on_epoch=log,
+        )
     log.finish([replica], teacher)
     if replica.diverged:
         raise UserError(f"{step.name} diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
