@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only
+from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only, student_runner
 from flows.inspect import compare
 from flows.promote import find, promote, rollback
 from kdmodels.data import load_dataset
@@ -19,6 +20,7 @@ from kdmodels.networks import source_digest
 from kdmodels.networks.compact import Shape
 from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
+from tasks.data import prepare_data
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -83,9 +85,8 @@ def test_a_run_holds_all_that_determines_it(first: Outcome) -> None:
     assert run.tags["kd.prefect_task_run"]
     assert run.tags["kd.torch"] == torch.__version__.split("+")[0]
     assert run.metrics["size/parameters"] == 64 * 8 + 8 + 8 * 10 + 10
-    assert {"train/loss", "train/soft_targets", "val/hard_labels", "val/accuracy", "val/accuracy/std"} <= set(
-        run.metrics
-    )
+    figures = {"train/loss", "train/soft_targets", "val/hard_labels", "val/accuracy", "val/accuracy/std"}
+    assert figures | {"seconds/training", "seconds/model"} <= run.metrics.keys()
 
 
 def test_every_epoch_is_a_step(first: Outcome) -> None:
@@ -264,6 +265,13 @@ def test_processes_give_the_same_result_as_threads_whichever_student_fails(run: 
     other = failure.value.outcome
     for variant in ("hard-labels", "kd", "hint"):
         assert student(other, variant).metrics["val/loss"] == student(first, variant).metrics["val/loss"]
+
+
+def test_students_that_were_trained_before_need_no_process(first: Outcome) -> None:
+    experiment = Experiment.model_validate(SMALL | {"runner": {"kind": "process"}})
+    data = prepare_data.fn(experiment.data, None)
+    with student_runner(experiment, data, plan_only(experiment)) as runner:
+        assert isinstance(runner, ThreadPoolTaskRunner)
 
 
 def test_a_teacher_from_a_checkpoint_or_the_registry_equals_the_trained_one(run: Run, first: Outcome) -> None:
