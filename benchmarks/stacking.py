@@ -1,78 +1,74 @@
-"""Seeds of one student trained stacked, against one after the other: python -m benchmarks.stacking
+"""Seeds of one student in one fit, against one after the other and against one seed: python -m benchmarks.stacking
 
-Ratios of medians, the ways taking turns in one process. The data are random images of MNIST's size: speed alone is
-measured here, that the results agree is tested in tests/kdmodels/training.
+An MLP's seeds are stacked into one computation, a convolutional net's are trained side by side: see LOG.md. The data
+are random images of MNIST's size: speed alone is measured here, that the results agree is tested.
 """
 
-import json
-import platform
 import statistics
-import time
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
+from benchmarks.common import turns, write
 from kdmodels.data import Split
+from kdmodels.device import keep_freed_memory
 from kdmodels.experiment import Network, Recipe
-from kdmodels.knowledge import distil_knowledge
+from kdmodels.knowledge import Knowledge, distil_knowledge
 from kdmodels.networks import build
 from kdmodels.objectives import PRESETS
 from kdmodels.randomness import stream
 from kdmodels.training import fit
 
-SEEDS = (1, 3, 8)
+SEEDS = 8
 ROUNDS = 5
 SHAPE = {"input_shape": (1, 28, 28), "classes": 10, "mean": [0.1307], "std": [0.3081]}
+PAIRS = {  # student, teacher, examples
+    "mlp": (Network(mlp=[32]), Network(mlp=[128, 64]), 12_800),
+    "conv": (Network(conv=[4, 8, 16]), Network(conv=[16, 32, 64]), 1_280),
+}
 
 
 def images(examples: int, purpose: str) -> Split:
     """Random images and labels."""
     generator = stream(0, purpose)
-    return Split(
-        torch.rand(examples, 1, 28, 28, generator=generator), torch.randint(10, (examples,), generator=generator)
-    )
+    pixels = torch.randint(256, (examples, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    return Split(pixels, torch.randint(10, (examples,), generator=generator), top=255)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes once."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def main() -> None:
-    """Measure, print and write the result."""
-    train, validation = images(12_800, "train"), images(1_000, "validation")
-    student, teacher = (build(Network(mlp=mlp), **SHAPE) for mlp in ([32], [128, 64]))
-    knowledge = (distil_knowledge(teacher, train), distil_knowledge(teacher, validation))
+def ways(pair: str) -> dict[str, Callable[[], object]]:
+    """One seed, all in one fit, and all in turn."""
+    shape, teachers, examples = PAIRS[pair]
+    train, validation = images(examples, "train"), images(1_000, "validation")
+    student, teacher = build(shape, **SHAPE), build(teachers, **SHAPE)
+    knowledge: tuple[Knowledge, Knowledge] = (distil_knowledge(teacher, train), distil_knowledge(teacher, validation))
 
     def one_fit(seeds: range) -> None:
         fit(student, PRESETS["kd"].terms, Recipe(epochs=1), train, validation, seeds=seeds, knowledge=knowledge)
 
-    ways: dict[str, Callable[[], object]] = {}
-    for count in SEEDS:
-        ways[f"{count} stacked"] = lambda count=count: one_fit(range(count))
-        ways[f"{count} in turn"] = lambda count=count: [one_fit(range(seed, seed + 1)) for seed in range(count)]
-    for work in ways.values():
-        work()  # a warm-up
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(ROUNDS):
-        for way, work in ways.items():
-            times[way].append(round(seconds(work), 4))
-    median = {way: statistics.median(values) for way, values in times.items()}
-    result = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), "torch": version("torch")},
-        "seconds": times,
-        "stacked / in turn": {n: round(median[f"{n} stacked"] / median[f"{n} in turn"], 3) for n in SEEDS},
-        "stacked / 1 seed": {n: round(median[f"{n} stacked"] / median["1 stacked"], 3) for n in SEEDS},
+    def in_turn() -> None:
+        for seed in range(SEEDS):
+            one_fit(range(seed, seed + 1))
+
+    return {
+        f"{pair}, 1 seed": lambda: one_fit(range(1)),
+        f"{pair}, {SEEDS} seeds": lambda: one_fit(range(SEEDS)),
+        f"{pair}, {SEEDS} in turn": in_turn,
     }
-    path = Path(__file__).parent / "results" / "stacking.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    torch.set_num_threads(1)  # as the shipped experiments do
+    keep_freed_memory()
+    every = {way: work for pair in PAIRS for way, work in ways(pair).items()}
+    times = turns(every, 1 + ROUNDS)
+    median = {way: statistics.median(values[1:]) for way, values in times.items()}
+    against = {
+        other: {pair: round(median[f"{pair}, {SEEDS} seeds"] / median[f"{pair}, {other}"], 2) for pair in PAIRS}
+        for other in ("1 seed", f"{SEEDS} in turn")
+    }
+    told = {f"{SEEDS} seeds / {other}": ratios for other, ratios in against.items()}
+    write("stacking", {"seconds, the first a warm-up": times, **told})
 
 
 if __name__ == "__main__":

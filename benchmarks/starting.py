@@ -1,0 +1,109 @@
+"""How long commands take to begin: python -m benchmarks.starting
+
+`kd run digits` with a new MLflow store and a new Prefect home (both are migrated), then again, then with the server of
+a `kd up` running; each until the teacher's first epoch of 18 steps is over and recorded, so a little beyond its first
+step. Then the same command once more, which reuses everything; `kd --help`; and each library's import by itself.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import write
+
+ROUNDS = 3
+KD = Path(sys.executable).with_name("kd")
+IMPORTS = ("torch", "prefect", "mlflow", "prefect.server.api.server", "sklearn.model_selection", "flows.distill")
+
+
+def run(folder: str, *words: str) -> dict[str, Any]:
+    """One `kd run`: its seconds, those until the teacher's first epoch was recorded, and those of its stages."""
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        "PREFECT_HOME": f"{folder}/prefect",
+        "XDG_CACHE_HOME": f"{folder}/cache",
+    }
+    began, clock = time.time(), time.perf_counter()
+    done = subprocess.run(
+        [KD, "run", "digits", "--json", *words], env=environment, check=True, capture_output=True, text=True
+    )
+    told = json.loads(done.stdout)
+    return {
+        "total": round(time.perf_counter() - clock, 2),
+        "first epoch": first_epoch(folder, told["teacher"]["run_id"], began),
+        "stages": told["seconds"],
+    }
+
+
+def first_epoch(folder: str, run_id: str, began: float) -> float:
+    """When the first metric of a run was made, in seconds after the command began."""
+    from mlflow import MlflowClient
+
+    history = MlflowClient(f"sqlite:///{folder}/mlflow.db").get_metric_history(run_id, "epoch")
+    return round(min(metric.timestamp for metric in history) / 1000 - began, 2)
+
+
+def seconds(*command: object) -> float:
+    """How long a process takes that ends by itself."""
+    began = time.perf_counter()
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    return round(time.perf_counter() - began, 2)
+
+
+def with_server(folder: str) -> list[dict[str, Any]]:
+    """Runs while a `kd up` serves."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    environment["PREFECT_HOME"] = f"{folder}/prefect"
+    serving = subprocess.Popen([KD, "up"], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert serving.stderr is not None
+        for line in serving.stderr:
+            if "Ctrl-C" in line:
+                break
+        time.sleep(10)  # its own worker imports too
+        return [run(folder, "--fresh") for _ in range(ROUNDS)]
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.communicate()
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    imports = {name: [seconds(sys.executable, "-c", f"import {name}") for _ in range(ROUNDS)] for name in IMPORTS}
+    helps = [seconds(KD, "--help") for _ in range(ROUNDS)]
+    first, later, again, served = [], [], [], []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+            first.append(run(folder))
+            later.append(run(folder, "--fresh"))
+            again.append(run(folder))
+    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        run(folder)
+        served = with_server(folder)
+    runs = {"first ever": first, "later": later, "with a server running": served, "again, all reused": again}
+    write(
+        "starting",
+        {
+            "import, seconds": imports,
+            "kd --help, seconds": helps,
+            "runs": runs,
+            "seconds to the teacher's first epoch, median": {
+                name: statistics.median(one["first epoch"] for one in runs[name]) for name in list(runs)[:3]
+            },
+            "again, seconds beyond the start, median": round(
+                statistics.median(one["total"] - one["stages"]["start"] for one in again), 2
+            ),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A student's step on stored knowledge, against the teacher in the loop: python -m benchmarks.step
+
+resnet32x4 teaches resnet8x4 on images of CIFAR's size in batches of 64: by its logits, and by its embeddings too. Both
+ways are the same `fit`, so that all that differs is whether the teacher is asked anew. The images are random.
+"""
+
+import statistics
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.common import turns, write
+from kdmodels.data import Split
+from kdmodels.experiment import Network, Recipe
+from kdmodels.knowledge import LiveTeacher, distil_knowledge
+from kdmodels.networks import build
+from kdmodels.randomness import stream
+from kdmodels.terms import Term
+from kdmodels.training import fit
+
+STEPS, BATCH, ROUNDS = 4, 64, 2
+SHAPE = {"input_shape": (3, 32, 32), "classes": 100, "mean": [0.5] * 3, "std": [0.25] * 3}
+OBJECTIVES = {
+    "logits": [Term(loss="hard_labels"), Term(loss="soft_targets")],
+    "logits and embeddings": [Term(loss="hard_labels"), Term(loss="soft_targets"), Term(loss="cosine_features")],
+}
+
+
+def images(examples: int) -> Split:
+    """Random images and labels."""
+    generator = stream(0, "images")
+    pixels = torch.randint(256, (examples, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return Split(pixels, torch.randint(100, (examples,), generator=generator), top=255)
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    teacher, student = (build(Network(name=name), **SHAPE).eval() for name in ("resnet32x4", "resnet8x4"))
+    train, validation = images(STEPS * BATCH), images(2)
+    ways: dict[str, Callable[[], object]] = {}
+    for name, terms in OBJECTIVES.items():
+        places = [there for term in terms for _, there in term.pairs]
+        stored = (distil_knowledge(teacher, train, places), distil_knowledge(teacher, validation, places))
+        asked = (LiveTeacher(teacher, places), LiveTeacher(teacher, places))
+        for way, knowledge in (("stored", stored), ("in the loop", asked)):
+
+            def one_fit(terms: list[Term] = terms, knowledge: object = knowledge) -> None:
+                recipe = Recipe(epochs=1, batch=BATCH)
+                fit(student, terms, recipe, train, validation, seeds=[0], knowledge=knowledge)  # type: ignore[arg-type]
+
+            ways[f"{name}, {way}"] = one_fit
+    times = turns(ways, 1 + ROUNDS)
+    a_step = {way: round(statistics.median(values[1:]) / STEPS, 4) for way, values in times.items()}
+    write(
+        "step",
+        {
+            "threads": torch.get_num_threads(),
+            f"seconds of {STEPS} steps, the first a warm-up": times,
+            "seconds a step": a_step,
+            "in the loop / stored": {
+                name: round(a_step[f"{name}, in the loop"] / a_step[f"{name}, stored"], 2) for name in OBJECTIVES
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
