@@ -1,0 +1,113 @@
+"""Reading a full ledger: python -m benchmarks.ledger [STUDENTS]
+
+A temporary store gets 100 comparisons without students, and then one of 1,000 finished students of 25 epochs and 3
+seeds, recorded as `kd run` does, but for the networks. Each command then takes turns with a process that imports all
+that the command had imported by its end, in the same order, and does nothing else. `beyond` is the difference of the
+medians. A comparison of single runs, by their ids, is measured for a few: its time is in proportion to their number.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import turns, write
+from kdmodels.experiment import Experiment
+from kdmodels.training import Replica
+from tasks import results, runs, tracking
+from tasks.data import prepare_data
+from tasks.leaderboard import compare_students
+from tasks.plan import make_plan
+from tasks.references import TeacherReference
+
+STUDENTS, COMPARISONS, EXPERIMENTS, EPOCHS, SEEDS, NAMED, ROUNDS = 1_000, 100, 10, 25, 3, 20, 5
+FIGURES = [f"{part}/{name}" for part in ("train", "val") for name in ("loss", "hard_labels", "soft_targets")]
+COSTS = ["size/file_mb", "cost/flops", "cost/memory_mb", "cost/memory_mb_batch64", "val/macro_accuracy", "val/macro_f1"]
+COSTS += [f"latency/{share}_ms{batch}" for share in ("p50", "p95") for batch in ("", "_batch64")]
+EXPERIMENT: dict[str, Any] = {
+    "name": "digits",
+    "data": "digits",
+    "teacher": {"network": {"mlp": [256, 128]}, "epochs": 20},
+    "student": {"network": {"mlp": [8]}, "epochs": EPOCHS, "seeds": SEEDS},
+}
+# The names of its modules, on stderr's last line; and a process that imports what is named on stdin.
+COMMAND = "import sys; from flows.cli import main; main(); print(*sys.modules, file=sys.stderr)"
+IMPORTS = """import contextlib, importlib, sys
+for name in sys.stdin.read().split():
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+"""
+
+
+def fill(students: int) -> list[str]:
+    """Record everything; the ids of the last comparison's students."""
+    tracking.configure()
+    for number in range(COMPARISONS):
+        name = f"earlier-{number % EXPERIMENTS}"
+        params = {f"field.{field}": field for field in range(50)}
+        tracking.end(tracking.start(name, name, "comparison", params=params), "FINISHED")
+    grid = [{"kd": {"temperature": [1 + number / 100 for number in range(students - 1)]}}]  # and the control
+    experiment = Experiment.model_validate(EXPERIMENT | {"variants": grid})
+    data = prepare_data.fn(experiment.data, None)
+    parent = tracking.start(experiment.name, experiment.name, "comparison")
+    found = []
+    for number, step in enumerate(make_plan(experiment, data, fresh=True).students):
+        run_id = runs.start(experiment.name, step, data, parent, control="hard-labels")
+        figures = dict.fromkeys(FIGURES, 0.5)
+        accuracies = [0.9 + (7 * number + 13 * seed) % 97 / 1000 for seed in step.seeds]
+        histories = [[figures | {results.ACCURACY: accuracy}] * EPOCHS for accuracy in accuracies]
+        replicas = [Replica(*pair, epoch=EPOCHS) for pair in zip(step.seeds, histories, strict=True)]
+        log = runs.EpochLog(run_id)
+        for epoch in range(1, EPOCHS + 1):
+            log(epoch, replicas)
+        log.flush()
+        tracking.log_metrics(run_id, [(results.SIZE, 610, 0), *((name, 1.5, 0) for name in COSTS)])
+        table = [{"seed": r.seed, "epoch": r.epoch, "figures": r.figures, "history": r.history} for r in replicas]
+        tracking.log_json(run_id, results.TABLE, table)
+        tracking.end(run_id, "FINISHED")
+        found.append(run_id)
+    teacher = TeacherReference(run_id=parent, reused=False, metrics={results.ACCURACY: 1.0})
+    compare_students.fn([results.reference(run_id, reused=False) for run_id in found], teacher, parent)
+    tracking.end(parent, "FINISHED")
+    return found
+
+
+def started(command: list[str], told: str = "") -> None:
+    """Run the command and wait for its end."""
+    subprocess.run(command, input=told, stdout=subprocess.DEVNULL, text=True, check=True)
+
+
+def measured(words: list[str]) -> dict[str, Any]:
+    """A command's times, and those of its imports."""
+    python, kd = sys.executable, str(Path(sys.executable).with_name("kd"))
+    warm_up = subprocess.run([python, "-c", COMMAND, *words], capture_output=True, text=True, check=True)
+    modules = warm_up.stderr.splitlines()[-1]
+    ways = {"command": partial(started, [kd, *words]), "imports": partial(started, [python, "-c", IMPORTS], modules)}
+    times = turns(ways, ROUNDS)
+    median = {way: statistics.median(values) for way, values in times.items()}
+    spread = {way: round(max(values) - min(values), 3) for way, values in times.items()}
+    return {"beyond": round(median["command"] - median["imports"], 3), "spread": spread, "seconds": times}
+
+
+def main(students: int = STUDENTS) -> None:
+    """Measure, print and write the result."""
+    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "XDG_CACHE_HOME": f"{folder}/cache"}
+        began = time.perf_counter()
+        found = fill(students)
+        filled = round(time.perf_counter() - began, 1)
+        whole = ["list", "--limit", str(students + COMPARISONS + 1)]
+        commands = [["compare"], ["list"], whole, ["list", "--experiments"]]
+        told = {f"kd {' '.join(words)}": measured(words) for words in commands}
+        told[f"kd compare with {NAMED} ids"] = measured(["compare", *found[:NAMED]])
+        megabytes = round(Path(folder, "mlflow.db").stat().st_size / 1e6, 1)
+    write("ledger", {"students": students, "store_mb": megabytes, "seconds to fill it": filled, "commands": told})
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
