@@ -7,7 +7,6 @@ step. Then the same command once more, which reuses everything; `kd --help`; and
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -71,7 +70,7 @@ def with_server(folder: str) -> list[dict[str, Any]]:
         time.sleep(10)  # its own worker imports too
         return [run(folder, "--fresh") for _ in range(ROUNDS)]
     finally:
-        serving.send_signal(signal.SIGINT)
+        serving.terminate()
         serving.communicate()
 
 
@@ -83,8 +82,8 @@ def main() -> None:
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
             first.append(run(folder))
-            later.append(run(folder, "--fresh"))
             again.append(run(folder))
+            later.append(run(folder, "--fresh"))
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         run(folder)
         served = with_server(folder)

@@ -1,5 +1,7 @@
 """The `kd` command: the table of its commands, and how they end. What is slow to import is imported inside them."""
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -23,6 +25,20 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would double the time of --help
     pretty_exceptions_enable=False,
 )
+
+
+def script() -> None:
+    """The console script: `main`, and then out at once; else the interpreter takes 3 s to take down torch's modules."""
+    code = ERROR
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # nobody listens, or it was closed by the caller
+                stream.flush()
+        os._exit(code)
+
+    atexit.register(leave)  # registered first, so that it runs after all others
+    code = main()
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdmodels.data.augment import NONE, Augmentation
-from kdmodels.data.dataset import Split
+from kdmodels.data.dataset import Split, at_rows
 from kdmodels.device import CPU
 from kdmodels.knowledge import Knowledge, LiveTeacher
 from kdmodels.randomness import stream
@@ -45,7 +45,7 @@ class Batches:
         images = view.batch(rows).to(self.device)
         teacher = {} if self.source is None else self._knowledge(self.source, view.number).of(rows, images)
         mixed = {name: values.to(self.device) for name, values in view.mixed(rows).items()}
-        return Batch(images, rows.to(self.device), self.split.labels[rows].to(self.device), teacher, mixed)
+        return Batch(images, rows.to(self.device), at_rows(self.split.labels, rows).to(self.device), teacher, mixed)
 
     @staticmethod
     def _knowledge(source: Sequence[Knowledge] | LiveTeacher, view: int) -> Knowledge | LiveTeacher:
