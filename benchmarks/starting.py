@@ -1,8 +1,8 @@
 """How long commands take to begin: python -m benchmarks.starting
 
-`kd run digits` with a new MLflow store and a new Prefect home (both are migrated), then again, then with the server of
-a `kd up` running; each until the teacher's first epoch of 18 steps is over and recorded, so a little beyond its first
-step. Then the same command once more, which reuses everything; `kd --help`; and each library's import by itself.
+`kd run digits` with a new MLflow store and a new Prefect home (both are migrated), later with `--fresh`, and so with
+the server of a `kd up` running; each until the teacher's first epoch of 18 steps is over and recorded, so a little
+beyond its first step. The first command once more, which reuses everything; `kd --help`; each library's own import.
 """
 
 import json
@@ -78,7 +78,7 @@ def main() -> None:
     """Measure, print and write the result."""
     imports = {name: [seconds(sys.executable, "-c", f"import {name}") for _ in range(ROUNDS)] for name in IMPORTS}
     helps = [seconds(KD, "--help") for _ in range(ROUNDS)]
-    first, later, again, served = [], [], [], []
+    first, later, again = [], [], []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
             first.append(run(folder))

@@ -9,6 +9,8 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from kdmodels.recipe import OPTIMIZERS
+
 
 class Optimizer:
     """Adam, AdamW or SGD over stacked tensors: torch's own fused kernels, one call a step.
@@ -29,7 +31,7 @@ class Optimizer:
         self, optimizer: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor], undecayed: Collection[str] = ()
     ) -> None:
         ((self.name, arguments),) = optimizer.items()
-        self.arguments = {**DEFAULTS[self.name], **arguments}
+        self.arguments = OPTIMIZERS[self.name].model_validate(arguments).model_dump()  # torch's own for the rest
         self.tensors = tensors
         self.decays = {name: 0.0 if name in undecayed else self.arguments["weight_decay"] for name in tensors}
         self.state: dict[str, dict[str, Tensor]] = {}
@@ -91,15 +93,6 @@ class Optimizer:
             self.state[name] = {key: torch.zeros_like(tensor) for key in keys}
             self.state[name]["step"] = torch.zeros((), device=tensor.device)
         return self.state[name]
-
-
-_ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "adam": _ADAM,
-    "adamw": _ADAM | {"weight_decay": 0.01},
-    "sgd": {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False},
-}
-"""Torch's own."""
 
 
 def norms_and_biases(module: nn.Module) -> set[str]:

@@ -27,7 +27,7 @@ State = dict[str, Tensor]
 Figures = dict[str, Tensor]
 """By name, one value a replica: (S,)."""
 
-ADVERSARY = {"adam": {"lr": 1e-3, "betas": (0.5, 0.999)}}
+ADVERSARY = {"adam": {"lr": 1e-3, "betas": [0.5, 0.999]}}
 """The discriminator's own Adam, whatever the student's optimiser and schedule; momentum as in Radford et al. 2016."""
 
 
