@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from math import ceil
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from kdmodels.data.checks import missing_classes, repeated_images
 from kdmodels.data_fields import Data
 from kdmodels.errors import UserError
 
-# Which examples are held out is no matter of luck: all experiments on a source, whatever their seeds, share it.
-SPLIT_SEED = 0
 TEST_SHARE = 0.2  # of a source without a test split
 VALIDATION_SHARE = 0.1
 UNLABELLED = -1
@@ -176,41 +174,34 @@ class Dataset:
         return self._test
 
 
-def hold_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and held out for validation, each class in its share; a function of labels and fraction alone.
+def hold_out(labels: np.ndarray, prints: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices kept and held out, in order: `count` of them, each class in its share and at least one on both sides.
 
-    Raises:
-        UserError: the fraction leaves a class without an example on either side.
-    """
-    try:
-        kept, held = train_test_split(
-            np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=SPLIT_SEED
-        )
-    except ValueError as error:
-        raise UserError(
-            f"data.validation: {fraction:g} of {len(labels)} examples leaves some class with none on one side; "
-            "allowed: a share that gives each class one on both"
-        ) from error
-    return np.sort(kept), np.sort(held)
-
-
-def hold_out_by_content(labels: np.ndarray, prints: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and held out for the test, each class in its share, and at least one on both sides.
-
-    Which side an example is on is a matter of its pixels: when a set grows it keeps its test split, but for a few at
-    the edge, so that an earlier champion is not measured on what it has learnt.
+    Which side an example is on is a matter of its pixels, and of no seed: all experiments on a source share it, equal
+    images are on one side, and when a set grows it keeps its splits, but for a few at the edge. Test is held out first
+    and validation next to it, so that what an earlier champion was trained on is not what it is measured on.
 
     Args:
         labels: (N,), of each class none or at least two.
         prints: (N, 2), the images' fingerprints.
+        count: from the number of classes to N less that number.
     """
-    held = []
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        count = min(max(1, round(fraction * len(own))), len(own) - 1)
-        held.append(own[np.argsort(prints[own, 0], kind="stable")][:count])
-    chosen = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+    order = np.lexsort((prints[:, 0], labels))
+    _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    shares = _shares(sizes, count)
+    held = np.sort(np.concatenate([order[at : at + share] for at, share in zip(first, shares, strict=True)]))
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Of each class so many, in proportion, that the sum is `count`; none has 0 or all of its own."""
+    exact = sizes * (count / sizes.sum())
+    shares = np.clip(np.round(exact), 1, sizes - 1).astype(int)
+    while rest := count - shares.sum():
+        step = np.sign(rest)
+        possible = (shares + step >= 1) & (shares + step < sizes)
+        shares[np.argmax(np.where(possible, (exact - shares) * step, -np.inf))] += step
+    return shares
 
 
 def assemble(source: Source, data: Data, transfer: Part | None = None) -> Dataset:
@@ -227,10 +218,12 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
     test, validation = source.parts.get("test"), source.parts.get("validation")
     if test is None:
         _require_two(train, source.classes, "data.source")
-        kept, held = hold_out_by_content(train.labels, train.prints, TEST_SHARE)
+        least, most = _bounds(train.labels)
+        count = min(max(least, round(TEST_SHARE * len(train.labels))), most)
+        kept, held = hold_out(train.labels, train.prints, count)
         train, test = train.take(kept), train.take(held)
     if data.subset is not None:
-        train = train.take(_subset(train.labels, data.subset))
+        train = _subset(train, data.subset, source.classes)
     if validation is None or isinstance(data.validation, float):
         if validation is not None:
             notes.append(
@@ -239,7 +232,13 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
             )
         share = data.validation if isinstance(data.validation, float) else VALIDATION_SHARE
         _require_two(train, source.classes, "data.validation")
-        kept, held = hold_out(train.labels, share)
+        count, (least, most) = ceil(share * len(train.labels)), _bounds(train.labels)
+        if not least <= count <= most:
+            raise UserError(
+                f"data.validation: {share:g} of {len(train.labels)} examples leaves some class with none on one side; "
+                "allowed: a share that gives each class one on both"
+            )
+        kept, held = hold_out(train.labels, train.prints, count)
         train, validation = train.take(kept), train.take(held)
     splits = {"train": train, "validation": validation, "test": test}
     notes += missing_classes({name: part.labels for name, part in splits.items()}, source.classes)
@@ -305,12 +304,15 @@ def _require_two(part: Part, classes: Sequence[str], field: str) -> None:
         raise UserError(f"{field}: one example alone of {', '.join(alone)}: it can't be split; allowed: two or more")
 
 
-def _subset(labels: np.ndarray, size: int) -> np.ndarray:
+def _subset(part: Part, size: int, classes: Sequence[str]) -> Part:
+    _require_two(part, classes, "data.subset")
+    least, most = _bounds(part.labels)
+    if not least <= size <= most:
+        raise UserError(f"data.subset: {size} is out of range (allowed: {least} to {most})")
+    return part.take(hold_out(part.labels, part.prints, size)[1])
+
+
+def _bounds(labels: np.ndarray) -> tuple[int, int]:
+    """How few and how many examples can be held out."""
     classes = len(np.unique(labels))
-    if not classes <= size <= len(labels) - classes:
-        raise UserError(f"data.subset: {size} is out of range (allowed: {classes} to {len(labels) - classes})")
-    try:
-        used, _ = train_test_split(np.arange(len(labels)), train_size=size, stratify=labels, random_state=SPLIT_SEED)
-    except ValueError as error:
-        raise UserError(f"data.subset: {size}: a class has one example alone; allowed: two or more of each") from error
-    return np.sort(used)
+    return classes, len(labels) - classes

@@ -1,8 +1,9 @@
-"""Published datasets, as torchvision reads them."""
+"""Published datasets, as torchvision and scikit-learn read them: once, for both take seconds to import."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,6 @@ SETS = {
 def read(name: str, folder: Path | None) -> Source:
     """A published dataset from its folder; where there is none, downloaded to the user's cache folder.
 
-    It is kept there, so that torchvision, which takes 4 s to import, reads it but once.
-
     Raises:
         UserError: the files are not there or damaged, or can't be downloaded.
     """
@@ -58,11 +57,21 @@ def read(name: str, folder: Path | None) -> Source:
         _made(name, folder)
     place = [name, (folder or cache_folder()).absolute()]
     kept = cached(place, _stamps(name, folder), lambda kept: _unpack(name, folder, kept))
+    return Source(json.loads((kept / CLASSES).read_text()), _parts(kept), normalise=SETS[name].normalise)
+
+
+def digits() -> Source:
+    """Scikit-learn's 1797 digits of 8x8, all in one pool; their values end at 16."""
+    kept = cached(["digits"], version("scikit-learn"), _unpack_digits)
+    return Source([str(digit) for digit in range(10)], _parts(kept), top=16)
+
+
+def _parts(kept: Path) -> dict[str, Part]:
     parts = {}
-    for split in ("train", "test"):
-        decoded, labels = read_decoded(kept / split), np.load(kept / split / LABELS)
-        parts[split] = Part(decoded.pixels, labels, decoded.prints, np.arange(len(labels)))
-    return Source(json.loads((kept / CLASSES).read_text()), parts, normalise=SETS[name].normalise)
+    for folder in kept.glob("*/"):
+        decoded, labels = read_decoded(folder), np.load(folder / LABELS)
+        parts[folder.name] = Part(decoded.pixels, labels, decoded.prints, np.arange(len(labels)))
+    return parts
 
 
 def _stamps(name: str, folder: Path | None) -> list[list[Any]]:
@@ -74,10 +83,21 @@ def _stamps(name: str, folder: Path | None) -> list[list[Any]]:
 def _unpack(name: str, folder: Path | None, kept: Path) -> None:
     train, test = _made(name, folder)
     for split, own in (("train", train), ("test", test)):
-        (kept / split).mkdir()
-        write_arrays(kept / split, chunks(_channels_first(own.data)))
-        np.save(kept / split / LABELS, _labels(own).astype(np.int64))
+        _keep(kept / split, _channels_first(own.data), _labels(own))
     (kept / CLASSES).write_text(json.dumps(_classes(train)))
+
+
+def _unpack_digits(kept: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    bundle = load_digits()
+    _keep(kept / "train", bundle.images.astype(np.uint8)[:, None], bundle.target)
+
+
+def _keep(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    folder.mkdir()
+    write_arrays(folder, chunks(images))
+    np.save(folder / LABELS, labels.astype(np.int64))
 
 
 def _made(name: str, folder: Path | None) -> tuple[Any, Any]:

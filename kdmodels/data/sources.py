@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from sklearn.datasets import load_digits
 
 from kdmodels.data import arrays, published
 from kdmodels.data.cache import cached
@@ -43,7 +42,7 @@ def load_dataset(data: Data, folder: Path | None = None, on_progress: Progress =
 
 def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:
     if data.source == "digits":
-        return arrays.resized(_digits(), data.size)
+        return arrays.resized(published.digits(), data.size)
     if data.source in TORCHVISION:
         return arrays.resized(published.read(data.source, folder), data.size)
     if ":" in data.source:
@@ -68,13 +67,6 @@ def _find(word: str, folder: Path | None, field: str) -> Path:
         if place.exists():
             return place
     raise UserError(f"{field}: {word}: there is no {' and no '.join(map(str, places))}; allowed: {PATHS}")
-
-
-def _digits() -> Source:
-    bundle = load_digits()
-    images = bundle.images.astype(np.uint8)[:, None]  # (1797, 1, 8, 8), 0 … 16
-    parts = {"train": arrays.part(images, bundle.target)}
-    return Source(classes=[str(digit) for digit in range(10)], parts=parts, top=16)
 
 
 def _image_files(path: Path, data: Data, on_progress: Progress) -> Source:

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from kdmodels.data import Split, dataset
-from kdmodels.data.dataset import hold_out, hold_out_by_content, moments
-from kdmodels.errors import UserError
+from kdmodels.data.dataset import hold_out, moments
 
 PIXELS = torch.arange(5 * 2 * 3 * 4, dtype=torch.uint8).view(5, 2, 3, 4)
 
@@ -43,39 +42,47 @@ def test_moments_of_some_rows_are_of_those_alone() -> None:
     assert moments(part)[0] == [PIXELS[[3, 1], channel].double().mean().item() for channel in (0, 1)]
 
 
-def test_what_can_not_be_held_out_says_what_is_allowed() -> None:
-    labels = np.array([0, 0, 1, 1])
-    with pytest.raises(
-        UserError, match=r"data\.validation: 0\.1 of 4 .*; allowed: a share that gives each class one on"
-    ):
-        hold_out(labels, 0.1)
+PRINTS = np.random.default_rng(0).integers(0, 2**64, (2100, 2), dtype=np.uint64)
 
 
-def test_a_set_that_grows_keeps_its_test_split() -> None:
+def test_a_set_that_grows_keeps_its_splits() -> None:
     """By a seeded permutation of all rows, 100 more images of 2,000 put 60 % of the test split where train had been."""
-    generator = np.random.default_rng(0)
-    prints = generator.integers(0, 2**64, (2100, 2), dtype=np.uint64)
-    labels = generator.integers(0, 10, 2100)
-    _, before = hold_out_by_content(labels[:2000], prints[:2000], 0.2)
-    kept, after = hold_out_by_content(labels, prints, 0.2)
-    assert np.array_equal(np.sort(np.concatenate([kept, after])), np.arange(2100))
-    old = after[after < 2000]
-    assert len(np.setdiff1d(old, before)) <= 0.02 * len(old)
-    for label in range(10):
-        assert (labels[after] == label).sum() == round(0.2 * (labels == label).sum())
+    labels = np.random.default_rng(1).integers(0, 10, 2100)
+    splits = []
+    for count in (2000, 2100):
+        rest, test = hold_out(labels[:count], PRINTS[:count], round(0.2 * count))
+        kept, validation = hold_out(labels[rest], PRINTS[rest], round(0.1 * len(rest)))
+        assert np.array_equal(np.sort(np.concatenate([rest[kept], rest[validation], test])), np.arange(count))
+        splits.append((rest[kept], rest[validation], test))
+    before, after = splits
+    for old, new in zip(before, after, strict=True):
+        assert len(np.setdiff1d(new[new < 2000], old)) <= 0.06 * len(old)
+    assert not np.isin(after[2], before[0]).any()  # what was learnt is not what is measured on
 
 
-def test_the_test_split_does_not_depend_on_the_order_of_a_source() -> None:
-    generator = np.random.default_rng(1)
-    prints, labels = generator.integers(0, 2**64, (50, 2), dtype=np.uint64), np.arange(50) % 3
-    order = generator.permutation(50)
-    _, held = hold_out_by_content(labels, prints, 0.2)
-    _, again = hold_out_by_content(labels[order], prints[order], 0.2)
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=8), st.data())
+def test_each_class_is_held_out_in_its_share_and_on_both_sides(sizes: list[int], data: st.DataObject) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    count = data.draw(st.integers(len(sizes), len(labels) - len(sizes)))
+    kept, held = hold_out(labels, PRINTS[: len(labels)], count)
+    assert len(held) == count
+    assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(labels)))
+    own = np.bincount(labels[held], minlength=len(sizes))
+    assert (own >= 1).all()
+    assert (own < sizes).all()
+    exact = count * np.array(sizes) / len(labels)
+    if (exact >= 1).all() and (exact <= np.array(sizes) - 1).all():
+        assert (np.abs(own - exact) < 1).all()
+
+
+def test_splits_do_not_depend_on_the_order_of_a_source() -> None:
+    labels, order = np.arange(50) % 3, np.random.default_rng(1).permutation(50)
+    _, held = hold_out(labels, PRINTS[:50], 10)
+    _, again = hold_out(labels[order], PRINTS[:50][order], 10)
     assert set(order[again]) == set(held)
 
 
-def test_each_class_is_tested_and_learnt_however_small_it_is() -> None:
-    prints = np.random.default_rng(2).integers(0, 2**64, (4, 2), dtype=np.uint64)
-    for share in (0.01, 0.99):
-        kept, held = hold_out_by_content(np.array([0, 0, 1, 1]), prints, share)
-        assert len(kept) == len(held) == 2
+def test_equal_images_are_on_one_side() -> None:
+    prints = np.repeat(PRINTS[:50], 2, axis=0)
+    _, held = hold_out(np.zeros(100, int), prints, 30)
+    assert set(np.bincount(held // 2)) <= {0, 2}
