@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from kdmodels.durable import sync
 from kdmodels.errors import UserError
 from kdmodels.fingerprint import code_fingerprint
 
@@ -44,9 +45,9 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
                 try:
                     produce(partial)
                     for path in [*partial.iterdir(), partial]:
-                        _sync(path)
+                        sync(path)
                     partial.rename(wanted)
-                    _sync(root)
+                    sync(root)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
@@ -59,11 +60,3 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
 
 def _digest(value: object) -> str:
     return sha256(json.dumps(value).encode()).hexdigest()[:32]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from math import isfinite
 
 import torch
@@ -18,34 +17,14 @@ from kdmodels.knowledge import Knowledge, LiveTeacher
 from kdmodels.networks.stacked import is_stackable
 from kdmodels.terms import Term
 from kdmodels.training.batches import Batches, class_balance
+from kdmodels.training.checkpoints import Checkpoints
 from kdmodels.training.compiling import told_by_compiler
 from kdmodels.training.distiller import Distiller
-from kdmodels.training.stack import Stack, State
+from kdmodels.training.replica import Replica
+from kdmodels.training.stack import Stack
 
 Taught = tuple[Knowledge | Sequence[Knowledge] | LiveTeacher, Knowledge | LiveTeacher]
 """A teacher's knowledge of the training split, of more than one view a sequence, and of the validation split."""
-
-
-@dataclass
-class Replica:
-    """One seed of one network.
-
-    `history` holds each epoch's figures, first epoch first, up to where `patience` ended it; `state` the network's
-    weights after epoch `epoch` (counted from 1), and `own` what its objective trained beside it, both on the CPU.
-    `diverged` is the first epoch with a figure that is not finite, and None where there is none.
-    """
-
-    seed: int
-    history: list[dict[str, float]] = field(default_factory=list)
-    state: State = field(default_factory=dict)
-    own: State = field(default_factory=dict)
-    epoch: int = 0
-    diverged: int | None = None
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """The figures of the epoch whose weights are kept."""
-        return self.history[self.epoch - 1]
 
 
 def fit(
@@ -61,6 +40,7 @@ def fit(
     device: torch.device = CPU,
     on_step: Callable[[], None] = lambda: None,
     on_epoch: Callable[[int, list[Replica]], None] = lambda epoch, replicas: None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Replica]:
     """Train one replica a seed: plain small networks stacked into one computation, all others side by side.
 
@@ -81,6 +61,8 @@ def fit(
             elsewhere makes of torch's own generator.
         on_step: called before every step; what it raises ends the training.
         on_epoch: called after every epoch with its number, counted from 1, and the replicas so far.
+        checkpoints: where the training goes on from, if it was begun before, and what is kept of it. On the CPU, with
+            as many threads, the result is the same bit for bit as that of a training that nothing interrupted.
 
     A last batch of one example joins the batch before it, since batch norm can't learn from one.
 
@@ -114,20 +96,23 @@ def fit(
     with told_when_full({"batch": recipe.batch, "seeds": len(seeds), **places}), told_by_compiler(recipe.compile):
         stacks = [Stack(distiller, recipe, *batches, group, device) for group in groups]
         rows = [(stack, row) for stack in stacks for row in range(len(stack.seeds))]
-        for epoch in range(1, recipe.epochs + 1):
-            going = [(replica, *row) for replica, row in zip(replicas, rows, strict=True) if _goes_on(replica, recipe)]
-            measured = {stack: _epoch(stack, epoch, on_step) for stack in dict.fromkeys(stack for _, stack, _ in going)}
-            for replica, stack, row in going:
-                figures = {name: values[row].item() for name, values in measured[stack].items()}
-                replica.history.append(figures)
-                if replica.diverged is None and not all(map(isfinite, figures.values())):
-                    replica.diverged = epoch
-                if _is_kept(replica, recipe):
-                    replica.epoch = epoch
-                    replica.state, replica.own = stack.state(row, "student."), stack.state(row, "objective.own.")
-            on_epoch(epoch, replicas)
-            if all(replica.diverged or not _goes_on(replica, recipe) for replica in replicas):
-                break
+        begun = checkpoints.latest() if checkpoints else None
+        if begun:
+            replicas = begun.replicas
+            for stack, snapshot in zip(stacks, begun.stacks, strict=True):
+                stack.restore(snapshot)
+        try:
+            for epoch in range(begun.epoch + 1 if begun else 1, recipe.epochs + 1):
+                if all(replica.diverged or not _goes_on(replica, recipe) for replica in replicas):
+                    break
+                _advance(epoch, list(zip(replicas, rows, strict=True)), recipe, on_step)
+                if checkpoints:
+                    checkpoints.keep(epoch, replicas, [stack.snapshot() for stack in stacks])
+                on_epoch(epoch, replicas)
+        except BaseException:  # in the middle of an epoch, which is left out
+            if checkpoints:
+                checkpoints.flush()
+            raise
     return replicas
 
 
@@ -142,6 +127,22 @@ def _batches(
         if len(of_train) != views:
             raise UserError(f"knowledge of {len(of_train)} views does not fit an augmentation of {views}")
     return Batches(train, of_train, augmentation, device), Batches(validation, of_validation, device=device)
+
+
+def _advance(
+    epoch: int, pairs: list[tuple[Replica, tuple[Stack, int]]], recipe: Recipe, on_step: Callable[[], None]
+) -> None:
+    """One epoch of every replica that has not ended; each is given with its row of a stack."""
+    going = [(replica, *row) for replica, row in pairs if _goes_on(replica, recipe)]
+    measured = {stack: _epoch(stack, epoch, on_step) for stack in dict.fromkeys(stack for _, stack, _ in going)}
+    for replica, stack, row in going:
+        figures = {name: values[row].item() for name, values in measured[stack].items()}
+        replica.history.append(figures)
+        if replica.diverged is None and not all(map(isfinite, figures.values())):
+            replica.diverged = epoch
+        if _is_kept(replica, recipe):
+            replica.epoch = epoch
+            replica.state, replica.own = stack.state(row, "student."), stack.state(row, "objective.own.")
 
 
 def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> dict[str, Tensor]:

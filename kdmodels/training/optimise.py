@@ -46,6 +46,17 @@ class Optimizer:
         for (decay, _), names in alike.items():
             change(names, [gradients[name].contiguous() for name in names], factor * self.arguments["lr"], decay)
 
+    def remembered(self) -> dict[str, Tensor]:
+        """The state, flat: by a tensor's name, a slash, and what it is."""
+        return {f"{name}/{key}": value for name, kept in self.state.items() for key, value in kept.items()}
+
+    def restore(self, remembered: Mapping[str, Tensor]) -> None:
+        """Make room for what `remembered` gave, with its values."""
+        for flat, value in remembered.items():
+            name, _, key = flat.rpartition("/")
+            place = self.tensors[name].new_empty(()) if key == "step" else torch.empty_like(self.tensors[name])
+            self.state.setdefault(name, {})[key] = place.copy_(value)
+
     def _adam(self, names: Sequence[str], gradients: list[Tensor], rate: float, decay: float) -> None:
         given = self.arguments
         keys = ("mean", "square", "largest") if given["amsgrad"] else ("mean", "square")

@@ -21,9 +21,9 @@ from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.objective import first_row
 from kdmodels.training.optimise import Optimizer, average, clipped, norms_and_biases
+from kdmodels.training.replica import State
 from kdmodels.training.schedule import learning_rate_factor, weight_factor
 
-State = dict[str, Tensor]
 Figures = dict[str, Tensor]
 """By name, one value a replica: (S,)."""
 
@@ -148,6 +148,30 @@ class Stack:
             for name, tensor in {**self.kept, **self.kept_buffers}.items()
             if name.startswith(part)
         }
+
+    def snapshot(self) -> State:
+        """A copy, on the CPU, of all that steps change."""
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in self._changing().items()}
+
+    def restore(self, snapshot: State) -> None:
+        """Go on from a `snapshot` of a stack of the same seeds and recipe."""
+        for role, optimizer in self._optimizers.items():
+            remembered = {name.removeprefix(role): tensor for name, tensor in snapshot.items() if name.startswith(role)}
+            optimizer.restore(remembered)
+        now = self._changing()
+        for name, tensor in snapshot.items():
+            now[name].detach().copy_(tensor)
+
+    @property
+    def _optimizers(self) -> dict[str, Optimizer]:
+        return {"optimizer/": self.optimizer, "adversary/": self.adversary}
+
+    def _changing(self) -> State:
+        parts = {"params/": self.params, "buffers/": self.buffers}
+        if self.recipe.ema:
+            parts |= {"kept/": self.kept, "kept buffers/": self.kept_buffers}
+        parts |= {role: optimizer.remembered() for role, optimizer in self._optimizers.items()}
+        return {f"{part}{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
 
     def _values(self, params: State, buffers: State, *given: Tensor | State) -> tuple[Tensor, Figures]:
         """The logits (S, B, K), and the mean of every value; of a student that is not stackable its one row's params.

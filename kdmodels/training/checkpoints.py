@@ -1,0 +1,162 @@
+"""Checkpoints: all that a training's steps change, on disk whole or not at all."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from kdmodels.durable import write_whole
+from kdmodels.training.replica import Replica, State
+
+KEPT = 2  # the newest, and the one before it should that be damaged
+DAMAGED = ".damaged"
+
+
+class _Row(BaseModel):
+    """A replica but for its tensors."""
+
+    seed: int
+    history: list[dict[str, float]]
+    epoch: int
+    diverged: int | None
+
+
+class _Facts(BaseModel):
+    """What stands beside a checkpoint's tensors, and is written after them: without it there is no checkpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    spec: str
+    epoch: PositiveInt
+    seconds: float
+    sha256: str
+    replicas: list[_Row]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training at the end of an epoch: `stacks` holds each stack's tensors, `seconds` what it had taken."""
+
+    epoch: int
+    seconds: float
+    replicas: list[Replica]
+    stacks: list[State]
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder of its own.
+
+    Args:
+        spec: what determines the training; a checkpoint of another is not read.
+        every: the seconds that lie between two at least. warn: told of each that is damaged or can't be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: str,
+        *,
+        every: float,
+        warn: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder, self._spec, self._every, self._warn, self._clock = folder, spec, every, warn, clock
+        self._began = self._written = clock()
+        self._unwritten: tuple[_Facts, State] | None = None
+        self.seconds = 0.0
+        """What the training had taken at the checkpoint that was read; 0 where none was."""
+
+    def latest(self) -> Snapshot | None:
+        """The newest that is whole and of this training; those that are not are set aside with a warning."""
+        for path in sorted(self._folder.glob("epoch-*.json"), reverse=True):
+            try:
+                facts, tensors = self._read(path)
+            except (OSError, ValueError, SafetensorError) as error:
+                self._warn(f"{path}: is set aside, it can't be read: {' '.join(str(error).split())}")
+                for file in (path, path.with_suffix(".safetensors")):
+                    if file.exists():
+                        file.rename(file.with_name(file.name + DAMAGED))
+                continue
+            self.seconds = facts.seconds
+            return _snapshot(facts, tensors)
+        return None
+
+    def _read(self, path: Path) -> tuple[_Facts, State]:
+        facts = _Facts.model_validate(json.loads(path.read_bytes()))
+        if facts.spec != self._spec:
+            raise ValueError("it is of another training")
+        file = path.with_suffix(".safetensors")
+        if _sha256(file) != facts.sha256:
+            raise ValueError("its checksum is wrong")
+        return facts, load_file(file)
+
+    def keep(self, epoch: int, replicas: Sequence[Replica], stacks: Sequence[State]) -> None:
+        """After an epoch: written, or remembered where the last that was written is not yet so old.
+
+        Args:
+            stacks: copies, which nothing changes any more.
+        """
+        facts = _Facts(
+            spec=self._spec,
+            epoch=epoch,
+            seconds=self.seconds + self._clock() - self._began,
+            sha256="",
+            replicas=[
+                _Row(seed=one.seed, history=list(one.history), epoch=one.epoch, diverged=one.diverged)
+                for one in replicas
+            ],
+        )
+        tensors = {
+            f"stack/{number}/{name}": tensor for number, own in enumerate(stacks) for name, tensor in own.items()
+        }
+        for number, replica in enumerate(replicas):
+            for part, own in (("state", replica.state), ("own", replica.own)):
+                tensors |= {f"replica/{number}/{part}/{name}": tensor for name, tensor in own.items()}
+        self._unwritten = facts, tensors
+        if self._clock() - self._written >= self._every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is remembered, if anything; those before the last two go."""
+        if self._unwritten is None:
+            return
+        (facts, tensors), self._unwritten, self._written = self._unwritten, None, self._clock()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"epoch-{facts.epoch:06}"
+            file = write_whole(path.with_suffix(".safetensors"), lambda partial: save_file(tensors, partial))
+            text = facts.model_copy(update={"sha256": _sha256(file)}).model_dump()
+            write_whole(path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(text)))
+            for old in sorted(self._folder.glob("epoch-*.json"))[:-KEPT]:
+                old.unlink()
+                old.with_suffix(".safetensors").unlink(missing_ok=True)
+        except (OSError, SafetensorError) as error:  # the training itself is sound, and need not end for this
+            self._warn(f"{self._folder}: a checkpoint can't be written: {error}")
+
+
+def _snapshot(facts: _Facts, tensors: State) -> Snapshot:
+    parts: dict[str, dict[str, State]] = {"stack": {}, "replica": {}}
+    for name, tensor in tensors.items():
+        what, index, rest = name.split("/", 2)
+        parts[what].setdefault(index, {})[rest] = tensor
+    replicas = []
+    for number, row in enumerate(facts.replicas):
+        own = parts["replica"].get(str(number), {})
+        state, beside = (
+            {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
+            for part in ("state/", "own/")
+        )
+        replicas.append(Replica(row.seed, row.history, state, beside, row.epoch, row.diverged))
+    stacks = [own for _, own in sorted(parts["stack"].items(), key=lambda item: int(item[0]))]
+    return Snapshot(facts.epoch, facts.seconds, replicas, stacks)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
