@@ -24,6 +24,7 @@ from tasks.data import prepare_data
 from tasks.leaderboard import compare_students
 from tasks.plan import make_plan
 from tasks.references import TeacherReference
+from tasks.steps import Begun
 
 STUDENTS, COMPARISONS, EXPERIMENTS, EPOCHS, SEEDS, NAMED, ROUNDS = 1_000, 100, 10, 25, 3, 20, 5
 FIGURES = [f"{part}/{name}" for part in ("train", "val") for name in ("loss", "hard_labels", "soft_targets")]
@@ -57,7 +58,7 @@ def fill(students: int) -> list[str]:
     parent = tracking.start(experiment.name, experiment.name, "comparison")
     found = []
     for number, step in enumerate(make_plan(experiment, data, fresh=True).students):
-        run_id = runs.start(experiment.name, step, data, parent, control="hard-labels")
+        run_id = runs.start(experiment.name, Begun(step, Path()), data, parent, control="hard-labels")
         figures = dict.fromkeys(FIGURES, 0.5)
         accuracies = [0.9 + (7 * number + 13 * seed) % 97 / 1000 for seed in step.seeds]
         histories = [[figures | {results.ACCURACY: accuracy}] * EPOCHS for accuracy in accuracies]
