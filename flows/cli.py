@@ -76,7 +76,13 @@ def main() -> int:
 
 
 def _interrupt(*_: object) -> None:
-    """Tell training too, for Python drops an exception that a signal raises in the middle of a clean-up."""
+    """Tell training too, for Python drops an exception that a signal raises in the middle of a clean-up.
+
+    The second time there is no clean-up: what this process began ends by itself when it sees that it is gone.
+    """
+    if interruption.is_stopping():
+        print("kd: stopped at once", file=sys.stderr)
+        os._exit(INTERRUPTED)
     interruption.stop()
     raise KeyboardInterrupt
 

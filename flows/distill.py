@@ -52,6 +52,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     """
     interruption.reset()
     tracking.configure()
+    tracking.end_abandoned(experiment.name)
     runs.use_threads(threads(experiment))
     clock = Clock()
     with clock("data"):

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from flows import server
 from kdmodels.errors import UserError
+from kdmodels.folders import cache_folder
 
 Finding = tuple[bool | None, str, str | None]  # ok (None: neither), what was found, what helps
 
@@ -86,7 +87,7 @@ def _prefect() -> Finding:
 
 def _mnist() -> Finding:
     folder = os.environ.get("KD_DATA")
-    root = Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdflow"
+    root = Path(folder) if folder else cache_folder()
     raw = root / "MNIST" / "raw"
     missing = [name for name in MNIST if not (raw / name).is_file()]
     if not missing:

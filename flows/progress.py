@@ -100,7 +100,8 @@ def lines(plan: Plan, runs: list[tracking.Run], *, now: float) -> list[Line]:
 
 def _line(step: Step, run: tracking.Run | None, now: float) -> Line:
     status = REUSED if step.action == "reuse" else WAITING
-    line = Line(step.kind, step.name, status, epochs=step.params.get("epochs", 0), note=step.note)
+    notes = "; ".join(filter(None, (step.reason if step.action == "resume" else "", step.note)))
+    line = Line(step.kind, step.name, status, epochs=step.params.get("epochs", 0), note=notes)
     if run is None:
         return line
     return replace(
@@ -108,7 +109,7 @@ def _line(step: Step, run: tracking.Run | None, now: float) -> Line:
         status=ENDED.get(run.status, TRAINING),
         epoch=int(run.metrics.get("epoch", 0)),
         accuracy=run.metrics.get("val/accuracy"),
-        seconds=(run.end / 1000 if run.end else now) - run.start / 1000,
+        seconds=(run.end / 1000 if run.end else now) - int(run.tags.get("kd.resumed", run.start)) / 1000,
         error=run.tags.get("kd.error", ""),
     )
 

@@ -7,6 +7,7 @@ from tasks.data import found_again
 from tasks.promotion import promote_student
 from tasks.references import LeaderboardReference, StudentReference, VerdictReference
 from tasks.results import ROWS, latest_comparison
+from tasks.steps import alone
 
 
 def find(word: str | None) -> tuple[tracking.Run, str]:
@@ -70,4 +71,5 @@ def rollback(model: str) -> tracking.Version:
         UserError: no such model, or it has no previous champion.
     """
     tracking.configure()
-    return tracking.rollback(model)
+    with alone(f"model {model}"):
+        return tracking.rollback(model)

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from kdmodels.costs import P50, costs
 from tasks import runs, tracking
 from tasks.references import StudentReference, TeacherReference
+from tasks.results import untested
 
 
 @task(cache_policy=NO_CACHE)
@@ -29,10 +30,10 @@ def measure_costs(
 
 
 def measured(run_id: str) -> dict[str, float]:
-    """A finished run's metrics; its network's costs are measured, with the run's threads, unless they are there."""
+    """A finished run's metrics, but for those on test; costs that are not there are measured, with the run's threads."""
     run = tracking.get(run_id)
     if P50 in run.metrics:
-        return run.metrics
+        return untested(run.metrics)
     network, description = runs.recorded_network(run_id)
     before = torch.get_num_threads()
     runs.use_threads(int(run.params["threads"]))
@@ -41,4 +42,4 @@ def measured(run_id: str) -> dict[str, float]:
     finally:
         runs.use_threads(before)
     tracking.log_metrics(run_id, [(name, value, 0) for name, value in figures.items()])
-    return run.metrics | figures
+    return untested(run.metrics) | figures

@@ -15,7 +15,12 @@ def reset() -> None:
     _stopping.clear()
 
 
+def is_stopping() -> bool:
+    """Whether a stop was asked for."""
+    return _stopping.is_set()
+
+
 def check() -> None:
     """Raise KeyboardInterrupt where a stop was asked for; called before every training step."""
-    if _stopping.is_set():
+    if is_stopping():
         raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, load_knowledge, s
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.references import DataReference, KnowledgeReference, TeacherReference
+from tasks.steps import alone
 
 FOLDER = "knowledge"
 VALIDATION = "validation"
@@ -43,8 +44,17 @@ def distil_teacher(
     """
     tracking.configure()
     wanted = sorted({place for variant in variants for place in variant.teacher_places})
-    augmentation, found = Augmentation(data.data.augment, seed, views), find_device(device)
-    for number in range(views if variants else 0):
+    if variants:
+        with alone(f"knowledge of {teacher.run_id}"):
+            _distil(teacher, data, wanted, Augmentation(data.data.augment, seed, views), device)
+    return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted, views=views)
+
+
+def _distil(
+    teacher: TeacherReference, data: DataReference, wanted: list[str], augmentation: Augmentation, device: str
+) -> None:
+    found = find_device(device)
+    for number in range(augmentation.views):
         interruption.check()
         missing = _missing(teacher.run_id, [LOGITS, *wanted], number)
         if not missing:
@@ -57,14 +67,10 @@ def distil_teacher(
             store_knowledge(network, shown, missing, folder / _view(number), device=found)
             if number == 0:
                 store_knowledge(network, dataset.validation, missing, folder / VALIDATION, device=found)
-            for known in set(missing) - set(_missing(teacher.run_id, missing, number)):
-                for file in folder.rglob(f"{known}.npy"):  # another run may have it mapped: never write it again
-                    file.unlink()
             tracking.log_folder(teacher.run_id, folder, FOLDER)
-        stored = _stored(teacher.run_id)  # by another run meanwhile, perhaps more
+        stored = _stored(teacher.run_id)
         complete = stored | {name: max(number + 1, stored.get(name, 0)) for name in missing}
         tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(complete, sort_keys=True)})
-    return KnowledgeReference(teacher_run_id=teacher.run_id, taps=wanted, views=views)
 
 
 def load_both(

@@ -33,6 +33,7 @@ from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.references import DataReference, Plan, Step, Views
 from tasks.results import NETWORK
+from tasks.steps import interrupted
 from tasks.views import choose_views
 
 TRIAL = 2  # examples of which an objective is told while it is only tried
@@ -67,7 +68,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     ]
     steps = [*teachers, *students]
     if fresh:
-        steps = [step.model_copy(update={"reason": "--fresh"}) for step in steps]
+        steps = [step.model_copy(update={"reason": "--fresh", "fresh": True}) for step in steps]
     else:
         finished = {
             kind: tracking.finished(kind, [step.key for step in steps if step.kind == kind])
@@ -342,6 +343,9 @@ def _explained(step: Step, recent: list[tracking.Run]) -> Step:
     earlier = [run for run in recent if run.kind == step.kind and run.name == step.name]
     if not earlier:
         return step.model_copy(update={"reason": "new: it has not run before"})
+    if run := interrupted(step):
+        told = f"run {run.run_id[:8]} was interrupted after epoch {run.metrics.get('epoch', 0):.0f}"
+        return step.model_copy(update={"action": "resume", "reason": told, "source": run.run_id})
     if earlier[0].status != "FINISHED" and earlier[0].key == step.key:
         return step.model_copy(update={"reason": f"run {earlier[0].run_id[:8]} is {earlier[0].status}"})
     nearest = min((_changes(step, run) for run in earlier), key=len)

@@ -22,6 +22,7 @@ from tasks.data import load
 from tasks.plan import flatten
 from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
 from tasks.results import NETWORK, SIZE, VERDICT
+from tasks.steps import alone
 
 UNKNOWN = -1  # a class that an older champion knows and the data no longer have
 
@@ -42,6 +43,13 @@ def promote_student(
         UserError: the champion was not made by kdflow, or takes other images.
     """
     tracking.configure()
+    with alone(f"model {promote.model}"):  # from what the gate sees to the alias that it sets
+        return _judged(leaderboard, promote, data, device, asked)
+
+
+def _judged(
+    leaderboard: LeaderboardReference, promote: Promote, data: DataReference, device: str, asked: bool
+) -> VerdictReference:
     finished = {student.variant: student for student in leaderboard.students if student.status == "FINISHED"}
     best = finished[leaderboard.winner]
     assert best.run_id is not None

@@ -40,12 +40,13 @@ class Step(Reference):
     """One line of the plan: what is done for the teacher or a variant, and why.
 
     `params` is all that determines the result, flat; `key` its digest; `replicas` the digest without the seeds.
-    `source` is the run that is reused, or whose replicas are (`extend`); `note` what its objective leaves untrained.
+    `source` is the run that is reused, or whose replicas are (`extend`), or the one that goes on (`resume`);
+    `note` what its objective leaves untrained; `fresh` that nothing that was done before may serve.
     """
 
     name: str
     kind: Literal["teacher", "student"]
-    action: Literal["reuse", "extend", "train"]
+    action: Literal["reuse", "extend", "resume", "train"]
     reason: str
     key: str
     replicas: str
@@ -53,6 +54,7 @@ class Step(Reference):
     seeds: list[int]
     source: str | None = None
     note: str = ""
+    fresh: bool = False
 
 
 class Views(Reference):

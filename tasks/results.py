@@ -40,8 +40,13 @@ def replicas(run_id: str) -> list[dict[str, Any]]:
     return table
 
 
+def untested(metrics: dict[str, float]) -> dict[str, float]:
+    """All but the figures on test, which an earlier promotion may have left with a run that is reused."""
+    return {name: value for name, value in metrics.items() if not name.startswith("test/")}
+
+
 def reference(run_id: str, *, reused: bool) -> StudentReference:
-    """A student's or a teacher's row of a leaderboard, whether it has finished or not."""
+    """A student's or a teacher's row of a leaderboard, whether it has finished or not; nothing in it is of test."""
     run = tracking.get(run_id)
     accuracies = [replica["figures"][ACCURACY] for replica in replicas(run_id)]
     if run.kind == "teacher" and ACCURACY in run.metrics:  # it is one network, and keeps no table
@@ -53,7 +58,7 @@ def reference(run_id: str, *, reused: bool) -> StudentReference:
         status=run.status,
         reused=reused,
         seeds=json.loads(run.tags["kd.seeds"]),
-        metrics=run.metrics,
+        metrics=untested(run.metrics),
         per_seed={ACCURACY: accuracies},
         parameters=int(run.metrics[SIZE]) if SIZE in run.metrics else None,
         error=run.tags.get("kd.error"),

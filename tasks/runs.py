@@ -3,7 +3,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,18 +21,20 @@ from kdmodels.experiment import Recipe
 from kdmodels.networks import Description, Ensemble, load_network, load_state, parameters, save_network
 from kdmodels.training import Replica
 from tasks import tracking
-from tasks.references import DataReference, Step
+from tasks.references import DataReference
 from tasks.results import CLASSES, MEMBERS, NETWORK
+from tasks.steps import Begun
 
 FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
 
 
-def start(experiment: str, step: Step, data: DataReference, parent: str, *, control: str | None = None) -> str:
-    """Start the run of a plan's step: params, tags and the dataset as an input.
+def start(experiment: str, begun: Begun, data: DataReference, parent: str, *, control: str | None = None) -> str:
+    """Start the run of a plan's step, or let the interrupted one go on: params, tags and the dataset as an input.
 
     Args:
         control: the variant that a student is compared with.
     """
+    step = begun.step
     told = {"kd.note": step.note, "kd.control": control}
     run_id = tracking.start(
         experiment,
@@ -48,6 +50,7 @@ def start(experiment: str, step: Step, data: DataReference, parent: str, *, cont
             **{tag: value for tag, value in told.items() if value},
             **origin(),
         },
+        continues=begun.interrupted,
     )
     tracking.log_dataset(
         run_id,
@@ -74,11 +77,14 @@ class EpochLog:
         self._run_id = run_id
         self._rows: list[tuple[str, float, int]] = []
         self._flushed = time.monotonic()
+        self._epoch = 0
 
     def __call__(self, epoch: int, replicas: list[Replica]) -> None:
-        """For `kdmodels.training.fit`: the figures of the epoch just done; of one that has ended, its last."""
-        self._rows += means([replica.history[-1] for replica in replicas], epoch)
-        self._rows.append(("epoch", epoch, epoch))
+        """For `kdmodels.training.fit`: all epochs so far that are new here, of a replica that ended its last."""
+        for number in range(self._epoch + 1, epoch + 1):
+            self._rows += means([one.history[min(number, len(one.history)) - 1] for one in replicas], number)
+            self._rows.append(("epoch", number, number))
+        self._epoch = epoch
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -98,11 +104,11 @@ class EpochLog:
 
 
 @contextmanager
-def timed(run_id: str, what: str) -> Iterator[None]:
-    """Log the block's seconds by the clock as `seconds/<what>`."""
+def timed(run_id: str, what: str, before: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
+    """Log the block's seconds by the clock, and those `before` an interruption, as `seconds/<what>`."""
     began = time.monotonic()
     yield
-    tracking.log_metrics(run_id, [(f"seconds/{what}", time.monotonic() - began, 0)])
+    tracking.log_metrics(run_id, [(f"seconds/{what}", before() + time.monotonic() - began, 0)])
 
 
 def last_epoch(replicas: list[Replica]) -> int:

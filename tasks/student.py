@@ -14,7 +14,7 @@ from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
-from kdmodels.training import Replica, fit
+from kdmodels.training import Checkpoints, Replica, fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.knowledge import load_both
@@ -22,6 +22,7 @@ from tasks.plan import describe, needs_teacher, threads
 from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
 from tasks.results import ACCURACY, REPLICAS, TABLE, reference
 from tasks.results import replicas as stored_replicas
+from tasks.steps import Begun, begun
 
 
 @task(task_run_name="train_student {step.name}", cache_policy=NO_CACHE)
@@ -39,35 +40,17 @@ def train_student(
         UserError: a place that a term taps does not exist in the student, or a replica diverged.
     """
     tracking.configure()
-    recipe, control = experiment.student_of(variant), experiment.control_of(variant)
+    control = experiment.control_of(variant)
     if step.action == "reuse":
         assert step.source is not None
         return _named(reference(step.source, reused=True), variant, control)
     runs.use_threads(threads(experiment))
-    run_id = runs.start(experiment.name, step, data, parent, control=control.name)
-    with tracking.recording(run_id):
-        description = describe(recipe.network, data)
-        kept = _read_replicas(step.source, step.seeds) if step.source else []
-        missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
-        log = runs.EpochLog(run_id)
-        trained: list[Replica] = []
-        if missing:
-            with runs.timed(run_id, "training"):
-                on_epoch = (lambda epoch, replicas: None) if kept else log
-                trained = _train(variant, experiment, data, knowledge, missing, on_epoch)
-        replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
-        if kept:  # only now are the figures of an epoch known for all seeds
-            for epoch in range(1, runs.last_epoch(replicas) + 1):
-                log(epoch, [Replica(replica.seed, replica.history[:epoch]) for replica in replicas])
-        log.finish(replicas, recipe)
-        _record_replicas(run_id, replicas)
-        diverged = [f"seed {replica.seed} in epoch {replica.diverged}" for replica in replicas if replica.diverged]
-        if diverged:
-            raise UserError(f"diverged, its loss is not finite: {', '.join(diverged)}; lower its lr or a weight")
-        best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
-        tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
-        runs.record_network(run_id, description, best.state, load(data))
-    return _named(reference(run_id, reused=not trained), variant, control)
+    with begun(step) as work:
+        if work.finished:
+            student = reference(work.finished, reused=True)
+        else:
+            student = _record(variant, experiment, data, knowledge, work, parent)
+    return _named(student, variant, control)
 
 
 @task(cache_policy=NO_CACHE)
@@ -78,6 +61,42 @@ def prepare_worker(data: DataReference) -> None:
     tracking.prepare_models()
 
 
+def _record(
+    variant: Variant,
+    experiment: Experiment,
+    data: DataReference,
+    knowledge: KnowledgeReference,
+    work: Begun,
+    parent: str,
+) -> StudentReference:
+    """Train the replicas that are missing, or what an interruption left of them, and store all."""
+    recipe, step = experiment.student_of(variant), work.step
+    run_id = runs.start(experiment.name, work, data, parent, control=experiment.control_of(variant).name)
+    with tracking.recording(run_id):
+        kept = _read_replicas(step.source, step.seeds) if step.action == "extend" and step.source else []
+        missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
+        log = runs.EpochLog(run_id)
+        trained: list[Replica] = []
+        if missing:
+            checkpoints = work.checkpoints(run_id)
+            with runs.timed(run_id, "training", lambda: checkpoints.seconds):
+                on_epoch = (lambda epoch, replicas: None) if kept else log
+                trained = _train(variant, experiment, data, knowledge, missing, on_epoch, checkpoints)
+        replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
+        log(runs.last_epoch(replicas), replicas)  # of replicas taken over, only now are all seeds' figures known
+        log.finish(replicas, recipe)
+        _record_replicas(run_id, replicas)
+        diverged = [f"seed {replica.seed} in epoch {replica.diverged}" for replica in replicas if replica.diverged]
+        if diverged:
+            work.clear()
+            raise UserError(f"diverged, its loss is not finite: {', '.join(diverged)}; lower its lr or a weight")
+        best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
+        tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
+        runs.record_network(run_id, describe(recipe.network, data), best.state, load(data))
+    work.clear()
+    return reference(run_id, reused=not trained)
+
+
 def _train(
     variant: Variant,
     experiment: Experiment,
@@ -85,6 +104,7 @@ def _train(
     knowledge: KnowledgeReference,
     seeds: list[int],
     on_epoch: Callable[[int, list[Replica]], None],
+    checkpoints: Checkpoints,
 ) -> list[Replica]:
     recipe, dataset, taught = experiment.student_of(variant), load(data), needs_teacher(variant)
     return fit(
@@ -99,6 +119,7 @@ def _train(
         device=find_device(experiment.device),
         on_step=interruption.check,
         on_epoch=on_epoch,
+        checkpoints=checkpoints,
     )
 
 

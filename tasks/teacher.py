@@ -24,6 +24,7 @@ from tasks.data import load
 from tasks.plan import checkpoint, describe, registered_teacher
 from tasks.references import DataReference, Step, TeacherReference
 from tasks.results import ACCURACY, MEMBERS, SIZE
+from tasks.steps import Begun, begun
 
 
 @task(task_run_name="train_teacher {step.name}", cache_policy=NO_CACHE)
@@ -37,20 +38,12 @@ def train_teacher(
             diverged.
     """
     tracking.configure()
-    if step.source:
+    if step.action == "reuse":
+        assert step.source is not None
         return TeacherReference(run_id=step.source, reused=True, metrics=tracking.get(step.source).metrics)
-    dataset = load(data)
-    run_id = runs.start(experiment.name, step, data, parent)
-    with tracking.recording(run_id):
-        if teacher.checkpoint or teacher.registry:
-            description, state = _read(teacher, data)
-            network = runs.record_network(run_id, description, state, dataset)
-            accuracy = correct(network, dataset.validation, find_device(experiment.device)).double().mean().item()
-            tracking.log_metrics(run_id, [("val/accuracy", accuracy, 0)])
-        else:
-            description, state = _train(teacher, experiment, data, step, run_id)
-            runs.record_network(run_id, description, state, dataset)
-    return TeacherReference(run_id=run_id, reused=False, metrics=tracking.get(run_id).metrics)
+    with begun(step) as work:
+        run_id = work.finished or _record(teacher, experiment, data, work, parent)
+    return TeacherReference(run_id=run_id, reused=run_id == work.finished, metrics=tracking.get(run_id).metrics)
 
 
 @task(cache_policy=NO_CACHE)
@@ -59,8 +52,32 @@ def join_teachers(
 ) -> TeacherReference:
     """The run of an ensemble: which runs its members are, and how good the mean of their distributions is."""
     tracking.configure()
+    with begun(step) as work:
+        run_id = work.finished or _record_ensemble(experiment, data, work, members, parent)
+    return TeacherReference(run_id=run_id, reused=run_id == work.finished, metrics=tracking.get(run_id).metrics)
+
+
+def _record(teacher: Member, experiment: Experiment, data: DataReference, work: Begun, parent: str) -> str:
     dataset = load(data)
-    run_id = runs.start(experiment.name, step, data, parent)
+    run_id = runs.start(experiment.name, work, data, parent)
+    with tracking.recording(run_id):
+        if teacher.checkpoint or teacher.registry:
+            description, state = _read(teacher, data)
+            network = runs.record_network(run_id, description, state, dataset)
+            accuracy = correct(network, dataset.validation, find_device(experiment.device)).double().mean().item()
+            tracking.log_metrics(run_id, [("val/accuracy", accuracy, 0)])
+        else:
+            description, state = _train(teacher, experiment, data, work, run_id)
+            runs.record_network(run_id, description, state, dataset)
+    work.clear()
+    return run_id
+
+
+def _record_ensemble(
+    experiment: Experiment, data: DataReference, work: Begun, members: Sequence[TeacherReference], parent: str
+) -> str:
+    dataset = load(data)
+    run_id = runs.start(experiment.name, work, data, parent)
     with tracking.recording(run_id):
         tracking.set_tags(run_id, {MEMBERS: json.dumps([member.run_id for member in members])})
         network, _ = runs.recorded_network(run_id)
@@ -69,32 +86,35 @@ def join_teachers(
         sizes = [(name, sum(member.metrics[name] for member in members), 0) for name in (SIZE, "size/file_mb")]
         tracking.log_metrics(run_id, [(ACCURACY, accuracy, 0), *sizes])
         runs.record_classes(run_id, logits, dataset)
-    return TeacherReference(run_id=run_id, reused=False, metrics=tracking.get(run_id).metrics)
+    return run_id
 
 
 def _train(
-    teacher: Member, experiment: Experiment, data: DataReference, step: Step, run_id: str
+    teacher: Member, experiment: Experiment, data: DataReference, work: Begun, run_id: str
 ) -> tuple[Description, dict[str, Tensor]]:
     dataset = load(data)
     assert teacher.network is not None
     description = describe(teacher.network, data)
-    log = runs.EpochLog(run_id)
-    with runs.timed(run_id, "training"):
+    log, checkpoints = runs.EpochLog(run_id), work.checkpoints(run_id)
+    with runs.timed(run_id, "training", lambda: checkpoints.seconds):
         (replica,) = fit(
             description.build(),
             [_loss(teacher)],
             teacher,
             dataset.train,
             dataset.validation,
-            seeds=[TEACHER_SEEDS + seed for seed in step.seeds],
+            seeds=[TEACHER_SEEDS + seed for seed in work.step.seeds],
             device=find_device(experiment.device),
             augmentation=Augmentation(experiment.data.augment, experiment.seed),
             on_step=interruption.check,
             on_epoch=log,
+            checkpoints=checkpoints,
         )
+    log(len(replica.history), [replica])
     log.finish([replica], teacher)
     if replica.diverged:
-        raise UserError(f"{step.name} diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
+        work.clear()
+        raise UserError(f"{work.step.name} diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
     return description, replica.state
 
 

@@ -1,7 +1,6 @@
 """What has been decoded once, kept in the user's cache folder until its files change."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -13,11 +12,7 @@ from filelock import FileLock
 from kdmodels.durable import sync
 from kdmodels.errors import UserError
 from kdmodels.fingerprint import code_fingerprint
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/kdflow`, or `~/.cache/kdflow`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kdflow"
+from kdmodels.folders import cache_folder
 
 
 def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], None]) -> Path:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from kdmodels.data.arrays import chunks
-from kdmodels.data.cache import cache_folder, cached
+from kdmodels.data.cache import cached
 from kdmodels.data.dataset import Part, Source
 from kdmodels.data.decoding import read_decoded, write_arrays
 from kdmodels.errors import UserError
+from kdmodels.folders import cache_folder
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The ledger: all that this project records in MLflow and reads back. Nothing else imports mlflow, which takes 2 s."""
 
 from tasks.tracking import environment as environment
+from tasks.tracking.alive import is_gone, machine_folder
 from tasks.tracking.artifacts import (
     artifact,
     has_artifact,
@@ -12,6 +13,7 @@ from tasks.tracking.artifacts import (
 )
 from tasks.tracking.lifecycle import (
     end,
+    end_abandoned,
     kill_running,
     log_dataset,
     log_metrics,
@@ -42,12 +44,14 @@ __all__ = [
     "configure",
     "crown",
     "end",
+    "end_abandoned",
     "experiment_id",
     "find",
     "find_model",
     "finished",
     "get",
     "has_artifact",
+    "is_gone",
     "is_rolled_back",
     "kill_running",
     "load_predictor",
@@ -58,6 +62,7 @@ __all__ = [
     "log_model",
     "log_table",
     "log_text",
+    "machine_folder",
     "prepare_models",
     "read_json",
     "recording",

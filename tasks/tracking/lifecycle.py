@@ -19,11 +19,15 @@ from mlflow.utils.validation import (
 )
 
 from kdmodels.errors import UserError
-from tasks.tracking.lookup import KEY, KIND, children
+from tasks.tracking import alive
+from tasks.tracking.lookup import KEY, KIND, Run, children, running
 from tasks.tracking.store import experiment_id
 
+RESUMED = "kd.resumed"  # the tag of a run that was interrupted: when it last went on, in ms since 1970
 Ending = Literal["FINISHED", "FAILED", "KILLED"]
 _ERROR_LENGTH = 5_000
+_locks: dict[str, dict[str, str]] = {}  # by run id, of the runs that this process records
+_told: dict[str, set[tuple[str, int]]] = {}  # by run id, the metrics and steps of a run that goes on
 
 
 def start(
@@ -35,8 +39,12 @@ def start(
     parent: str | None = None,
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, Any] | None = None,
+    continues: str | None = None,
 ) -> str:
     """Create a RUNNING run in the experiment of that name (made if need be) and return its id.
+
+    Args:
+        continues: an interrupted run of the same key, which is RUNNING again; `log_metrics` leaves out what it has.
 
     Params and tags are stored as text, cut at MLflow's lengths (6,000 and 8,000 characters) with an ellipsis.
     """
@@ -50,15 +58,31 @@ def start(
         **({mlflow_tags.MLFLOW_PARENT_RUN_ID: parent} if parent else {}),
         **(tags or {}),
     }
-    run_id: str = client.create_run(
-        experiment_id(experiment),
-        run_name=name,
-        tags={tag: _cut(value, MAX_TAG_VAL_LENGTH) for tag, value in described.items()},
-    ).info.run_id
+    lock = alive.hold()
+    try:
+        run_id = _continue(continues, described | lock) if continues else _create(experiment, name, described | lock)
+    except BaseException:
+        alive.let_go(lock)
+        raise
+    _locks[run_id] = lock
     with _failing(run_id):
         entities = [Param(param, _cut(value, MAX_PARAM_VAL_LENGTH)) for param, value in (params or {}).items()]
         for batch in _batches(entities, MAX_PARAMS_TAGS_PER_BATCH):
             client.log_batch(run_id, params=batch)
+    return run_id
+
+
+def _create(experiment: str, name: str, tags: Mapping[str, Any]) -> str:
+    told = {tag: _cut(value, MAX_TAG_VAL_LENGTH) for tag, value in tags.items()}
+    return str(MlflowClient().create_run(experiment_id(experiment), run_name=name, tags=told).info.run_id)
+
+
+def _continue(run_id: str, tags: Mapping[str, Any]) -> str:
+    client = MlflowClient()
+    set_tags(run_id, {**tags, RESUMED: int(time.time() * 1000)})
+    client.update_run(run_id, status="RUNNING")
+    names = client.get_run(run_id).data.metrics
+    _told[run_id] = {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
     return run_id
 
 
@@ -69,9 +93,13 @@ def recording(run_id: str) -> Iterator[None]:
     Stopped means any other BaseException: KeyboardInterrupt, SystemExit, a cancelled or terminated task. What the
     block raised goes on. A run that somebody else ended meanwhile keeps the ending that it was given.
     """
-    with _failing(run_id):
-        yield
-    _end_if_running(run_id, "FINISHED")
+    try:
+        with _failing(run_id):
+            yield
+        _end_if_running(run_id, "FINISHED")
+    finally:
+        alive.let_go(_locks.pop(run_id, {}))
+        _told.pop(run_id, None)
 
 
 @contextmanager
@@ -96,10 +124,20 @@ def end(run_id: str, status: Ending) -> None:
 
 def kill_running(parent: str) -> list[str]:
     """End every child of that run that is still RUNNING as KILLED, and return their ids; for after an interruption."""
-    killed = [run.run_id for run in children(parent) if run.status == "RUNNING"]
-    for run_id in killed:
-        end(run_id, "KILLED")
-    return killed
+    killed = [run for run in children(parent) if run.status == "RUNNING"]
+    for run in killed:
+        end(run.run_id, "KILLED")
+        alive.let_go(run.tags)
+    return [run.run_id for run in killed]
+
+
+def end_abandoned(experiment: str) -> list[Run]:
+    """End as KILLED the experiment's RUNNING runs whose process, on this machine, is gone; they are returned."""
+    gone = [run for run in running(experiment) if alive.is_gone(run.tags)]
+    for run in gone:
+        end(run.run_id, "KILLED")
+        alive.let_go(run.tags)
+    return gone
 
 
 def set_tags(run_id: str, tags: Mapping[str, Any]) -> None:
@@ -110,12 +148,13 @@ def set_tags(run_id: str, tags: Mapping[str, Any]) -> None:
 
 
 def log_metrics(run_id: str, rows: Iterable[tuple[str, float, int]]) -> None:
-    """Log (name, value, step) rows, 1,000 a call.
+    """Log (name, value, step) rows, 1,000 a call; of a run that goes on, those that it was not told before.
 
     MLflow keeps a NaN as a NaN, and an infinity as the largest float of its sign, which its charts show as infinite.
     """
     now = int(time.time() * 1000)
-    entities = [Metric(name, float(value), now, step) for name, value, step in rows]
+    told = _told.get(run_id, ())
+    entities = [Metric(name, float(value), now, step) for name, value, step in rows if (name, step) not in told]
     for batch in _batches(entities, MAX_METRICS_PER_BATCH):
         MlflowClient().log_batch(run_id, metrics=batch)
 

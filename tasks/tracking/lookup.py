@@ -75,6 +75,13 @@ def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
     return {key: run for key, run in found.items() if run is not None}
 
 
+def running(experiment: str) -> list[Run]:
+    """The experiment's runs that have no end, newest first; none where there is no such experiment."""
+    names = {id_: name for id_, name in _experiments().items() if name == experiment}
+    condition = f"attributes.status = 'RUNNING' AND tags.`{KIND}` LIKE '%'"
+    return list(_search(names, condition, None)) if names else []
+
+
 def children(parent: str) -> list[Run]:
     """The runs whose parent that is, oldest first."""
     run = get(parent)

@@ -23,7 +23,7 @@ _PT2 = (
 
 
 def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, metadata: dict[str, Any]) -> str:
-    """Store a classifier as the run's model, in PyTorch's pt2 format, and return its `models:/m-…` URI.
+    """Store a classifier as the run's model, unless it has one, in PyTorch's pt2 format; its `models:/m-…` URI.
 
     Built from the client's parts, since `mlflow.pytorch.log_model` needs an active run, loads and runs the model once
     more, and reads back the history of each of the run's metrics.
@@ -46,8 +46,11 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
     with torch.no_grad():
         classes = module(torch.from_numpy(example)).shape[1]
     client = MlflowClient()
+    run = client.get_run(run_id)
+    if run.outputs and run.outputs.model_outputs:  # the run was interrupted after it had its model, and goes on
+        return f"models:/{run.outputs.model_outputs[-1].model_id}"
     model = client.create_logged_model(
-        client.get_run(run_id).info.experiment_id, name=MODEL, source_run_id=run_id, model_type="classifier"
+        run.info.experiment_id, name=MODEL, source_run_id=run_id, model_type="classifier"
     )
     try:
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:

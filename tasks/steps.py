@@ -1,0 +1,116 @@
+"""One step of a plan at a time: alone on this machine, and going on where an interruption left it."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from prefect.logging import get_run_logger
+
+from kdmodels.durable import write_whole
+from kdmodels.errors import UserError
+from kdmodels.training import Checkpoints
+from tasks import interruption, tracking
+from tasks.references import Step
+
+POLL_SECONDS = 0.2
+CHECKPOINT_SECONDS = 10.0  # between two of a training, unless KD_CHECKPOINT_SECONDS says otherwise
+RUN = "run"  # the file that names the run to which the checkpoints belong
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What there is already of a step that is about to be done.
+
+    Attributes:
+        finished: the run of another process that has done it meanwhile. interrupted: the run that goes on.
+    """
+
+    step: Step
+    folder: Path
+    finished: str | None = None
+    interrupted: str | None = None
+
+    def checkpoints(self, run_id: str) -> Checkpoints:
+        """Those of a training that this run records."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / RUN, lambda path: path.write_text(run_id))
+
+        def warn(told: str) -> None:
+            get_run_logger().warning(told)
+            tracking.set_tags(run_id, {"kd.warning": told})
+
+        return Checkpoints(self.folder, self.step.key, every=checkpoint_seconds(), warn=warn)
+
+    def clear(self) -> None:
+        """Nothing is left to go on with."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def begun(step: Step) -> Iterator[Begun]:
+    """Wait until no other process of this machine does the same for the same store, then see what there is."""
+    with alone(step.key):
+        folder = _folder(step)
+        if step.fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+            yield Begun(step, folder)
+            return
+        found = tracking.finished(step.kind, [step.key]).get(step.key)
+        run = interrupted(step)
+        yield Begun(step, folder, found.run_id if found else None, run.run_id if run else None)
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Hold a lock that every process of this machine with this store knows by that name; others wait."""
+    file = tracking.machine_folder("locks") / f"{sha256(name.encode()).hexdigest()[:32]}.lock"
+    lock = FileLock(file, thread_local=False, fallback_to_soft=False)
+    while True:
+        try:
+            lock.acquire(blocking=False)
+            break
+        except Timeout:
+            interruption.check()
+            time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # who waits sees that its file is gone, and takes a new one
+        lock.release()
+
+
+def interrupted(step: Step) -> tracking.Run | None:
+    """The run of a step that was stopped, or whose process is gone, and which can go on."""
+    file = _folder(step) / RUN
+    try:
+        run = tracking.get(file.read_text())
+    except (FileNotFoundError, UserError):  # it was deleted from the ledger
+        return None
+    stopped = run.status == "KILLED" or (run.status == "RUNNING" and tracking.is_gone(run.tags))
+    return run if stopped and run.key == step.key else None
+
+
+def checkpoint_seconds() -> float:
+    """How much training an interruption may cost, in seconds, or an epoch where that is longer.
+
+    Raises:
+        UserError: KD_CHECKPOINT_SECONDS is no such number.
+    """
+    word = os.environ.get("KD_CHECKPOINT_SECONDS") or CHECKPOINT_SECONDS
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UserError(f"KD_CHECKPOINT_SECONDS: {word!r} is no number of seconds; allowed: 0 or more")
+    return seconds
+
+
+def _folder(step: Step) -> Path:
+    return tracking.machine_folder("checkpoints") / step.key

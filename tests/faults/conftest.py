@@ -1,0 +1,153 @@
+"""Whole commands in processes of their own, that are killed, and what their store says in the end."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from tasks import tracking
+from tasks.results import NETWORK, REPLICAS, ROWS
+
+KD = [str(Path(sys.executable).with_name("kd"))]
+DYING = [sys.executable, str(Path(__file__).with_name("dying.py"))]
+EXPERIMENT = """
+name: small
+threads: 1
+data: {source: digits, validation: 0.2}
+teacher: {network: {mlp: [32]}, epochs: 20}
+student: {network: {mlp: [16], dropout: 0.1}, epochs: 40, seeds: 2}
+variants: [hard-labels, kd]
+"""
+# By the clock, or measured by it: no two runs agree on them.
+TIMED = ("seconds/", "latency", "cost/memory")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with an experiment, and a store and a cache of its own."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.Popen[str]":
+        """`kd WORDS`, which the caller ends."""
+        return subprocess.Popen(
+            [*by, *words],
+            cwd=self.folder,
+            env=self.environment | more,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def kd(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.CompletedProcess[str]":
+        """`kd WORDS` to its end."""
+        process = self.start(*words, by=by, **more)
+        out, told = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(words, process.returncode, out, told)
+
+    def outcome(self) -> dict[str, Any]:
+        """What the store holds that must be the same however often the work was interrupted, and that it is sound."""
+        tracking.configure()
+        runs = tracking.runs()
+        assert {run.status for run in runs} <= {"FINISHED", "KILLED"}, [(run.name, run.status) for run in runs]
+        client = MlflowClient()
+        finished = {run.name: run for run in runs if run.status == "FINISHED" and run.kind != "comparison"}
+        assert len(finished) == len([run for run in runs if run.kind != "comparison"])  # the interrupted ones went on
+        told: dict[str, Any] = {}
+        for name, run in sorted(finished.items()):
+            history = {key: client.get_metric_history(run.run_id, key) for key in run.metrics}
+            steps = {key: [one.step for one in own] for key, own in history.items()}
+            assert all(len(set(own)) == len(own) for own in steps.values()), f"{name}: a metric is there twice"
+            told[name] = {
+                "metrics": {
+                    key: sorted((one.step, repr(one.value)) for one in own)
+                    for key, own in history.items()
+                    if not key.startswith(TIMED)
+                },
+                "files": {
+                    path.name: sha256(path.read_bytes()).hexdigest()
+                    for kind in (NETWORK, REPLICAS)
+                    if tracking.has_artifact(run.run_id, kind)
+                    for path in sorted(tracking.artifact(run.run_id, kind).iterdir())
+                },
+            }
+            models = client.search_logged_models([run_experiment(run.run_id)], f"source_run_id = '{run.run_id}'")
+            assert [model.status for model in models].count("READY") == 1
+        newest = tracking.runs(kind="comparison", limit=1)[0]
+        assert newest.status == "FINISHED"
+        rows = tracking.read_json(newest.run_id, ROWS)
+        told["leaderboard"] = [
+            {
+                **{
+                    key: row[key]
+                    for key in ("variant", "control", "status", "seeds", "per_seed", "parameters", "error")
+                },
+                "metrics": {key: value for key, value in row["metrics"].items() if not key.startswith(TIMED)},
+            }
+            for row in rows
+        ]
+        told["winner"] = newest.tags["kd.winner"]
+        versions = tracking.versions("small-student")
+        assert [(version.version, version.aliases) for version in versions] == [(1, ("champion",))]
+        return told
+
+
+def run_experiment(run_id: str) -> str:
+    return str(MlflowClient().get_run(run_id).info.experiment_id)
+
+
+@pytest.fixture(scope="session")
+def new_place(
+    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
+) -> Callable[[], Place]:
+    def new_place() -> Place:
+        folder = tmp_path_factory.mktemp("place")
+        (folder / "small.yaml").write_text(EXPERIMENT)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "KD_"))}
+        return Place(
+            folder,
+            kept
+            | {
+                "PREFECT_API_URL": prefect_server,
+                "MLFLOW_TRACKING_URI": new_store(folder / "mlruns"),
+                "XDG_CACHE_HOME": str(folder / "cache"),
+                "KD_CHECKPOINT_SECONDS": "0.2",
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+            },
+        )
+
+    return new_place
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty one, whose store this process reads too."""
+    place = new_place()
+    for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, place.environment[name])
+    return place
+
+
+@pytest.fixture(scope="session")
+def whole(new_place: Callable[[], Place]) -> dict[str, Any]:
+    """The outcome of a run that nothing interrupted."""
+    place = new_place()
+    done = place.kd("run", "small.yaml", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"]["promoted"]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
+            patch.setenv(name, place.environment[name])
+        outcome = place.outcome()
+    shutil.rmtree(place.folder)
+    return outcome

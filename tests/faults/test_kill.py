@@ -1,0 +1,52 @@
+"""kill -9 at any moment of `kd run`: the next one goes on, and ends as if nothing had happened."""
+
+import random
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import DYING, Place
+
+KILLED = -signal.SIGKILL
+MOMENTS = {
+    "the data, half decoded": ("kdmodels.data.published:write_arrays", 1),
+    "the comparison, just begun": ("tasks.tracking:log_json", 1),
+    "the teacher's training": ("tasks.runs:EpochLog.__call__", 11),
+    "the teacher's export": ("mlflow.pytorch:save_model", 1),
+    "knowledge stored and not yet said to be whole": ("tasks.knowledge:_stored", 2),
+    "a student's training": ("tasks.runs:EpochLog.__call__", 50),
+    "a student's replicas": ("tasks.student:_record_replicas", 2),
+    "a student's export": ("mlflow.pytorch:save_model", 2),
+    "a student's end": ("tasks.tracking.lifecycle:_end_if_running", 2),
+    "the comparison": ("flows.distill:compare_students", 1),
+    "between a version and its alias": ("tasks.tracking.registry:_enthrone", 1),
+}
+
+
+def ended(place: Place) -> dict[str, Any]:
+    done = place.kd("run", "small.yaml", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return place.outcome()
+
+
+@pytest.mark.parametrize(
+    "moment", [one if one == "a student's training" else pytest.param(one, marks=pytest.mark.fault) for one in MOMENTS]
+)
+def test_a_run_killed_at_this_moment_goes_on(place: Place, whole: dict[str, Any], moment: str) -> None:
+    call, count = MOMENTS[moment]
+    assert place.kd(call, str(count), "run", "small.yaml", by=DYING).returncode == KILLED
+    assert ended(place) == whole
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_a_run_killed_again_and_again_at_random_moments_goes_on(place: Place, whole: dict[str, Any], kind: str) -> None:
+    moments = random.Random(kind)
+    for _ in range(5):
+        process = place.start("run", "small.yaml", "--quiet", "--set", f"runner.kind={kind}")
+        time.sleep(moments.uniform(4, 14))
+        process.kill()
+        process.communicate()
+    assert ended(place) == whole
