@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would double the time of --help
     pretty_exceptions_enable=False,
 )
+
+
+_interrupted = threading.Event()  # by a signal to this command
 
 
 def script() -> None:
@@ -50,6 +54,7 @@ def main() -> int:
     `kd promote`, `kd run --require-promotion`; a winner that is the champion already is not refused.
     130: interrupted, by Ctrl-C or SIGTERM.
     """
+    _interrupted.clear()
     signal.signal(signal.SIGTERM, _interrupt)  # inside a flow Prefect's own, which ends in this one
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
         signal.signal(signal.SIGINT, _interrupt)
@@ -80,9 +85,10 @@ def _interrupt(*_: object) -> None:
 
     The second time there is no clean-up: what this process began ends by itself when it sees that it is gone.
     """
-    if interruption.is_stopping():
+    if _interrupted.is_set():
         print("kd: stopped at once", file=sys.stderr)
         os._exit(INTERRUPTED)
+    _interrupted.set()
     interruption.stop()
     raise KeyboardInterrupt
 

@@ -67,7 +67,7 @@ def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
     from kdmodels.report.leaderboard import leaderboard  # it imports pandas
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("#", "variant", "validation", "95 % interval", "vs control", "p", "status"):
+    for title in ("#", "variant", "validation", "95 % interval", "vs control", "p (Holm)", "status"):
         table.add_column(title, justify="right" if title == "#" else "left", overflow="fold")
     frame = leaderboard([dict(row) for row in rows])
     lines = frame.astype(object).where(frame.notna(), None).to_dict("records")
@@ -78,10 +78,14 @@ def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
             _share(line["val/accuracy"], line["±"]),
             _interval(line["95% low"], line["95% high"]),
             _difference(line["vs control"], line["vs control low"], line["vs control high"]),
-            _p_value(line["vs control p"]),
+            _p_value(line["vs control holm"]),
             _status(line),
         )
     console().print(table)
+    level = [line["variant"] for line in lines if line["level"]]
+    if len(level) > 1:
+        told = f"indistinguishable from {level[0]} (paired t tests over seeds, Holm, 5 %): {', '.join(level[1:])}"
+        console().print(told, soft_wrap=True)
     _print_costs([line for line in lines if line["status"] == "FINISHED"])
     for row in rows:
         if row.get("error"):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 
@@ -16,11 +16,13 @@ from flows import server
 from kdmodels.errors import UserError
 from kdmodels.folders import cache_folder
 
+if TYPE_CHECKING:
+    from tasks.tracking import Run
+
 Finding = tuple[bool | None, str, str | None]  # ok (None: neither), what was found, what helps
 
 FREE_GB = 1.0  # a run of mnist leaves some 10 MB, the environment itself has 5.5 GB
 LONG_HOURS = 24
-RECENT = 1_000  # runs among which those without an end are sought
 MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -125,13 +127,46 @@ def _unended_runs() -> Finding:
         tracking.configure()
     except UserError:
         return None, "not known: the tracking store can't be used", None
+    abandoned = tracking.abandoned()
+    if abandoned:
+        return (
+            None,
+            f"their process is gone: {_named(abandoned)}",
+            "go on: kd run; end them: kd doctor --fix",
+        )
     since = (time.time() - LONG_HOURS * 3600) * 1000
-    old = [run for run in tracking.runs(limit=RECENT) if run.status == "RUNNING" and run.start < since]
+    old = [run for run in tracking.running() if run.start < since]
     if not old:
         return True, "none", None
-    listed = ", ".join(f"{run.name} ({run.run_id})" for run in old)
     remedy = "if no process works on them any more: mlflow runs delete --run-id ID"
-    return None, f"RUNNING for over {LONG_HOURS} hours: {listed}", remedy
+    return None, f"RUNNING for over {LONG_HOURS} hours: {_named(old)}", remedy
+
+
+def _named(runs: "list[Run]") -> str:
+    return ", ".join(f"{run.name} ({run.run_id})" for run in runs)
+
+
+def _checkpoints() -> Finding:
+    from tasks import leftovers, tracking
+    from tasks.tracking.health import embedded_file
+
+    database = embedded_file()
+    if database and not database.exists():
+        return True, "none", None
+    try:
+        tracking.configure()
+    except UserError:
+        return None, "not known: the tracking store can't be used", None
+    kept = leftovers.kept()
+    if not kept:
+        return True, "none", None
+    size, orphaned = sum(each.megabytes for each in kept), [each for each in kept if each.orphaned]
+    told = f"of {len(kept)} trainings, {size:.1f} MB, in {kept[0].folder.parent}"
+    if orphaned:
+        lost = sum(each.megabytes for each in orphaned)
+        told += f"; {len(orphaned)} of them, {lost:.1f} MB, have no run to go on with"
+        return None, told, "kd doctor --fix deletes them"
+    return True, told, None
 
 
 def _port(port: int, option: str) -> Finding:
@@ -152,6 +187,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "compute": _compute,
     "disk": _disk,
     "unended runs": _unended_runs,
+    "checkpoints": _checkpoints,
     "port 4200": lambda: _port(4200, "kd up --port"),
     "port 5000": lambda: _port(5000, "kd up --mlflow-port, kd ui --port"),
 }

@@ -7,8 +7,12 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import yaml
+
 from flows.experiments import shipped
+from flows.run import with_variants
 from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment
 from tasks import results, tracking
 from tasks.references import StudentReference
 from tasks.tracking.contents import artifact_names, model_uri
@@ -120,6 +124,30 @@ def show(word: str) -> dict[str, Any]:
         shown["children"] = [_line(child) for child in tracking.children(run.run_id)]
         shown["verdict"] = tracking.read_json(run.run_id, results.VERDICT) if results.VERDICT in names else None
     return shown
+
+
+def spec(word: str) -> str:
+    """The experiment file that reproduces a comparison, or one of its students beside its control and the teacher.
+
+    Raises:
+        UserError: no such run, or not one of a comparison.
+    """
+    tracking.configure()
+    run = tracking.find(word)
+    comparison = tracking.get(run.parent) if run.parent else run
+    if comparison.kind != "comparison" or not tracking.has_artifact(comparison.run_id, "experiment.json"):
+        raise UserError(f"run {run.name} is of no comparison: there is no file that made it")
+    experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
+    if run.kind == "student":
+        experiment = with_variants(experiment, [run.tags["kd.variant"]])
+    told = {name: comparison.tags.get(f"kd.{name}", "?") for name in ("version", "torch")}
+    folder = comparison.tags.get("kd.data_dir")
+    command = f"kd run FILE{f' --data-dir {folder}' if folder else ''}"
+    return (
+        f"# {run.kind} {run.name} ({run.run_id}), by kdflow {told['version']} and torch {told['torch']};\n"
+        f"# the same versions on the same machine give the same weights: {command}\n"
+        + yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )
 
 
 def _classes(run_id: str) -> list[dict[str, Any]]:

@@ -25,7 +25,10 @@ ENDED = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
 
 @dataclass(frozen=True)
 class Line:
-    """What is known of the teacher or one student; `seconds` since its run began, until it ended."""
+    """What is known of the teacher or one student; `seconds` since its run began, until it ended.
+
+    One that goes on after an interruption begins again after epoch `resumed`.
+    """
 
     kind: str
     name: str
@@ -36,11 +39,13 @@ class Line:
     seconds: float = 0.0
     error: str = ""
     note: str = ""
+    resumed: int = 0
 
     @property
     def left(self) -> float | None:
         """Seconds that the remaining epochs take when they take as long as those before."""
-        return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else None
+        done = self.epoch - self.resumed
+        return self.seconds / done * (self.epochs - self.epoch) if done else None
 
 
 @contextlib.contextmanager
@@ -109,8 +114,9 @@ def _line(step: Step, run: tracking.Run | None, now: float) -> Line:
         status=ENDED.get(run.status, TRAINING),
         epoch=int(run.metrics.get("epoch", 0)),
         accuracy=run.metrics.get("val/accuracy"),
-        seconds=(run.end / 1000 if run.end else now) - int(run.tags.get("kd.resumed", run.start)) / 1000,
+        seconds=(run.end / 1000 if run.end else now) - run.start / 1000,
         error=run.tags.get("kd.error", ""),
+        resumed=int(run.tags.get("kd.resumed_epoch", 0)),
     )
 
 

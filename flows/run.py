@@ -27,7 +27,6 @@ def find_experiment(word: str | None, overrides: Sequence[str] = (), variants: s
         UserError: there is no such experiment or variant, or the experiment is not sound.
     """
     from flows.experiments import find, shipped
-    from kdmodels.experiment import Experiment
     from kdmodels.experiment_file import read_experiment
     from kdmodels.objectives import CONTROL
 
@@ -41,7 +40,16 @@ def find_experiment(word: str | None, overrides: Sequence[str] = (), variants: s
     for name in chosen:
         if name not in names:
             raise UserError(f"--variants: {name!r} is not a variant of {experiment.name}; {allowed(name, names)}")
-    chosen += [experiment.control_of(variant).name for variant in experiment.variants if variant.name in chosen]
+    return with_variants(experiment, chosen)
+
+
+def with_variants(experiment: "Experiment", names: Sequence[str]) -> "Experiment":
+    """The experiment with these variants and their controls alone."""
+    from kdmodels.experiment import Experiment
+    from kdmodels.objectives import CONTROL
+
+    controls = [experiment.control_of(variant).name for variant in experiment.variants if variant.name in names]
+    chosen = {CONTROL, *names, *controls}
     raw = experiment.model_dump()
     raw["variants"] = [variant for variant in raw["variants"] if variant["name"] in chosen]
     raw["promote"]["report"] = [name for name in raw["promote"]["report"] if name in chosen]

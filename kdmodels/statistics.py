@@ -70,6 +70,26 @@ def t_test(values: Sequence[float]) -> float | None:
     return None if error is None else 2 * float(stdtr(len(values) - 1, -abs(mean) / error))
 
 
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values corrected for their number: so many tests together call a true null false in at most 5 % at 0.05.
+
+    None, where a test could not be made, stays None and does not count.
+
+    References:
+        Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    >>> holm([0.01, None, 0.04, 0.03])
+    [0.03, None, 0.06, 0.06]
+    """
+    given = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    least = 0.0
+    for rank, (p, place) in enumerate(given):
+        least = max(least, min(1.0, (len(given) - rank) * p))
+        corrected[place] = least
+    return corrected
+
+
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean and its standard error, None where the values have no spread."""
     mean, std = mean_and_std(values)

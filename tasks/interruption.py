@@ -15,12 +15,7 @@ def reset() -> None:
     _stopping.clear()
 
 
-def is_stopping() -> bool:
-    """Whether a stop was asked for."""
-    return _stopping.is_set()
-
-
 def check() -> None:
     """Raise KeyboardInterrupt where a stop was asked for; called before every training step."""
-    if is_stopping():
+    if _stopping.is_set():
         raise KeyboardInterrupt

@@ -68,6 +68,7 @@ def _distil(
             if number == 0:
                 store_knowledge(network, dataset.validation, missing, folder / VALIDATION, device=found)
             tracking.log_folder(teacher.run_id, folder, FOLDER)
+        tracking.sync_artifacts(teacher.run_id)
         stored = _stored(teacher.run_id)
         complete = stored | {name: max(number + 1, stored.get(name, 0)) for name in missing}
         tracking.set_tags(teacher.run_id, {COMPLETE: json.dumps(complete, sort_keys=True)})

@@ -31,9 +31,9 @@ from kdmodels.networks.storage import fill
 from kdmodels.recipe import Member
 from kdmodels.training import Distiller
 from tasks import tracking
+from tasks.leftovers import interrupted
 from tasks.references import DataReference, Plan, Step, Views
 from tasks.results import NETWORK
-from tasks.steps import interrupted
 from tasks.views import choose_views
 
 TRIAL = 2  # examples of which an objective is told while it is only tried
@@ -78,7 +78,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
                  for step in steps]  # fmt: skip
         if any(step.action == "train" for step in steps):
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
-            steps = [_explained(step, recent) if step.action == "train" else step for step in steps]
+            steps = [_explained(step, recent, experiment.name) if step.action == "train" else step for step in steps]
     *members, teacher = steps[: len(teachers)]
     return Plan(members=members, teacher=teacher, knowledge=views, students=steps[len(teachers) :], notes=data.notes)
 
@@ -328,7 +328,7 @@ def _reused(step: Step, run: tracking.Run) -> Step:
     )
 
 
-def _explained(step: Step, recent: list[tracking.Run]) -> Step:
+def _explained(step: Step, recent: list[tracking.Run], experiment: str) -> Step:
     """Why there is nothing to reuse; where a run differs in its seeds alone, what it has is taken over."""
     same = [run for run in recent if run.status == "FINISHED" and run.tags.get("kd.replicas") == step.replicas]
     if same:
@@ -343,7 +343,7 @@ def _explained(step: Step, recent: list[tracking.Run]) -> Step:
     earlier = [run for run in recent if run.kind == step.kind and run.name == step.name]
     if not earlier:
         return step.model_copy(update={"reason": "new: it has not run before"})
-    if run := interrupted(step):
+    if run := interrupted(step, experiment):
         told = f"run {run.run_id[:8]} was interrupted after epoch {run.metrics.get('epoch', 0):.0f}"
         return step.model_copy(update={"action": "resume", "reason": told, "source": run.run_id})
     if earlier[0].status != "FINISHED" and earlier[0].key == step.key:

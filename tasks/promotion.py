@@ -24,6 +24,7 @@ from tasks.references import DataReference, LeaderboardReference, StudentReferen
 from tasks.results import NETWORK, SIZE, VERDICT
 from tasks.steps import alone
 
+TESTED = "kd.test_digest"  # the tag that says of which data a run's figures on test are
 UNKNOWN = -1  # a class that an older champion knows and the data no longer have
 
 
@@ -53,18 +54,20 @@ def _judged(
     finished = {student.variant: student for student in leaderboard.students if student.status == "FINISHED"}
     best = finished[leaderboard.winner]
     assert best.run_id is not None
-    candidates = {
-        name: _candidate(finished[name], data, device) for name in _read_for(leaderboard, promote) if name in finished
-    }
+    read = [finished[name] for name in _read_for(leaderboard, promote) if name in finished]
     champion = tracking.champion(promote.model)
     version = champion.version if champion else None
     already = champion is not None and champion.run_id == best.run_id
     if already:
+        accuracies = {student.variant: _test_accuracy(student, data, device) for student in read}
         decision = Verdict(False, f"already champion: {best.variant} is {promote.model} version {version}", {})
     elif not asked and tracking.is_rolled_back(promote.model, best.run_id):
         reason = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
+        accuracies = {student.variant: _test_accuracy(student, data, device) for student in read}
         decision = Verdict(False, reason, {})
     else:
+        candidates = {student.variant: _candidate(student, data, device) for student in read}
+        accuracies = {name: float(candidate.correct.mean()) for name, candidate in candidates.items()}
         rival = _champion_candidate(champion, data) if champion else None
         decision = decide(
             candidates[best.variant],
@@ -86,7 +89,7 @@ def _judged(
         reason=decision.reason,
         winner=best.variant,
         evidence=decision.evidence,
-        test_accuracy={name: float(candidate.correct.mean()) for name, candidate in candidates.items()},
+        test_accuracy=accuracies,
     )
     tracking.log_json(leaderboard.parent_run_id, VERDICT, verdict.model_dump(mode="json"))
     tracking.set_tags(leaderboard.parent_run_id, {"kd.verdict": verdict.reason, "kd.promoted": verdict.promoted})
@@ -99,6 +102,15 @@ def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
     return list(dict.fromkeys([leaderboard.winner, *controls, *promote.report]))
 
 
+def _test_accuracy(student: StudentReference, data: DataReference, device: str) -> float:
+    """As it was measured on this dataset before, or now."""
+    assert student.run_id is not None
+    run = tracking.get(student.run_id)
+    if run.tags.get(TESTED) == data.digest:
+        return run.metrics["test/accuracy"]
+    return float(_candidate(student, data, device).correct.mean())
+
+
 def _candidate(student: StudentReference, data: DataReference, device: str) -> Candidate:
     """Its figures on test are recorded with its run, once for each dataset."""
     assert student.run_id is not None
@@ -107,9 +119,11 @@ def _candidate(student: StudentReference, data: DataReference, device: str) -> C
     candidate, figures = measure(
         student.variant, student.run_id, description, lambda test: predict(network, test, found).numpy(), data
     )
-    if tracking.get(student.run_id).tags.get("kd.test_digest") != data.digest:
-        tracking.log_metrics(student.run_id, [(name, value, 0) for name, value in figures.items()])
-        tracking.set_tags(student.run_id, {"kd.test_digest": data.digest})
+    run = tracking.get(student.run_id)
+    if run.tags.get(TESTED) != data.digest:
+        new = {name: value for name, value in figures.items() if run.metrics.get(name) != value}
+        tracking.log_metrics(student.run_id, [(name, value, 0) for name, value in new.items()])
+        tracking.set_tags(student.run_id, {TESTED: data.digest})
     return candidate
 
 

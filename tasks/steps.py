@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,11 +16,11 @@ from kdmodels.durable import write_whole
 from kdmodels.errors import UserError
 from kdmodels.training import Checkpoints
 from tasks import interruption, tracking
+from tasks.leftovers import RUN, folder_of, interrupted
 from tasks.references import Step
 
 POLL_SECONDS = 0.2
 CHECKPOINT_SECONDS = 10.0  # between two of a training, unless KD_CHECKPOINT_SECONDS says otherwise
-RUN = "run"  # the file that names the run to which the checkpoints belong
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Begun:
     finished: str | None = None
     interrupted: str | None = None
 
-    def checkpoints(self, run_id: str) -> Checkpoints:
-        """Those of a training that this run records."""
+    def checkpoints(self, run_id: str, seeds: Sequence[int]) -> Checkpoints:
+        """Those of a training of these seeds, perhaps not all of the step's, that this run records."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / RUN, lambda path: path.write_text(run_id))
 
@@ -45,7 +45,7 @@ class Begun:
             get_run_logger().warning(told)
             tracking.set_tags(run_id, {"kd.warning": told})
 
-        return Checkpoints(self.folder, self.step.key, every=checkpoint_seconds(), warn=warn)
+        return Checkpoints(self.folder, f"{self.step.key} {list(seeds)}", every=checkpoint_seconds(), warn=warn)
 
     def clear(self) -> None:
         """Nothing is left to go on with."""
@@ -53,24 +53,23 @@ class Begun:
 
 
 @contextmanager
-def begun(step: Step) -> Iterator[Begun]:
+def begun(step: Step, experiment: str) -> Iterator[Begun]:
     """Wait until no other process of this machine does the same for the same store, then see what there is."""
     with alone(step.key):
-        folder = _folder(step)
+        folder = folder_of(step)
         if step.fresh:
             shutil.rmtree(folder, ignore_errors=True)
             yield Begun(step, folder)
             return
         found = tracking.finished(step.kind, [step.key]).get(step.key)
-        run = interrupted(step)
+        run = interrupted(step, experiment)
         yield Begun(step, folder, found.run_id if found else None, run.run_id if run else None)
 
 
 @contextmanager
 def alone(name: str) -> Iterator[None]:
     """Hold a lock that every process of this machine with this store knows by that name; others wait."""
-    file = tracking.machine_folder("locks") / f"{sha256(name.encode()).hexdigest()[:32]}.lock"
-    lock = FileLock(file, thread_local=False, fallback_to_soft=False)
+    lock = lock_of(name)
     while True:
         try:
             lock.acquire(blocking=False)
@@ -81,19 +80,14 @@ def alone(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)  # who waits sees that its file is gone, and takes a new one
+        Path(lock.lock_file).unlink(missing_ok=True)  # who waits sees that its file is gone, and takes a new one
         lock.release()
 
 
-def interrupted(step: Step) -> tracking.Run | None:
-    """The run of a step that was stopped, or whose process is gone, and which can go on."""
-    file = _folder(step) / RUN
-    try:
-        run = tracking.get(file.read_text())
-    except (FileNotFoundError, UserError):  # it was deleted from the ledger
-        return None
-    stopped = run.status == "KILLED" or (run.status == "RUNNING" and tracking.is_gone(run.tags))
-    return run if stopped and run.key == step.key else None
+def lock_of(name: str) -> FileLock:
+    """That lock, not held yet."""
+    file = tracking.machine_folder("locks") / f"{sha256(name.encode()).hexdigest()[:32]}.lock"
+    return FileLock(file, thread_local=False, fallback_to_soft=False)
 
 
 def checkpoint_seconds() -> float:
@@ -110,7 +104,3 @@ def checkpoint_seconds() -> float:
     if not 0 <= seconds < float("inf"):
         raise UserError(f"KD_CHECKPOINT_SECONDS: {word!r} is no number of seconds; allowed: 0 or more")
     return seconds
-
-
-def _folder(step: Step) -> Path:
-    return tracking.machine_folder("checkpoints") / step.key

@@ -45,7 +45,7 @@ def train_student(
         assert step.source is not None
         return _named(reference(step.source, reused=True), variant, control)
     runs.use_threads(threads(experiment))
-    with begun(step) as work:
+    with begun(step, experiment.name) as work:
         if work.finished:
             student = reference(work.finished, reused=True)
         else:
@@ -78,7 +78,7 @@ def _record(
         log = runs.EpochLog(run_id)
         trained: list[Replica] = []
         if missing:
-            checkpoints = work.checkpoints(run_id)
+            checkpoints = work.checkpoints(run_id, missing)
             with runs.timed(run_id, "training", lambda: checkpoints.seconds):
                 on_epoch = (lambda epoch, replicas: None) if kept else log
                 trained = _train(variant, experiment, data, knowledge, missing, on_epoch, checkpoints)
@@ -86,10 +86,10 @@ def _record(
         log(runs.last_epoch(replicas), replicas)  # of replicas taken over, only now are all seeds' figures known
         log.finish(replicas, recipe)
         _record_replicas(run_id, replicas)
-        diverged = [f"seed {replica.seed} in epoch {replica.diverged}" for replica in replicas if replica.diverged]
+        diverged = [_divergence(replica) for replica in replicas if replica.diverged]
         if diverged:
             work.clear()
-            raise UserError(f"diverged, its loss is not finite: {', '.join(diverged)}; lower its lr or a weight")
+            raise UserError(f"diverged, its loss is not finite: {'; '.join(diverged)}; lower its lr or a weight")
         best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
         tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
         runs.record_network(run_id, describe(recipe.network, data), best.state, load(data))
@@ -121,6 +121,11 @@ def _train(
         on_epoch=on_epoch,
         checkpoints=checkpoints,
     )
+
+
+def _divergence(replica: Replica) -> str:
+    first = f", {' and '.join(replica.culprits)} first" if replica.culprits else ""
+    return f"seed {replica.seed} in epoch {replica.diverged}{first}"
 
 
 def _named(student: StudentReference, variant: Variant, control: Variant) -> StudentReference:

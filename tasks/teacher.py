@@ -41,7 +41,7 @@ def train_teacher(
     if step.action == "reuse":
         assert step.source is not None
         return TeacherReference(run_id=step.source, reused=True, metrics=tracking.get(step.source).metrics)
-    with begun(step) as work:
+    with begun(step, experiment.name) as work:
         run_id = work.finished or _record(teacher, experiment, data, work, parent)
     return TeacherReference(run_id=run_id, reused=run_id == work.finished, metrics=tracking.get(run_id).metrics)
 
@@ -52,7 +52,7 @@ def join_teachers(
 ) -> TeacherReference:
     """The run of an ensemble: which runs its members are, and how good the mean of their distributions is."""
     tracking.configure()
-    with begun(step) as work:
+    with begun(step, experiment.name) as work:
         run_id = work.finished or _record_ensemble(experiment, data, work, members, parent)
     return TeacherReference(run_id=run_id, reused=run_id == work.finished, metrics=tracking.get(run_id).metrics)
 
@@ -95,7 +95,7 @@ def _train(
     dataset = load(data)
     assert teacher.network is not None
     description = describe(teacher.network, data)
-    log, checkpoints = runs.EpochLog(run_id), work.checkpoints(run_id)
+    log, checkpoints = runs.EpochLog(run_id), work.checkpoints(run_id, work.step.seeds)
     with runs.timed(run_id, "training", lambda: checkpoints.seconds):
         (replica,) = fit(
             description.build(),

@@ -107,14 +107,15 @@ def compare(
     if csv + markdown + as_json > 1:
         raise UsageError("--csv, --markdown and --json: allowed is one of them")
     from flows import console, inspect
-    from kdmodels.report.leaderboard import against, efficient, leaderboard, to_markdown
+    from kdmodels.report.leaderboard import comparisons, efficient, leaderboard, to_markdown
     from tasks import tracking
 
     tracking.configure()
     with usage():
         rows = inspect.compare(runs or [])
     if as_json:
-        console.print_json([row | against(row, rows) | {"pareto": efficient(row, rows)} for row in rows])
+        compared = zip(rows, comparisons(rows), strict=True)
+        console.print_json([row | line | {"pareto": efficient(row, rows)} for row, line in compared])
     elif csv:
         print(leaderboard(rows).to_csv(index=False), end="")
     elif markdown:
@@ -123,12 +124,22 @@ def compare(
         console.print_leaderboard(rows)
 
 
-def show(run: Annotated[str, typer.Argument(metavar="RUN")], as_json: Json = False) -> None:
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN")],
+    spec: Annotated[bool, typer.Option("--spec", help="The experiment file that reproduces it.")] = False,
+    as_json: Json = False,
+) -> None:
     """Show all that is known of a run."""
+    if spec and as_json:
+        raise UsageError("--spec, --json: allowed is one of them")
     from flows import console, inspect
     from tasks import tracking
 
     tracking.configure()
+    if spec:
+        with usage():
+            print(inspect.spec(run), end="")
+        return
     with usage():
         found = inspect.show(run)
     if as_json:

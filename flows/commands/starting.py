@@ -9,11 +9,20 @@ import typer
 from flows.commands.shared import DONE, ERROR, Json, usage
 
 
-def doctor(as_json: Json = False) -> int:
-    """Check what kdflow needs on this machine."""
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="End runs whose process is gone, delete their orphans.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what --fix would do, and do nothing.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Check what kdflow needs on this machine, and mend what dead processes have left."""
     from flows import console
     from flows.doctor import checks
 
+    if fix or dry_run:
+        from flows.mend import mend
+
+        for line in mend(dry_run=dry_run) or ["nothing to mend"]:
+            print(line, file=sys.stderr)
     rows = checks()
     if as_json:
         console.print_json(rows)

@@ -39,7 +39,7 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
                 partial = Path(tempfile.mkdtemp(dir=root, prefix="partial-"))
                 try:
                     produce(partial)
-                    for path in [*partial.iterdir(), partial]:
+                    for path in [*partial.rglob("*"), partial]:
                         sync(path)
                     partial.rename(wanted)
                     sync(root)

@@ -177,9 +177,10 @@ class Dataset:
 def hold_out(labels: np.ndarray, prints: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices kept and held out, in order: `count` of them, each class in its share and at least one on both sides.
 
-    Which side an example is on is a matter of its pixels, and of no seed: all experiments on a source share it, equal
-    images are on one side, and when a set grows it keeps its splits, but for a few at the edge. Test is held out first
-    and validation next to it, so that what an earlier champion was trained on is not what it is measured on.
+    Which side an example is on is a matter of its pixels, and of no seed: all experiments on a source share it; equal
+    images of a class are on one side, and a set that grows keeps its splits, in both cases but for some at the edge.
+    Test is held out first and validation next to it, so that what an earlier champion was trained on is not what it is
+    measured on.
 
     Args:
         labels: (N,), of each class none or at least two.

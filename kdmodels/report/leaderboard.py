@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from kdmodels.statistics import mean_and_std, t_interval, t_test
+from kdmodels.statistics import holm, mean_and_std, t_interval, t_test
 
 ACCURACY, FLOPS = "val/accuracy", "cost/flops"
 FINISHED = "FINISHED"
-AGAINST = ["vs control", "vs control low", "vs control high", "vs control p"]
+AGAINST = ["vs control", "vs control low", "vs control high", "vs control p", "vs control holm", "vs best holm"]
+COMPARED = [*AGAINST, "level"]
+LEVEL = 0.05  # of all comparisons with the best together
 FIGURES = [ACCURACY, "±", "95% low", "95% high", *AGAINST]
 COSTS = {  # column: metric, and how many of its unit are one of the column's
     "file MB": ("size/file_mb", 1.0),
@@ -20,7 +22,7 @@ COSTS = {  # column: metric, and how many of its unit are one of the column's
     "memory MB": ("cost/memory_mb", 1.0),
     "p50 ms": ("latency/p50_ms", 1.0),
 }
-COLUMNS = ["rank", "variant", *FIGURES, "parameters", *COSTS, "pareto", "status", "reused", "run_id"]
+COLUMNS = ["rank", "variant", *FIGURES, "level", "parameters", *COSTS, "pareto", "status", "reused", "run_id"]
 
 Row = dict[str, Any]
 
@@ -43,7 +45,7 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
     """The rows as a table of COLUMNS, the winner first, those that did not finish last and without figures.
 
     `±` is the standard deviation over seeds, `95% low` and `95% high` Student's interval of their mean, missing where
-    they have no spread: for one seed, or where all agree. The columns AGAINST are as `against` says. Costs are the
+    they have no spread: for one seed, or where all agree. COMPARED are as `comparisons` says. Costs are the
     stored network's, for one image, and are missing for runs of before they were measured. `pareto` is as `efficient`
     says.
 
@@ -59,34 +61,46 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
             "rank": rank,
             **_identity(row),
             **_figures(row),
-            **against(row, ranked),
+            **line,
             **cost_columns(row["metrics"]),
             "pareto": efficient(row, ranked),
         }
-        for rank, row in enumerate(ranked, 1)
+        for rank, (row, line) in enumerate(zip(ranked, comparisons(ranked), strict=True), 1)
     ]
     lines += [_identity(row) for row in rows if row["status"] != FINISHED]
     frame = pd.DataFrame(lines, columns=COLUMNS)
-    types = {"rank": "Int64", "parameters": "Int64", "pareto": "boolean"}
+    types = {"rank": "Int64", "parameters": "Int64", "pareto": "boolean", "level": "boolean"}
     return frame.astype(types | dict.fromkeys([*FIGURES, *COSTS], "float64"))
 
 
-def against(row: Row, rows: Sequence[Row]) -> Row:
-    """How a row stands to its control, the same student on labels alone, which is one of the rows.
+def comparisons(rows: Sequence[Row]) -> list[Row]:
+    """How each row stands to its control, the same student on labels alone, and to the best; both are among the rows.
 
     Returns:
-        AGAINST: the difference of the two means, its 95 % interval and the two-sided p-value of Student's t test. Both
-        are paired by seed, as equal seeds share what chance decides, and neither is corrected for how many variants
-        there are. Each is None where it can't be had: without a control that has finished, of the control itself,
-        and interval and p where the two rows' seeds differ or the differences have no spread: where there is one, or
-        all are equal.
+        COMPARED, in the rows' order: the difference of its mean from its control's, the 95 % interval and the two-sided
+        p-value of Student's t test, both paired by seed, as equal seeds share what chance decides; the same p-value
+        after Holm's correction for all rows that have one, and that of its difference from the best. `level` is whether
+        that does not tell the row from the best, on the level of 5 % of all rows together. What can't be had is None:
+        without a control that has finished, of the control itself, and intervals and p-values where the seeds differ or
+        the differences have no spread: where there is one, or all are equal.
     """
-    line: Row = dict.fromkeys(AGAINST)
-    control = next((other for other in rows if other["variant"] == row["control"]), None)
-    if control is None or control is row or row["status"] != FINISHED or control["status"] != FINISHED:
+    finished = {row["variant"]: row for row in rows if row["status"] == FINISHED}
+    best = winner(rows)
+    lines = [_against(row, finished.get(row["control"]) if row["variant"] in finished else None) for row in rows]
+    of_best = [_against(row, best if row["variant"] in finished else None)["vs control p"] for row in rows]
+    corrected = zip(holm([line["vs control p"] for line in lines]), holm(of_best), strict=True)
+    for row, line, (of_control, from_best) in zip(rows, lines, corrected, strict=True):
+        line["vs control holm"], line["vs best holm"] = of_control, from_best
+        line["level"] = True if row is best else None if from_best is None else from_best >= LEVEL
+    return lines
+
+
+def _against(row: Row, other: Row | None) -> Row:
+    line: Row = dict.fromkeys(COMPARED)
+    if other is None or other is row:
         return line
-    line["vs control"] = row["metrics"][ACCURACY] - control["metrics"][ACCURACY]
-    own, theirs = (dict(zip(each["seeds"], each["per_seed"][ACCURACY], strict=True)) for each in (row, control))
+    line["vs control"] = row["metrics"][ACCURACY] - other["metrics"][ACCURACY]
+    own, theirs = (dict(zip(each["seeds"], each["per_seed"][ACCURACY], strict=True)) for each in (row, other))
     if own.keys() == theirs.keys():
         # Rounded, since equal differences of accuracies may differ in their last bit.
         differences = [round(own[seed] - theirs[seed], 12) for seed in own]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
@@ -25,6 +25,7 @@ class _Row(BaseModel):
     history: list[dict[str, float]]
     epoch: int
     diverged: int | None
+    culprits: list[str]
 
 
 class _Facts(BaseModel):
@@ -68,7 +69,7 @@ class Checkpoints:
     ) -> None:
         self._folder, self._spec, self._every, self._warn, self._clock = folder, spec, every, warn, clock
         self._began = self._written = clock()
-        self._unwritten: tuple[_Facts, State] | None = None
+        self._unwritten: tuple[int, float, list[Replica], State] | None = None
         self.seconds = 0.0
         """What the training had taken at the checkpoint that was read; 0 where none was."""
 
@@ -102,23 +103,12 @@ class Checkpoints:
         Args:
             stacks: copies, which nothing changes any more.
         """
-        facts = _Facts(
-            spec=self._spec,
-            epoch=epoch,
-            seconds=self.seconds + self._clock() - self._began,
-            sha256="",
-            replicas=[
-                _Row(seed=one.seed, history=list(one.history), epoch=one.epoch, diverged=one.diverged)
-                for one in replicas
-            ],
-        )
-        tensors = {
-            f"stack/{number}/{name}": tensor for number, own in enumerate(stacks) for name, tensor in own.items()
-        }
+        parts = {f"stack/{number}": own for number, own in enumerate(stacks)}
         for number, replica in enumerate(replicas):
-            for part, own in (("state", replica.state), ("own", replica.own)):
-                tensors |= {f"replica/{number}/{part}/{name}": tensor for name, tensor in own.items()}
-        self._unwritten = facts, tensors
+            parts |= {f"replica/{number}/state": replica.state, f"replica/{number}/own": replica.own}
+        tensors = {f"{part}/{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
+        rows = [replace(replica, history=list(replica.history)) for replica in replicas]
+        self._unwritten = epoch, self.seconds + self._clock() - self._began, rows, tensors
         if self._clock() - self._written >= self._every:
             self.flush()
 
@@ -126,18 +116,20 @@ class Checkpoints:
         """Write what is remembered, if anything; those before the last two go."""
         if self._unwritten is None:
             return
-        (facts, tensors), self._unwritten, self._written = self._unwritten, None, self._clock()
+        epoch, seconds, replicas, tensors = self._unwritten
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / f"epoch-{facts.epoch:06}"
+            path = self._folder / f"epoch-{epoch:06}"
             file = write_whole(path.with_suffix(".safetensors"), lambda partial: save_file(tensors, partial))
-            text = facts.model_copy(update={"sha256": _sha256(file)}).model_dump()
-            write_whole(path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(text)))
+            rows = [_Row(**{name: getattr(replica, name) for name in _Row.model_fields}) for replica in replicas]
+            facts = _Facts(spec=self._spec, epoch=epoch, seconds=seconds, sha256=_sha256(file), replicas=rows)
+            write_whole(path.with_suffix(".json"), lambda partial: partial.write_text(json.dumps(facts.model_dump())))
             for old in sorted(self._folder.glob("epoch-*.json"))[:-KEPT]:
                 old.unlink()
                 old.with_suffix(".safetensors").unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:  # the training itself is sound, and need not end for this
             self._warn(f"{self._folder}: a checkpoint can't be written: {error}")
+        self._unwritten, self._written = None, self._clock()  # not before: what interrupts it has it written again
 
 
 def _snapshot(facts: _Facts, tensors: State) -> Snapshot:
@@ -152,7 +144,7 @@ def _snapshot(facts: _Facts, tensors: State) -> Snapshot:
             {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
             for part in ("state/", "own/")
         )
-        replicas.append(Replica(row.seed, row.history, state, beside, row.epoch, row.diverged))
+        replicas.append(Replica(row.seed, row.history, state, beside, row.epoch, row.diverged, row.culprits))
     stacks = [own for _, own in sorted(parts["stack"].items(), key=lambda item: int(item[0]))]
     return Snapshot(facts.epoch, facts.seconds, replicas, stacks)
 

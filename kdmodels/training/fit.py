@@ -62,7 +62,8 @@ def fit(
         on_step: called before every step; what it raises ends the training.
         on_epoch: called after every epoch with its number, counted from 1, and the replicas so far.
         checkpoints: where the training goes on from, if it was begun before, and what is kept of it. On the CPU, with
-            as many threads, the result is the same bit for bit as that of a training that nothing interrupted.
+            as many threads and not compiled, the result is the same bit for bit as that of a training that nothing
+            interrupted.
 
     A last batch of one example joins the batch before it, since batch norm can't learn from one.
 
@@ -136,22 +137,23 @@ def _advance(
     going = [(replica, *row) for replica, row in pairs if _goes_on(replica, recipe)]
     measured = {stack: _epoch(stack, epoch, on_step) for stack in dict.fromkeys(stack for _, stack, _ in going)}
     for replica, stack, row in going:
-        figures = {name: values[row].item() for name, values in measured[stack].items()}
+        every, culprits = measured[stack]
+        figures = {name: values[row].item() for name, values in every.items()}
         replica.history.append(figures)
         if replica.diverged is None and not all(map(isfinite, figures.values())):
-            replica.diverged = epoch
+            replica.diverged, replica.culprits = epoch, culprits[row]
         if _is_kept(replica, recipe):
             replica.epoch = epoch
             replica.state, replica.own = stack.state(row, "student."), stack.state(row, "objective.own.")
 
 
-def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> dict[str, Tensor]:
-    """Train and measure; every figure by its metric's name, (S,)."""
-    trained = stack.train(epoch, on_step)
+def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> tuple[dict[str, Tensor], list[list[str]]]:
+    """Train and measure; every figure by its metric's name, (S,), and each row's culprits."""
+    trained, culprits = stack.train(epoch, on_step)
     validated, hits = stack.validate()
     figures = {f"train/{name}": values for name, values in trained.items()}
     figures |= {f"val/{name}": values for name, values in validated.items()}
-    return figures | {"val/accuracy": hits.double() / len(stack.validation_batches.split)}
+    return figures | {"val/accuracy": hits.double() / len(stack.validation_batches.split)}, culprits
 
 
 def _goes_on(replica: Replica, recipe: Recipe) -> bool:

@@ -13,7 +13,8 @@ class Replica:
 
     `history` holds each epoch's figures, first epoch first, up to where `patience` ended it; `state` the network's
     weights after epoch `epoch` (counted from 1), and `own` what its objective trained beside it, both on the CPU.
-    `diverged` is the first epoch with a figure that is not finite, and None where there is none.
+    `diverged` is the first epoch with a figure that is not finite, and None where there is none; `culprits` are the
+    terms whose values were the first that were not.
     """
 
     seed: int
@@ -22,6 +23,7 @@ class Replica:
     own: State = field(default_factory=dict)
     epoch: int = 0
     diverged: int | None = None
+    culprits: list[str] = field(default_factory=list)
 
     @property
     def figures(self) -> dict[str, float]:

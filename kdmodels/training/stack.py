@@ -93,8 +93,11 @@ class Stack:
             else self._values
         )
 
-    def train(self, epoch: int, on_step: Callable[[], None]) -> Figures:
-        """One epoch, counted from 1; the mean over the examples of the loss and of every value, as it was trained."""
+    def train(self, epoch: int, on_step: Callable[[], None]) -> tuple[Figures, list[list[str]]]:
+        """One epoch, counted from 1; the mean over the examples of the loss and of every value, as it was trained.
+
+        And of each row those values that were the first that were not finite; none where all always were.
+        """
         self.distiller.train()
         examples = len(self.train_batches.split)
         orders = torch.stack([order(examples, seed, epoch, self.chances) for seed in self.seeds])  # (S, N)
@@ -121,7 +124,7 @@ class Stack:
                 average(self.kept, self.params, decay=self.recipe.ema, step=number)
                 average(self.kept_buffers, self.buffers, decay=self.recipe.ema, step=number)
             totals.add({"loss": loss, **means}, rows.shape[1])
-        return totals.means()
+        return totals.means(), [totals.first_gone(row) for row in range(len(self.seeds))]
 
     @torch.no_grad()
     def validate(self) -> tuple[Figures, Tensor]:
@@ -206,12 +209,25 @@ class _Means:
 
     def __init__(self) -> None:
         self.sums: Figures = {}
-        self.examples = 0
+        self.finite: Tensor | int = 0  # (T, S): in how many batches each value was
+        self.batches = self.examples = 0
 
     def add(self, values: Figures, examples: int) -> None:
-        row = torch.stack(list(values.values())).detach() * examples  # one operation for all
-        self.sums = {name: value + self.sums.get(name, 0) for name, value in zip(values, row, strict=True)}
+        row = torch.stack(list(values.values())).detach()  # one operation for all
+        self.finite = self.finite + row.isfinite()
+        self.sums = {name: value + self.sums.get(name, 0) for name, value in zip(values, row * examples, strict=True)}
+        self.batches += 1
         self.examples += examples
+
+    def first_gone(self, row: int) -> list[str]:
+        """One replica's values that were the first not to be finite; the loss, their sum, where it alone was not."""
+        assert isinstance(self.finite, Tensor)
+        counts = {name: int(count) for name, count in zip(self.sums, self.finite[:, row], strict=True)}
+        loss = counts.pop("loss")
+        least = min(counts.values())
+        if least == self.batches:
+            return ["loss"] if loss < self.batches else []
+        return [name for name, count in counts.items() if count == least]
 
     def means(self) -> Figures:
         return {name: total / self.examples for name, total in self.sums.items()}

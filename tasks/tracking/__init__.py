@@ -10,8 +10,10 @@ from tasks.tracking.artifacts import (
     log_table,
     log_text,
     read_json,
+    sync_artifacts,
 )
 from tasks.tracking.lifecycle import (
+    abandoned,
     end,
     end_abandoned,
     kill_running,
@@ -21,7 +23,7 @@ from tasks.tracking.lifecycle import (
     set_tags,
     start,
 )
-from tasks.tracking.lookup import Run, children, find, finished, get, runs
+from tasks.tracking.lookup import Run, children, find, finished, get, running, runs
 from tasks.tracking.models import load_predictor, log_model, prepare_models
 from tasks.tracking.registry import (
     Version,
@@ -38,6 +40,7 @@ from tasks.tracking.store import configure, experiment_id, redacted
 __all__ = [
     "Run",
     "Version",
+    "abandoned",
     "artifact",
     "champion",
     "children",
@@ -69,8 +72,10 @@ __all__ = [
     "redacted",
     "register",
     "rollback",
+    "running",
     "runs",
     "set_tags",
     "start",
+    "sync_artifacts",
     "versions",
 ]

@@ -16,6 +16,7 @@ from kdmodels.errors import UnavailableError
 from kdmodels.folders import cache_folder
 
 LOCK = "kd.lock"  # the tag that names a run's lock
+NAME = re.compile("[0-9a-f]{32}")
 
 _held: dict[str, FileLock] = {}
 
@@ -46,19 +47,23 @@ def hold() -> dict[str, str]:
     return {LOCK: name}
 
 
-def let_go(tags: Mapping[str, str]) -> None:
-    """Free a run's lock, if this process holds it, and forget it if none does."""
+def release(tags: Mapping[str, str]) -> None:
+    """Free a run's lock, if this process holds it; its file stays, as a dead process's does."""
     held = _held.pop(tags.get(LOCK, ""), None)
     if held:
         held.release()
-    if is_gone(tags):
+
+
+def forget(tags: Mapping[str, str]) -> None:
+    """Remove the file of a lock whose run has ended, or has another lock now."""
+    if NAME.fullmatch(tags.get(LOCK, "")):
         _path(tags[LOCK]).unlink(missing_ok=True)
 
 
 def is_gone(tags: Mapping[str, str]) -> bool:
     """Whether a process of this machine recorded the run of these tags, and is no longer there."""
     name = tags.get(LOCK, "")
-    if not re.fullmatch(r"[0-9a-f]{32}", name) or name in _held or not _path(name).exists():
+    if not NAME.fullmatch(name) or name in _held or not _path(name).exists():
         return False
     try:
         with _lock(name).acquire(blocking=False):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
+from kdmodels.durable import sync
 from kdmodels.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +36,18 @@ def log_table(run_id: str, path: str, frame: "pd.DataFrame") -> None:
 def log_folder(run_id: str, folder: Path, path: str | None = None) -> None:
     """Store all files of a local folder under `path`, the run's root by default."""
     MlflowClient().log_artifacts(run_id, str(folder), path)
+
+
+def sync_artifacts(run_id: str) -> None:
+    """Have the system write a local store's files of the run to the disk, before the run is said to have them."""
+    sync_tree(MlflowClient().get_run(run_id).info.artifact_uri)
+
+
+def sync_tree(uri: str) -> None:
+    """The same of a folder; those of a server are its own to keep."""
+    if is_local_uri(uri):
+        for path in Path(local_file_uri_to_path(uri)).rglob("*"):
+            sync(path)
 
 
 def has_artifact(run_id: str, path: str) -> bool:

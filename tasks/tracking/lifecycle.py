@@ -20,10 +20,10 @@ from mlflow.utils.validation import (
 
 from kdmodels.errors import UserError
 from tasks.tracking import alive
-from tasks.tracking.lookup import KEY, KIND, Run, children, running
+from tasks.tracking.artifacts import sync_artifacts
+from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, Run, children, get, running
 from tasks.tracking.store import experiment_id
 
-RESUMED = "kd.resumed"  # the tag of a run that was interrupted: when it last went on, in ms since 1970
 Ending = Literal["FINISHED", "FAILED", "KILLED"]
 _ERROR_LENGTH = 5_000
 _locks: dict[str, dict[str, str]] = {}  # by run id, of the runs that this process records
@@ -60,15 +60,16 @@ def start(
     }
     lock = alive.hold()
     try:
-        run_id = _continue(continues, described | lock) if continues else _create(experiment, name, described | lock)
+        tags = described | lock
+        run_id = _continue(continues, name, tags) if continues else _create(experiment, name, tags)
+        _locks[run_id] = lock
+        with _failing(run_id):
+            entities = [Param(param, _cut(value, MAX_PARAM_VAL_LENGTH)) for param, value in (params or {}).items()]
+            for batch in _batches(entities, MAX_PARAMS_TAGS_PER_BATCH):
+                client.log_batch(run_id, params=batch)
     except BaseException:
-        alive.let_go(lock)
+        alive.release(lock)
         raise
-    _locks[run_id] = lock
-    with _failing(run_id):
-        entities = [Param(param, _cut(value, MAX_PARAM_VAL_LENGTH)) for param, value in (params or {}).items()]
-        for batch in _batches(entities, MAX_PARAMS_TAGS_PER_BATCH):
-            client.log_batch(run_id, params=batch)
     return run_id
 
 
@@ -77,12 +78,15 @@ def _create(experiment: str, name: str, tags: Mapping[str, Any]) -> str:
     return str(MlflowClient().create_run(experiment_id(experiment), run_name=name, tags=told).info.run_id)
 
 
-def _continue(run_id: str, tags: Mapping[str, Any]) -> str:
+def _continue(run_id: str, name: str, tags: Mapping[str, Any]) -> str:
     client = MlflowClient()
-    set_tags(run_id, {**tags, RESUMED: int(time.time() * 1000)})
-    client.update_run(run_id, status="RUNNING")
-    names = client.get_run(run_id).data.metrics
-    _told[run_id] = {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
+    before = client.get_run(run_id).data
+    set_tags(run_id, {**tags, RESUMED: int(time.time() * 1000), RESUMED_EPOCH: int(before.metrics.get("epoch", 0))})
+    client.update_run(run_id, status="RUNNING", name=name)
+    alive.forget(before.tags)
+    _told[run_id] = {
+        (metric, one.step) for metric in before.metrics for one in client.get_metric_history(run_id, metric)
+    }
     return run_id
 
 
@@ -98,7 +102,7 @@ def recording(run_id: str) -> Iterator[None]:
             yield
         _end_if_running(run_id, "FINISHED")
     finally:
-        alive.let_go(_locks.pop(run_id, {}))
+        alive.release(_locks.pop(run_id, {}))
         _told.pop(run_id, None)
 
 
@@ -127,17 +131,25 @@ def kill_running(parent: str) -> list[str]:
     killed = [run for run in children(parent) if run.status == "RUNNING"]
     for run in killed:
         end(run.run_id, "KILLED")
-        alive.let_go(run.tags)
+        alive.forget(run.tags)
     return [run.run_id for run in killed]
 
 
-def end_abandoned(experiment: str) -> list[Run]:
-    """End as KILLED the experiment's RUNNING runs whose process, on this machine, is gone; they are returned."""
-    gone = [run for run in running(experiment) if alive.is_gone(run.tags)]
-    for run in gone:
-        end(run.run_id, "KILLED")
-        alive.let_go(run.tags)
-    return gone
+def abandoned(experiment: str | None = None) -> list[Run]:
+    """The RUNNING runs, of an experiment or of all, whose process, on this machine, is gone."""
+    return [run for run in running(experiment) if alive.is_gone(run.tags)]
+
+
+def end_abandoned(experiment: str | None = None) -> list[Run]:
+    """End them as KILLED; they are returned."""
+    ended = []
+    for run in abandoned(experiment):
+        now = get(run.run_id)  # since they were listed it may have ended, or another process may have gone on with it
+        if now.status == "RUNNING" and alive.is_gone(now.tags):
+            end(run.run_id, "KILLED")
+            alive.forget(now.tags)
+            ended.append(now)
+    return ended
 
 
 def set_tags(run_id: str, tags: Mapping[str, Any]) -> None:
@@ -174,7 +186,10 @@ def log_dataset(
 
 def _end_if_running(run_id: str, status: Ending) -> None:
     if MlflowClient().get_run(run_id).info.status == "RUNNING":
+        if status == "FINISHED":
+            sync_artifacts(run_id)
         end(run_id, status)
+    alive.forget(_locks.get(run_id, {}))
 
 
 def _user() -> str:

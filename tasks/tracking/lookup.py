@@ -14,13 +14,19 @@ from kdmodels.errors import UserError, allowed
 
 KIND = "kd.kind"
 KEY = "kd.key"
+RESUMED = "kd.resumed"  # of a run that was interrupted: when it last went on, in ms since 1970
+RESUMED_EPOCH = "kd.resumed_epoch"  # and after which epoch
 KINDS = ("comparison", "teacher", "student")
 _PAGE = 1_000
 
 
 @dataclass(frozen=True)
 class Run:
-    """What MLflow knows of one run; `metrics` holds each one's last value, `start` and `end` are ms since 1970."""
+    """What MLflow knows of one run; `metrics` holds each one's last value.
+
+    `start` and `end` are ms since 1970; `end` is None while it runs, `start` of one that was interrupted when it last
+    went on.
+    """
 
     run_id: str
     name: str
@@ -75,9 +81,9 @@ def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
     return {key: run for key, run in found.items() if run is not None}
 
 
-def running(experiment: str) -> list[Run]:
-    """The experiment's runs that have no end, newest first; none where there is no such experiment."""
-    names = {id_: name for id_, name in _experiments().items() if name == experiment}
+def running(experiment: str | None = None) -> list[Run]:
+    """The runs, of an experiment or of all, that have no end, newest first; none where there is no such experiment."""
+    names = {id_: name for id_, name in _experiments().items() if experiment in (None, name)}
     condition = f"attributes.status = 'RUNNING' AND tags.`{KIND}` LIKE '%'"
     return list(_search(names, condition, None)) if names else []
 
@@ -164,8 +170,8 @@ def _read(run: MlflowRun, experiments: Mapping[str, str]) -> Run:
         experiment=experiments[run.info.experiment_id],
         kind=tags.get(KIND),
         status=run.info.status,
-        start=run.info.start_time,
-        end=run.info.end_time,
+        start=int(tags.get(RESUMED, run.info.start_time)),
+        end=None if run.info.status == "RUNNING" else run.info.end_time,
         key=tags.get(KEY),
         parent=tags.get(MLFLOW_PARENT_RUN_ID),
         tags=tags,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+
+from tasks.tracking.artifacts import sync_tree
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +45,13 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
         raise ValueError("a module must be on the CPU and in eval mode to be exported")
     if example.ndim != 4 or len(example) < 2 or example.dtype != np.float32:
         raise ValueError(f"example must be float32 (N >= 2, C, H, W), not {example.dtype} {example.shape}")
-    with torch.no_grad():
-        classes = module(torch.from_numpy(example)).shape[1]
     client = MlflowClient()
     run = client.get_run(run_id)
-    if run.outputs and run.outputs.model_outputs:  # the run was interrupted after it had its model, and goes on
-        return f"models:/{run.outputs.model_outputs[-1].model_id}"
+    for output in run.outputs.model_outputs if run.outputs else []:
+        if client.get_logged_model(output.model_id).status == LoggedModelStatus.READY:  # the run was interrupted since
+            return f"models:/{output.model_id}"
+    with torch.no_grad():
+        classes = module(torch.from_numpy(example)).shape[1]
     model = client.create_logged_model(
         run.info.experiment_id, name=MODEL, source_run_id=run_id, model_type="classifier"
     )
@@ -76,11 +79,12 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
             description.flavors["python_function"]["config"] = {"device": "cpu"}
             description.save(str(path / "MLmodel"))
             client.log_model_artifacts(model.model_id, str(path))
+        sync_tree(model.artifact_location)
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     except BaseException:
         client.finalize_logged_model(model.model_id, "FAILED")
         raise
     client.finalize_logged_model(model.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return f"models:/{model.model_id}"
 
 

@@ -98,7 +98,7 @@ def test_a_run_prints_the_leaderboard_the_verdict_and_where_to_look_next(
 ) -> None:
     assert first.returncode == 0, first.stderr
     lines = first.stdout.splitlines()
-    assert " ".join(lines[0].split()) == "# variant validation 95 % interval vs control p status"
+    assert " ".join(lines[0].split()) == "# variant validation 95 % interval vs control p (Holm) status"
     assert sorted(line.split()[1] for line in lines[1:3]) == ["hard-labels", "kd"]
     assert all(line.split()[-1] == "trained" for line in lines[1:3])
     assert lines[3].startswith("each: 610 parameters, ")

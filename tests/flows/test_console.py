@@ -64,7 +64,7 @@ def test_the_leaderboard_has_the_figures_of_the_finished_and_the_errors_of_the_f
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_leaderboard([row.model_dump(mode="json") for row in STUDENTS])
-    _, first, second, failed, costs, error = capsys.readouterr().out.splitlines()
+    _, first, second, failed, level, costs, error = capsys.readouterr().out.splitlines()
     # Two values 0.04 apart: deviation sqrt(8) / 100, half an interval t(0.975, 1) / 50 = 25.4124 points.
     assert first.split()[:2] == ["1", "kd"]
     assert "96.00 ± 2.83 %" in first
@@ -74,6 +74,7 @@ def test_the_leaderboard_has_the_figures_of_the_finished_and_the_errors_of_the_f
     assert first.split()[-1] == "reused"
     assert "91.00 ± 1.41 %" in second
     assert second.split()[-1] == "trained"
+    assert level == "indistinguishable from kd (paired t tests over seeds, Holm, 5 %): hard-labels"
     assert costs == "each: 1,210 parameters"
     assert failed.split() == ["broken", "failed"]
     assert error == "broken: it diverged"

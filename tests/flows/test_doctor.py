@@ -16,8 +16,8 @@ from tasks import tracking
 from tasks.tracking import health
 
 PARTS = [
-    "libraries", "tracking store", "Prefect server", "mnist", "compute", "disk", "unended runs", "port 4200",
-    "port 5000",
+    "libraries", "tracking store", "Prefect server", "mnist", "compute", "disk", "unended runs", "checkpoints",
+    "port 4200", "port 5000",
 ]  # fmt: skip
 
 

@@ -12,8 +12,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.experiments import shipped
-from flows.inspect import compare, list_experiments, list_runs, show
+from flows.inspect import compare, list_experiments, list_runs, show, spec
 from kdmodels.errors import UserError
+from kdmodels.experiment_file import read_experiment
 from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
 
@@ -182,3 +183,20 @@ def test_reading_waits_for_neither_torch_nor_prefect(recorded) -> None:
     code += "print([name for name in ('torch', 'prefect') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_the_file_of_a_run_reproduces_it(recorded, tmp_path: Path) -> None:
+    from flows.distill import plan_only
+
+    kd = child(recorded.again, "kd")
+    for word, variants in ((recorded.first, ["hard-labels", "kd"]), (kd.run_id, ["hard-labels", "kd"])):
+        file = tmp_path / "again.yaml"
+        file.write_text(spec(word))
+        plan = plan_only(read_experiment(file))
+        assert [step.action for step in plan.steps] == ["reuse"] * 3
+        assert [step.name for step in plan.students] == variants
+    assert plan.students[1].source == kd.run_id
+    file.write_text(spec(child(recorded.first, "hard-labels").run_id))
+    assert [step.name for step in plan_only(read_experiment(file)).students] == ["hard-labels"]
+    with pytest.raises(UserError, match="run small is of no comparison: there is no file that made it"):
+        spec(recorded.unfinished)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kdmodels.statistics import (
+    holm,
     mcnemar_exact,
     mean_and_std,
     paired_difference_interval,
@@ -216,3 +217,22 @@ def test_importing_is_cheap() -> None:
         "import sys, kdmodels.statistics; sys.exit(any(m in sys.modules for m in ('scipy.stats', 'torch', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False, timeout=60).returncode == 0
+
+
+@given(st.lists(st.none() | st.floats(0, 1), max_size=12))
+def test_holm_agrees_with_its_definition(values: list[float | None]) -> None:
+    """The least level at which the step-down procedure rejects: the largest multiple of a p that is no larger."""
+    given = [p for p in values if p is not None]
+    for p, corrected in zip(values, holm(values), strict=True):
+        if p is None:
+            assert corrected is None
+        else:
+            steps = [(sum(other >= q for other in given)) * q for q in given if q <= p]
+            assert corrected == pytest.approx(min(1.0, max(steps)))
+
+
+def test_holm_errs_in_at_most_five_percent_of_all_families() -> None:
+    generator = np.random.default_rng(0)
+    families = generator.uniform(size=(4000, 8))
+    wrong = np.mean([min(p for p in holm(list(family)) if p is not None) < 0.05 for family in families])
+    assert 0.03 < wrong <= 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5

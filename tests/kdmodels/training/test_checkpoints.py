@@ -55,8 +55,8 @@ def same(one: list[Replica], other: list[Replica]) -> bool:
     def tensors(replica: Replica) -> dict[str, torch.Tensor]:
         return {**replica.state, **{f"own {name}": tensor for name, tensor in replica.own.items()}}
 
-    return repr([(r.seed, r.epoch, r.diverged, r.history) for r in one]) == repr(
-        [(r.seed, r.epoch, r.diverged, r.history) for r in other]
+    return repr([(r.seed, r.epoch, r.diverged, r.culprits, r.history) for r in one]) == repr(
+        [(r.seed, r.epoch, r.diverged, r.culprits, r.history) for r in other]
     ) and all(
         tensors(a).keys() == tensors(b).keys()
         and all(torch.allclose(t, tensors(b)[n], rtol=0, atol=0, equal_nan=True) for n, t in tensors(a).items())

@@ -165,6 +165,16 @@ def test_a_replica_that_diverges_leaves_the_others_as_they_are(
     assert same(good.state, whole[0].state)
 
 
+def test_the_term_that_went_first_is_known(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    teacher = build(Network(mlp=[8, 6]), **SHAPE)
+    nn.init.constant_(teacher.head.weight, 1e30)  # type: ignore[union-attr, arg-type]
+    loud = (distil_knowledge(teacher, TRAIN), distil_knowledge(teacher, VALIDATION))
+    one, other = trained([Term(loss="hard_labels"), Term(loss="logit_regression")], [0, 1], loud)
+    assert (one.diverged, one.culprits) == (other.diverged, other.culprits) == (1, ["logit_regression"])
+    fine = trained(KD, [0], knowledge)
+    assert fine[0].culprits == []
+
+
 def test_training_ends_when_every_replica_has_diverged() -> None:
     (replica,) = trained([Term(loss="hard_labels", weight=1e38)], [0], None, epochs=50, optimizer={"sgd": {"lr": 1e38}})
     assert replica.diverged is not None

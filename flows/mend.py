@@ -1,0 +1,39 @@
+"""What dead processes left behind, and its end: `kd doctor --fix`."""
+
+import shutil
+from pathlib import Path
+
+from filelock import Timeout
+
+from tasks import leftovers, tracking
+from tasks.steps import lock_of
+
+
+def mend(*, dry_run: bool = False) -> list[str]:
+    """End the runs whose process is gone, and delete the checkpoints with which none can go on.
+
+    Args:
+        dry_run: only say so.
+
+    Returns:
+        A line for each.
+    """
+    tracking.configure()
+    gone = tracking.abandoned() if dry_run else tracking.end_abandoned()
+    told = [f"{'would end' if dry_run else 'ended'} {run.name} ({run.run_id}), whose process is gone" for run in gone]
+    for kept in leftovers.kept():
+        if kept.orphaned and (dry_run or _deleted(kept.folder)):
+            done = "would delete" if dry_run else "deleted"
+            told.append(f"{done} {kept.folder}, {kept.megabytes:.1f} MB of checkpoints: {kept.why}")
+    return told
+
+
+def _deleted(folder: Path) -> bool:
+    """Delete it, unless somebody trains there now, or has made it useful meanwhile."""
+    try:
+        with lock_of(folder.name).acquire(blocking=False):
+            if leftovers.kept_in(folder).orphaned:
+                shutil.rmtree(folder, ignore_errors=True)
+    except Timeout:
+        return False
+    return not folder.exists()

@@ -1,0 +1,68 @@
+"""What an interruption left: checkpoints, and runs that can go on with them. Neither torch nor prefect is imported."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from kdmodels.errors import UserError
+from kdmodels.fingerprint import code_fingerprint
+from tasks import tracking
+from tasks.references import Step
+
+RUN = "run"  # the file that names the run to which the checkpoints belong
+
+
+def folder_of(step: Step) -> Path:
+    """Where the checkpoints of a step are, if there are any."""
+    return tracking.machine_folder("checkpoints") / step.key
+
+
+def interrupted(step: Step, experiment: str) -> tracking.Run | None:
+    """The experiment's run of a step that was stopped, or whose process is gone, and which can go on."""
+    file = folder_of(step) / RUN
+    try:
+        run = tracking.get(file.read_text())
+    except (FileNotFoundError, UserError):  # it was deleted from the ledger
+        return None
+    stopped = run.status == "KILLED" or (run.status == "RUNNING" and tracking.is_gone(run.tags))
+    return run if stopped and (run.key, run.experiment) == (step.key, experiment) else None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A folder of checkpoints; `why` says what has become of their run where nothing can go on with them."""
+
+    folder: Path
+    megabytes: float
+    why: str = ""
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether nothing can go on with them."""
+        return bool(self.why)
+
+
+def kept() -> list[Kept]:
+    """All checkpoints of this machine and store."""
+    return [kept_in(folder) for folder in sorted(tracking.machine_folder("checkpoints").iterdir())]
+
+
+def kept_in(folder: Path) -> Kept:
+    """What is in one of their folders."""
+    size = sum(map(_size, folder.glob("*"))) / 1e6
+    try:
+        run = tracking.get((folder / RUN).read_text())
+    except (FileNotFoundError, UserError):
+        return Kept(folder, size, "their run is not in the store")
+    if run.status == "FINISHED":
+        return Kept(folder, size, "their run is finished")
+    if (run.params.get("code"), run.params.get("torch")) != (code_fingerprint(), version("torch")):
+        return Kept(folder, size, "kdflow's code or torch has changed since")
+    return Kept(folder, size)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # renamed since it was listed
+        return 0

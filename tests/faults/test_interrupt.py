@@ -1,0 +1,81 @@
+"""Ctrl-C, once and twice; and two commands at once."""
+
+import json
+import signal
+import sqlite3
+import time
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import Place
+
+LONG = ("run", "small.yaml", "--quiet", "--set", "student.epochs=100000")
+
+
+def wait_for(place: Place, epoch: int) -> None:
+    """Until a student has come so far."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with sqlite3.connect(place.folder / "mlruns" / "mlflow.db") as connection:
+            rows = connection.execute(
+                "SELECT max(value) FROM latest_metrics JOIN runs USING (run_uuid) "
+                "WHERE key = 'epoch' AND name = 'hard-labels'"
+            ).fetchall()
+        if (rows[0][0] or 0) >= epoch:
+            return
+        time.sleep(0.1)
+    raise AssertionError("no student was trained")
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_ctrl_c_once_keeps_what_was_trained(place: Place, kind: str) -> None:
+    """With an hour between two checkpoints: the one that goes on was written because of the signal."""
+    process = place.start(*LONG, "--set", f"runner.kind={kind}", KD_CHECKPOINT_SECONDS="3600")
+    wait_for(place, 5)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.splitlines()[-1]) == (130, "kd: interrupted")
+    steps = json.loads(place.kd(*LONG, "--dry-run", "--json").stdout)["students"]
+    assert steps[0]["action"] == "resume"
+    assert steps[0]["reason"].split(" was interrupted after epoch ")[1] >= "5"
+    (kept,) = (place.folder / "cache").rglob("epoch-*.json")
+    assert json.loads(kept.read_text())["epoch"] >= 5
+
+
+@pytest.mark.fault
+def test_ctrl_c_twice_stops_at_once(place: Place) -> None:
+    process = place.start(*LONG)
+    wait_for(place, 1)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told.splitlines()[-1] in ("kd: stopped at once", "kd: interrupted")  # the system may make one of two signals
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.fault
+def test_two_commands_at_once_do_the_work_once(place: Place, whole: dict[str, Any]) -> None:
+    both = [place.start("run", "small.yaml", "--json", "--quiet") for _ in range(2)]
+    told = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    one, other = (json.loads(out) for out, _ in told)
+    assert [row["run_id"] for row in one["students"]] == [row["run_id"] for row in other["students"]]
+    assert sorted([one["verdict"]["promoted"], other["verdict"]["promoted"]]) == [False, True]
+    assert place.outcome() == whole
+
+
+@pytest.mark.fault
+def test_four_first_uses_of_an_empty_store_at_once(place: Place, whole: dict[str, Any]) -> None:
+    """Nobody has made the store, the data's cache or a Prefect server."""
+    for path in (place.folder / "mlruns").iterdir():
+        path.unlink()
+    four = [place.start("run", "small.yaml", "--quiet", PREFECT_HOME=str(place.folder / "prefect"), PREFECT_API_URL="")
+            for _ in range(4)]  # fmt: skip
+    told = [process.communicate(timeout=600)[1] for process in four]
+    assert [process.returncode for process in four] == [0] * 4, told
+    assert "locked" not in "".join(told)
+    assert place.outcome() == whole
