@@ -141,7 +141,8 @@ def _advance(
         figures = {name: values[row].item() for name, values in every.items()}
         replica.history.append(figures)
         if replica.diverged is None and not all(map(isfinite, figures.values())):
-            replica.diverged, replica.culprits = epoch, culprits[row]
+            replica.diverged = epoch  # or only the sum over the epoch has overflown
+            replica.culprits = culprits[row] or [name for name, value in figures.items() if not isfinite(value)]
         if _is_kept(replica, recipe):
             replica.epoch = epoch
             replica.state, replica.own = stack.state(row, "student."), stack.state(row, "objective.own.")
