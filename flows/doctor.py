@@ -116,7 +116,8 @@ def _disk() -> Finding:
     return True, detail, None
 
 
-def _unended_runs() -> Finding:
+def _no_ledger() -> Finding | None:
+    """What is told of runs where there is no store to ask; None where there is one, which is ready then."""
     from tasks import tracking
     from tasks.tracking.health import embedded_file
 
@@ -127,6 +128,14 @@ def _unended_runs() -> Finding:
         tracking.configure()
     except UserError:
         return None, "not known: the tracking store can't be used", None
+    return None
+
+
+def _unended_runs() -> Finding:
+    from tasks import tracking
+
+    if (finding := _no_ledger()) is not None:
+        return finding
     abandoned = tracking.abandoned()
     if abandoned:
         return (
@@ -147,16 +156,10 @@ def _named(runs: "list[Run]") -> str:
 
 
 def _checkpoints() -> Finding:
-    from tasks import leftovers, tracking
-    from tasks.tracking.health import embedded_file
+    from tasks import leftovers
 
-    database = embedded_file()
-    if database and not database.exists():
-        return True, "none", None
-    try:
-        tracking.configure()
-    except UserError:
-        return None, "not known: the tracking store can't be used", None
+    if (finding := _no_ledger()) is not None:
+        return finding
     kept = leftovers.kept()
     if not kept:
         return True, "none", None
