@@ -138,11 +138,7 @@ def _unended_runs() -> Finding:
         return finding
     abandoned = tracking.abandoned()
     if abandoned:
-        return (
-            None,
-            f"their process is gone: {_named(abandoned)}",
-            "go on: kd run; end them: kd doctor --fix",
-        )
+        return None, f"their process is gone: {_named(abandoned)}", "go on: kd run; end them: kd doctor --fix"
     since = (time.time() - LONG_HOURS * 3600) * 1000
     old = [run for run in tracking.running() if run.start < since]
     if not old:

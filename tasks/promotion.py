@@ -59,15 +59,12 @@ def _judged(
     version = champion.version if champion else None
     already = champion is not None and champion.run_id == best.run_id
     if already:
-        accuracies = {student.variant: _test_accuracy(student, data, device) for student in read}
         decision = Verdict(False, f"already champion: {best.variant} is {promote.model} version {version}", {})
     elif not asked and tracking.is_rolled_back(promote.model, best.run_id):
         reason = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
-        accuracies = {student.variant: _test_accuracy(student, data, device) for student in read}
         decision = Verdict(False, reason, {})
     else:
         candidates = {student.variant: _candidate(student, data, device) for student in read}
-        accuracies = {name: float(candidate.correct.mean()) for name, candidate in candidates.items()}
         rival = _champion_candidate(champion, data) if champion else None
         decision = decide(
             candidates[best.variant],
@@ -89,7 +86,7 @@ def _judged(
         reason=decision.reason,
         winner=best.variant,
         evidence=decision.evidence,
-        test_accuracy=accuracies,
+        test_accuracy={student.variant: _test_accuracy(student, data, device) for student in read},
     )
     tracking.log_json(leaderboard.parent_run_id, VERDICT, verdict.model_dump(mode="json"))
     tracking.set_tags(leaderboard.parent_run_id, {"kd.verdict": verdict.reason, "kd.promoted": verdict.promoted})

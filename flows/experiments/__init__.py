@@ -1,9 +1,9 @@
 """The experiments that come with kdflow, and the file to begin an own one from."""
 
-import os
 import re
 from pathlib import Path
 
+from kdmodels.durable import write_whole
 from kdmodels.errors import UserError, allowed
 
 FOLDER = Path(__file__).parent
@@ -46,12 +46,8 @@ def write_template(file: Path) -> None:
     if file.exists():
         raise UserError(f"{file}: exists already; allowed: a new file")
     name = file.stem if re.fullmatch(NAME, file.stem) and len(file.stem) <= 80 else "my-experiment"
-    partial = file.with_name(f"{file.name}.partial")
+    text = TEMPLATE.read_text(encoding="utf-8").replace("my-experiment", name)
     try:
-        with partial.open("w", encoding="utf-8") as target:
-            target.write(TEMPLATE.read_text(encoding="utf-8").replace("my-experiment", name))
-            target.flush()
-            os.fsync(target.fileno())
-        partial.rename(file)
+        write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error

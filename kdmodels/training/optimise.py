@@ -51,7 +51,7 @@ class Optimizer:
         return {f"{name}/{key}": value for name, kept in self.state.items() for key, value in kept.items()}
 
     def restore(self, remembered: Mapping[str, Tensor]) -> None:
-        """Make room for what `remembered` gave, with its values."""
+        """Go on with what `remembered` gave, on the tensors' device."""
         for flat, value in remembered.items():
             name, _, key = flat.rpartition("/")
             place = self.tensors[name].new_empty(()) if key == "step" else torch.empty_like(self.tensors[name])

@@ -154,26 +154,26 @@ class Stack:
 
     def snapshot(self) -> State:
         """A copy, on the CPU, of all that steps change."""
-        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in self._changing().items()}
+        parts = [(role, optimizer.remembered()) for role, optimizer in self._optimizers.items()]
+        every = self._weights() | {f"{role}{name}": tensor for role, own in parts for name, tensor in own.items()}
+        return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in every.items()}
 
     def restore(self, snapshot: State) -> None:
         """Go on from a `snapshot` of a stack of the same seeds and recipe."""
+        for name, tensor in self._weights().items():
+            tensor.detach().copy_(snapshot[name])
         for role, optimizer in self._optimizers.items():
-            remembered = {name.removeprefix(role): tensor for name, tensor in snapshot.items() if name.startswith(role)}
-            optimizer.restore(remembered)
-        now = self._changing()
-        for name, tensor in snapshot.items():
-            now[name].detach().copy_(tensor)
+            optimizer.restore({name.removeprefix(role): own for name, own in snapshot.items() if name.startswith(role)})
 
     @property
     def _optimizers(self) -> dict[str, Optimizer]:
         return {"optimizer/": self.optimizer, "adversary/": self.adversary}
 
-    def _changing(self) -> State:
+    def _weights(self) -> State:
+        """Parameters and buffers, and their averages."""
         parts = {"params/": self.params, "buffers/": self.buffers}
         if self.recipe.ema:
             parts |= {"kept/": self.kept, "kept buffers/": self.kept_buffers}
-        parts |= {role: optimizer.remembered() for role, optimizer in self._optimizers.items()}
         return {f"{part}{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
 
     def _values(self, params: State, buffers: State, *given: Tensor | State) -> tuple[Tensor, Figures]:

@@ -20,7 +20,7 @@ from mlflow.utils.validation import (
 
 from kdmodels.errors import UserError
 from tasks.tracking import alive
-from tasks.tracking.artifacts import sync_artifacts
+from tasks.tracking.artifacts import sync_tree
 from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, Run, children, get, running
 from tasks.tracking.store import experiment_id
 
@@ -185,9 +185,10 @@ def log_dataset(
 
 
 def _end_if_running(run_id: str, status: Ending) -> None:
-    if MlflowClient().get_run(run_id).info.status == "RUNNING":
+    info = MlflowClient().get_run(run_id).info
+    if info.status == "RUNNING":
         if status == "FINISHED":
-            sync_artifacts(run_id)
+            sync_tree(info.artifact_uri)
         end(run_id, status)
     alive.forget(_locks.get(run_id, {}))
 
