@@ -150,9 +150,28 @@ def print_verdict(verdict: VerdictReference) -> None:
         for name, accuracy in verdict.test_accuracy.items()
     ]
     out.print(f"test        {', '.join(read)}", soft_wrap=True)
-    out.print(Text(f"verdict     {verdict.reason}", style="bold"), soft_wrap=True)
+    if verdict.dry_run:
+        _print_rules(verdict.evidence)
+    told = "dry run, nothing is promoted: " if verdict.dry_run else ""
+    out.print(Text(f"verdict     {told}{verdict.reason}", style="bold"), soft_wrap=True)
     champion = f"models:/{verdict.model}/{verdict.version}" if verdict.version else f"{verdict.model} has none"
     out.print(f"champion    {champion}", soft_wrap=True)
+
+
+def _print_rules(evidence: Mapping[str, Any]) -> None:
+    """Each of the gate's rules: what was measured, and what is allowed."""
+    rules = [*evidence.get("budgets", []), *evidence.get("succession", [])]
+    rows = [
+        {
+            "rule": f"{rule['name']} {rule['about']}".strip(),
+            "measured": f"{rule['value']:,}" if isinstance(rule["value"], int) else f"{rule['value']:.4g}",
+            "required": rule["bound"],
+            "holds": rule["holds"],
+        }
+        for rule in rules
+    ]
+    if rows:
+        print_table(rows, {key: key for key in rows[0]})
 
 
 def print_fields(fields: Mapping[str, Any], indent: str = "") -> None:

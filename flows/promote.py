@@ -6,7 +6,7 @@ from tasks import tracking
 from tasks.data import found_again
 from tasks.promotion import promote_student
 from tasks.references import LeaderboardReference, StudentReference, VerdictReference
-from tasks.results import ROWS, latest_comparison
+from tasks.results import ROWS, TEACHER, latest_comparison
 from tasks.steps import alone
 
 
@@ -44,12 +44,16 @@ def _compared(student: tracking.Run) -> tuple[tracking.Run, str]:
     raise UserError(f"run {student.name} is in no leaderboard: the run that trained it ended before it was compared")
 
 
-def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictReference:
+def promote(
+    word: str | None = None, *, data_dir: str | None = None, force: str | None = None, dry_run: bool = False
+) -> VerdictReference:
     """Send a comparison's winner, or one student, through the gate.
 
     Args:
         word: a RUN; None is the latest comparison.
         data_dir: the folder of the data's files; None is the one that the comparison read.
+        force: why it shall be the champion even where the gate refuses.
+        dry_run: only say what the gate says; test is read and that is counted.
 
     Raises:
         UserError: as `find`; the data can't be read, or the champion can't be compared with.
@@ -60,16 +64,26 @@ def promote(word: str | None = None, *, data_dir: str | None = None) -> VerdictR
     run_id = next(student.run_id for student in students if student.variant == chosen)
     assert run_id is not None
     data = found_again(parent, tracking.get(run_id), data_dir)
-    leaderboard = LeaderboardReference(parent_run_id=parent.run_id, students=students, winner=chosen)
-    return promote_student.fn(leaderboard, experiment.promote, data, device=experiment.device, asked=word is not None)
+    leaderboard = LeaderboardReference(
+        parent_run_id=parent.run_id, teacher_run_id=parent.tags.get(TEACHER), students=students, winner=chosen
+    )
+    return promote_student.fn(
+        leaderboard,
+        experiment.promote,
+        data,
+        device=experiment.device,
+        asked=word is not None,
+        force=force,
+        dry_run=dry_run,
+    )
 
 
-def rollback(model: str) -> tracking.Version:
-    """Make the previous champion the champion again.
+def rollback(model: str, to: int | None = None) -> tracking.Version:
+    """Make the previous champion, or the version `to`, the champion again.
 
     Raises:
-        UserError: no such model, or it has no previous champion.
+        UserError: no such model or version, it is the champion, or there is no previous champion.
     """
     tracking.configure()
     with alone(f"model {model}"):
-        return tracking.rollback(model)
+        return tracking.rollback(model, to)

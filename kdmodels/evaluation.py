@@ -25,6 +25,11 @@ def correct(network: nn.Module, split: Split, device: torch.device = CPU) -> Ten
     return predict(network, split, device).argmax(dim=1) == split.labels
 
 
+def confidences(logits: Tensor) -> np.ndarray:
+    """(N,), the probability of the predicted class, of logits (N, K)."""
+    return logits.double().softmax(dim=1).amax(dim=1).numpy()
+
+
 def by_class(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
     """Each class's figures, in the order of the classes: what one accuracy hides where classes are of unequal size.
 

@@ -39,7 +39,20 @@ __all__ = [
 NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
 
 
-def _bound(sign: str, example: str, what: str) -> Any:
+BOUNDS = {  # what can be required: the sign, and an example
+    "accuracy": (">=", "0.95"),
+    "parameters": ("<=", "60000"),
+    "file_mb": ("<=", "1.5"),
+    "latency_ms": ("<=", "5"),
+    "class_accuracy": (">=", "0.8"),
+    "ece": ("<=", "0.05"),
+    "agreement": (">=", "0.9"),
+}
+SHARES = ("accuracy", "class_accuracy", "ece", "agreement")
+
+
+def _bound(name: str, what: str) -> Any:
+    sign, example = BOUNDS[name]
     description = f"{what}, as '{sign} {example}'; null: not required."
     return Field(default=None, description=description, json_schema_extra={"pattern": f"^ *{sign} *{NUMBER} *$"})
 
@@ -47,26 +60,27 @@ def _bound(sign: str, example: str, what: str) -> Any:
 class Require(Part):
     """Budgets that must hold before a model is promoted."""
 
-    later: ClassVar = {"ece": None}
-
-    accuracy: str | None = _bound(">=", "0.95", "The lower 95 % bound of the test accuracy, 0 to 1")
-    parameters: str | None = _bound("<=", "60000", "How many parameters")
-    file_mb: str | None = _bound("<=", "1.5", "The size of the weights' file in megabytes (1e6 bytes)")
-    latency_ms: str | None = _bound("<=", "5", "The median time of one image in ms, on the CPU, with the run's threads")
-    class_accuracy: str | None = _bound(">=", "0.8", "As accuracy, of the class where that bound is lowest")
+    accuracy: str | None = _bound("accuracy", "The lower 95 % bound of the test accuracy, 0 to 1")
+    parameters: str | None = _bound("parameters", "How many parameters")
+    file_mb: str | None = _bound("file_mb", "The size of the weights' file in megabytes (1e6 bytes)")
+    latency_ms: str | None = _bound(
+        "latency_ms", "The median time of one image in ms, on the CPU, with the run's threads"
+    )
+    class_accuracy: str | None = _bound("class_accuracy", "As accuracy, of the class where that bound is lowest")
+    ece: str | None = _bound("ece", "The expected calibration error on test, 0 to 1")
+    agreement: str | None = _bound("agreement", "As accuracy, of the share on which it agrees with the teacher")
 
     @field_validator("*", mode="before")
     @classmethod
     def _one_bound(cls, raw: Any, info: Any) -> Any:
-        share = info.field_name in ("accuracy", "class_accuracy")
-        sign, example = (">=", "0.95") if share else ("<=", "60000")
+        sign, example = BOUNDS[info.field_name]
         if raw is None:
             return None
         match = re.fullmatch(f" *{sign} *({NUMBER}) *", raw) if isinstance(raw, str) else None
         if match is None:
             raise mistake(f"{show(raw)} is not a bound (allowed: text such as '{sign} {example}', or null)")
-        if share and float(match[1]) > 1:
-            raise mistake(f"{show(raw)} is out of range (allowed: '>= 0' to '>= 1')")
+        if info.field_name in SHARES and float(match[1]) > 1:
+            raise mistake(f"{show(raw)} is out of range (allowed: '{sign} 0' to '{sign} 1')")
         return f"{sign} {match[1]}"
 
 

@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from kdmodels.experiment import Require
-from kdmodels.statistics import Interval, check_correct, mcnemar_exact, paired_difference_interval, wilson_interval
+from kdmodels.statistics import (
+    Interval,
+    check_correct,
+    expected_calibration_error,
+    mcnemar_exact,
+    paired_difference_interval,
+    wilson_interval,
+)
 
 BUDGETS = {
     "accuracy": "test accuracy's lower 95% bound",
@@ -14,6 +21,8 @@ BUDGETS = {
     "file_mb": "the size of the weights' file in MB",
     "latency_ms": "the median time of one image in ms",
     "class_accuracy": "the lower 95% bound of its test accuracy on class",
+    "ece": "the expected calibration error on test",
+    "agreement": "the lower 95% bound of its agreement with the teacher on test",
 }
 
 
@@ -23,7 +32,8 @@ class Candidate:
 
     correct: (N,) bool, which of the test split's examples it gets right; the order is the same for every candidate.
     labels: (N,) str, the names of the examples' classes. parameters: their number. file_bytes: the size of its
-    weights' file. latency_ms: the median time of one image on the CPU.
+    weights' file. latency_ms: the median time of one image on the CPU. confidences: (N,), the probability of the class
+    that it predicts; agrees: (N,) bool, where that is the teacher's; both None where nothing is required of them.
     Raises ValueError where `correct` is not a boolean vector or is empty, or `labels` are not as many.
     """
 
@@ -33,6 +43,8 @@ class Candidate:
     parameters: int
     file_bytes: int
     latency_ms: float
+    confidences: np.ndarray | None = None
+    agrees: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_correct(self.correct)
@@ -85,11 +97,11 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """One line of `promote.require`: what was measured and what is allowed, in the same unit.
+class Rule:
+    """One line of `promote.require`, or of what is asked of a champion's successor: what was measured and is allowed.
 
-    The value of an accuracy is the lower end of its 95 % Wilson interval; of `file_mb`, in 10^6 bytes. `about` is the
-    class for which `class_accuracy` stands.
+    The value of an accuracy or an agreement is the lower end of its 95 % Wilson interval; of `file_mb`, in 10^6 bytes.
+    `about` is the class for which `class_accuracy` stands.
     """
 
     name: str
@@ -119,7 +131,7 @@ def decide(
         control: the same student trained on labels alone, for the record; it has no say in the decision.
         margin: in accuracy, 0.002 being 0.2 points. require: the declared budgets. alpha: the test's level.
     Raises:
-        ValueError: vectors of `correct` of different length.
+        ValueError: vectors of `correct` of different length, or something is required that was not measured.
     """
     is_control = control is not None and control.name == challenger.name
     vs_control = _compare(challenger, control, alpha) if control and not is_control else None
@@ -135,6 +147,7 @@ def decide(
         "vs_control": asdict(vs_control) if vs_control else None,
         "vs_champion": asdict(vs_champion) if vs_champion else None,
         "budgets": [asdict(budget) for budget in budgets],
+        "succession": [asdict(rule) for rule in _succession(challenger, champion, vs_champion, margin)],
     }
     broken = [budget for budget in budgets if not budget.holds]
     if broken:
@@ -188,29 +201,61 @@ def _describe(candidate: Candidate) -> dict[str, Any]:
         "file_mb": candidate.file_bytes / 1e6,
         "latency_ms": candidate.latency_ms,
         "weakest_class": {"name": weakest, "accuracy": class_accuracy},
+        "ece": _calibration(candidate),
+        "agreement": _agreement(candidate),
     }
 
 
-def _budgets(challenger: Candidate, require: Require) -> list[Budget]:
+def _budgets(challenger: Candidate, require: Require) -> list[Rule]:
     weakest, _, class_bound = _weakest_class(challenger)
-    measured: dict[str, int | float] = {
+    measured: dict[str, int | float | None] = {
         "accuracy": _accuracy(challenger)[1][0],
         "parameters": challenger.parameters,
         "file_mb": challenger.file_bytes / 1e6,
         "latency_ms": challenger.latency_ms,
         "class_accuracy": class_bound,
+        "ece": _calibration(challenger),
+        "agreement": _agreement(challenger),
     }
     budgets = []
     for name, value in measured.items():
         bound: str | None = getattr(require, name)
         if bound is not None:
+            if value is None:
+                raise ValueError(f"{name} is required of {challenger.name}, and was not measured")
             sign, number = bound.split()
             holds = value >= float(number) if sign == ">=" else value <= float(number)
-            budgets.append(Budget(name, value, bound, holds, weakest if name == "class_accuracy" else ""))
+            budgets.append(Rule(name, value, bound, holds, weakest if name == "class_accuracy" else ""))
     return budgets
 
 
-def _budgets_broken(challenger: Candidate, broken: list[Budget]) -> str:
+def _calibration(candidate: Candidate) -> float | None:
+    if candidate.confidences is None:
+        return None
+    return expected_calibration_error(candidate.confidences, candidate.correct)
+
+
+def _agreement(candidate: Candidate) -> float | None:
+    if candidate.agrees is None:
+        return None
+    return wilson_interval(int(np.sum(candidate.agrees)), int(candidate.agrees.size))[0]
+
+
+def _succession(
+    challenger: Candidate, champion: Candidate | None, comparison: Comparison | None, margin: float
+) -> list[Rule]:
+    """What a champion's successor has to be: better; or smaller and, at most by the margin, worse."""
+    if champion is None or comparison is None:
+        return []
+    size, least = challenger.parameters, comparison.lower_bound
+    return [
+        Rule("better than the champion: p", comparison.p_value, f"< {comparison.alpha:g}, above it", comparison.better),
+        Rule("or smaller: parameters", size, f"< {champion.parameters}", size < champion.parameters),
+        Rule("and not worse by the margin: lower bound", least, f">= {-margin:g}", least >= -margin),
+    ]
+
+
+def _budgets_broken(challenger: Candidate, broken: list[Rule]) -> str:
     told = [
         f"{BUDGETS[each.name]}{each.about and f' {each.about!r}'} is {_number(each.value)}, required {each.bound}"
         for each in broken

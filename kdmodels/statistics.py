@@ -209,6 +209,29 @@ def _tango_score(difference: float, b: int, c: int, n: int) -> Interval:
     return b - c - n * difference, float(np.sqrt(max(variance, 0.0)))
 
 
+def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """How far the share of right answers is from what the classifier promises, in 0 to 1.
+
+    Examples are put into bins of equal width by their confidence; in each the gap is that between its accuracy and its
+    mean confidence, and the error is the mean gap over examples. On few examples it is too high rather than too low.
+
+    Args:
+        confidences: (N,), the probability of the predicted class. correct: (N,) bool.
+    Raises:
+        ValueError: `correct` is not a boolean vector or is empty, or there are not as many confidences in 0 to 1.
+    References:
+        Guo et al., "On calibration of modern neural networks", 2017, section 2.
+
+    >>> expected_calibration_error(np.array([0.75, 0.75, 0.75, 0.75]), np.array([True, True, True, False]))
+    0.0
+    """
+    check_correct(correct)
+    if confidences.shape != correct.shape or not ((confidences >= 0) & (confidences <= 1)).all():
+        raise ValueError(f"expected {correct.shape} confidences in 0 to 1, got {confidences.shape}")
+    places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)  # a bin has its upper border
+    return float(np.abs(np.bincount(places, correct - confidences)).sum() / correct.size)
+
+
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence} is not between 0 and 1")

@@ -9,7 +9,7 @@ from kdmodels.errors import UserError
 from kdmodels.report.leaderboard import leaderboard, winner
 from tasks import tracking
 from tasks.references import LeaderboardReference, StudentReference, TeacherReference
-from tasks.results import ACCURACY, ROWS, SIZE
+from tasks.results import ACCURACY, ROWS, SIZE, TEACHER
 
 
 @task(cache_policy=NO_CACHE)
@@ -29,12 +29,19 @@ def compare_students(
     if best is None:
         told = "; ".join(f"{student.variant}: {student.error or student.status}" for student in students)
         raise UserError(f"no student finished: {told}")
-    tracking.set_tags(parent, {"kd.winner": best["variant"], "kd.winner_run": best["run_id"]})
+    won = {"kd.winner": best["variant"], "kd.winner_run": best["run_id"], TEACHER: teacher.run_id}
+    tracking.set_tags(parent, won)
     tracking.log_metrics(parent, [(name, best["metrics"][name], 0) for name in (ACCURACY, SIZE)])
     notes = weak_teacher(students, teacher.metrics[ACCURACY])
     if notes:
         tracking.set_tags(parent, {"kd.note": "; ".join(notes)})
-    return LeaderboardReference(parent_run_id=parent, students=list(students), winner=best["variant"], notes=notes)
+    return LeaderboardReference(
+        parent_run_id=parent,
+        teacher_run_id=teacher.run_id,
+        students=list(students),
+        winner=best["variant"],
+        notes=notes,
+    )
 
 
 def weak_teacher(students: Sequence[StudentReference], accuracy: float) -> list[str]:

@@ -124,16 +124,23 @@ class StudentReference(Reference):
 
 
 class LeaderboardReference(Reference):
-    """A comparison's students, in the order of the file, the variant that won, and what a reader should know of it."""
+    """A comparison's students, in the order of the file, the variant that won, and what a reader should know of it.
+
+    `teacher_run_id` is None where it is not known: of comparisons of before it was kept.
+    """
 
     parent_run_id: str
+    teacher_run_id: str | None
     students: list[StudentReference]
     winner: str
     notes: list[str] = []
 
 
 class VerdictReference(Reference):
-    """What the gate decided; `version` is the registered version that is the champion after it."""
+    """What the gate decided; `version` is the registered version that is the champion after it.
+
+    `forced` is why somebody promoted what the gate refused; of a `dry_run` nothing was promoted, whatever it says.
+    """
 
     promoted: bool
     already_champion: bool
@@ -143,6 +150,8 @@ class VerdictReference(Reference):
     winner: str
     evidence: dict[str, Any]
     test_accuracy: dict[str, float]
+    forced: str | None = None
+    dry_run: bool = False
 
 
 class Outcome(Reference):

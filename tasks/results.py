@@ -18,6 +18,7 @@ REPLICAS = "replicas"  # a student's folder of every seed's history and weights
 CLASSES = "classes.csv"  # a teacher's or student's: the stored network's figures by class, on validation
 TABLE = f"{REPLICAS}/replicas.json"
 MEMBERS = "kd.members"  # the tag of an ensemble's run: the run ids of its members, which hold the networks
+TEACHER = "kd.teacher_run"  # the tag of a comparison: its teacher's run
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
 
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from kdmodels.data import Dataset
 from kdmodels.device import keep_freed_memory
-from kdmodels.evaluation import by_class, macro, predict
+from kdmodels.evaluation import by_class, confidences, macro, predict
 from kdmodels.experiment import Recipe
 from kdmodels.networks import Description, Ensemble, load_network, load_state, parameters, save_network
+from kdmodels.statistics import expected_calibration_error
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.references import DataReference
@@ -149,10 +150,12 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
 
 
 def record_classes(run_id: str, logits: Tensor, data: Dataset) -> None:
-    """The figures by class, and their means over classes, of logits (N, K) on the validation split."""
-    rows = by_class(logits.argmax(dim=1).numpy(), data.validation.labels.numpy(), data.classes)
+    """The figures by class, their means over classes and the calibration of logits (N, K) on the validation split."""
+    predicted, labels = logits.argmax(dim=1).numpy(), data.validation.labels.numpy()
+    rows = by_class(predicted, labels, data.classes)
+    figures = macro(rows) | {"ece": expected_calibration_error(confidences(logits), predicted == labels)}
     tracking.log_table(run_id, CLASSES, pd.DataFrame(rows))
-    tracking.log_metrics(run_id, [(f"val/{name}", value, 0) for name, value in macro(rows).items()])
+    tracking.log_metrics(run_id, [(f"val/{name}", value, 0) for name, value in figures.items()])
 
 
 def recorded_network(run_id: str) -> tuple[nn.Module, Description]:

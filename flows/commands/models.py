@@ -10,14 +10,23 @@ import typer
 from flows.commands.shared import DONE, REFUSED, DataDir, Json, Run, UsageError, usage
 
 
-def promote(run: Run = None, data_dir: DataDir = None, as_json: Json = False) -> int:
+def promote(
+    run: Run = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the gate says of each rule.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, kept with the version.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> int:
     """Send the last comparison's winner, or a run, through the gate."""
+    if force != bool(reason and reason.strip()):
+        raise UsageError("--force and --reason TEXT: allowed is both or none; the text is kept with the version")
     from flows import console
     from flows import promote as gate
 
     with usage():
         gate.find(run)
-    verdict = gate.promote(run, data_dir=str(data_dir) if data_dir else None)
+    verdict = gate.promote(run, data_dir=str(data_dir) if data_dir else None, force=reason, dry_run=dry_run)
     if as_json:
         console.print_json(verdict.model_dump())
     else:
@@ -25,14 +34,17 @@ def promote(run: Run = None, data_dir: DataDir = None, as_json: Json = False) ->
     return DONE if verdict.promoted or verdict.already_champion else REFUSED
 
 
-def rollback(model: Annotated[str, typer.Argument(metavar="MODEL")]) -> None:
+def rollback(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    to: Annotated[int | None, typer.Option(min=1, metavar="VERSION", help="This one; else the previous.")] = None,
+) -> None:
     """Make a model's previous champion the champion again."""
     from flows import promote as gate
     from tasks import tracking
 
     tracking.configure()
     with usage():
-        version = gate.rollback(model)
+        version = gate.rollback(model, to)
     print(f"{version.model}: version {version.version} is the champion again ({version.uri})")
 
 

@@ -125,7 +125,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, the classes' names, and one digest over all content.
+    """Three splits, the classes' names, and a digest over all content; `split_digests` of validation and of test.
 
     The test split is read through `read_test` alone: nothing that trains or chooses may call it. `transfer` are images
     without labels that the student learns from too; `notes` what the user should know, and `skipped` the images left
@@ -141,6 +141,7 @@ class Dataset:
     std: list[float]
     indices: dict[str, list[int]]  # of train and validation, in the source's own order
     digest: str
+    split_digests: dict[str, str]
     notes: list[str]
     skipped: list[str]
     _test: Split = field(repr=False)
@@ -250,11 +251,7 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
     )
     learnt = train.split(source.top)
     mean, std = _normalisation(data, learnt) or source.normalise or moments(learnt)
-    content = sha256(repr((source.top, train.pixels.shape[1:], source.classes, mean, std)).encode())
-    for part in (*splits.values(), *([transfer] if transfer else [])):
-        content.update(f"{len(part.labels)}".encode())
-        content.update(np.ascontiguousarray(part.labels).data)
-        content.update(np.ascontiguousarray(part.prints).data)
+    form = (source.top, train.pixels.shape[1:], source.classes)
     return Dataset(
         source=data.source,
         classes=source.classes,
@@ -264,11 +261,21 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
         mean=mean,
         std=std,
         indices={name: splits[name].rows.tolist() for name in ("train", "validation")},
-        digest=content.hexdigest(),
+        digest=_digest((*form, mean, std), *splits.values(), *([transfer] if transfer else [])),
+        split_digests={name: _digest(form, splits[name]) for name in ("validation", "test")},
         notes=notes,
         skipped=source.skipped,
         _test=test.split(source.top),
     )
+
+
+def _digest(form: tuple[Any, ...], *parts: Part) -> str:
+    content = sha256(repr(form).encode())
+    for part in parts:
+        content.update(f"{len(part.labels)}".encode())
+        content.update(np.ascontiguousarray(part.labels).data)
+        content.update(np.ascontiguousarray(part.prints).data)
+    return content.hexdigest()
 
 
 def moments(split: Split) -> tuple[list[float], list[float]]:

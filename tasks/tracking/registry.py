@@ -92,16 +92,20 @@ def crown(version: Version) -> Version:
     return _enthrone(version)
 
 
-def rollback(model: str) -> Version:
-    """Swap `champion` and `previous`, and return the new champion; the old one's version is tagged `kd.rolled_back`.
+def rollback(model: str, to: int | None = None) -> Version:
+    """Make the `previous` champion, or version `to`, the champion, and return it.
+
+    The old one is `previous` then, and its version is tagged `kd.rolled_back`.
 
     Raises:
-        UserError: no such model, or it has no other version to go back to.
+        UserError: no such model or version, no other to go back to, or it is the champion.
     """
     _registered(model)
-    old, back = champion(model), _aliased(model, PREVIOUS)
-    if back is None or old is None or back.version == old.version:
+    old, back = champion(model), _aliased(model, PREVIOUS) if to is None else find_model(f"{model}/{to}")
+    if back is None or old is None:
         raise UserError(f"model {model!r} has no previous champion to go back to")
+    if back.version == old.version:
+        raise UserError(f"model {model!r}: version {back.version} is the champion")
     client = MlflowClient()
     client.set_model_version_tag(model, str(old.version), ROLLED_BACK, "true")
     client.set_registered_model_alias(model, PREVIOUS, str(old.version))

@@ -1,6 +1,5 @@
 """The main job with the real engine and a real store: what is trained, what is reused, how runs end."""
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only, student_runner
 from flows.inspect import compare
-from flows.promote import find, promote, rollback
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment, Network
@@ -310,72 +308,6 @@ def test_only_the_promotion_step_reads_the_test_split(first: Outcome) -> None:
     assert winner["test/accuracy"] == first.verdict.test_accuracy[first.verdict.winner]
     assert 0 < winner["test/macro_f1"] < 1
     assert 0 < winner["test/macro_accuracy"] < 1
-
-
-def test_a_reported_variant_has_its_test_accuracy_whichever_wins(run: Run, first: Outcome) -> None:
-    outcome = run(promote={"report": ["hint", "kd"]})
-    assert {"hint", "kd", "hard-labels"} <= set(outcome.verdict.test_accuracy)
-
-
-def test_promotion_asked_for_again_and_rolled_back(run: Run, first: Outcome) -> None:
-    better = run(name="other", promote={"model": "moved"}, teacher=SMALL["teacher"], variants=["hard-labels"])
-    assert better.verdict.promoted
-    assert promote(better.parent_run_id).already_champion
-    with pytest.raises(UserError, match="previous"):
-        rollback("moved")
-    long = run(
-        name="other", promote={"model": "moved"}, student=SMALL["student"] | {"epochs": 25}, variants=["hard-labels"]
-    )
-    assert long.verdict.promoted
-    assert "is better" in long.verdict.reason
-    assert (long.verdict.version, rollback("moved").version) == (2, 1)
-    nightly = run(
-        name="other", promote={"model": "moved"}, student=SMALL["student"] | {"epochs": 25}, variants=["hard-labels"]
-    )
-    assert "was rolled back" in nightly.verdict.reason
-    assert (nightly.verdict.promoted, nightly.verdict.version) == (False, 1)
-    anew = run(
-        fresh=True,
-        name="other",
-        promote={"model": "moved"},
-        student=SMALL["student"] | {"epochs": 25},
-        variants=["hard-labels"],
-    )
-    assert "was rolled back" in anew.verdict.reason
-    assert promote(long.parent_run_id).version == 2
-    reused = student(anew, "hard-labels").run_id  # of the newest comparison that it is in, not the one that trained it
-    assert find(reused) == (tracking.get(anew.parent_run_id), "hard-labels")
-    assert len(tracking.versions("moved")) == 2
-
-
-def test_a_budget_that_does_not_hold_refuses_and_registers_nothing(run: Run) -> None:
-    outcome = run(name="strict", variants=["hard-labels"], promote={"require": {"accuracy": ">= 0.999"}})
-    assert not outcome.verdict.promoted
-    assert "required >= 0.999" in outcome.verdict.reason
-    assert tracking.champion("strict-student") is None
-    with pytest.raises(UserError, match="strict-student"):
-        tracking.find_model("strict-student")
-
-
-def test_budgets_of_latency_and_of_the_weakest_class_are_held(run: Run, first: Outcome) -> None:
-    outcome = run(name="slow", variants=["hard-labels"], promote={"require": {"latency_ms": "<= 1e-6"}})
-    slow = outcome.verdict
-    assert "the median time of one image in ms is " in slow.reason
-    (budget,) = slow.evidence["budgets"]
-    assert budget["value"] == student(outcome, "hard-labels").metrics["latency/p50_ms"]
-    weak = run(name="weak", variants=["hard-labels"], promote={"require": {"class_accuracy": ">= 0.99"}}).verdict
-    assert re.search(r"accuracy on class '\d' is 0(\.\d+)?, required >= 0\.99", weak.reason)
-    assert [slow.promoted, weak.promoted] == [False, False]
-
-
-def test_a_student_is_not_promoted_on_other_data_than_it_was_trained_on(run: Run) -> None:
-    """What is a test split there may be what it has learnt."""
-    outcome = run(name="swapped", variants=["hard-labels"])
-    other = tracking.read_json(outcome.parent_run_id, "experiment.json")
-    other["data"]["validation"] = 0.3
-    tracking.log_json(outcome.parent_run_id, "experiment.json", other)
-    with pytest.raises(UserError, match="holds other data than hard-labels was trained on"):
-        promote(outcome.parent_run_id)
 
 
 def test_a_users_own_teacher_and_a_student_inside_a_budget(run: Run) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kdmodels.catalogue import LOSSES
-from kdmodels.experiment import Data, Experiment, Network, Require, Student, Teacher
+from kdmodels.experiment import BOUNDS, Data, Experiment, Network, Require, Student, Teacher
 
 SHORT: dict[str, Any] = {
     "name": "mine",
@@ -70,7 +70,7 @@ def test_the_defaults() -> None:
         "promote": {
             "model": "mine-student",
             "margin": 0.002,
-            "require": dict.fromkeys(("accuracy", "parameters", "file_mb", "latency_ms", "class_accuracy")),
+            "require": dict.fromkeys(BOUNDS),
             "report": [],
         },
         "runner": {"kind": "thread", "workers": None},
@@ -82,7 +82,7 @@ def test_what_is_not_built_is_accepted_at_its_default() -> None:
     whole = SHORT | {
         "data": {"source": "mnist", "folds": None},
         "variants": [{"name": "mine", "terms": "kd", "student": None}],
-        "promote": {"require": {"latency_ms": None, "class_accuracy": None, "ece": None}},
+        "promote": {"require": {"latency_ms": None, "class_accuracy": None}},
         "runner": {"kind": "thread", "workers": None, "address": None},
         "notify": None,
     }
@@ -105,13 +105,15 @@ def test_arguments_of_an_optimizer_are_kept_as_written_and_the_rate_is_always_th
 
 
 def test_bounds_are_spelled_one_way() -> None:
-    require = Require(accuracy=">=0.95 ", file_mb=" <=  1.5e0", latency_ms="<=5", class_accuracy=" >= .8")
+    require = Require(accuracy=">=0.95 ", file_mb=" <=  1.5e0", latency_ms="<=5", class_accuracy=" >= .8", ece="<=.1")
     assert require.model_dump() == {
         "accuracy": ">= 0.95",
         "parameters": None,
         "file_mb": "<= 1.5e0",
         "latency_ms": "<= 5",
         "class_accuracy": ">= .8",
+        "ece": "<= .1",
+        "agreement": None,
     }
 
 

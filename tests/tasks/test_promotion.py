@@ -12,7 +12,7 @@ from kdmodels.experiment import Data, Network
 from kdmodels.networks import Description, load_network, save_network
 from tasks import tracking
 from tasks.data import load, prepare_data
-from tasks.promotion import _champion_candidate, measure
+from tasks.promotion import HeldOut, _champion_candidate, measure
 from tasks.references import DataReference
 from tasks.results import NETWORK
 from tests.tasks.rows import Rows
@@ -59,7 +59,8 @@ def test_a_champions_classes_are_matched_by_name(
 ) -> None:
     run_id = recorded(classes, rows, tmp_path / "made")
     network, description = load_network(tracking.artifact(run_id, NETWORK))
-    candidate, figures = measure("x", run_id, description, lambda test: predict(network, test).numpy(), data)
+    test = HeldOut(data, run_id)
+    candidate, figures = measure("x", run_id, description, predict(network, test.split).numpy(), test, None)
     assert candidate.correct.mean() == pytest.approx(accuracy)
     assert figures["test/accuracy"] == pytest.approx(accuracy)
     assert figures["test/macro_accuracy"] == pytest.approx(accuracy)
@@ -74,4 +75,4 @@ def test_the_champion_is_measured_as_it_is_served_though_its_code_has_changed(
     champion = tracking.crown(tracking.register("rows", run_id, tags={}, description=""))
     monkeypatch.setattr(Rows, "forward", lambda self, images: -self.row(images.mean(dim=3).squeeze(1)))
     assert predict(network, load(data).read_test()).argmax(dim=1).ne(load(data).read_test().labels).all()
-    assert _champion_candidate(champion, data).correct.all()
+    assert _champion_candidate(champion, HeldOut(data, run_id)).correct.all()
