@@ -1,10 +1,11 @@
 """Every ready-made variant compared on real data: python -m benchmarks.losses digits|mnist [KD RUN OPTION]...
 
 Runs `kd run NAME-losses` in a store of its own and writes its leaderboard, by validation, to
-benchmarks/results/NAME-losses.json: mean over seeds, standard deviation, 95 % interval, and the difference from the
-control with its interval and p-value, paired by seed.
+benchmarks/results/NAME-losses.json: means over seeds with their intervals over seeds and over examples, differences
+from the control and tests against it and the best, and the groups that these do not tell apart.
 """
 
+import io
 import json
 import os
 import platform
@@ -14,9 +15,11 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from kdmodels.report.leaderboard import FIGURES, leaderboard
+import pandas as pd
 
-COLUMNS = ["rank", "variant", *FIGURES, "parameters", "status"]
+from kdmodels.report.leaderboard import FIGURES
+
+COLUMNS = ["rank", "variant", *FIGURES, "group", "parameters", "status"]
 
 
 def main(name: str, options: list[str]) -> int:
@@ -26,11 +29,12 @@ def main(name: str, options: list[str]) -> int:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         binary = Path(sys.executable).with_name("kd")
         done = subprocess.run([binary, *command[1:]], stdout=subprocess.PIPE, env=environment, text=True, check=False)
-    if done.returncode:
-        return done.returncode
-    told = json.loads(done.stdout)
-    frame = leaderboard(told["students"]).filter(COLUMNS)
+        if done.returncode:
+            return done.returncode
+        csv = subprocess.check_output([binary, "compare", "--csv"], env=environment, text=True)
+    frame = pd.read_csv(io.StringIO(csv)).filter(COLUMNS)
     rows = json.loads(frame.round(5).to_json(orient="records", force_ascii=False))
+    told = json.loads(done.stdout)
     result = {
         "command": f"python -m benchmarks.losses {' '.join([name, *options])}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

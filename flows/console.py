@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdmodels.report.evidence import RESAMPLES, UNKNOWN, Right
 from tasks.references import Outcome, Plan, VerdictReference
 
 COSTS = {  # the leaderboard's columns, in words
@@ -62,14 +63,14 @@ def print_plan(plan: Plan) -> None:
         console().print(f"data: {note}", soft_wrap=True)
 
 
-def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The leaderboard in percent, what the students cost, and why a student has no place in it."""
+def print_leaderboard(rows: Sequence[Mapping[str, Any]], right: Mapping[str, Right] = UNKNOWN) -> None:
+    """The leaderboard in percent, over seeds and over examples, what students cost, and why one has no place in it."""
     from kdmodels.report.leaderboard import leaderboard  # it imports pandas
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("#", "variant", "validation", "95 % interval", "vs control", "p (Holm)", "status"):
         table.add_column(title, justify="right" if title == "#" else "left", overflow="fold")
-    frame = leaderboard([dict(row) for row in rows])
+    frame = leaderboard([dict(row) for row in rows], right)
     lines = frame.astype(object).where(frame.notna(), None).to_dict("records")
     for line in lines:
         table.add_row(
@@ -82,14 +83,45 @@ def print_leaderboard(rows: Sequence[Mapping[str, Any]]) -> None:
             _status(line),
         )
     console().print(table)
-    level = [line["variant"] for line in lines if line["level"]]
-    if len(level) > 1:
-        told = f"indistinguishable from {level[0]} (paired t tests over seeds, Holm, 5 %): {', '.join(level[1:])}"
-        console().print(told, soft_wrap=True)
+    _print_examples([line for line in lines if line["examples low"] is not None])
+    _print_groups(lines, "paired t tests over seeds" + (" and McNemar's over examples" if right else ""))
     _print_costs([line for line in lines if line["status"] == "FINISHED"])
     for row in rows:
         if row.get("error"):
             console().print(f"{row['variant']}: {row['error']}", style="red", soft_wrap=True)
+
+
+def _print_groups(lines: Sequence[Mapping[Any, Any]], tests: str) -> None:
+    """Which variants are not told from the best of their group, where it is not alone."""
+    grouped: dict[int, list[str]] = {}
+    for line in lines:
+        grouped.setdefault(line["group"] or 0, []).append(line["variant"])
+    for number, (head, *others) in sorted(grouped.items()):
+        if number and others:
+            told = f"indistinguishable from {head} ({tests}, Holm, 5 %): {', '.join(others)}"
+            console().print(told, soft_wrap=True)
+
+
+def _print_examples(lines: Sequence[Mapping[Any, Any]]) -> None:
+    """What other validation examples, and other seeds, might have shown."""
+    if not lines:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("over examples", "95 % interval", "vs control", "p (McNemar, Holm)", "would win"):
+        table.add_column(title, overflow="fold")
+    for line in lines:
+        table.add_row(
+            line["variant"],
+            _interval(line["examples low"], line["examples high"]),
+            _difference(line["vs control"], line["bootstrap low"], line["bootstrap high"]),
+            _p_value(line["vs control mcnemar"]),
+            "" if line["wins"] is None else f"{100 * line['wins']:.0f} %",
+        )
+    out = console()
+    out.print()
+    out.print(table)
+    out.print(f"vs control and would win: {RESAMPLES:,} resamples of seeds and examples together", soft_wrap=True)
+    out.print()
 
 
 def _print_costs(lines: Sequence[Mapping[Any, Any]]) -> None:
@@ -121,10 +153,10 @@ def _costs_in_words(lines: Sequence[Mapping[Any, Any]]) -> str:
     return ", ".join(told)
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: Outcome, right: Mapping[str, Right] = UNKNOWN) -> None:
     """The result of a run: the leaderboard, the verdict, the seconds, and where to look next."""
     out, verdict = console(), outcome.verdict
-    print_leaderboard([student.model_dump(mode="json") for student in outcome.students])
+    print_leaderboard([student.model_dump(mode="json") for student in outcome.students], right)
     teacher = _teacher_in_words(outcome.teacher.metrics)
     if teacher:
         out.print(f"teacher: {teacher}", soft_wrap=True)

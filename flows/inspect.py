@@ -13,6 +13,7 @@ from flows.experiments import shipped
 from flows.run import with_variants
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
+from kdmodels.report.evidence import Right
 from tasks import results, tracking
 from tasks.references import StudentReference
 from tasks.tracking.contents import artifact_names, model_uri
@@ -54,8 +55,8 @@ def list_experiments() -> list[dict[str, Any]]:
     ]
 
 
-def compare(words: list[str]) -> list[dict[str, Any]]:
-    """Rows for `kdmodels.report.leaderboard.leaderboard`.
+def compare(words: list[str]) -> tuple[list[dict[str, Any]], dict[str, Right]]:
+    """What `kdmodels.report.leaderboard.leaderboard` takes: rows, and which validation examples they get right.
 
     Args:
         words: RUNs. None at all is the last comparison; a comparison's rows are all its students, and several runs are
@@ -86,7 +87,10 @@ def compare(words: list[str]) -> list[dict[str, Any]]:
         name = row["control"]
         return named.get(compared.get((run.parent or run.run_id, name), same.get(name, "")))
 
-    return [row | {"variant": named[key], "control": control(row, run)} for key, (row, run) in found.items()]
+    right: dict[str, Right] = {}
+    for run in chosen:
+        right |= results.right(run)
+    return [row | {"variant": named[key], "control": control(row, run)} for key, (row, run) in found.items()], right
 
 
 def show(word: str) -> dict[str, Any]:

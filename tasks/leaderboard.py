@@ -1,15 +1,19 @@
 """compare_students: the leaderboard of one command, kept with its comparison run."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from safetensors.numpy import save_file
 
 from kdmodels.errors import UserError
+from kdmodels.report.evidence import Right
 from kdmodels.report.leaderboard import leaderboard, winner
 from tasks import tracking
 from tasks.references import LeaderboardReference, StudentReference, TeacherReference
-from tasks.results import ACCURACY, ROWS, SIZE, TEACHER
+from tasks.results import ACCURACY, RIGHT, ROWS, SIZE, SPLIT, TEACHER, right
 
 
 @task(cache_policy=NO_CACHE)
@@ -25,10 +29,12 @@ def compare_students(
     rows = [student.model_dump(mode="json") for student in students]
     best = winner(rows)
     tracking.log_json(parent, ROWS, rows)
-    tracking.log_table(parent, "leaderboard.csv", leaderboard(rows))
+    known = _right(students)
+    tracking.log_table(parent, "leaderboard.csv", leaderboard(rows, known))
     if best is None:
         told = "; ".join(f"{student.variant}: {student.error or student.status}" for student in students)
         raise UserError(f"no student finished: {told}")
+    _log_right(parent, known)
     won = {"kd.winner": best["variant"], "kd.winner_run": best["run_id"], TEACHER: teacher.run_id}
     tracking.set_tags(parent, won)
     tracking.log_metrics(parent, [(name, best["metrics"][name], 0) for name in (ACCURACY, SIZE)])
@@ -42,6 +48,24 @@ def compare_students(
         winner=best["variant"],
         notes=notes,
     )
+
+
+def _right(students: Sequence[StudentReference]) -> dict[str, Right]:
+    """Of all that have finished, reused or not."""
+    found: dict[str, Right] = {}
+    for student in students:
+        if student.run_id and student.status == "FINISHED":
+            found |= right(tracking.get(student.run_id))
+    return found
+
+
+def _log_right(parent: str, found: dict[str, Right]) -> None:
+    """Once more with the comparison, so that it can be read as a whole."""
+    (split,) = {one.split for one in found.values()}  # equal data, or their keys would differ
+    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        outcomes = {run_id: one.outcomes for run_id, one in found.items()}
+        save_file(outcomes, Path(folder) / RIGHT, metadata={SPLIT: split})
+        tracking.log_folder(parent, Path(folder))
 
 
 def weak_teacher(students: Sequence[StudentReference], accuracy: float) -> list[str]:

@@ -4,10 +4,14 @@ It imports neither torch nor prefect, so that `kd list`, `kd show` and `kd compa
 """
 
 import json
+from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from kdmodels.errors import UserError
 from kdmodels.objectives import CONTROL
+from kdmodels.report.evidence import Right
 from tasks import tracking
 from tasks.references import StudentReference
 
@@ -15,6 +19,9 @@ NETWORK = "network"  # a teacher's or student's folder of weights and descriptio
 ROWS = "leaderboard.json"  # a comparison's
 VERDICT = "verdict.json"  # a comparison's
 REPLICAS = "replicas"  # a student's folder of every seed's history and weights
+RIGHT = "right.safetensors"  # a comparison's: which validation examples each student's seeds get right
+OF_SEEDS = f"{REPLICAS}/{RIGHT}"  # a student's own
+SPLIT = "validation"  # the files' metadata: the digest of that split
 CLASSES = "classes.csv"  # a teacher's or student's: the stored network's figures by class, on validation
 TABLE = f"{REPLICAS}/replicas.json"
 MEMBERS = "kd.members"  # the tag of an ensemble's run: the run ids of its members, which hold the networks
@@ -39,6 +46,19 @@ def replicas(run_id: str) -> list[dict[str, Any]]:
     """A student's seeds, each with its figures and its history; none for a run that has not got so far."""
     table: list[dict[str, Any]] = tracking.read_json(run_id, TABLE) if tracking.has_artifact(run_id, TABLE) else []
     return table
+
+
+def right(run: tracking.Run) -> dict[str, Right]:
+    """By run id, which validation examples a comparison's students, or a student, get right; of old runs nothing."""
+    path = RIGHT if run.kind == "comparison" else OF_SEEDS
+    return read_right(tracking.artifact(run.run_id, path)) if tracking.has_artifact(run.run_id, path) else {}
+
+
+def read_right(file: Path) -> dict[str, Right]:
+    """What a file of `RIGHT` or `OF_SEEDS` says."""
+    with safe_open(file, framework="numpy") as tensors:
+        split = tensors.metadata()[SPLIT]
+        return {run_id: Right(split, tensors.get_tensor(run_id)) for run_id in tensors.keys()}  # noqa: SIM118
 
 
 def untested(metrics: dict[str, float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,7 @@ from tasks.data import load
 from tasks.knowledge import load_both
 from tasks.plan import describe, needs_teacher, threads
 from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
-from tasks.results import ACCURACY, REPLICAS, TABLE, reference
+from tasks.results import ACCURACY, REPLICAS, RIGHT, SPLIT, TABLE, read_right, reference
 from tasks.results import replicas as stored_replicas
 from tasks.steps import Begun, begun
 
@@ -85,7 +86,7 @@ def _record(
         replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
         log(runs.last_epoch(replicas), replicas)  # of replicas taken over, only now are all seeds' figures known
         log.finish(replicas, recipe)
-        _record_replicas(run_id, replicas)
+        _record_replicas(run_id, replicas, load(data).split_digests["validation"])
         diverged = [_divergence(replica) for replica in replicas if replica.diverged]
         if diverged:
             work.clear()
@@ -133,8 +134,12 @@ def _named(student: StudentReference, variant: Variant, control: Variant) -> Stu
     return student.model_copy(update={"variant": variant.name, "control": control.name})
 
 
-def _record_replicas(run_id: str, replicas: list[Replica]) -> None:
-    """Every seed's history and weights, from which a later run with other seeds takes what it needs."""
+def _record_replicas(run_id: str, replicas: list[Replica], validation: str) -> None:
+    """Every seed's history and weights, from which a later run with other seeds takes what it needs.
+
+    Args:
+        validation: the digest of the split on which they were measured.
+    """
     table = [
         {"seed": r.seed, "epoch": r.epoch, "diverged": r.diverged, "figures": r.figures, "history": r.history}
         for r in replicas
@@ -144,6 +149,8 @@ def _record_replicas(run_id: str, replicas: list[Replica]) -> None:
             save_file(replica.state, Path(folder) / f"seed-{replica.seed}.safetensors")
             if replica.own:
                 save_file(replica.own, Path(folder) / f"seed-{replica.seed}.own.safetensors")
+        right = {run_id: torch.stack([replica.right for replica in replicas])}
+        save_file(right, Path(folder) / RIGHT, metadata={SPLIT: validation})
         (Path(folder) / Path(TABLE).name).write_text(json.dumps(table))
         frame = pd.DataFrame([{"seed": r.seed, "epoch": r.epoch, **r.figures} for r in replicas])
         frame.to_csv(Path(folder) / "seeds.csv", index=False)
@@ -152,6 +159,8 @@ def _record_replicas(run_id: str, replicas: list[Replica]) -> None:
 
 def _read_replicas(run_id: str, seeds: list[int]) -> list[Replica]:
     folder = tracking.artifact(run_id, REPLICAS)
+    rows = stored_replicas(run_id)
+    right = torch.from_numpy(read_right(folder / RIGHT)[run_id].outcomes)
     return [
         Replica(
             seed=row["seed"],
@@ -160,7 +169,8 @@ def _read_replicas(run_id: str, seeds: list[int]) -> list[Replica]:
             own=load_file(own) if (own := folder / f"seed-{row['seed']}.own.safetensors").exists() else {},
             epoch=row["epoch"],
             diverged=row["diverged"],
+            right=right[place],
         )
-        for row in stored_replicas(run_id)
+        for place, row in enumerate(rows)
         if row["seed"] in seeds
     ]

@@ -64,11 +64,12 @@ def run(
     with contextlib.redirect_stdout(sys.stderr):
         outcome, failed = runner.run(wanted, options, began=BEGAN, quiet=quiet)
     from flows import console
+    from tasks import results, tracking
 
     if as_json:
         console.print_json(outcome.model_dump())
     else:
-        console.print_outcome(outcome)
+        console.print_outcome(outcome, results.right(tracking.get(outcome.parent_run_id)))
     if failed:
         return STUDENTS_FAILED
     refused = not (outcome.verdict.promoted or outcome.verdict.already_champion)
@@ -107,21 +108,22 @@ def compare(
     if csv + markdown + as_json > 1:
         raise UsageError("--csv, --markdown and --json: allowed is one of them")
     from flows import console, inspect
-    from kdmodels.report.leaderboard import comparisons, efficient, leaderboard, to_markdown
+    from kdmodels.report.evidence import evidence
+    from kdmodels.report.leaderboard import efficient, leaderboard, to_markdown
     from tasks import tracking
 
     tracking.configure()
     with usage():
-        rows = inspect.compare(runs or [])
+        rows, right = inspect.compare(runs or [])
     if as_json:
-        compared = zip(rows, comparisons(rows), strict=True)
+        compared = zip(rows, evidence(rows, right), strict=True)
         console.print_json([row | line | {"pareto": efficient(row, rows)} for row, line in compared])
     elif csv:
-        print(leaderboard(rows).to_csv(index=False), end="")
+        print(leaderboard(rows, right).to_csv(index=False), end="")
     elif markdown:
-        print(to_markdown(leaderboard(rows)))
+        print(to_markdown(leaderboard(rows, right)))
     else:
-        console.print_leaderboard(rows)
+        console.print_leaderboard(rows, right)
 
 
 def show(

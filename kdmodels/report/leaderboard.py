@@ -8,23 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from kdmodels.statistics import holm, mean_and_std, t_interval, t_test
+from kdmodels.report.evidence import ACCURACY, EVIDENCE, FINISHED, UNKNOWN, Right, Row, evidence, ranked
+from kdmodels.statistics import mean_and_std, t_interval
 
-ACCURACY, FLOPS = "val/accuracy", "cost/flops"
-FINISHED = "FINISHED"
-AGAINST = ["vs control", "vs control low", "vs control high", "vs control p", "vs control holm", "vs best holm"]
-COMPARED = [*AGAINST, "level"]
-LEVEL = 0.05  # of all comparisons with the best together
-FIGURES = [ACCURACY, "±", "95% low", "95% high", *AGAINST]
+FLOPS = "cost/flops"
+FIGURES = [ACCURACY, "±", "95% low", "95% high", *EVIDENCE[:-1]]
 COSTS = {  # column: metric, and how many of its unit are one of the column's
     "file MB": ("size/file_mb", 1.0),
     "MFLOPs": (FLOPS, 1e6),
     "memory MB": ("cost/memory_mb", 1.0),
     "p50 ms": ("latency/p50_ms", 1.0),
 }
-COLUMNS = ["rank", "variant", *FIGURES, "level", "parameters", *COSTS, "pareto", "status", "reused", "run_id"]
-
-Row = dict[str, Any]
+COLUMNS = ["rank", "variant", *FIGURES, "group", "parameters", *COSTS, "pareto", "status", "reused", "run_id"]
 
 
 def winner(rows: Sequence[Row]) -> Row | None:
@@ -37,25 +32,25 @@ def winner(rows: Sequence[Row]) -> Row | None:
     >>> winner([row, row | {"variant": "hint", "status": "FAILED"}])["variant"]
     'kd'
     """
-    finished = _ranked(rows)
+    finished = ranked(rows)
     return finished[0] if finished else None
 
 
-def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
+def leaderboard(rows: Sequence[Row], right: Mapping[str, Right] = UNKNOWN) -> pd.DataFrame:
     """The rows as a table of COLUMNS, the winner first, those that did not finish last and without figures.
 
     `±` is the standard deviation over seeds, `95% low` and `95% high` Student's interval of their mean, missing where
-    they have no spread: for one seed, or where all agree. COMPARED are as `comparisons` says. Costs are the
-    stored network's, for one image, and are missing for runs of before they were measured. `pareto` is as `efficient`
-    says.
+    they have no spread: for one seed, or where all agree. EVIDENCE is as `evidence` says. Costs are of the stored
+    network, for one image, and are missing for runs of before they were measured. `pareto` is as `efficient` says.
 
     Args:
         rows: one a variant, in the order of the file, with variant, control (its control's variant), run_id, status
             (MLflow's, "FINISHED" where it did), reused, parameters (a number, or None where it failed before it was
             counted); and where it finished seeds, per_seed["val/accuracy"] (one value a seed) and
             metrics["val/accuracy"] (their mean).
+        right: as of `evidence`.
     """
-    ranked = _ranked(rows)
+    order = ranked(rows)
     lines = [
         {
             "rank": rank,
@@ -63,50 +58,14 @@ def leaderboard(rows: Sequence[Row]) -> pd.DataFrame:
             **_figures(row),
             **line,
             **cost_columns(row["metrics"]),
-            "pareto": efficient(row, ranked),
+            "pareto": efficient(row, order),
         }
-        for rank, (row, line) in enumerate(zip(ranked, comparisons(ranked), strict=True), 1)
+        for rank, (row, line) in enumerate(zip(order, evidence(order, right), strict=True), 1)
     ]
     lines += [_identity(row) for row in rows if row["status"] != FINISHED]
     frame = pd.DataFrame(lines, columns=COLUMNS)
-    types = {"rank": "Int64", "parameters": "Int64", "pareto": "boolean", "level": "boolean"}
+    types = {"rank": "Int64", "parameters": "Int64", "pareto": "boolean", "group": "Int64"}
     return frame.astype(types | dict.fromkeys([*FIGURES, *COSTS], "float64"))
-
-
-def comparisons(rows: Sequence[Row]) -> list[Row]:
-    """How each row stands to its control, the same student on labels alone, and to the best; both are among the rows.
-
-    Returns:
-        COMPARED, in the rows' order: the difference of its mean from its control's, the 95 % interval and the two-sided
-        p-value of Student's t test, both paired by seed, as equal seeds share what chance decides; the same p-value
-        after Holm's correction for all rows that have one, and that of its difference from the best. `level` is whether
-        that does not tell the row from the best, on the level of 5 % of all rows together. What can't be had is None:
-        without a control that has finished, of the control itself, and intervals and p-values where the seeds differ or
-        the differences have no spread: where there is one, or all are equal.
-    """
-    finished = {row["variant"]: row for row in rows if row["status"] == FINISHED}
-    best = winner(rows)
-    lines = [_against(row, finished.get(row["control"]) if row["variant"] in finished else None) for row in rows]
-    of_best = [_against(row, best if row["variant"] in finished else None)["vs control p"] for row in rows]
-    corrected = zip(holm([line["vs control p"] for line in lines]), holm(of_best), strict=True)
-    for row, line, (of_control, from_best) in zip(rows, lines, corrected, strict=True):
-        line["vs control holm"], line["vs best holm"] = of_control, from_best
-        line["level"] = True if row is best else None if from_best is None else from_best >= LEVEL
-    return lines
-
-
-def _against(row: Row, other: Row | None) -> Row:
-    line: Row = dict.fromkeys(COMPARED)
-    if other is None or other is row:
-        return line
-    line["vs control"] = row["metrics"][ACCURACY] - other["metrics"][ACCURACY]
-    own, theirs = (dict(zip(each["seeds"], each["per_seed"][ACCURACY], strict=True)) for each in (row, other))
-    if own.keys() == theirs.keys():
-        # Rounded, since equal differences of accuracies may differ in their last bit.
-        differences = [round(own[seed] - theirs[seed], 12) for seed in own]
-        line["vs control low"], line["vs control high"] = t_interval(differences) or (None, None)
-        line["vs control p"] = t_test(differences)
-    return line
 
 
 def cost_columns(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -143,14 +102,6 @@ def to_markdown(frame: pd.DataFrame) -> str:
     """
     lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _ranked(rows: Sequence[Row]) -> list[Row]:
-    def place(row: Row) -> tuple[float, int, bool]:
-        # Rounded, since the mean of equal figures depends in its last bit on their order.
-        return -round(row["metrics"][ACCURACY], 12), row["parameters"], row["variant"] != row["control"]
-
-    return sorted((row for row in rows if row["status"] == FINISHED), key=place)
 
 
 def _identity(row: Row) -> Row:

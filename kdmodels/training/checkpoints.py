@@ -106,6 +106,7 @@ class Checkpoints:
         parts = {f"stack/{number}": own for number, own in enumerate(stacks)}
         for number, replica in enumerate(replicas):
             parts |= {f"replica/{number}/state": replica.state, f"replica/{number}/own": replica.own}
+            parts[f"replica/{number}"] = {"right": replica.right}
         tensors = {f"{part}/{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
         rows = [replace(replica, history=list(replica.history)) for replica in replicas]
         self._unwritten = epoch, self.seconds + self._clock() - self._began, rows, tensors
@@ -139,12 +140,13 @@ def _snapshot(facts: _Facts, tensors: State) -> Snapshot:
         parts[what].setdefault(index, {})[rest] = tensor
     replicas = []
     for number, row in enumerate(facts.replicas):
-        own = parts["replica"].get(str(number), {})
+        own = parts["replica"][str(number)]
         state, beside = (
             {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
             for part in ("state/", "own/")
         )
-        replicas.append(Replica(row.seed, row.history, state, beside, row.epoch, row.diverged, row.culprits))
+        right = own["right"]
+        replicas.append(Replica(row.seed, row.history, state, beside, row.epoch, row.diverged, row.culprits, right))
     stacks = [own for _, own in sorted(parts["stack"].items(), key=lambda item: int(item[0]))]
     return Snapshot(facts.epoch, facts.seconds, replicas, stacks)
 

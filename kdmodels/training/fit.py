@@ -137,7 +137,7 @@ def _advance(
     going = [(replica, *row) for replica, row in pairs if _goes_on(replica, recipe)]
     measured = {stack: _epoch(stack, epoch, on_step) for stack in dict.fromkeys(stack for _, stack, _ in going)}
     for replica, stack, row in going:
-        every, culprits = measured[stack]
+        every, culprits, right = measured[stack]
         figures = {name: values[row].item() for name, values in every.items()}
         replica.history.append(figures)
         if replica.diverged is None and not all(map(isfinite, figures.values())):
@@ -146,15 +146,16 @@ def _advance(
         if _is_kept(replica, recipe):
             replica.epoch = epoch
             replica.state, replica.own = stack.state(row, "student."), stack.state(row, "objective.own.")
+            replica.right = right[row].clone()
 
 
-def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> tuple[dict[str, Tensor], list[list[str]]]:
-    """Train and measure; every figure by its metric's name, (S,), and each row's culprits."""
+def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> tuple[dict[str, Tensor], list[list[str]], Tensor]:
+    """Train and measure; every figure by its metric's name, (S,), each row's culprits, and what is right, (S, N)."""
     trained, culprits = stack.train(epoch, on_step)
-    validated, hits = stack.validate()
+    validated, right = stack.validate()
     figures = {f"train/{name}": values for name, values in trained.items()}
     figures |= {f"val/{name}": values for name, values in validated.items()}
-    return figures | {"val/accuracy": hits.double() / len(stack.validation_batches.split)}, culprits
+    return figures | {"val/accuracy": right.double().mean(dim=1)}, culprits, right
 
 
 def _goes_on(replica: Replica, recipe: Recipe) -> bool:

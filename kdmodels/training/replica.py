@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
@@ -14,7 +15,8 @@ class Replica:
     `history` holds each epoch's figures, first epoch first, up to where `patience` ended it; `state` the network's
     weights after epoch `epoch` (counted from 1), and `own` what its objective trained beside it, both on the CPU.
     `diverged` is the first epoch with a figure that is not finite, and None where there is none; `culprits` are the
-    terms whose values were the first that were not.
+    terms whose values were the first that were not. `right` says which validation examples these weights get right:
+    (N,) bool, on the CPU.
     """
 
     seed: int
@@ -24,6 +26,7 @@ class Replica:
     epoch: int = 0
     diverged: int | None = None
     culprits: list[str] = field(default_factory=list)
+    right: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
     @property
     def figures(self) -> dict[str, float]:

@@ -128,21 +128,21 @@ class Stack:
 
     @torch.no_grad()
     def validate(self) -> tuple[Figures, Tensor]:
-        """The same means on the validation split, weights being those after every warm-up; and the hits (S,).
+        """The same means on the validation split, weights being those after every warm-up; and what is right: (S, N).
 
         Of the weights that are kept, in float32, all examples alike. There is no loss where a term has no value on
         examples that it was not trained on.
         """
         self.distiller.eval()
         replicas, kept = len(self.seeds), self.kept if self.stacked else first_row(self.kept)
-        totals, hits = _Means(), torch.zeros(replicas, dtype=torch.int64, device=self.device)
+        totals, right = _Means(), []
         for rows in torch.arange(len(self.validation_batches.split)).split(self.validation_sizes):
             batch = self.validation_batches.batch(rows)
             logits, means = self._values(kept, self.kept_buffers, *(_repeated(one, replicas) for one in _given(batch)))
             whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
             totals.add(whole | means, len(rows))
-            hits += (logits.argmax(dim=2) == batch.labels).sum(dim=1)
-        return totals.means(), hits.cpu()
+            right.append(logits.argmax(dim=2) == batch.labels)
+        return totals.means(), torch.cat(right, dim=1).cpu()
 
     def state(self, row: int, part: str) -> State:
         """A copy of one replica's part, on the CPU: `student.`, or what its objective has of its `objective.own.`"""

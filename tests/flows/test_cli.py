@@ -101,9 +101,11 @@ def test_a_run_prints_the_leaderboard_the_verdict_and_where_to_look_next(
     assert " ".join(lines[0].split()) == "# variant validation 95 % interval vs control p (Holm) status"
     assert sorted(line.split()[1] for line in lines[1:3]) == ["hard-labels", "kd"]
     assert all(line.split()[-1] == "trained" for line in lines[1:3])
-    assert lines[3].startswith("indistinguishable from ")
-    assert lines[4].startswith("each: 610 parameters, ")
-    assert lines[5].startswith("teacher: ")
+    assert lines[4].split()[:2] == ["over", "examples"]
+    assert sum(int(line.split()[-2]) for line in lines[5:7]) in (99, 100, 101)  # rounded shares
+    assert lines[9].startswith("indistinguishable from ")
+    assert lines[10].startswith("each: 610 parameters, ")
+    assert lines[11].startswith("teacher: ")
     assert "becomes the first champion" in first.stdout
     assert "models:/small-student/1" in first.stdout
     for hint in ("kd ui", "kd compare", "kd predict small-student"):

@@ -184,7 +184,7 @@ def test_a_changed_student_is_compared_with_a_control_of_its_own(run: Run, first
     assert [row.reused for row in rows.values()] == [True, True, False, False]
     assert rows["wide"].parameters == rows["hard-labels-of-wide"].parameters == 64 * 24 + 24 + 24 * 10 + 10
     assert student(outcome, "wide").metrics["epoch"] == 4
-    table = leaderboard(compare([outcome.parent_run_id])).set_index("variant")
+    table = leaderboard(*compare([outcome.parent_run_id])).set_index("variant")
     assert table["vs control"]["wide"] == pytest.approx(
         rows["wide"].metrics["val/accuracy"] - rows["hard-labels-of-wide"].metrics["val/accuracy"]
     )

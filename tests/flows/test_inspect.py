@@ -52,7 +52,7 @@ def test_experiments_are_those_shipped_and_those_that_ran(recorded) -> None:
 
 
 def test_by_default_the_last_comparison_with_a_leaderboard_counts_though_it_failed(recorded) -> None:
-    rows = compare([])
+    rows, _ = compare([])
     assert tracking.get(recorded.other).status == "FAILED"
     assert {row["variant"]: row["status"] for row in rows} == {"hard-labels": "FINISHED", "broken": "FAILED"}
     assert "diverged" in next(row["error"] for row in rows if row["variant"] == "broken")
@@ -64,21 +64,23 @@ def test_by_default_the_last_comparison_with_a_leaderboard_counts_though_it_fail
 
 
 def test_comparisons_put_together_keep_shared_runs_single_and_names_apart(recorded) -> None:
-    rows = compare([recorded.first, recorded.again])
+    rows, right = compare([recorded.first, recorded.again])
     first, again = child(recorded.first, "kd").run_id, child(recorded.again, "kd").run_id
     assert [row["variant"] for row in rows] == ["hard-labels", f"small/kd/{first[:8]}", f"small/kd/{again[:8]}"]
-    assert leaderboard(rows)["vs control"].notna().sum() == 2  # the control is one run, and still the control
+    table = leaderboard(rows, right)
+    assert table["vs control"].notna().sum() == 2  # the control is one run, and still the control
+    assert table["wins"].sum() == 1  # all three are of the same examples
 
 
 def test_equal_names_of_two_experiments_get_the_experiments_names(recorded) -> None:
-    rows = compare([recorded.first, recorded.other])
+    rows, _ = compare([recorded.first, recorded.other])
     assert [row["variant"] for row in rows] == ["small/hard-labels", "kd", "other/hard-labels", "broken"]
     assert len(leaderboard(rows)) == 4
 
 
 def test_students_and_teachers_compare_too(recorded) -> None:
     student, teacher = child(recorded.first, "kd"), child(recorded.first, "teacher")
-    rows = compare([teacher.run_id, student.run_id, student.run_id])
+    rows, right = compare([teacher.run_id, student.run_id, student.run_id])
     assert [row["variant"] for row in rows] == ["teacher", "kd"]
     stored = tracking.read_json(recorded.first, "leaderboard.json")
     same = next(row for row in stored if row["variant"] == "kd")
@@ -87,10 +89,12 @@ def test_students_and_teachers_compare_too(recorded) -> None:
     table = leaderboard(rows).set_index("variant")
     assert table.loc["teacher", "parameters"] == 64 * 32 + 32 + 32 * 10 + 10
     assert table.loc["teacher", "val/accuracy"] == teacher.metrics["val/accuracy"]
+    assert list(right) == [student.run_id]
+    assert right[student.run_id].outcomes.mean(axis=1).tolist() == rows[1]["per_seed"]["val/accuracy"]
 
 
 def test_a_name_means_the_latest_run_so_named(recorded) -> None:
-    assert compare(["other"]) == compare([recorded.other])
+    assert compare(["other"])[0] == compare([recorded.other])[0]
     assert show("broken")["run_id"] == child(recorded.other, "broken").run_id
 
 

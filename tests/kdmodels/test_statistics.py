@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kdmodels.statistics import (
+    expected_calibration_error,
     holm,
     mcnemar_exact,
     mean_and_std,
     paired_difference_interval,
+    resampled_means,
     t_interval,
     t_test,
     wilson_interval,
@@ -236,3 +238,65 @@ def test_holm_errs_in_at_most_five_percent_of_all_families() -> None:
     families = generator.uniform(size=(4000, 8))
     wrong = np.mean([min(p for p in holm(list(family)) if p is not None) < 0.05 for family in families])
     assert 0.03 < wrong <= 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.8, 0.95]))
+def test_wilson_is_scipys(counts: tuple[int, int], confidence: float) -> None:
+    expected = stats.binomtest(*counts).proportion_ci(confidence, method="wilson")
+    assert wilson_interval(*counts, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@given(paired_counts())
+def test_mcnemar_is_scipys_binomial_test(counts: tuple[int, int, int]) -> None:
+    b, c, n = counts
+    expected = stats.binomtest(b, b + c).pvalue if b + c else 1.0
+    assert mcnemar_exact(*correct_vectors(b, c, n)).p_value == pytest.approx(expected)
+
+
+def test_resampled_means_vary_as_the_theory_says() -> None:
+    """Of one seed as a binomial share; of several the seeds' spread is added, too small by the factor 1 - 1 / S."""
+    generator = np.random.default_rng(0)
+    one = generator.random((1, 400)) < 0.8
+    four = generator.random((4, 400)) < np.array([[0.6], [0.7], [0.8], [0.9]])
+    means = resampled_means([one, four], resamples=20_000, generator=np.random.default_rng(1))
+    assert means.mean(axis=0) == pytest.approx([one.mean(), four.mean()], abs=0.002)
+    share = one.mean()
+    assert means[:, 0].std() == pytest.approx((share * (1 - share) / 400) ** 0.5, rel=0.03)
+    of_seeds, of_examples = four.mean(axis=1).var() / 4, four.mean(axis=0).var() / 400
+    assert means[:, 1].std() == pytest.approx((of_seeds + of_examples) ** 0.5, rel=0.05)
+
+
+def test_resampled_rows_get_the_same_examples_and_seeds() -> None:
+    """The difference of a row and one that is right on one more example of each seed varies by that example alone."""
+    base = np.random.default_rng(0).random((3, 100)) < 0.5
+    base[:, 0] = False
+    better = base.copy()
+    better[:, 0] = True
+    means = resampled_means([base, better], resamples=1000, generator=np.random.default_rng(1))
+    gains = (means[:, 1] - means[:, 0]) * 100
+    assert gains == pytest.approx(gains.round(), abs=1e-4)
+    assert gains.mean() == pytest.approx(1, abs=0.1)
+
+
+def test_resampling_needs_the_same_examples() -> None:
+    with pytest.raises(ValueError, match=r"expected rows of the same examples, got \[3, 4\]"):
+        resampled_means([np.ones((1, 3), bool), np.ones((1, 4), bool)], resamples=1, generator=np.random.default_rng())
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40), st.integers(1, 20))
+def test_calibration_error_by_its_definition(examples: list[tuple[float, bool]], bins: int) -> None:
+    """Sums over B_m, the examples with a confidence in ((m - 1) / M, m / M], of |B_m| / N |acc - conf|."""
+    confidences, correct = (np.array(column) for column in zip(*examples, strict=True))
+    expected = 0.0
+    for m in range(1, bins + 1):
+        inside = [pair for pair in examples if m - 1 < pair[0] * bins <= m or (m == 1 and pair[0] == 0)]
+        if inside:
+            accuracy, confidence = (float(np.mean([pair[part] for pair in inside])) for part in (1, 0))
+            expected += len(inside) / len(examples) * abs(accuracy - confidence)
+    assert expected_calibration_error(confidences, correct, bins) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("confidences", [np.array([0.5]), np.array([0.5, 1.1]), np.array([0.5, np.nan])])
+def test_calibration_error_refuses_what_are_no_confidences(confidences: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="confidences in 0 to 1"):
+        expected_calibration_error(confidences, np.array([True, False]))
