@@ -1,7 +1,7 @@
 """The main job, in the order of its tasks: data, teacher, knowledge, students, comparison, promotion."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
 from tasks.costs import measure_costs
 from tasks.data import load, prepare_data
+from tasks.folds import joined
 from tasks.knowledge import distil_teacher
 from tasks.leaderboard import compare_students
 from tasks.plan import flatten, make_plan, needs_teacher, sized, threads
@@ -56,25 +57,17 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     runs.use_threads(threads(experiment))
     clock = Clock()
     with clock("data"):
-        data = prepare_data(experiment.data, options.data_dir, options.quiet)
+        splits = [prepare_data(experiment.data, options.data_dir, options.quiet, fold) for fold in folds(experiment)]
+        data = splits[0]
         experiment = sized(experiment, data)
-        plan = make_plan(experiment, data, fresh=options.fresh)
-    with comparison(experiment, data, plan) as parent, student_runner(experiment, data, plan) as runner:
-        with clock("teacher"):
-            teacher = train_teachers(experiment, data, plan, parent)
-        with clock("knowledge"):
-            knowledge = distil_teacher(
-                teacher,
-                data,
-                taught(experiment, plan),
-                views=plan.knowledge.count,
-                seed=experiment.seed,
-                device=experiment.device,
-            )
-        with clock("students"):
-            students = train_students(runner, experiment, data, knowledge, plan, parent)
+        plan = whole_plan(experiment, splits, fresh=options.fresh)
+    with comparison(experiment, splits, plan) as parent, student_runner(experiment, data, plan) as runner:
+        parts = [
+            train_fold(experiment, split, part, parent, runner, clock)
+            for split, part in zip(splits, [plan, *plan.folds], strict=True)
+        ]
         with clock("compare"):
-            teacher, students = measure_costs(teacher, students)
+            teacher, students = measure_costs(*joined(parts, splits))
             leaderboard = compare_students(students, teacher, parent)
         with clock("promote"):
             verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device)
@@ -92,11 +85,41 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     return outcome
 
 
+def folds(experiment: Experiment) -> range:
+    """The numbers of the parts of the data that are the validation split in turn; one without cross-validation."""
+    return range(experiment.data.folds or 1)
+
+
+def whole_plan(experiment: Experiment, splits: Sequence[DataReference], *, fresh: bool) -> Plan:
+    """The plan of the first fold, and in it those of the others."""
+    plan, *others = [make_plan(experiment, data, fresh=fresh) for data in splits]
+    return plan.model_copy(update={"folds": others})
+
+
+def train_fold(
+    experiment: Experiment, data: DataReference, plan: Plan, parent: str, runner: TaskRunner[Any], clock: "Clock"
+) -> tuple[TeacherReference, list[StudentReference]]:
+    """Teacher, knowledge and students on one validation split."""
+    with clock("teacher"):
+        teacher = train_teachers(experiment, data, plan, parent)
+    with clock("knowledge"):
+        knowledge = distil_teacher(
+            teacher,
+            data,
+            taught(experiment, plan),
+            views=plan.knowledge.count,
+            seed=experiment.seed,
+            device=experiment.device,
+        )
+    with clock("students"):
+        return teacher, train_students(runner, experiment, data, knowledge, plan, parent)
+
+
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
     """What `distill` would do, and why; nothing is trained or recorded, and no Prefect server is needed."""
     tracking.configure()
-    data = prepare_data.fn(experiment.data, options.data_dir, options.quiet)
-    return make_plan(sized(experiment, data), data, fresh=options.fresh)
+    splits = [prepare_data.fn(experiment.data, options.data_dir, options.quiet, fold) for fold in folds(experiment)]
+    return whole_plan(sized(experiment, splits[0]), splits, fresh=options.fresh)
 
 
 def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, parent: str) -> TeacherReference:
@@ -111,7 +134,7 @@ def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, pare
 @contextmanager
 def student_runner(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[TaskRunner[Any]]:
     """Where students are trained; worker processes get ready while the teacher trains. All end with the block."""
-    trained = [step for step in plan.students if step.action != "reuse"]
+    trained = [step for step in plan.steps if step.kind == "student" and step.action != "reuse"]
     runner = experiment.runner if trained else IN_THREADS  # what was trained before needs no process of its own
     with task_runner(runner) as running:
         try:
@@ -143,12 +166,12 @@ def train_students(
     ]  # fmt: skip
     results = [future.result(raise_on_failure=False) for future in futures]
     interruption.check()
-    failed_runs = {run.tags["kd.variant"]: run.run_id for run in tracking.children(parent) if run.kind == "student"}
+    failed_runs = {run.name: run.run_id for run in tracking.children(parent) if run.kind == "student"}
     return [
         result
         if isinstance(result, StudentReference)
-        else _failed(variant.name, experiment.control_of(variant).name, result, failed_runs.get(variant.name))
-        for variant, result in zip(experiment.variants, results, strict=True)
+        else _failed(variant.name, experiment.control_of(variant).name, result, failed_runs.get(step.name))
+        for variant, step, result in zip(experiment.variants, plan.students, results, strict=True)
     ]
 
 
@@ -177,23 +200,24 @@ def taught(experiment: Experiment, plan: Plan) -> list[Variant]:
 
 
 @contextmanager
-def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[str]:
+def comparison(experiment: Experiment, splits: Sequence[DataReference], plan: Plan) -> Iterator[str]:
     """The parent run of one command: it and its children end with the truth, however the block ends."""
     parent = tracking.start(
         experiment.name,
         experiment.name,
         "comparison",
         params=flatten(experiment.model_dump(mode="json", exclude={"variants"})),
-        tags={**runs.origin(), "kd.data_dir": data.folder or ""}
+        tags={**runs.origin(), "kd.data_dir": splits[0].folder or ""}
         | ({"kd.views": f"{plan.knowledge.action}: {plan.knowledge.reason}"} if plan.taught else {}),
     )
     with tracking.recording(parent):
         try:
             tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))
             tracking.log_json(parent, "plan.json", plan.model_dump(mode="json"))
-            tracking.log_json(parent, "splits.json", load(data).indices)
-            tracking.log_text(parent, "notes.txt", "\n".join(data.notes))
-            tracking.log_text(parent, "skipped.txt", "\n".join(load(data).skipped))
+            indices = [load(data).indices for data in splits]
+            tracking.log_json(parent, "splits.json", indices if experiment.data.folds else indices[0])
+            tracking.log_text(parent, "notes.txt", "\n".join(splits[0].notes))
+            tracking.log_text(parent, "skipped.txt", "\n".join(load(splits[0]).skipped))
             yield parent
         except BaseException:
             tracking.kill_running(parent)
@@ -219,4 +243,4 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] = round(time.monotonic() - began, 3)
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.monotonic() - began, 3)

@@ -41,8 +41,6 @@ class Normalisation(Part):
 class Data(Part):
     """The examples, and which of the training ones are held out to choose by. Also written as its source alone."""
 
-    later: ClassVar = {"folds": None}
-
     source: str = Field(
         description=f"One of {', '.join(NAMED)}; or {PATHS}.",
         json_schema_extra={"pattern": rf"^({'|'.join(NAMED)})$|[./:]"},
@@ -57,6 +55,13 @@ class Data(Part):
         default=None,
         description="Share of the training examples held out, stratified, or the name of the source's folder that "
         "holds them; null: the source's own validation split, and 0.1 where it has none.",
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=20,
+        description="Cross-validation, for small sets: so many parts of the training examples are the validation split "
+        "in turn, and all is trained for each; null: one validation split.",
     )
     normalise: Normalisation | None = Field(
         default=None,
@@ -119,6 +124,13 @@ class Data(Part):
         if not 0 < validation < 1:
             raise mistake(f"{show(validation)} is out of range (allowed: {rule})")
         return validation
+
+    @model_validator(mode="after")
+    def _folds_or_a_split(self) -> Self:
+        if self.folds is not None and self.validation is not None:
+            told = f"{show(self.validation)}: with folds each is the validation split in turn; allowed with folds: null"
+            raise mistake(told, "validation")
+        return self
 
     @model_validator(mode="after")
     def _folder_of_folders(self) -> Self:

@@ -22,15 +22,15 @@ _loaded: dict[str, Dataset] = {}  # the latest of this process, by its digest
 
 
 @task(cache_policy=NO_CACHE)
-def prepare_data(data: Data, folder: str | None, quiet: bool = False) -> DataReference:
-    """Load the dataset once in this process and return what names it; `folder` None means `$KD_DATA`.
+def prepare_data(data: Data, folder: str | None, quiet: bool = False, fold: int = 0) -> DataReference:
+    """Load the dataset, or a fold of it, once in this process and return what names it; `folder` None means `$KD_DATA`.
 
     While images are decoded, which happens once, a terminal shows how far that is, unless `quiet`.
     """
     folder = folder or os.environ.get("KD_DATA") or None
     folder = str(Path(folder).absolute()) if folder else None
     with _decoding(quiet) as on_progress:
-        dataset = _load(data, folder, on_progress)
+        dataset = _load(data, folder, fold, on_progress)
     return DataReference(
         data=data,
         folder=folder,
@@ -46,6 +46,7 @@ def prepare_data(data: Data, folder: str | None, quiet: bool = False) -> DataRef
         mean=dataset.mean,
         std=dataset.std,
         notes=dataset.notes,
+        fold=fold,
     )
 
 
@@ -71,7 +72,7 @@ def load(reference: DataReference) -> Dataset:
     Raises:
         RuntimeError: what this process reads is not what the reference names.
     """
-    dataset = _loaded.get(reference.digest) or _load(reference.data, reference.folder)
+    dataset = _loaded.get(reference.digest) or _load(reference.data, reference.folder, reference.fold)
     if dataset.digest != reference.digest:
         raise RuntimeError(
             f"{reference.data.source}: this worker reads other data ({dataset.digest[:12]}) than the flow did "
@@ -80,8 +81,8 @@ def load(reference: DataReference) -> Dataset:
     return dataset
 
 
-def _load(data: Data, folder: str | None, on_progress: Progress = lambda done, total: None) -> Dataset:
-    dataset = load_dataset(data, Path(folder) if folder else None, on_progress)
+def _load(data: Data, folder: str | None, fold: int, on_progress: Progress = lambda done, total: None) -> Dataset:
+    dataset = load_dataset(data, Path(folder) if folder else None, on_progress, fold=fold)
     _loaded.clear()
     _loaded[dataset.digest] = dataset
     return dataset

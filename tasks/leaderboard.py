@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.numpy import save_file
@@ -51,11 +52,14 @@ def compare_students(
 
 
 def _right(students: Sequence[StudentReference]) -> dict[str, Right]:
-    """Of all that have finished, reused or not."""
+    """Of all that have finished, reused or not; of cross-validation all folds' examples in one row."""
     found: dict[str, Right] = {}
     for student in students:
         if student.run_id and student.status == "FINISHED":
-            found |= right(tracking.get(student.run_id))
+            run_ids = student.folds or [student.run_id]
+            parts = [right(tracking.get(run_id))[run_id] for run_id in run_ids]
+            split = "+".join(part.split for part in parts)
+            found[student.run_id] = Right(split, np.concatenate([part.outcomes for part in parts], axis=1))
     return found
 
 

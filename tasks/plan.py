@@ -67,6 +67,9 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
         for step, head, note in zip(students, heads, notes, strict=True)
     ]
     steps = [*teachers, *students]
+    if data.data.folds:
+        of = f"{data.fold + 1}/{data.data.folds}"
+        steps = [step.model_copy(update={"name": f"{step.variant} {of}"}) for step in steps]
     if fresh:
         steps = [step.model_copy(update={"reason": "--fresh", "fresh": True}) for step in steps]
     else:
@@ -312,6 +315,7 @@ def _step(name: str, kind: Literal["teacher", "student"], params: dict[str, Any]
     replicas = digest(flat)
     return Step(
         name=name,
+        variant=name,
         kind=kind,
         action="train",
         reason="no finished run has its key",

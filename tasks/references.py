@@ -23,7 +23,10 @@ class Options(Reference):
 
 
 class DataReference(Reference):
-    """A dataset by its content, and how any worker loads it: `folder` None means without, or downloaded."""
+    """A dataset by its content, and how any worker loads it: `folder` None means without, or downloaded.
+
+    With cross-validation it is one `fold` of it, counted from 0.
+    """
 
     data: Data
     folder: str | None
@@ -34,17 +37,20 @@ class DataReference(Reference):
     mean: list[float]
     std: list[float]
     notes: list[str] = []
+    fold: int = 0
 
 
 class Step(Reference):
     """One line of the plan: what is done for the teacher or a variant, and why.
 
-    `params` is all that determines the result, flat; `key` its digest; `replicas` the digest without the seeds.
+    `variant` is what the file calls it, `name` that and which fold it is of. `params` is all that determines the
+    result, flat; `key` its digest; `replicas` the digest without the seeds.
     `source` is the run that is reused, or whose replicas are (`extend`), or the one that goes on (`resume`);
     `note` what its objective leaves untrained; `fresh` that nothing that was done before may serve.
     """
 
     name: str
+    variant: str
     kind: Literal["teacher", "student"]
     action: Literal["reuse", "extend", "resume", "train"]
     reason: str
@@ -80,11 +86,12 @@ class Plan(Reference):
     knowledge: Views
     students: list[Step]
     notes: list[str] = Field(default=[], description="What should be known of the data.")
+    folds: list["Plan"] = Field(default=[], description="With cross-validation, those of the folds after this one.")
 
     @property
     def steps(self) -> list[Step]:
         """All of them, in the order in which they are done."""
-        return [*self.members, self.teacher, *self.students]
+        return [*self.members, self.teacher, *self.students, *(step for fold in self.folds for step in fold.steps)]
 
     @property
     def taught(self) -> bool:
@@ -109,7 +116,10 @@ class KnowledgeReference(Reference):
 
 
 class StudentReference(Reference):
-    """One variant's run, finished or not; a row of the leaderboard. `control` is the variant it is compared with."""
+    """One variant's run, finished or not; a row of the leaderboard. `control` is the variant it is compared with.
+
+    With cross-validation `folds` are the runs of all its folds, `run_id` is the first's, and accuracies are of all.
+    """
 
     variant: str
     control: str = CONTROL
@@ -121,6 +131,7 @@ class StudentReference(Reference):
     per_seed: dict[str, list[float]]
     parameters: int | None
     error: str | None = None
+    folds: list[str] = []
 
 
 class LeaderboardReference(Reference):

@@ -195,6 +195,21 @@ def hold_out(labels: np.ndarray, prints: np.ndarray, count: int) -> tuple[np.nda
     return np.setdiff1d(np.arange(len(labels)), held), held
 
 
+def fold_numbers(labels: np.ndarray, prints: np.ndarray, folds: int) -> np.ndarray:
+    """(N,), of which fold each example is: a matter of its pixels as in `hold_out`, each class in equal parts.
+
+    Equal images of a class are in one fold or, at an edge, in two that are next to each other.
+
+    Args:
+        labels: (N,), of each class none or at least `folds`. prints: (N, 2), the images' fingerprints.
+    """
+    order = np.lexsort((prints[:, 0], labels))
+    _, sizes = np.unique(labels[order], return_counts=True)
+    numbers = np.empty(len(labels), dtype=np.int64)
+    numbers[order] = np.concatenate([np.arange(size) * folds // size for size in sizes])
+    return numbers
+
+
 def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
     """Of each class so many, in proportion, that the sum is `count`; none has 0 or all of its own."""
     exact = sizes * (count / sizes.sum())
@@ -206,15 +221,16 @@ def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
     return shares
 
 
-def assemble(source: Source, data: Data, transfer: Part | None = None) -> Dataset:
+def assemble(source: Source, data: Data, transfer: Part | None = None, *, fold: int = 0) -> Dataset:
     """Split, check and name what has been read of a source.
 
     Args:
         transfer: the unlabelled images of `data.transfer`, as large and with as many channels as the source's.
+        fold: which of `data.folds` is the validation split.
 
     Raises:
-        UserError: a class has too few examples to be split, the subset is larger than the whole, or, where
-            `data.strict`, an image is in train and test.
+        UserError: a class has too few examples to be split or for so many folds, the subset is larger than the whole,
+            or, where `data.strict`, an image is in train and test.
     """
     train, notes = source.parts["train"], list(source.notes)
     test, validation = source.parts.get("test"), source.parts.get("validation")
@@ -226,12 +242,15 @@ def assemble(source: Source, data: Data, transfer: Part | None = None) -> Datase
         train, test = train.take(kept), train.take(held)
     if data.subset is not None:
         train = _subset(train, data.subset, source.classes)
-    if validation is None or isinstance(data.validation, float):
-        if validation is not None:
-            notes.append(
-                f"the source's own validation split ({len(validation.labels)} examples) is left out: data.validation "
-                f"is {data.validation:g} of the training examples; null takes its own"
-            )
+    if validation is not None and (data.folds or isinstance(data.validation, float)):
+        said = f"{data.folds} folds" if data.folds else f"data.validation is {data.validation:g}"
+        notes.append(
+            f"the source's own validation split ({len(validation.labels)} examples) is left out: {said} of the "
+            "training examples; null takes its own"
+        )
+    if data.folds:
+        train, validation = _fold(train, data.folds, fold, source.classes)
+    elif validation is None or isinstance(data.validation, float):
         share = data.validation if isinstance(data.validation, float) else VALIDATION_SHARE
         _require_two(train, source.classes, "data.validation")
         count, (least, most) = ceil(share * len(train.labels)), _bounds(train.labels)
@@ -310,6 +329,17 @@ def _require_two(part: Part, classes: Sequence[str], field: str) -> None:
     alone = [name for name, count in zip(classes, counts, strict=True) if count == 1]
     if alone:
         raise UserError(f"{field}: one example alone of {', '.join(alone)}: it can't be split; allowed: two or more")
+
+
+def _fold(part: Part, folds: int, fold: int, classes: Sequence[str]) -> tuple[Part, Part]:
+    counts = np.bincount(part.labels, minlength=len(classes))
+    few = [f"{name} has {count}" for name, count in zip(classes, counts, strict=True) if 0 < count < folds]
+    if few:
+        raise UserError(
+            f"data.folds: {folds}, but of training examples {', '.join(few)}; allowed: no more folds than that"
+        )
+    validated = fold_numbers(part.labels, part.prints, folds) == fold
+    return part.take(np.flatnonzero(~validated)), part.take(np.flatnonzero(validated))
 
 
 def _subset(part: Part, size: int, classes: Sequence[str]) -> Part:

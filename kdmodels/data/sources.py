@@ -19,10 +19,13 @@ from kdmodels.data_fields import PATHS, TORCHVISION, Data
 from kdmodels.errors import UserError
 
 
-def load_dataset(data: Data, folder: Path | None = None, on_progress: Progress = lambda done, total: None) -> Dataset:
+def load_dataset(
+    data: Data, folder: Path | None = None, on_progress: Progress = lambda done, total: None, *, fold: int = 0
+) -> Dataset:
     """The dataset that an experiment names.
 
     Args:
+        fold: which of `data.folds` parts is the validation split, counted from 0.
         folder: where the files of a source that has files lie, and what relative paths may be below; None means
             `$KD_DATA`, and where that is not set either, published sets are downloaded to the user's cache folder.
         on_progress: told how much of the images is decoded, and of how much; never where they have been decoded before.
@@ -37,7 +40,7 @@ def load_dataset(data: Data, folder: Path | None = None, on_progress: Progress =
     if data.transfer:
         path = _find(data.transfer.unlabelled, folder, "data.transfer.unlabelled")
         source, transfer = _transfer(source, path, data, on_progress)
-    return assemble(source, data, transfer)
+    return assemble(source, data, transfer, fold=fold)
 
 
 def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:

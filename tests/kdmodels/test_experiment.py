@@ -50,6 +50,7 @@ def test_the_defaults() -> None:
             "size": None,
             "normalise": None,
             "validation": None,
+            "folds": None,
             "subset": None,
             "augment": [],
             "transfer": None,
@@ -80,7 +81,6 @@ def test_the_defaults() -> None:
 
 def test_what_is_not_built_is_accepted_at_its_default() -> None:
     whole = SHORT | {
-        "data": {"source": "mnist", "folds": None},
         "variants": [{"name": "mine", "terms": "kd", "student": None}],
         "promote": {"require": {"latency_ms": None, "class_accuracy": None}},
         "runner": {"kind": "thread", "workers": None, "address": None},

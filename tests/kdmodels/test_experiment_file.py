@@ -61,7 +61,9 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("data: mnist", "data: {source: ./photos, skip: 1}", "2: data.skip: 1 is not true or false"),
     ("data: mnist", "data: {source: ./photos, transfer: more}", "2: data.transfer: 'more' is not a mapping; "
      "allowed: unlabelled"),
-    ("data: mnist", "data: {source: mnist, folds: 5}", "2: data.folds: 5 is not built yet; allowed: null"),
+    ("data: mnist", "data: {source: mnist, folds: 1}", "2: data.folds: 1 is out of range (allowed: 2 to 20, or null)"),
+    ("data: mnist", "data: {source: mnist, folds: 5, validation: 0.2}",
+     "2: data.validation: 0.2: with folds each is the validation split in turn; allowed with folds: null"),
     ("data: mnist", "data: {source: mnist, augment: [{crop: 0}]}",
       "2: data.augment.0.crop: 0 is out of range (allowed: 1 to 512)"),
     ("data: mnist", "data: {source: mnist, augment: {crop: 4}}", '2: data.augment: {"crop": 4} is not a list'),

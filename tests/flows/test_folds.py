@@ -1,0 +1,97 @@
+"""Cross-validation: every part of the training examples is the validation split in turn."""
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flows.distill import distill, plan_only
+from flows.inspect import compare
+from flows.promote import promote
+from kdmodels.data import load_dataset
+from kdmodels.data.dataset import fold_numbers
+from kdmodels.errors import UserError
+from kdmodels.evaluation import correct
+from kdmodels.experiment import Data, Experiment
+from kdmodels.networks import load_network
+from kdmodels.report.leaderboard import leaderboard
+from tasks import tracking
+
+EXPERIMENT = Experiment.model_validate(
+    {
+        "name": "folded",
+        "threads": 1,
+        "data": {"source": "digits", "subset": 500, "folds": 3},
+        "teacher": {"network": {"mlp": [16]}, "epochs": 2},
+        "student": {"network": {"mlp": [8]}, "epochs": 4, "seeds": 2},
+        "variants": ["hard-labels", "kd"],
+    }
+)
+
+
+def test_every_example_is_validated_once_and_the_leaderboard_is_of_all(
+    new_store: Callable[[Path], str], tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path / "mlruns"))
+    outcome = distill(EXPERIMENT)
+    children = tracking.children(outcome.parent_run_id)
+    assert sorted(run.name for run in children) == sorted(
+        f"{name} {fold}/3" for name in ("teacher", "hard-labels", "kd") for fold in (1, 2, 3)
+    )
+    rows, right = compare([outcome.parent_run_id])
+    for row in rows:
+        assert right[row["run_id"]].outcomes.shape == (2, 500)
+        assert right[row["run_id"]].outcomes.mean(axis=1) == pytest.approx(row["per_seed"]["val/accuracy"])
+        stored = []
+        for fold, run_id in enumerate(row["folds"]):  # which examples the networks get right that the runs stored
+            network, _ = load_network(tracking.artifact(run_id, "network"))
+            validation = load_dataset(EXPERIMENT.data, fold=fold).validation
+            stored.append(correct(network, validation).double().mean().item())
+        best = [max(replica["figures"]["val/accuracy"] for replica in tracking.read_json(
+            run_id, "replicas/replicas.json")) for run_id in row["folds"]]  # fmt: skip
+        assert stored == pytest.approx(best)
+    assert leaderboard(rows, right)["wins"].sum() == pytest.approx(1)
+    indices = tracking.read_json(outcome.parent_run_id, "splits.json")
+    assert sorted(chain.from_iterable(fold["validation"] for fold in indices)) == sorted(
+        indices[0]["train"] + indices[0]["validation"]
+    )
+    winner = next(row for row in rows if row["variant"] == outcome.verdict.winner)
+    champion = tracking.champion("folded-student")
+    assert champion is not None
+    assert champion.run_id == winner["folds"][0]
+    assert promote(outcome.parent_run_id).already_champion
+    again = plan_only(EXPERIMENT)
+    assert [step.action for step in again.steps] == ["reuse"] * 9
+    longer = plan_only(EXPERIMENT.model_copy(update={"student": EXPERIMENT.student.model_copy(update={"epochs": 5})}))
+    assert {step.reason for step in longer.steps if step.kind == "student"} == {"epochs: 4 -> 5"}
+
+
+def test_folds_are_disjoint_whole_stratified_and_a_matter_of_content() -> None:
+    whole = [load_dataset(Data(source="digits", folds=4), fold=fold) for fold in range(4)]
+    held = [data.indices["validation"] for data in whole]
+    assert sorted(chain.from_iterable(held)) == sorted(whole[0].indices["train"] + held[0])
+    assert max(map(len, held)) - min(map(len, held)) <= 10
+    for data in whole:
+        counts = torch.bincount(data.validation.labels)
+        assert counts.max() - counts.min() <= 3
+        assert set(data.indices["train"]).isdisjoint(data.indices["validation"])
+    assert len({data.split_digests["test"] for data in whole}) == 1
+    assert len({data.digest for data in whole}) == 4
+
+
+def test_fold_numbers_are_in_equal_parts_of_each_class() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [7, 10, 3])
+    numbers = fold_numbers(labels, generator.integers(2**60, size=(20, 2)), 3)
+    assert [np.bincount(numbers[labels == label]).tolist() for label in range(3)] == [[3, 2, 2], [4, 3, 3], [1, 1, 1]]
+
+
+def test_a_class_too_small_for_so_many_folds_is_named(tmp_path: Path) -> None:
+    labels = np.array(["cat"] * 20 + ["owl"] * 3)
+    path = tmp_path / "few.npz"
+    np.savez(path, images=np.random.default_rng(0).integers(0, 255, (23, 4, 4), dtype=np.uint8), labels=labels)
+    with pytest.raises(UserError, match=r"data\.folds: 5, but of training examples owl has 2; allowed: no more"):
+        load_dataset(Data(source=str(path), folds=5))
