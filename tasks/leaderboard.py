@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from safetensors.numpy import save_file
 
 from kdmodels.errors import UserError
 from kdmodels.report.evidence import Right
 from kdmodels.report.leaderboard import leaderboard, winner
 from tasks import tracking
 from tasks.references import LeaderboardReference, StudentReference, TeacherReference
-from tasks.results import ACCURACY, RIGHT, ROWS, SIZE, SPLIT, TEACHER, right
+from tasks.results import ACCURACY, RIGHT, ROWS, SIZE, TEACHER, right, write_right
 
 
 @task(cache_policy=NO_CACHE)
@@ -65,10 +64,8 @@ def _right(students: Sequence[StudentReference]) -> dict[str, Right]:
 
 def _log_right(parent: str, found: dict[str, Right]) -> None:
     """Once more with the comparison, so that it can be read as a whole."""
-    (split,) = {one.split for one in found.values()}  # equal data, or their keys would differ
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-        outcomes = {run_id: one.outcomes for run_id, one in found.items()}
-        save_file(outcomes, Path(folder) / RIGHT, metadata={SPLIT: split})
+        write_right(Path(folder) / RIGHT, found)
         tracking.log_folder(parent, Path(folder))
 
 

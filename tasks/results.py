@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from kdmodels.errors import UserError
 from kdmodels.objectives import CONTROL
@@ -52,6 +53,12 @@ def right(run: tracking.Run) -> dict[str, Right]:
     """By run id, which validation examples a comparison's students, or a student, get right; of old runs nothing."""
     path = RIGHT if run.kind == "comparison" else OF_SEEDS
     return read_right(tracking.artifact(run.run_id, path)) if tracking.has_artifact(run.run_id, path) else {}
+
+
+def write_right(file: Path, found: dict[str, Right]) -> None:
+    """Write a file of `RIGHT` or `OF_SEEDS`; all are of one validation split."""
+    (split,) = {one.split for one in found.values()}
+    save_file({run_id: one.outcomes for run_id, one in found.items()}, file, metadata={SPLIT: split})
 
 
 def read_right(file: Path) -> dict[str, Right]:

@@ -15,13 +15,14 @@ from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
+from kdmodels.report.evidence import Right
 from kdmodels.training import Checkpoints, Replica, fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.knowledge import load_both
 from tasks.plan import describe, needs_teacher, threads
 from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
-from tasks.results import ACCURACY, REPLICAS, RIGHT, SPLIT, TABLE, read_right, reference
+from tasks.results import ACCURACY, REPLICAS, RIGHT, TABLE, read_right, reference, write_right
 from tasks.results import replicas as stored_replicas
 from tasks.steps import Begun, begun
 
@@ -149,8 +150,8 @@ def _record_replicas(run_id: str, replicas: list[Replica], validation: str) -> N
             save_file(replica.state, Path(folder) / f"seed-{replica.seed}.safetensors")
             if replica.own:
                 save_file(replica.own, Path(folder) / f"seed-{replica.seed}.own.safetensors")
-        right = {run_id: torch.stack([replica.right for replica in replicas])}
-        save_file(right, Path(folder) / RIGHT, metadata={SPLIT: validation})
+        right = Right(validation, torch.stack([replica.right for replica in replicas]).numpy())
+        write_right(Path(folder) / RIGHT, {run_id: right})
         (Path(folder) / Path(TABLE).name).write_text(json.dumps(table))
         frame = pd.DataFrame([{"seed": r.seed, "epoch": r.epoch, **r.figures} for r in replicas])
         frame.to_csv(Path(folder) / "seeds.csv", index=False)

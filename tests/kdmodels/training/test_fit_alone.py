@@ -145,9 +145,9 @@ def test_no_tensor_of_a_step_stays_behind_on_the_cpu() -> None:
         batch = stack.train_batches.batch(torch.arange(16).expand(2, -1))
         _, values = stack._values(stack.kept, {**stack.buffers, **drawn}, *_given(batch))
         assert {value.device.type for value in values.values()} == {"cuda"}
-        figures, hits = stack.validate()
+        figures, right = stack.validate()
         assert {value.device.type for value in figures.values()} == {"cuda"}
-        assert hits.device.type == "cpu"
+        assert right.device.type == "cpu"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
