@@ -1,9 +1,10 @@
 """Reading a full ledger: python -m benchmarks.ledger [STUDENTS]
 
 A temporary store gets 100 comparisons without students, and then one of 1,000 finished students of 25 epochs and 3
-seeds, each measured on 5,000 validation examples, recorded as `kd run` does, but for the networks. Each command then takes turns with a process that imports all
-that the command had imported by its end, in the same order, and does nothing else. `beyond` is the difference of the
-medians. A comparison of single runs, by their ids, is measured for a few: its time is in proportion to their number.
+seeds, each measured on 5,000 validation examples, recorded as `kd run` does, but for the networks. Each command then
+takes turns with a process that imports all that the command had imported by its end, in the same order, and does
+nothing else. `beyond` is the difference of the medians. A comparison of single runs, by their ids, is measured for a
+few: its time is in proportion to their number.
 """
 
 import os
@@ -64,8 +65,9 @@ def fill(students: int) -> list[str]:
     for number, step in enumerate(make_plan(experiment, data, fresh=True).students):
         run_id = runs.start(experiment.name, Begun(step, Path()), data, parent, control="hard-labels")
         figures = dict.fromkeys(FIGURES, 0.5)
-        chances = [[0.9 + (7 * number + 13 * seed) % 97 / 1000] for seed in step.seeds]
-        outcomes = generator.random((SEEDS, EXAMPLES)) < chances
+        # A fifth of the examples is hard; all others every student gets right.
+        chances = [[0.5 + (7 * number + 13 * seed) % 97 / 200] for seed in step.seeds]
+        outcomes = (generator.random((SEEDS, EXAMPLES)) < chances) | (np.arange(EXAMPLES) % 5 > 0)
         accuracies = outcomes.mean(axis=1).tolist()
         histories = [[figures | {results.ACCURACY: accuracy}] * EPOCHS for accuracy in accuracies]
         replicas = [Replica(*pair, epoch=EPOCHS) for pair in zip(step.seeds, histories, strict=True)]

@@ -108,7 +108,10 @@ def resampled_means(outcomes: Sequence[np.ndarray], *, resamples: int, generator
     if len(examples) != 1:
         raise ValueError(f"expected rows of the same examples, got {sorted(examples)}")
     (n,) = examples
-    stacked = np.concatenate(outcomes).T.astype(np.float32)  # (N, all seeds); sums of it are exact
+    stacked = np.concatenate(outcomes)  # (all seeds, N)
+    always, ever = stacked.all(axis=0), stacked.any(axis=0)
+    varied = np.flatnonzero(ever & ~always)  # most examples are easy for all, and need no product
+    table = stacked[:, varied].T.astype(np.float32)  # whose sums are exact
     ends = np.cumsum([len(rows) for rows in outcomes])
     most = max(len(rows) for rows in outcomes)
     means = np.empty((resamples, len(outcomes)))
@@ -117,7 +120,8 @@ def resampled_means(outcomes: Sequence[np.ndarray], *, resamples: int, generator
         size = min(chunk, resamples - begin)
         drawn = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float32)
-        of_seeds, places = counts @ stacked / n, generator.random((size, most))
+        of_seeds = (counts[:, varied] @ table + counts[:, always].sum(axis=1, keepdims=True)) / n
+        places = generator.random((size, most))
         for row, end in enumerate(ends):
             seeds = len(outcomes[row])
             picked = end - seeds + (places[:, :seeds] * seeds).astype(int)

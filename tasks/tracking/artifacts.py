@@ -40,7 +40,7 @@ def log_folder(run_id: str, folder: Path, path: str | None = None) -> None:
 
 def sync_artifacts(run_id: str) -> None:
     """Have the system write a local store's files of the run to the disk, before the run is said to have them."""
-    sync_tree(MlflowClient().get_run(run_id).info.artifact_uri)
+    sync_tree(_root(run_id))
 
 
 def sync_tree(uri: str) -> None:
@@ -52,6 +52,9 @@ def sync_tree(uri: str) -> None:
 
 def has_artifact(run_id: str, path: str) -> bool:
     """Whether the run has that file or folder."""
+    root = _root(run_id)
+    if is_local_uri(root):
+        return (Path(local_file_uri_to_path(root)) / path).exists()
     folder = str(PurePosixPath(path).parent)
     listed = MlflowClient().list_artifacts(run_id, None if folder == "." else folder)
     return path in {info.path for info in listed}
@@ -63,11 +66,14 @@ def artifact(run_id: str, path: str) -> Path:
     Raises:
         UserError: the run has no such file.
     """
-    if not has_artifact(run_id, path):
-        raise UserError(f"run {run_id!r} has no file {path!r}")
-    root = MlflowClient().get_run(run_id).info.artifact_uri
-    target = None if is_local_uri(root) else tempfile.mkdtemp(dir=_downloads().name)
-    return Path(download_artifacts(f"{root}/{path}", dst_path=target))
+    root = _root(run_id)
+    if is_local_uri(root):  # MLflow would read the run twice more
+        found = Path(local_file_uri_to_path(root)) / path
+        if found.exists():
+            return found
+    elif has_artifact(run_id, path):
+        return Path(download_artifacts(f"{root}/{path}", dst_path=tempfile.mkdtemp(dir=_downloads().name)))
+    raise UserError(f"run {run_id!r} has no file {path!r}")
 
 
 def read_json(run_id: str, path: str) -> Any:
@@ -80,6 +86,10 @@ def read_json(run_id: str, path: str) -> Any:
         return json.loads(artifact(run_id, path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"run {run_id!r}: its file {path!r} is not JSON: {error}") from error
+
+
+def _root(run_id: str) -> str:
+    return str(MlflowClient().get_run(run_id).info.artifact_uri)
 
 
 @functools.cache
