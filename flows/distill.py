@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import flow
@@ -25,8 +25,9 @@ from tasks.references import (
     StudentReference,
     TeacherReference,
 )
-from tasks.results import reference
+from tasks.results import PLAN, reference
 from tasks.runners import IN_THREADS, processes, stop_workers, task_runner
+from tasks.steps import PLANNING, alone
 from tasks.student import prepare_worker, train_student
 from tasks.teacher import join_teachers, train_teacher
 
@@ -55,40 +56,43 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     tracking.end_abandoned(experiment.name)
     runs.use_threads(threads(experiment))
     clock = Clock()
-    with clock("data"):
-        data = prepare_data(experiment.data, options.data_dir, options.quiet)
-        experiment = sized(experiment, data)
-        plan = make_plan(experiment, data, fresh=options.fresh)
-    with comparison(experiment, data, plan) as parent, student_runner(experiment, data, plan) as runner:
-        with clock("teacher"):
-            teacher = train_teachers(experiment, data, plan, parent)
-        with clock("knowledge"):
-            knowledge = distil_teacher(
-                teacher,
-                data,
-                taught(experiment, plan),
-                views=plan.knowledge.count,
-                seed=experiment.seed,
-                device=experiment.device,
+    with ExitStack() as planning:  # until the comparison says what the plan takes over, `kd gc` waits
+        with clock("data"):
+            data = prepare_data(experiment.data, options.data_dir, options.quiet)
+            experiment = sized(experiment, data)
+            planning.enter_context(alone(PLANNING))
+            plan = make_plan(experiment, data, fresh=options.fresh)
+        with comparison(experiment, data, plan) as parent, student_runner(experiment, data, plan) as runner:
+            planning.close()
+            with clock("teacher"):
+                teacher = train_teachers(experiment, data, plan, parent)
+            with clock("knowledge"):
+                knowledge = distil_teacher(
+                    teacher,
+                    data,
+                    taught(experiment, plan),
+                    views=plan.knowledge.count,
+                    seed=experiment.seed,
+                    device=experiment.device,
+                )
+            with clock("students"):
+                students = train_students(runner, experiment, data, knowledge, plan, parent)
+            with clock("compare"):
+                teacher, students = measure_costs(teacher, students)
+                leaderboard = compare_students(students, teacher, parent)
+            with clock("promote"):
+                verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device)
+            outcome = Outcome(
+                experiment=experiment.name,
+                parent_run_id=parent,
+                teacher=teacher,
+                students=students,
+                notes=leaderboard.notes,
+                verdict=verdict,
+                seconds=clock.seconds,
             )
-        with clock("students"):
-            students = train_students(runner, experiment, data, knowledge, plan, parent)
-        with clock("compare"):
-            teacher, students = measure_costs(teacher, students)
-            leaderboard = compare_students(students, teacher, parent)
-        with clock("promote"):
-            verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device)
-        outcome = Outcome(
-            experiment=experiment.name,
-            parent_run_id=parent,
-            teacher=teacher,
-            students=students,
-            notes=leaderboard.notes,
-            verdict=verdict,
-            seconds=clock.seconds,
-        )
-        if any(student.status != "FINISHED" for student in students):
-            raise StudentsFailedError(outcome)
+            if any(student.status != "FINISHED" for student in students):
+                raise StudentsFailedError(outcome)
     return outcome
 
 
@@ -190,7 +194,7 @@ def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Itera
     with tracking.recording(parent):
         try:
             tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))
-            tracking.log_json(parent, "plan.json", plan.model_dump(mode="json"))
+            tracking.log_json(parent, PLAN, plan.model_dump(mode="json"))
             tracking.log_json(parent, "splits.json", load(data).indices)
             tracking.log_text(parent, "notes.txt", "\n".join(data.notes))
             tracking.log_text(parent, "skipped.txt", "\n".join(load(data).skipped))
