@@ -134,6 +134,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "up": services.up,
     "schedule": services.schedule,
     "doctor": starting.doctor,
+    "gc": services.gc,
     "init": starting.init,
     "variants": starting.variants,
 }

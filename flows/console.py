@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import ByteSize
 from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
@@ -265,6 +266,26 @@ def _share(mean: float | None, std: float | None) -> str:
     if mean is None:
         return ""
     return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
+
+
+def print_garbage(each: Mapping[str, Any], *, dry_run: bool) -> None:
+    """A run or a cache that was deleted, or would be."""
+    where = f" ({each['run_id']})" if each["run_id"] else f" in {each['folder']}" if each["folder"] else ""
+    size = ByteSize(each["bytes"]).human_readable(decimal=True, separator=" ")
+    told = f"{each['kind']} {each['name']}{where}, last used {each['last_used']}, {size}"
+    console().print(f"{'would delete' if dry_run else 'deleted'} {told}", soft_wrap=True)
+
+
+def print_collected(found: Mapping[str, Any], *, dry_run: bool) -> None:
+    """How much that was, what stays, and what a server keeps."""
+    out, size = console(), ByteSize(found["bytes"]).human_readable(decimal=True, separator=" ")
+    out.print(f"{'would delete' if dry_run else 'deleted'} {found['deleted']} in all, {size}", soft_wrap=True)
+    if found["needed"]:
+        told = "older runs stay, since a registered model, a comparison that stays or one that is going on needs them"
+        out.print(f"{found['needed']} {told}", soft_wrap=True)
+    if not found["for_good"]:
+        told = "through a server runs are only marked as deleted and keep their files; on its machine"
+        out.print(f"{told} `mlflow gc` deletes them for good", soft_wrap=True)
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -1,8 +1,8 @@
 """The main job, in the order of its tasks: data, teacher, knowledge, students, comparison, promotion."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import flow
@@ -26,8 +26,9 @@ from tasks.references import (
     StudentReference,
     TeacherReference,
 )
-from tasks.results import reference
+from tasks.results import PLAN, reference
 from tasks.runners import IN_THREADS, processes, stop_workers, task_runner
+from tasks.steps import PLANNING, alone
 from tasks.student import prepare_worker, train_student
 from tasks.teacher import join_teachers, train_teacher
 
@@ -56,44 +57,49 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     tracking.end_abandoned(experiment.name)
     runs.use_threads(threads(experiment))
     clock = Clock()
-    with clock("data"):
-        splits = [prepare_data(experiment.data, options.data_dir, options.quiet, fold) for fold in folds(experiment)]
-        data = splits[0]
-        experiment = sized(experiment, data)
-        plan = whole_plan(experiment, splits, fresh=options.fresh)
-    with comparison(experiment, splits, plan) as parent, student_runner(experiment, data, plan) as runner:
-        parts = [
-            train_fold(experiment, split, part, parent, runner, clock)
-            for split, part in zip(splits, [plan, *plan.folds], strict=True)
-        ]
-        with clock("compare"):
-            teacher, students = measure_costs(*joined(parts, splits))
-            leaderboard = compare_students(students, teacher, parent)
-        with clock("promote"):
-            verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device)
-        outcome = Outcome(
-            experiment=experiment.name,
-            parent_run_id=parent,
-            teacher=teacher,
-            students=students,
-            notes=leaderboard.notes,
-            verdict=verdict,
-            seconds=clock.seconds,
-        )
-        if any(student.status != "FINISHED" for student in students):
-            raise StudentsFailedError(outcome)
+    with ExitStack() as planning:  # until the comparison says what the plan takes over, `kd gc` waits
+        with clock("data"):
+            splits = prepared(experiment, options, prepare_data)
+            data = splits[0]
+            experiment = sized(experiment, data)
+            planning.enter_context(alone(PLANNING))
+            plan = whole_plan(experiment, splits, fresh=options.fresh)
+        with comparison(experiment, splits, plan) as parent, student_runner(experiment, data, plan) as runner:
+            planning.close()
+            first, *others = [
+                train_fold(experiment, split, part, parent, runner, clock)
+                for split, part in zip(splits, [plan, *plan.folds], strict=True)
+            ]
+            with clock("compare"):
+                teacher, students = joined([measure_costs(*first), *others], splits)
+                leaderboard = compare_students(students, teacher, parent)
+            with clock("promote"):
+                verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device)
+            outcome = Outcome(
+                experiment=experiment.name,
+                parent_run_id=parent,
+                teacher=teacher,
+                students=students,
+                notes=leaderboard.notes,
+                verdict=verdict,
+                seconds=clock.seconds,
+            )
+            if any(student.status != "FINISHED" for student in students):
+                raise StudentsFailedError(outcome)
     return outcome
 
 
-def folds(experiment: Experiment) -> range:
-    """The numbers of the parts of the data that are the validation split in turn; one without cross-validation."""
-    return range(experiment.data.folds or 1)
+def prepared(experiment: Experiment, options: Options, prepare: Callable[..., DataReference]) -> list[DataReference]:
+    """The data, with cross-validation each fold of it."""
+    numbers = range(experiment.data.folds or 1)
+    return [prepare(experiment.data, options.data_dir, options.quiet, number) for number in numbers]
 
 
 def whole_plan(experiment: Experiment, splits: Sequence[DataReference], *, fresh: bool) -> Plan:
     """The plan of the first fold, and in it those of the others."""
     plan, *others = [make_plan(experiment, data, fresh=fresh) for data in splits]
-    return plan.model_copy(update={"folds": others})
+    notes = dict.fromkeys(note for part in (plan, *others) for note in part.notes)
+    return plan.model_copy(update={"folds": others, "notes": list(notes)})
 
 
 def train_fold(
@@ -118,7 +124,7 @@ def train_fold(
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
     """What `distill` would do, and why; nothing is trained or recorded, and no Prefect server is needed."""
     tracking.configure()
-    splits = [prepare_data.fn(experiment.data, options.data_dir, options.quiet, fold) for fold in folds(experiment)]
+    splits = prepared(experiment, options, prepare_data.fn)
     return whole_plan(sized(experiment, splits[0]), splits, fresh=options.fresh)
 
 
@@ -213,10 +219,10 @@ def comparison(experiment: Experiment, splits: Sequence[DataReference], plan: Pl
     with tracking.recording(parent):
         try:
             tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))
-            tracking.log_json(parent, "plan.json", plan.model_dump(mode="json"))
+            tracking.log_json(parent, PLAN, plan.model_dump(mode="json"))
             indices = [load(data).indices for data in splits]
             tracking.log_json(parent, "splits.json", indices if experiment.data.folds else indices[0])
-            tracking.log_text(parent, "notes.txt", "\n".join(splits[0].notes))
+            tracking.log_text(parent, "notes.txt", "\n".join(plan.notes))
             tracking.log_text(parent, "skipped.txt", "\n".join(load(splits[0]).skipped))
             yield parent
         except BaseException:

@@ -17,12 +17,14 @@ from kdmodels.errors import UserError
 from kdmodels.folders import cache_folder
 
 if TYPE_CHECKING:
+    from tasks.caches import Cache
     from tasks.tracking import Run
 
 Finding = tuple[bool | None, str, str | None]  # ok (None: neither), what was found, what helps
 
 FREE_GB = 1.0  # a run of mnist leaves some 10 MB, the environment itself has 5.5 GB
 LONG_HOURS = 24
+STALE_DAYS = 30  # unused for longer than this, a cache is worth a line
 MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -168,6 +170,37 @@ def _checkpoints() -> Finding:
     return True, told, None
 
 
+def _decoded() -> Finding:
+    from tasks import caches
+
+    return _caches(caches.decoded(), "datasets")
+
+
+def _knowledge() -> Finding:
+    from tasks import caches, tracking
+
+    if (finding := _no_ledger()) is not None:
+        return finding
+    return _caches(caches.knowledge(tracking.every_run()), "teachers")
+
+
+def _caches(found: "list[Cache]", of: str) -> Finding:
+    since = (time.time() - STALE_DAYS * 86_400) * 1000
+    stale = [cache for cache in found if cache.used < since]
+    if not found:
+        return True, "none", None
+    places = {str(cache.folder.parent) for cache in found if cache.folder}
+    told = f"of {len(found)} {of}, {_megabytes(found)}{''.join(f', in {place}' for place in places)}"
+    if not stale:
+        return True, told, None
+    told += f"; {len(stale)} of them, {_megabytes(stale)}, unused for {STALE_DAYS} days"
+    return None, told, f"kd gc --older-than {STALE_DAYS}d deletes them"
+
+
+def _megabytes(found: "list[Cache]") -> str:
+    return f"{sum(cache.bytes for cache in found) / 1e6:.1f} MB"
+
+
 def _port(port: int, option: str) -> Finding:
     if server.up_state():
         return True, "kd up runs already", None
@@ -187,6 +220,8 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "disk": _disk,
     "unended runs": _unended_runs,
     "checkpoints": _checkpoints,
+    "decoded data": _decoded,
+    "knowledge": _knowledge,
     "port 4200": lambda: _port(4200, "kd up --port"),
     "port 5000": lambda: _port(5000, "kd up --mlflow-port, kd ui --port"),
 }

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from tasks import tracking
 from tasks.references import Plan, Step
+from tasks.results import PLAN
 
 POLL_SECONDS = 1.0
 WAITING, TRAINING, REUSED = "waiting", "training", "reused"
@@ -92,9 +93,9 @@ def _comparison(flow_run: str) -> tuple[str, Plan] | None:
     """The run and the plan of the comparison that a Prefect flow run has begun; None while it has not."""
     recent = tracking.runs(kind="comparison", limit=10)
     parent = next((run.run_id for run in recent if run.tags.get("kd.prefect_flow_run") == flow_run), None)
-    if parent is None or not tracking.has_artifact(parent, "plan.json"):
+    if parent is None or not tracking.has_artifact(parent, PLAN):
         return None
-    return parent, Plan.model_validate(tracking.read_json(parent, "plan.json"))
+    return parent, Plan.model_validate(tracking.read_json(parent, PLAN))
 
 
 def lines(plan: Plan, runs: list[tracking.Run], *, now: float) -> list[Line]:

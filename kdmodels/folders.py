@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+DECODED_LOCK = "lock"  # in each folder of decoded data
+
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/kdflow`, or `~/.cache/kdflow`."""

@@ -18,7 +18,7 @@ from kdmodels.experiment import Data, Experiment
 from tasks import tracking
 from tasks.references import DataReference
 
-_loaded: dict[str, Dataset] = {}  # the latest of this process, by its digest
+_loaded: dict[str, Dataset] = {}  # the latest of this process, or its folds, by digest
 
 
 @task(cache_policy=NO_CACHE)
@@ -83,7 +83,8 @@ def load(reference: DataReference) -> Dataset:
 
 def _load(data: Data, folder: str | None, fold: int, on_progress: Progress = lambda done, total: None) -> Dataset:
     dataset = load_dataset(data, Path(folder) if folder else None, on_progress, fold=fold)
-    _loaded.clear()
+    for digest in list(_loaded)[: len(_loaded) + 1 - (data.folds or 1)]:
+        del _loaded[digest]
     _loaded[dataset.digest] = dataset
     return dataset
 

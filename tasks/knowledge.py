@@ -15,11 +15,10 @@ from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, load_knowledge, s
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.references import DataReference, KnowledgeReference, TeacherReference
+from tasks.results import COMPLETE, KNOWLEDGE
 from tasks.steps import alone
 
-FOLDER = "knowledge"
 VALIDATION = "validation"
-COMPLETE = "kd.knowledge"  # the tag that says how many views of what are wholly stored, set after the files
 
 
 @task(name="distil_knowledge", cache_policy=NO_CACHE)
@@ -67,7 +66,7 @@ def _distil(
             store_knowledge(network, shown, missing, folder / _view(number), device=found)
             if number == 0:
                 store_knowledge(network, dataset.validation, missing, folder / VALIDATION, device=found)
-            tracking.log_folder(teacher.run_id, folder, FOLDER)
+            tracking.log_folder(teacher.run_id, folder, KNOWLEDGE)
         tracking.sync_artifacts(teacher.run_id)
         stored = _stored(teacher.run_id)
         complete = stored | {name: max(number + 1, stored.get(name, 0)) for name in missing}
@@ -82,7 +81,7 @@ def load_both(
         network, _ = runs.recorded_network(reference.teacher_run_id)
         live = LiveTeacher(network, places, find_device(device))
         return live, live
-    folder = tracking.artifact(reference.teacher_run_id, FOLDER)
+    folder = tracking.artifact(reference.teacher_run_id, KNOWLEDGE)
     train = [load_knowledge(folder / _view(number), places) for number in range(reference.views)]
     return train, load_knowledge(folder / VALIDATION, places)
 

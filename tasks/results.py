@@ -18,6 +18,7 @@ from tasks.references import StudentReference
 
 NETWORK = "network"  # a teacher's or student's folder of weights and description
 ROWS = "leaderboard.json"  # a comparison's
+PLAN = "plan.json"  # a comparison's
 VERDICT = "verdict.json"  # a comparison's
 REPLICAS = "replicas"  # a student's folder of every seed's history and weights
 RIGHT = "right.safetensors"  # a comparison's: which validation examples each student's seeds get right
@@ -25,6 +26,8 @@ OF_SEEDS = f"{REPLICAS}/{RIGHT}"  # a student's own
 SPLIT = "validation"  # the files' metadata: the digest of that split
 CLASSES = "classes.csv"  # a teacher's or student's: the stored network's figures by class, on validation
 TABLE = f"{REPLICAS}/replicas.json"
+KNOWLEDGE = "knowledge"  # a teacher's folder of what it says of each image
+COMPLETE = "kd.knowledge"  # the tag that says how many views of what are wholly stored, set after the files
 MEMBERS = "kd.members"  # the tag of an ensemble's run: the run ids of its members, which hold the networks
 TEACHER = "kd.teacher_run"  # the tag of a comparison: its teacher's run
 ACCURACY, SIZE = "val/accuracy", "size/parameters"

@@ -20,6 +20,7 @@ from tasks.leftovers import RUN, folder_of, interrupted
 from tasks.references import Step
 
 POLL_SECONDS = 0.2
+PLANNING = "planning"  # the lock between what a plan finds and the run that says what it takes over
 CHECKPOINT_SECONDS = 10.0  # between two of a training, unless KD_CHECKPOINT_SECONDS says otherwise
 
 

@@ -1,11 +1,12 @@
-"""What runs by itself: `kd ui`, `kd up`, `kd schedule`."""
+"""What runs by itself, and what is left when it has: `kd ui`, `kd up`, `kd schedule`, `kd gc`."""
 
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flows.commands.shared import UsageError, experiments, usage
+from flows.commands.shared import Json, UsageError, experiments, usage
 
 
 def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
@@ -56,3 +57,40 @@ def schedule(
         print(f"deleted the schedule of {delete}", file=sys.stderr)
         return
     console.print_table(rows, {key: key for key in ("name", "cron", "timezone", "every", "active")})
+
+
+def gc(
+    older_than: Annotated[str, typer.Option(metavar="AGE", help="As 12h, 30d or 4w.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete old runs and caches for good, but for what a registered model or a newer comparison needs."""
+    age = _seconds(older_than)
+    from flows import console
+    from flows.gc import collect
+
+    told: list[dict[str, Any]] = []
+
+    def tell(each: dict[str, Any]) -> None:
+        told.append(each)
+        if not as_json:
+            console.print_garbage(each, dry_run=dry_run)
+
+    found = collect(age, tell, dry_run=dry_run)
+    if as_json:
+        console.print_json({"dry_run": dry_run, **found, "deleted": told})
+    else:
+        console.print_collected(found, dry_run=dry_run)
+
+
+def _seconds(age: str) -> int:
+    """What an age is in seconds.
+
+    >>> _seconds("30d")
+    2592000
+    """
+    match = re.fullmatch("([0-9]{1,5})([hdw])", age)
+    if match is None:
+        told = "allowed: 0 to 99999 hours, days or weeks, as 12h, 30d or 4w"
+        raise UsageError(f"--older-than {age!r}: is no age; {told}")
+    return int(match[1]) * {"h": 3600, "d": 86_400, "w": 7 * 86_400}[match[2]]

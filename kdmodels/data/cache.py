@@ -1,6 +1,7 @@
 """What has been decoded once, kept in the user's cache folder until its files change."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from filelock import FileLock
 from kdmodels.durable import sync
 from kdmodels.errors import UserError
 from kdmodels.fingerprint import code_fingerprint
-from kdmodels.folders import cache_folder
+from kdmodels.folders import DECODED_LOCK, cache_folder
 
 
 def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], None]) -> Path:
@@ -31,7 +32,7 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
     wanted = root / _digest([manifest, code_fingerprint("data")])
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / "lock"):
+        with FileLock(root / DECODED_LOCK):
             if not wanted.is_dir():
                 for old in root.iterdir():
                     if old.is_dir():
@@ -45,6 +46,7 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
                     sync(root)
                 finally:
                     shutil.rmtree(partial, ignore_errors=True)
+            os.utime(wanted)  # when it was used last, which `kd gc` asks
     except OSError as error:
         raise UserError(
             f"{root}: the decoded images can't be kept there: {error.strerror or error}; allowed: a folder that can be "

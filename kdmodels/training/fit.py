@@ -62,8 +62,7 @@ def fit(
         on_step: called before every step; what it raises ends the training.
         on_epoch: called after every epoch with its number, counted from 1, and the replicas so far.
         checkpoints: where the training goes on from, if it was begun before, and what is kept of it. On the CPU, with
-            as many threads and not compiled, the result is the same bit for bit as that of a training that nothing
-            interrupted.
+            as many threads the result is the same bit for bit as that of a training that nothing interrupted.
 
     A last batch of one example joins the batch before it, since batch norm can't learn from one.
 

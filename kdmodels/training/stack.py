@@ -87,8 +87,9 @@ class Stack:
             for name, tensor in self.params.items()
         }
         # Isolated: else all stacks of this process share one limit of recompilations, after which nothing is compiled.
+        # Not dynamic: else what is compiled depends on the sizes of batches that this process has seen before.
         self._train_values = (
-            torch.compile(self._values, isolate_recompiles=True)  # type: ignore[call-overload]  # its stubs lack it
+            torch.compile(self._values, dynamic=False, isolate_recompiles=True)  # type: ignore[call-overload]  # its stubs lack it
             if recipe.compile
             else self._values
         )

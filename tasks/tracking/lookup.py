@@ -7,6 +7,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -144,7 +145,9 @@ def _experiments() -> dict[str, str]:
             return found
 
 
-def _search(experiments: Mapping[str, str], condition: str, limit: int | None) -> Iterator[Run]:
+def _search(
+    experiments: Mapping[str, str], condition: str, limit: int | None, view: int = ViewType.ACTIVE_ONLY
+) -> Iterator[Run]:
     """Newest first; page by page, since a server refuses big pages."""
     client = MlflowClient()
     left, token = limit, None
@@ -152,6 +155,7 @@ def _search(experiments: Mapping[str, str], condition: str, limit: int | None) -
         page: Any = client.search_runs(
             list(experiments),
             condition,
+            view,
             max_results=min(left or _PAGE, _PAGE),
             order_by=["attributes.start_time DESC"],
             page_token=token,

@@ -342,6 +342,34 @@ def test_a_model_is_exported_once(here: Here, folder: Path, again: Done) -> None
     assert here("export", "small-studnt", "--onnx")[0] == 2
 
 
+def test_gc_says_what_goes_and_deletes_nothing_that_is_needed(here: Here, again: Done) -> None:
+    runs = json.loads(here("list", "--json")[1])
+    code, out, _ = here("gc", "--older-than", "0h", "--dry-run", "--json")
+    told = json.loads(out)
+    assert list(told) == ["dry_run", "deleted", "bytes", "needed", "for_good"]
+    assert {tuple(each) for each in told["deleted"]} == {("kind", "name", "run_id", "folder", "bytes", "last_used")}
+    assert {each["kind"] for each in told["deleted"]} >= {"decoded data", "knowledge"}
+    assert (code, told["bytes"]) == (0, sum(each["bytes"] for each in told["deleted"]))
+    assert here("gc", "--older-than", "4w")[1].splitlines()[-1] == "deleted 0 in all, 0 B"
+    lines = here("gc", "--older-than", "0h", "--dry-run")[1].splitlines()
+    assert [line.startswith("would delete ") for line in lines] == [True] * (len(told["deleted"]) + 1) + [False]
+    assert lines[-1].startswith(f"{told['needed']} older runs stay, since")
+    assert json.loads(here("list", "--json")[1]) == runs
+
+
+@pytest.mark.parametrize("age", ["30", "-5d", "1.5d", "5m", "", "999999d", "d"])
+def test_an_age_that_is_none_is_a_mistake(here: Here, age: str) -> None:
+    code, out, told = here("gc", "--older-than", age)
+    assert (code, out) == (2, "")
+    assert told.startswith(f"kd: error: --older-than '{age}': is no age; allowed: 0 to 99999 hours, days or weeks, as")
+
+
+def test_gc_without_an_age_is_a_mistake(here: Here) -> None:
+    code, _, told = here("gc")
+    assert code == 2
+    assert "--older-than" in told
+
+
 def test_doctor_tells_of_every_part(here: Here, again: Done) -> None:
     code, out, _ = here("doctor", "--json")
     found = {row["name"]: row["ok"] for row in json.loads(out)}

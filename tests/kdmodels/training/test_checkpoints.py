@@ -1,6 +1,8 @@
 """Checkpoints: a training that was interrupted ends as one that was not, and nothing half written is read."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -94,7 +96,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, An
 }
 
 
-def run(case: str, **how: Any) -> list[Replica]:
+def run(case: str, compiled: bool = False, **how: Any) -> list[Replica]:
     network, losses, settings = CASES[case]
     terms = [
         Term(
@@ -107,7 +109,7 @@ def run(case: str, **how: Any) -> list[Replica]:
     teacher = build(Network.model_validate({"mlp": [8]} if "mlp" in network else {"conv": [6, 6]}), **SHAPE)
     initialise(teacher, stream(1, "teacher"))
     student = build(Network.model_validate(network), **SHAPE)
-    recipe = Recipe.model_validate({"epochs": EPOCHS, "batch": 16, **settings})
+    recipe = Recipe.model_validate({"epochs": EPOCHS, "batch": 16, "compile": compiled, **settings})
     knowledge = taught(teacher, sorted({there for term in terms for _, there in term.pairs}))
     return fit(student, terms, recipe, TRAIN, VALIDATION, seeds=[0, 1], knowledge=knowledge, **how)
 
@@ -124,6 +126,17 @@ def test_an_interrupted_training_ends_as_one_that_was_not(case: str, step: int, 
     except KeyboardInterrupt:
         interrupted = run(case, checkpoints=checkpoints(tmp_path))
     assert same(interrupted, uninterrupted(case))
+
+
+@pytest.mark.fault
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("case", ["dropout, stacked", "momentum"])
+def test_a_compiled_one_does_too_whatever_was_compiled_before(case: str, tmp_path: Path) -> None:
+    """Batches have two sizes; a step compiled for any size, once both were seen, would not compute the same bits."""
+    whole = run(case, compiled=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(case, compiled=True, checkpoints=checkpoints(tmp_path), on_step=Interruption(2 * STEPS + 3))
+    assert same(run(case, compiled=True, checkpoints=checkpoints(tmp_path)), whole)
 
 
 def test_only_the_epochs_after_the_checkpoint_are_trained_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from kdmodels.errors import UserError
 from tasks import tracking
@@ -36,6 +37,22 @@ def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
             yield uri
         finally:
             process.terminate()
+
+
+def test_through_it_runs_are_only_marked_and_folders_deleted(server: str, tmp_path: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    tracking.log_text(run, "one/a.txt", "x" * 1_000)
+    tracking.log_text(run, "two/a.txt", "x" * 500)
+    tracking.end(run, "FINISHED")
+    assert (tracking.run_bytes(run), tracking.folder_bytes(run, "two")) == (1_500, 500)
+    assert not tracking.deletes_for_good()
+    tracking.delete_folder(run, "two")
+    assert [file.read_text() for file in (tmp_path / "s3").rglob("a.txt")] == ["x" * 1_000]
+    tracking.delete_run(run)
+    assert tracking.every_run() == []
+    assert [gone.run_id for gone in tracking.marked_runs()] == [run]
+    MlflowClient().restore_run(run)
+    assert tracking.artifact(run, "one/a.txt").read_text() == "x" * 1_000
 
 
 def wait(process: subprocess.Popen[bytes]) -> None:
