@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from flows import server
-from kdmodels.errors import UserError, allowed
-from kdmodels.experiment import Experiment
+from kdmodels.errors import UsageError, UserError, allowed
+from kdmodels.experiment import LONGEST_REST, Experiment, is_cron
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -38,10 +38,10 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
     Raises:
         UserError: a port is taken, a `kd up` runs already, Prefect is set to another server, or a part of it stops.
     """
+    if port == mlflow_port:
+        raise UsageError(f"--port {port} and --mlflow-port {mlflow_port} are the same: choose two")
     from tasks import tracking
 
-    if port == mlflow_port:
-        raise UserError(f"--port {port} and --mlflow-port {mlflow_port} are the same: choose two")
     if state := server.up_state():
         raise UserError(f"kd up runs already (process {state['pid']}, {state['url']}): stop it first")
     url = f"http://127.0.0.1:{port}/api"
@@ -156,9 +156,9 @@ def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronS
 
     if (cron is None) == (every is None):
         raise UserError("a schedule needs one of --cron '0 3 * * *' and --every SECONDS")
-    if every is not None and every < 1:
-        raise UserError(f"--every {every}: allowed are whole seconds from 1")
-    if cron is not None and len(cron.split()) != 5:  # a sixth would be seconds, for Prefect
+    if every is not None and not 1 <= every <= LONGEST_REST:
+        raise UserError(f"--every {every}: allowed are whole seconds from 1 to {LONGEST_REST}")
+    if cron is not None and not is_cron(cron):
         raise UserError(f"--cron {cron!r} is not one (allowed: five fields, as '0 3 * * *')")
     if timezone and every:
         raise UserError(f"--timezone {timezone}: allowed with --cron only")

@@ -1,4 +1,4 @@
-"""The one error type for everything that a user can get wrong."""
+"""The error types for everything that a user can get wrong."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -10,6 +10,10 @@ class UserError(Exception):
 
 class UnavailableError(UserError):
     """A store or a server that can't be reached, read or written: whatever was typed, it is not that."""
+
+
+class UsageError(UserError):
+    """What was typed, or an experiment says, is wrong or names what does not exist: exit code 2."""
 
 
 def allowed(name: str, choices: Iterable[str]) -> str:

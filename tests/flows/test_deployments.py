@@ -247,12 +247,13 @@ def test_up_refuses_to_serve_what_other_commands_would_not_use(monkeypatch: pyte
     [
         ({"cron": "0 3 * *"}, "--cron '0 3 * *' is not one (allowed: five fields, as '0 3 * * *')"),
         ({"cron": "0 3 * * * *"}, "--cron '0 3 * * * *' is not one (allowed: five fields, as '0 3 * * *')"),
+        ({"every": 10**15}, f"--every {10**15}: allowed are whole seconds from 1 to 31622400"),
         ({"cron": "0 25 * * *"}, "--cron '0 25 * * *' is not one (allowed: five fields, as '0 3 * * *')"),
         (
             {"cron": "0 3 * * *", "timezone": "Mars"},
             "--timezone 'Mars' is not one (allowed: names as Europe/Berlin)",
         ),
-        ({"every": 0}, "--every 0: allowed are whole seconds from 1"),
+        ({"every": 0}, "--every 0: allowed are whole seconds from 1 to 31622400"),
         ({"every": 5, "timezone": "Europe/Berlin"}, "--timezone Europe/Berlin: allowed with --cron only"),
         ({"every": 5, "cron": "0 3 * * *"}, "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),
         ({}, "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),
