@@ -25,6 +25,19 @@ def named(experiment: Experiment) -> Iterator[tuple[str, str]]:
             yield "network.module", network.module.partition(":")[0]
 
 
+def require_all_allowed(experiment: Experiment, words: str | None = None) -> None:
+    """Ask of all the code that an experiment names, before any of it is imported.
+
+    Args:
+        words: what is allowed; None: `ALLOWED`.
+
+    Raises:
+        UsageError: as `require_allowed`.
+    """
+    for field, module in named(experiment):
+        require_allowed(field, module, words)
+
+
 def require_found(field: str, module: str) -> None:
     """Look for a module or file of code from the current folder on, without running any of it.
 
@@ -41,24 +54,27 @@ def require_found(field: str, module: str) -> None:
         raise UsageError(f"{field}: {module}: there is no such {'file' if module.endswith('.py') else 'module'}")
 
 
-def require_allowed(field: str, module: str) -> None:
+def require_allowed(field: str, module: str, words: str | None = None) -> None:
     """Ask before a module or file of code is run, whoever has named it: an experiment, or a stored network.
 
+    Args:
+        words: what is allowed; None: `ALLOWED`.
+
     Raises:
-        UsageError: it is of Python itself, which has no network and no data, or is not among those `ALLOWED`.
+        UsageError: it is of Python itself, which has no network and no data, or it is not allowed.
     """
     if module.partition(".")[0] in sys.stdlib_module_names:
         raise UsageError(
             f"{field}: {module} is a module of Python itself; allowed: your own, or an installed library's"
         )
-    words = os.environ.get(ALLOWED)
+    words = os.environ.get(ALLOWED) if words is None else words
     if words is None:
         return
     told = [word for word in words.split(",") if word]
     if not any(_is_within(module, word) for word in told):
         raise UsageError(
-            f"{field}: the code of {module} is not allowed to run here; allowed: {', '.join(told) or 'none'}; "
-            f"for a schedule: kd schedule FILE --allow-code {module}"
+            f"{field}: the code of {module} is not allowed in this schedule; allowed: {', '.join(told) or 'none'}; "
+            f"more by: kd schedule FILE --allow-code {module}"
         )
 
 

@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from kdmodels.data.cache import cached
 from kdmodels.data.dataset import Part, Source, ordered
-from kdmodels.data.decoding import fingerprints, read_decoded, require_room, write_arrays
+from kdmodels.data.decoding import fingerprints, read_array, read_decoded, require_room, write_arrays
 from kdmodels.data.files import listed
 from kdmodels.errors import UsageError, UserError, allowed
 from kdmodels.own_code import require_allowed
@@ -55,7 +55,7 @@ def read_npz(path: Path, size: Sequence[int] | None) -> Source:
     """
     about = path.stat()
     folder = cached([path, size], [about.st_size, about.st_mtime_ns], lambda folder: _unpack(path, folder, size))
-    values = {file.stem: np.load(file, mmap_mode="c") for file in folder.glob("*.npy")}
+    values = {file.stem: read_array(file, mapped=True) for file in folder.glob("*.npy")}
     images = {part.name: read_decoded(part) for part in folder.iterdir() if part.is_dir()}
     values |= {name: decoded.pixels for name, decoded in images.items()}
     return from_mapping(values, str(path), {name: decoded.prints for name, decoded in images.items()})
