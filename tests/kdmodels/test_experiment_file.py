@@ -406,6 +406,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=3),
     max_leaves=8,
 )
+CHANGE = st.tuples(st.integers(0, len(SHORT)), st.integers(0, 9), st.text(max_size=3))  # where, what goes, what comes
 PATHS = ["name", "data", "data.validation", "teacher", "student.network", "student.optimizer", "student.schedule"]
 PATHS += ["variants", "variants.0", "variants.1.kd", "promote", "promote.require", "schedule", "x", "student.0"]
 
@@ -417,6 +418,29 @@ def test_any_text_is_an_experiment_or_a_user_error(fuzzed: Path, text: str) -> N
     with pytest.raises(UserError) as caught:
         read_experiment(fuzzed)
     assert str(caught.value).startswith(str(fuzzed))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, len(SHORT)), st.integers(0, 9), st.text(max_size=3)), min_size=1, max_size=4
+    )
+)
+def test_any_change_to_a_file_is_an_experiment_or_a_user_error(
+    fuzzed: Path, changes: list[tuple[int, int, str]]
+) -> None:
+    text = SHORT
+    for begin, length, new in changes:
+        text = text[:begin] + new + text[begin + length :]
+    fuzzed.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        experiment = read_experiment(fuzzed)
+    except UserError as error:
+        told = str(error).split("\n")
+    else:
+        assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
+        told = [str(fuzzed)]
+    assert all(line.startswith(str(fuzzed)) for line in told)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
