@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import torch
 
 MODEL = "model"  # every run's model has this name
-_EXPRESSION = re.compile(
-    r"(?:Symbol\('\w+'(?:, (?:positive|integer|nonnegative)=True)*\)|Integer|Max|Min|Mod|FloorDiv|[0-9 ()+*,-])+"
+_SYMPY = "Integer|Rational|Add|Mul|Pow|Min|Max|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not"
+_EXPRESSION = re.compile(  # the names that torch writes of a program's sizes, and no others
+    rf"(?:Symbol\('\w+'(?:, (?:positive|integer|nonnegative)=True)*\)|\b(?:{_SYMPY})\(|[0-9 ()+*,-])+"
 )
 _PT2 = (
     threading.Lock()
