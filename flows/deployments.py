@@ -164,8 +164,6 @@ def unschedule(name: str) -> None:
 
 
 def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronSchedule | IntervalSchedule":
-    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-
     if (cron is None) == (every is None):
         raise UserError("a schedule needs one of --cron '0 3 * * *' and --every SECONDS")
     if every is not None and not 1 <= every <= LONGEST_REST:
@@ -174,6 +172,8 @@ def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronS
         raise UserError(f"--cron {cron!r} is not one (allowed: five fields, as '0 3 * * *')")
     if timezone and every:
         raise UserError(f"--timezone {timezone}: allowed with --cron only")
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+
     try:
         if every is not None:
             return IntervalSchedule(interval=timedelta(seconds=every))
