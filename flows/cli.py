@@ -15,7 +15,7 @@ import typer
 
 from flows.commands import models, runs, services, starting
 from flows.commands.shared import DONE, ERROR, INTERRUPTED, USAGE, UsageError
-from kdmodels.errors import UserError
+from kdmodels.errors import UserError, redacted
 from tasks import interruption
 
 app = typer.Typer(
@@ -95,8 +95,8 @@ def _interrupt(*_: object) -> None:
 
 def _tell(error: Exception, text: str, code: int) -> int:
     if os.environ.get("KD_DEBUG"):
-        traceback.print_exception(error)
-    for line in text.splitlines():
+        sys.stderr.write(redacted("".join(traceback.format_exception(error))))
+    for line in redacted(text).splitlines():
         print(f"kd: error: {line}", file=sys.stderr)
     return code
 

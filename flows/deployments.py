@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from flows import server
-from kdmodels.errors import UserError, allowed
-from kdmodels.experiment import Experiment
+from kdmodels import own_code
+from kdmodels.errors import UsageError, UserError, allowed, redacted
+from kdmodels.experiment import LONGEST_REST, Experiment, is_cron
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -38,15 +39,17 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
     Raises:
         UserError: a port is taken, a `kd up` runs already, Prefect is set to another server, or a part of it stops.
     """
+    if port == mlflow_port:
+        raise UsageError(f"--port {port} and --mlflow-port {mlflow_port} are the same: choose two")
     from tasks import tracking
 
-    if port == mlflow_port:
-        raise UserError(f"--port {port} and --mlflow-port {mlflow_port} are the same: choose two")
     if state := server.up_state():
         raise UserError(f"kd up runs already (process {state['pid']}, {state['url']}): stop it first")
     url = f"http://127.0.0.1:{port}/api"
     if (other := server.configured_url()) not in (None, url):
-        raise UserError(f"kd up starts a server of its own, but PREFECT_API_URL or the profile names {other}: unset it")
+        raise UserError(
+            f"kd up starts a server of its own, but PREFECT_API_URL or the profile names {redacted(other)}: unset it"
+        )
     server.bind(mlflow_port, option="--mlflow-port").close()
     with _until_stopped() as children, server.bind(port) as listener:
         os.environ.update(_environment(url))
@@ -88,6 +91,7 @@ def schedule(
     cron: str | None = None,
     every: int | None = None,
     timezone: str | None = None,
+    allow_code: Sequence[str] = (),
     options: "Options | None" = None,
 ) -> dict[str, Any]:
     """Make the experiment run by itself, in this folder, while a `kd up` serves it; its earlier schedule is replaced.
@@ -95,17 +99,22 @@ def schedule(
     Args:
         cron: minute, hour, day of month, month, day of week; `timezone` is that of the hour, UTC where it is None.
         every: seconds between starts.
+        allow_code: the modules, packages and files whose code the runs may name; no others, whoever changes their
+            parameters later.
         options: those of every run; a relative data folder is taken from this working folder.
         With neither cron nor every, the experiment's own `schedule` counts.
     Returns:
         What `schedules` says of it.
     Raises:
         UserError: the schedule is not one.
+        UsageError: the experiment names code that is not allowed.
     """
+    allowed_code = ",".join(os.path.abspath(word) if word.endswith(".py") else word for word in allow_code)
     if cron is None and every is None and experiment.schedule:
         cron, every = experiment.schedule.cron, experiment.schedule.every
         timezone = timezone or experiment.schedule.timezone
     rhythm = _rhythm(cron, every, timezone)
+    own_code.require_all_allowed(experiment, allowed_code)
     with _client() as client:
         from prefect.client.schemas.actions import DeploymentScheduleCreate
         from prefect.utilities.callables import parameter_schema
@@ -124,7 +133,10 @@ def schedule(
             parameters={"experiment": experiment.model_dump(mode="json"), "options": options.model_dump(mode="json")},
             entrypoint=ENTRYPOINT,
             work_pool_name=POOL,
-            job_variables={"working_dir": str(Path.cwd())},  # else an empty one, without the user's own modules
+            job_variables={
+                "working_dir": str(Path.cwd()),  # else an empty one, without the user's own modules
+                "env": {own_code.ALLOWED: allowed_code},
+            },
             parameter_openapi_schema=parameter_schema(distill).model_dump(),
             enforce_parameter_schema=True,
             description=distill.description,
@@ -152,16 +164,16 @@ def unschedule(name: str) -> None:
 
 
 def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronSchedule | IntervalSchedule":
-    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-
     if (cron is None) == (every is None):
         raise UserError("a schedule needs one of --cron '0 3 * * *' and --every SECONDS")
-    if every is not None and every < 1:
-        raise UserError(f"--every {every}: allowed are whole seconds from 1")
-    if cron is not None and len(cron.split()) != 5:  # a sixth would be seconds, for Prefect
+    if every is not None and not 1 <= every <= LONGEST_REST:
+        raise UserError(f"--every {every}: allowed are whole seconds from 1 to {LONGEST_REST}")
+    if cron is not None and not is_cron(cron):
         raise UserError(f"--cron {cron!r} is not one (allowed: five fields, as '0 3 * * *')")
     if timezone and every:
         raise UserError(f"--timezone {timezone}: allowed with --cron only")
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+
     try:
         if every is not None:
             return IntervalSchedule(interval=timedelta(seconds=every))

@@ -1,13 +1,16 @@
 """The main job, in the order of its tasks: data, teacher, knowledge, students, comparison, promotion."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
+from kdmodels import own_code
 from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
 from tasks.costs import measure_costs
@@ -50,9 +53,13 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
 
     Raises:
         StudentsFailedError: at the end, where some students failed.
+        UsageError: a deployment's run names code that the deployment does not allow.
         UserError: what a user can mend, or no student at all has finished.
     """
     interruption.reset()
+    if deployment.id:  # in Prefect's UI its parameters can be changed: to name code that nobody has allowed
+        os.environ.setdefault(own_code.ALLOWED, "")
+        own_code.require_all_allowed(experiment)
     tracking.configure()
     tracking.end_abandoned(experiment.name)
     runs.use_threads(threads(experiment))

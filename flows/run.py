@@ -9,6 +9,7 @@ import gc
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdmodels.errors import UserError, allowed
@@ -41,6 +42,31 @@ def find_experiment(word: str | None, overrides: Sequence[str] = (), variants: s
         if name not in names:
             raise UserError(f"--variants: {name!r} is not a variant of {experiment.name}; {allowed(name, names)}")
     return with_variants(experiment, chosen)
+
+
+def check_named(experiment: "Experiment", data_dir: str | None = None) -> None:
+    """Look for the files and modules that an experiment names, before anything slow is imported.
+
+    Raises:
+        UsageError: one of them does not exist.
+    """
+    from kdmodels.data_fields import NAMED, PATHS
+    from kdmodels.folders import find_path
+    from kdmodels.own_code import named, require_found
+    from kdmodels.recipe import WEIGHTS_FILES
+
+    given = data_dir or os.environ.get("KD_DATA")
+    folder = Path(given) if given else None
+    data = experiment.data
+    if data.source not in NAMED and ":" not in data.source:
+        find_path(data.source, folder, "data.source", PATHS)
+    if data.transfer:
+        find_path(data.transfer.unlabelled, folder, "data.transfer.unlabelled", PATHS)
+    for member in experiment.teacher.members:
+        if member.checkpoint:
+            find_path(member.checkpoint, folder, "teacher.checkpoint", WEIGHTS_FILES)
+    for field, module in named(experiment):
+        require_found(field, module)
 
 
 def with_variants(experiment: "Experiment", names: Sequence[str]) -> "Experiment":

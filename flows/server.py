@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from kdmodels.errors import UnavailableError, UserError
+from kdmodels.errors import UnavailableError, UserError, redacted
 
 START_SECONDS = 120  # a first start migrates the database: 16 s measured on an idle machine, more on a busy one
 STOP_SECONDS = 10  # what a flow run gets to close its records before it is killed
@@ -55,7 +55,7 @@ class Server:
         while not answers(self.url):
             if self.process is None and time.monotonic() > deadline:
                 raise UnavailableError(
-                    f"no Prefect server answers at {self.url}, which PREFECT_API_URL or the profile names"
+                    f"no Prefect server answers at {redacted(self.url)}, which PREFECT_API_URL or the profile names"
                 )
             if self.process and self.process.poll() is not None:
                 raise UnavailableError(f"the temporary Prefect server stopped at its start: {self._last_words()}")
@@ -148,7 +148,9 @@ def configured_url() -> str | None:
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
     url = os.environ.get("PREFECT_API_URL") or profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
     if url and not url.startswith(("http://", "https://")):
-        raise UserError(f"PREFECT_API_URL: {url!r} is not the address of a server; allowed: http://HOST:PORT/api")
+        raise UserError(
+            f"PREFECT_API_URL: {redacted(url)!r} is not the address of a server; allowed: http://HOST:PORT/api"
+        )
     return url
 
 

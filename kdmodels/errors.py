@@ -1,5 +1,6 @@
-"""The one error type for everything that a user can get wrong."""
+"""The error types for everything that a user can get wrong."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -10,6 +11,21 @@ class UserError(Exception):
 
 class UnavailableError(UserError):
     """A store or a server that can't be reached, read or written: whatever was typed, it is not that."""
+
+
+class UsageError(UserError):
+    """What was typed, or an experiment says, is wrong or names what does not exist: exit code 2."""
+
+
+def redacted(text: str) -> str:
+    """A text whose addresses have lost their user and password, fit to be shown.
+
+    >>> redacted("no answer from https://ann:secret@ml.example:5000/x")
+    'no answer from https://***@ml.example:5000/x'
+    >>> redacted("sqlite:////tmp/mlflow.db")
+    'sqlite:////tmp/mlflow.db'
+    """
+    return re.sub(r"//[^\s'\"]*@", "//***@", text)
 
 
 def allowed(name: str, choices: Iterable[str]) -> str:

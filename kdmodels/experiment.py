@@ -116,6 +116,12 @@ class Runner(Part):
     )
 
 
+LONGEST_REST = 366 * 86_400  # seconds: a year
+_MONTHS = "|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DAYS = "|sun|mon|tue|wed|thu|fri|sat"
+_CRON = ((0, 59, ""), (0, 23, ""), (1, 31, ""), (1, 12, _MONTHS), (0, 7, _DAYS))  # lowest, highest, and names
+
+
 class Schedule(Part):
     """When the experiment runs by itself: a cron expression, or every so many seconds."""
 
@@ -123,19 +129,38 @@ class Schedule(Part):
     timezone: str | None = Field(
         default=None, description="The cron expression's time zone, as Europe/Berlin; null: UTC."
     )
-    every: int | None = Field(default=None, ge=1, description="Seconds between starts.")
+    every: int | None = Field(default=None, ge=1, le=LONGEST_REST, description="Seconds between starts.")
 
     @model_validator(mode="after")
     def _one_rhythm(self) -> Self:
         if (self.cron is None) == (self.every is None):
             raise mistake("needs one of cron and every", "cron")
-        if self.cron is not None and len(self.cron.split()) != 5:
+        if self.cron is not None and not is_cron(self.cron):
             raise mistake(f"{show(self.cron)} is not a cron expression (allowed: five fields, as '0 3 * * *')", "cron")
         if self.timezone is not None and self.cron is None:
             raise mistake("belongs to cron; allowed with every: null", "timezone")
         if self.timezone is not None and not _is_timezone(self.timezone):
             raise mistake(f"{show(self.timezone)} is not a time zone (allowed: such as Europe/Berlin)", "timezone")
         return self
+
+
+def is_cron(text: str) -> bool:
+    """Whether it is a cron expression of five fields, each number in its range.
+
+    >>> is_cron("*/5 0-6,22 * jan mon-fri"), is_cron("61 * * * *"), is_cron("daily")
+    (True, False, False)
+    """
+    fields = text.lower().split()
+    return len(fields) == len(_CRON) and all(
+        _is_cron_item(item, *limits) for field, limits in zip(fields, _CRON, strict=True) for item in field.split(",")
+    )
+
+
+def _is_cron_item(item: str, low: int, high: int, names: str) -> bool:
+    value = f"([0-9]{{1,2}}{names})"
+    match = re.fullmatch(rf"(?:\*|{value}(?:-{value})?)(?:/[1-9][0-9]*)?", item)
+    numbers = [int(value) for value in match.groups() if value and value.isdigit()] if match else []
+    return match is not None and all(low <= number <= high for number in numbers)
 
 
 def _is_timezone(name: str) -> bool:
@@ -180,7 +205,12 @@ class Experiment(Part):
         name, promote = raw.get("name"), raw.get("promote", {})
         if isinstance(promote, Promote):
             promote = promote.model_dump()
-        if isinstance(name, str) and re.match(NAME, name) and isinstance(promote, dict) and not promote.get("model"):
+        if (
+            isinstance(name, str)
+            and re.fullmatch(NAME, name)
+            and isinstance(promote, dict)
+            and not promote.get("model")
+        ):
             return raw | {"promote": promote | {"model": f"{name[:LONGEST_NAME]}{SUFFIX}"}}
         return raw
 

@@ -13,7 +13,7 @@ from kdmodels import schema
 from kdmodels.errors import UserError, allowed
 from kdmodels.experiment import Experiment
 
-LARGEST_FILE = 1_000_000  # bytes; a file of this language is some thousand
+LARGEST_FILE = 100_000  # bytes; a file of this language is some thousand, and one so large takes seconds to parse
 
 Place = tuple[int, str]
 """Where a value stands: the line to sort by, and the text that a message begins with."""
@@ -153,7 +153,8 @@ def _value(node: yaml.Node, path: schema.Path, place: Callable[[int], Place], pl
             mapping[key.value] = _value(value, field, place, places)
         return mapping
     if not isinstance(node, yaml.ScalarNode) or kind not in _KINDS:
-        raise UserError(_sentence(here, path, f"the tag {node.tag.replace(_TAG, '!!')} is not read"))
+        told = f"the tag {node.tag.replace(_TAG, '!!')} at column {node.start_mark.column + 1} is not read"
+        raise UserError(_sentence(here, path, told))
     try:
         return _KINDS[kind][1](node.value)
     except ValueError as error:  # an explicit tag, thousands of digits, or half a character

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdmodels.data.augment import View
 from kdmodels.data.dataset import Split, at_rows
+from kdmodels.data.decoding import read_array
 from kdmodels.device import CPU
 from kdmodels.evaluation import BATCH
 from kdmodels.networks import find_tap
@@ -123,7 +124,7 @@ def load_knowledge(folder: Path, taps: Sequence[str] = ()) -> Knowledge:
 
 
 def _mapped(path: Path) -> Tensor:
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    return torch.from_numpy(read_array(path, mapped=True))
 
 
 def _said(

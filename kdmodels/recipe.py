@@ -9,6 +9,7 @@ from kdmodels.errors import allowed
 from kdmodels.network import Network
 from kdmodels.schema import Part, mistake, parse, show
 
+MOST_EPOCHS = 1_000_000
 Epoch = Annotated[int, Field(ge=1)]
 
 
@@ -83,7 +84,7 @@ SCHEDULES: dict[str, type[BaseModel]] = {"cosine": Cosine, "step": Step, "consta
 class Recipe(Part):
     """How a network is trained."""
 
-    epochs: int = Field(ge=1, description="Passes over the training examples.")
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="Passes over the training examples.")
     batch: int = Field(default=64, ge=1, le=1_000_000, description="Examples per step.")
     optimizer: dict[str, dict[str, float | bool | list[float]]] = Field(
         default={"adam": {"lr": 1e-3}},
@@ -165,17 +166,20 @@ def _entry(raw: Any, table: dict[str, type[BaseModel]], example: str) -> tuple[s
     return name, arguments
 
 
+WEIGHTS_FILES = "a .safetensors file, or a .pt file of tensors alone"
+
+
 class Member(Recipe):
     """One network whose knowledge is distilled: trained here, read from a checkpoint, or taken from the registry."""
 
-    epochs: int = Field(default=0, ge=0, description="Passes over the training examples; 0 if not trained here.")
+    epochs: int = Field(
+        default=0, ge=0, le=MOST_EPOCHS, description="Passes over the training examples; 0 if not trained here."
+    )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label that is spread evenly over all classes."
     )
     network: Network | None = Field(default=None, description="The shape; null with registry.")
-    checkpoint: str | None = Field(
-        default=None, min_length=1, description="A safetensors file with the weights of network."
-    )
+    checkpoint: str | None = Field(default=None, min_length=1, description=f"The weights of network: {WEIGHTS_FILES}.")
     registry: str | None = Field(
         default=None, min_length=1, description="A registered model: name, name@alias or name/3."
     )
@@ -202,7 +206,10 @@ class Member(Recipe):
         elif not self.epochs:
             given = "epochs" in self.model_fields_set
             raise mistake(
-                "0 is out of range (allowed: 1 or more)" if given else "is missing: a whole number, 1 or more", "epochs"
+                f"0 is out of range (allowed: 1 to {MOST_EPOCHS})"
+                if given
+                else f"is missing: a whole number, 1 to {MOST_EPOCHS}",
+                "epochs",
             )
 
 

@@ -1,7 +1,9 @@
 """The base of everything that an experiment file may say, and pydantic's errors in plain words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -29,6 +31,11 @@ def mistake(message: str, *path: str | int) -> PydanticCustomError:
     return PydanticCustomError("mistake", "{message}", {"message": message, "path": path})
 
 
+def several(mistakes: Sequence[PydanticCustomError]) -> ValidationError:
+    """Several of them, for a validator to raise at once."""
+    return ValidationError.from_exception_data("several", [{"type": each, "input": None} for each in mistakes])
+
+
 def show(value: object) -> str:
     """A value as a user wrote it: text in quotes, YAML's null, true and false; cut when long.
 
@@ -54,15 +61,33 @@ class Part(BaseModel):
     def _refuse_what_is_not_built(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
+        found: dict[str, PydanticCustomError] = {}
         for name, value in raw.items():
-            if name in cls.later:
-                _require_default(value, cls.later[name], name)
-            elif name not in cls.model_fields:
-                raise mistake(f"is not a field; {allowed(str(name), cls.model_fields)}", name)
-            elif isinstance(value, str) and value in cls.later_choices.get(name, ()):
-                choices = _node(cls.model_json_schema(), (name,)).get("enum", [])
-                raise mistake(f"{show(value)} is not built yet; allowed: {', '.join(choices)}", name)
-        return {name: value for name, value in raw.items() if name not in cls.later}
+            try:
+                cls._refuse_field(name, value)
+            except PydanticCustomError as error:
+                found[name] = error
+        kept = {name: value for name, value in raw.items() if name not in cls.later and name not in found}
+        if not found:
+            return kept
+        more: list[PydanticCustomError] = []
+        try:
+            cls.model_validate(kept)  # what else is wrong
+        except ValidationError as error:
+            meant = {near for name in found for near in get_close_matches(str(name), cls.model_fields, n=1)}
+            details = [one for one in error.errors() if one["type"] != "missing" or one["loc"][0] not in meant]
+            more = [mistake(message, *where) for where, message in (explain(one, cls) for one in details)]
+        raise several([*found.values(), *more])
+
+    @classmethod
+    def _refuse_field(cls, name: str, value: object) -> None:
+        if name in cls.later:
+            _require_default(value, cls.later[name], name)
+        elif name not in cls.model_fields:
+            raise mistake(f"is not a field; {allowed(str(name), cls.model_fields)}", name)
+        elif isinstance(value, str) and value in cls.later_choices.get(name, ()):
+            choices = _node(_json_schema(cls), (name,)).get("enum", [])
+            raise mistake(f"{show(value)} is not built yet; allowed: {', '.join(choices)}", name)
 
 
 def _require_default(value: object, default: object, *path: str) -> None:
@@ -76,12 +101,12 @@ def _require_default(value: object, default: object, *path: str) -> None:
 
 
 def parse(model: type[Model], raw: object, *path: str | int) -> Model:
-    """Validate within a validator: an error is raised at `path`, where the user wrote it, in plain words."""
+    """Validate within a validator: errors are raised at `path`, where the user wrote it, in plain words."""
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        inner, message = explain(error.errors()[0], model)
-        raise mistake(message, *path, *inner) from None
+        found = [explain(detail, model) for detail in error.errors()]
+        raise several([mistake(message, *path, *inner) for inner, message in found]) from None
 
 
 def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
@@ -89,7 +114,7 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
     path, kind, value = error["loc"], error["type"], error["input"]
     if kind == "mistake":
         return path + tuple(error["ctx"]["path"]), error["ctx"]["message"]
-    node = _node(model.model_json_schema(), path)
+    node = _node(_json_schema(model), path)
     noun, limits = NOUNS.get(str(node.get("type")), "a value"), _limits(node)
     if kind == "missing":
         return path, f"is missing: {noun}{limits and ', ' + limits}"
@@ -108,6 +133,11 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
     if limits:
         return path, f"{show(value)} is out of range (allowed: {limits})"
     return path, f"{show(value)}: {error['msg']}"
+
+
+@cache
+def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()  # 20 ms of an experiment
 
 
 def _node(schema: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Term(Part):
         if not isinstance(name, str) or name not in LOSSES:
             raise mistake(f"{show(name)} is not a loss; {allowed(str(name), LOSSES)}")
         return raw | {
-            "at": _places(name, raw.get("at")),
+            "at": tapped_places(name, raw.get("at")),
             "hyperparameters": _hyperparameters(name, raw.get("hyperparameters", {})),
         }
 
@@ -73,7 +73,12 @@ def _spelled_short(name: Any, value: Any) -> dict[str, Any]:
     return {"loss": name, **own, "hyperparameters": {key: value[key] for key in value if key not in own}}
 
 
-def _places(name: str, at: Any) -> Any:
+def tapped_places(name: str, at: Any) -> Any:
+    """Where a loss takes its features, in the normal form of `Term.at`.
+
+    Raises:
+        PydanticCustomError: it takes none, or these are no places.
+    """
     loss = LOSSES[name]
     if loss.needs != "features":
         if at is not None:
@@ -82,18 +87,18 @@ def _places(name: str, at: Any) -> Any:
         return None
     if at is None:
         return list(loss.places) if len(loss.places) > 1 else loss.places[0]
-    places = at if isinstance(at, list) else [at]
-    for place in places:
+    several = at if isinstance(at, list) else [at]
+    for place in several:
         if not isinstance(place, TapPair) and not (isinstance(place, str) and place) and not _is_pair(place):
-            raise mistake(f"{show(place)} is no place; allowed: {_PLACES}", "at")
-    if any(place in places[:number] for number, place in enumerate(places)):
+            raise mistake(f"{show(place)} is no place; allowed: {PLACES}", "at")
+    if any(place in several[:number] for number, place in enumerate(several)):
         raise mistake(f"{show(at)} names a place twice; allowed: each once", "at")
-    if not places:
-        raise mistake(f"{show(at)} names no place; allowed: {_PLACES}", "at")
+    if not several:
+        raise mistake(f"{show(at)} names no place; allowed: {PLACES}", "at")
     return at
 
 
-_PLACES = "first, middle, deepest, last, a module's dotted name, {student: NAME, teacher: NAME}, a list of these"
+PLACES = "first, middle, deepest, last, a module's dotted name, {student: NAME, teacher: NAME}, a list of these"
 
 
 def _is_pair(place: object) -> bool:

@@ -1,17 +1,19 @@
 """What an experiment compares: the experiment file's `variants`, with its presets and grids."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from kdmodels.catalogue import LOSSES, Choice, Hyperparameter
 from kdmodels.errors import allowed
 from kdmodels.objectives import CONTROL, PRESETS
 from kdmodels.recipe import Student
-from kdmodels.schema import NAME, Part, mistake, parse, show
-from kdmodels.terms import Term
+from kdmodels.schema import NAME, Part, explain, mistake, parse, several, show
+from kdmodels.terms import OWN, PLACES, Term, tapped_places
 
 
 class Variant(Part):
@@ -61,13 +63,21 @@ def expand(items: list[Any], student: Student | None) -> list[Variant]:
     ['hard-labels', 'kd-temperature=2', 'kd-temperature=8', 'hard-labels-of-longer', 'longer']
     """
     variants: list[Variant] = []
+    mistakes: list[PydanticCustomError] = []
     for index, item in enumerate(items):
-        if isinstance(item, dict) and isinstance(item.get("student"), dict):
-            item = item | {"student": _changed(student, item["student"], index)}
-        for variant in _expanded(item, index):
-            if variant.name in [other.name for other in variants]:
-                raise mistake(f"{show(variant.name)} stands twice; allowed: each name once", index)
-            variants.append(variant)
+        try:
+            expanded = _expanded(_with_student(item, student, index), index)
+            for variant in expanded:
+                if variant.name in [other.name for other in variants]:
+                    raise mistake(f"{show(variant.name)} stands twice; allowed: each name once", index)
+                variants.append(variant)
+        except PydanticCustomError as error:
+            mistakes.append(error)
+        except ValidationError as error:
+            found = [explain(detail, Variant) for detail in error.errors()]
+            mistakes += [mistake(message, *where) for where, message in found]
+    if mistakes:
+        raise several(mistakes)
     names = {variant.name for variant in variants}
     if CONTROL not in names:
         variants.insert(0, Variant(name=CONTROL, terms=_preset(CONTROL)))
@@ -88,6 +98,13 @@ def control_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
         return next((other for other in variants if other.name == CONTROL), None)
     alone = _preset(CONTROL)
     return next((other for other in variants if other.terms == alone and other.student == variant.student), None)
+
+
+def _with_student(item: Any, student: Student | None, index: int) -> Any:
+    """The item with all of its own student, if it has one."""
+    if isinstance(item, dict) and isinstance(item.get("student"), dict):
+        return item | {"student": _changed(student, item["student"], index)}
+    return item
 
 
 def _changed(student: Student | None, change: dict[Any, Any], index: int) -> Student | None:
@@ -146,17 +163,19 @@ def _grid(name: str, grid: Any, index: int) -> list[Variant]:
         if key not in axes:
             raise mistake(f"{name} has no hyperparameter {show(key)}; {allowed(str(key), axes)}", index, name, key)
         known, places = axes[key]
-        column = values if isinstance(values, list) else [values]
+        column = values if isinstance(values, list) and not isinstance(known, _Place) else [values]
         if not column:
             raise mistake(f"[] is empty; allowed: one or more, each {known}", index, name, key)
         for value in column:
             if problem := known.problem(value):
                 raise mistake(problem, index, name, key)
-        columns.append([(key, places, value if isinstance(value, str | bool) else float(value)) for value in column])
+        columns.append(
+            [(key, places, float(value) if isinstance(known, Hyperparameter) else value) for value in column]
+        )
     meant = [place for key in grid for place in axes[key][1]]
     if len(set(meant)) < len(meant):
         raise mistake(f"{' and '.join(map(str, grid))} say one number twice; allowed: one of them", index, name)
-    return [_at_point(name, terms, point) for point in product(*columns)]
+    return [_at_point(name, terms, point, index) for point in product(*columns)]
 
 
 Places = list[tuple[int, str]]
@@ -174,14 +193,32 @@ class _Switch:
         return None if isinstance(value, bool) else f"{show(value)} is not {self}"
 
 
-Axis = Hyperparameter | Choice | _Switch
+@dataclass(frozen=True)
+class _Place:
+    """Where a term's features are taken; a list of places is one value of it."""
+
+    loss: str
+
+    def __str__(self) -> str:
+        return PLACES
+
+    def problem(self, value: object) -> str | None:
+        """What is wrong with a value, in words; None if nothing."""
+        try:
+            tapped_places(self.loss, value)
+        except PydanticCustomError as error:
+            return error.message()
+        return None
+
+
+Axis = Hyperparameter | Choice | _Switch | _Place
 
 
 def _axes(terms: list[Term]) -> dict[str, tuple[Axis, Places]]:
     """What a grid over these terms may vary, by name: `temperature`, `hint.weight`, and `weight` where one is meant.
 
-    A hyperparameter's bare name means all terms that have it; `weight`, `warmup` and `cosine` mean the only term with a
-    teacher.
+    A hyperparameter's bare name means all terms that have it; `weight`, `warmup`, `cosine` and `at` mean the only term
+    with a teacher.
     """
     bare: dict[str, tuple[Axis, Places]] = {}
     dotted: dict[str, tuple[Axis, Places]] = {}
@@ -190,7 +227,8 @@ def _axes(terms: list[Term]) -> dict[str, tuple[Axis, Places]]:
         for key, known in LOSSES[term.loss].hyperparameters.items():
             dotted[f"{term.loss}.{key}"] = known, [(number, key)]
             bare[key] = known, [*bare.get(key, (known, []))[1], (number, key)]
-        for key, shared in _SHARED.items():
+        own = {**_SHARED} | ({"at": _Place(term.loss)} if LOSSES[term.loss].needs == "features" else {})
+        for key, shared in own.items():
             dotted[f"{term.loss}.{key}"] = shared, [(number, key)]
             if taught == [number]:
                 bare[key] = shared, [(number, key)]
@@ -204,25 +242,30 @@ _SHARED: Mapping[str, Axis] = {
 }
 
 
-def _at_point(name: str, terms: list[Term], point: Sequence[tuple[str, Places, float | str | bool]]) -> Variant:
+def _at_point(name: str, terms: list[Term], point: Sequence[tuple[str, Places, Any]], index: int) -> Variant:
     changed = list(terms)
     for _, places, value in point:
         for number, key in places:
             term = changed[number]
-            update = {key: value} if key in _SHARED else {"hyperparameters": {**term.hyperparameters, key: value}}
-            changed[number] = term.model_copy(update=update)
+            beside = {"hyperparameters": {**term.hyperparameters, key: value}}
+            changed[number] = Term.model_validate(term.model_dump() | ({key: value} if key in OWN else beside))
     told = (f"{key}={_told(value)}" for key, _, value in point)
-    return Variant(name="-".join([name, *told]), terms=changed)
+    return parse(Variant, {"name": "-".join([name, *told]), "terms": changed}, index)
 
 
 def _told(value: object) -> str:
     """A value as it stands in a variant's name."""
     if isinstance(value, float):
         return format(value, ".12g")
+    if isinstance(value, list | dict):  # places
+        return "+".join(map(_told, value if isinstance(value, list) else value.values()))
     return show(value) if isinstance(value, bool) else str(value)
 
 
 def _preset(name: str, *path: str | int) -> list[Term]:
+    if name not in PRESETS and name in LOSSES:
+        terms = f"{{name: NAME, terms: [{{{name}: {{weight: 1}}}}]}}"
+        raise mistake(f"{show(name)} is a loss; allowed: {terms}, or a preset: {', '.join(PRESETS)}", *path)
     if name not in PRESETS:
         raise mistake(f"{show(name)} is not a preset; {allowed(name, PRESETS)}", *path)
     return list(PRESETS[name].terms)

@@ -83,7 +83,7 @@ def load(reference: DataReference) -> Dataset:
 
 def _load(data: Data, folder: str | None, fold: int, on_progress: Progress = lambda done, total: None) -> Dataset:
     dataset = load_dataset(data, Path(folder) if folder else None, on_progress, fold=fold)
-    for digest in list(_loaded)[: len(_loaded) + 1 - (data.folds or 1)]:
+    for digest in list(_loaded)[: max(0, len(_loaded) + 1 - (data.folds or 1))]:
         del _loaded[digest]
     _loaded[dataset.digest] = dataset
     return dataset

@@ -13,9 +13,10 @@ from torch import nn
 from kdmodels.catalogue import LOSSES
 from kdmodels.data.files import listed
 from kdmodels.device import find_device
-from kdmodels.errors import UserError
+from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Experiment, Network, Recipe, Student, Teacher, Term, Variant
 from kdmodels.fingerprint import code_fingerprint
+from kdmodels.folders import find_path
 from kdmodels.networks import (
     Description,
     Tap,
@@ -28,7 +29,7 @@ from kdmodels.networks import (
     within_budget,
 )
 from kdmodels.networks.storage import fill
-from kdmodels.recipe import Member
+from kdmodels.recipe import WEIGHTS_FILES, Member
 from kdmodels.training import Distiller
 from tasks import tracking
 from tasks.leftovers import interrupted
@@ -132,7 +133,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
             shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
             distiller = _tried(student, variant.terms, recipe, data, shapes)
         except UserError as error:
-            raise UserError(f"variant {variant.name}: {error}") from error
+            raise type(error)(f"variant {variant.name}: {error}") from error
         notes.append(_untrained(distiller))
         all_shapes |= shapes
     return notes, all_shapes
@@ -148,7 +149,7 @@ def _untrained_teacher(teacher: Member, data: DataReference) -> nn.Module:
         try:
             _tried(network, [Term(loss="hard_labels")], teacher, data, {})
         except UserError as error:
-            raise UserError(f"teacher: {error}") from error
+            raise type(error)(f"teacher: {error}") from error
     return network
 
 
@@ -170,7 +171,7 @@ def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
     try:
         return find_tap(teacher, at)
     except UserError as error:
-        raise UserError(f"of the teacher, {error}") from error
+        raise type(error)(f"of the teacher, {error}") from error
 
 
 def _untrained(distiller: Distiller) -> str:
@@ -262,9 +263,12 @@ def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
 
 
 def checkpoint(path: str, data: DataReference) -> Path:
-    """Where a teacher's weights lie: as the path says, else in the data's folder."""
-    beside = Path(data.folder or "", path)
-    return beside if beside.is_file() and not Path(path).is_file() else Path(path)
+    """Where a teacher's weights lie: as the path says, else in the data's folder.
+
+    Raises:
+        UsageError: at neither.
+    """
+    return find_path(path, Path(data.folder) if data.folder else None, "teacher.checkpoint", WEIGHTS_FILES)
 
 
 def _member(index: int, experiment: Experiment, data: DataReference, common: dict[str, Any]) -> Step:
@@ -282,8 +286,7 @@ def _teacher(teacher: Member, data: DataReference) -> dict[str, Any]:
     if teacher.checkpoint:
         path = checkpoint(teacher.checkpoint, data)
         if not path.is_file():
-            told = "is not a file" if path.exists() else "no such file"
-            raise UserError(f"teacher.checkpoint: {teacher.checkpoint}: {told}; allowed: .safetensors or .pt")
+            raise UsageError(f"teacher.checkpoint: {teacher.checkpoint}: is not a file; allowed: {WEIGHTS_FILES}")
         assert teacher.network is not None
         fill(describe(teacher.network, data).build(pretrained=False), read_state(path), path)  # before any is trained
         content = sha256(path.read_bytes()).hexdigest()

@@ -45,6 +45,7 @@ def run(
 
     with usage():
         wanted = runner.find_experiment(experiment, set_ or (), variants)
+    runner.check_named(wanted, str(data_dir) if data_dir else None)
     from tasks.references import Options
 
     options = Options(fresh=fresh, data_dir=str(data_dir) if data_dir else None, quiet=quiet)

@@ -33,6 +33,9 @@ def schedule(
     cron: Annotated[str | None, typer.Option(help="As '0 3 * * *'.")] = None,
     every: Annotated[int | None, typer.Option(min=1, metavar="SECONDS")] = None,
     timezone: Annotated[str | None, typer.Option(help="Of --cron, as Europe/Berlin; else UTC.")] = None,
+    allow_code: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="A module, or file.py, whose code its runs may use.")
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the schedules.")] = False,
     delete: Annotated[str | None, typer.Option(metavar="NAME", help="Delete a schedule.")] = None,
 ) -> None:
@@ -47,7 +50,9 @@ def schedule(
 
     with usage():
         if experiment:
-            rows = [deployments.schedule(experiment, cron=cron, every=every, timezone=timezone)]
+            rows = [
+                deployments.schedule(experiment, cron=cron, every=every, timezone=timezone, allow_code=allow_code or ())
+            ]
         elif delete is not None:
             deployments.unschedule(delete)
             rows = []

@@ -8,14 +8,10 @@ from typing import Annotated
 
 import typer
 
-from kdmodels.errors import UnavailableError, UserError
+from kdmodels.errors import UnavailableError, UsageError, UserError
 
 BEGAN = time.monotonic()
 DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
-
-
-class UsageError(UserError):
-    """What was typed is wrong or names what does not exist: exit code 2."""
 
 
 @contextlib.contextmanager

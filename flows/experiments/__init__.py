@@ -1,6 +1,8 @@
 """The experiments that come with kdflow, and the file to begin an own one from."""
 
+import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 from kdmodels.durable import write_whole
@@ -30,8 +32,12 @@ def find(word: str) -> Path:
     path = Path(word)
     if path.is_dir():
         raise UserError(f"{word}: is a folder, not an experiment file")
-    if not path.exists():
-        raise UserError(f"{word}: is neither a file nor an experiment; {allowed(path.stem, shipped())}")
+    if not os.path.exists(path):  # False, not an error, for a name that no system allows
+        beside = [file.name for file in sorted(path.parent.glob("*.y*ml"))] if path.suffix else []
+        nearest = get_close_matches(path.name, beside, n=1)
+        meant = f"did you mean '{path.with_name(nearest[0])}'? " if nearest else ""
+        told = meant + allowed("" if meant else path.stem, shipped())
+        raise UserError(f"{word}: is neither a file nor an experiment; {told}")
     return path
 
 

@@ -20,9 +20,10 @@ from torch.nn.functional import interpolate
 
 from kdmodels.data.cache import cached
 from kdmodels.data.dataset import Part, Source, ordered
-from kdmodels.data.decoding import fingerprints, read_decoded, require_room, write_arrays
+from kdmodels.data.decoding import fingerprints, read_array, read_decoded, require_room, write_arrays
 from kdmodels.data.files import listed
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UsageError, UserError, allowed
+from kdmodels.own_code import require_allowed
 
 PREFIXES = {"train": "", "validation": "validation_", "test": "test_"}
 NAMES = [f"{prefix}{what}" for prefix in PREFIXES.values() for what in ("images", "labels")] + ["classes"]
@@ -54,7 +55,7 @@ def read_npz(path: Path, size: Sequence[int] | None) -> Source:
     """
     about = path.stat()
     folder = cached([path, size], [about.st_size, about.st_mtime_ns], lambda folder: _unpack(path, folder, size))
-    values = {file.stem: np.load(file, mmap_mode="c") for file in folder.glob("*.npy")}
+    values = {file.stem: read_array(file, mapped=True) for file in folder.glob("*.npy")}
     images = {part.name: read_decoded(part) for part in folder.iterdir() if part.is_dir()}
     values |= {name: decoded.pixels for name, decoded in images.items()}
     return from_mapping(values, str(path), {name: decoded.prints for name, decoded in images.items()})
@@ -90,14 +91,17 @@ def call(word: str) -> Source:
         word: `module:function`, the module on Python's path or in the current folder; or `path/to/file.py:function`.
 
     Raises:
-        UserError: there is no such function, it raises, or returns something else.
+        UsageError: there is no such function, or it may not run.
+        UserError: it raises, or returns something else.
     """
     place, _, name = word.rpartition(":")
+    require_allowed("data.source", place)
     try:
         values = getattr(_module(place), name)()
         arrays = {str(key): np.asarray(value) for key, value in values.items()} if isinstance(values, Mapping) else None
     except Exception as error:  # of the user's code, which may raise anything
-        raise UserError(f"data.source: {word}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        kind = UsageError if isinstance(error, ImportError | AttributeError | FileNotFoundError) else UserError
+        raise kind(f"data.source: {word}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if arrays is None:
         raise UserError(
             f"data.source: {word}: returned {type(values).__name__}; allowed: a mapping with {listed(NAMES)}"

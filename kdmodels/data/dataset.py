@@ -14,6 +14,7 @@ from kdmodels.data.checks import missing_classes, repeated_images
 from kdmodels.data_fields import Data
 from kdmodels.errors import UserError
 
+LONGEST_CLASS = 255  # characters of a class's name, as of a folder's
 TEST_SHARE = 0.2  # of a source without a test split
 VALIDATION_SHARE = 0.1
 UNLABELLED = -1
@@ -229,9 +230,13 @@ def assemble(source: Source, data: Data, transfer: Part | None = None, *, fold: 
         fold: which of `data.folds` is the validation split.
 
     Raises:
-        UserError: a class has too few examples to be split or for so many folds, the subset is larger than the whole,
-            or, where `data.strict`, an image is in train and test.
+        UserError: a class has a name that can't be shown or too few examples to be split or for so many folds, the
+            subset is larger than the whole, or, where `data.strict`, an image is in train and test.
     """
+    for name in source.classes:
+        if not name.isprintable() or len(name) > LONGEST_CLASS:  # it stands in tables, on terminals, in a file's lines
+            told = f"data.source: {name[:40]!a} is no name of a class"
+            raise UserError(f"{told}; allowed: text of one line, at most {LONGEST_CLASS} characters")
     train, notes = source.parts["train"], list(source.notes)
     test, validation = source.parts.get("test"), source.parts.get("validation")
     if test is None:

@@ -170,9 +170,32 @@ def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
 
 
 def read_decoded(folder: Path) -> Decoded:
-    """What `write_decoded` or `write_arrays` wrote; no pixel is read."""
-    report = json.loads((folder / REPORT).read_text())
-    return Decoded(np.load(folder / PIXELS, mmap_mode="c"), np.load(folder / PRINTS), **report)
+    """What `write_decoded` or `write_arrays` wrote; no pixel is read.
+
+    Raises:
+        UserError: it has been damaged since.
+    """
+    try:
+        report = json.loads((folder / REPORT).read_text())
+        return Decoded(read_array(folder / PIXELS, mapped=True), read_array(folder / PRINTS), **report)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{folder}: what was decoded there is damaged; delete that folder: {error}") from error
+
+
+def read_array(file: Path, *, mapped: bool = False) -> np.ndarray:
+    """An array on disk, never one of Python's objects, which would be unpickled.
+
+    Raises:
+        UserError: it can't be read, or holds objects.
+    """
+    try:
+        array: np.ndarray = np.load(file, mmap_mode="c" if mapped else None, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("not an array")
+        return array
+    except (OSError, ValueError, EOFError) as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"{file}: is damaged, or holds more than numbers; delete it: {told}") from error
 
 
 def skipped(decoded: Decoded, path: Path, *, skip: bool) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from kdmodels.data.arrays import chunks
 from kdmodels.data.cache import cached
 from kdmodels.data.dataset import Part, Source
-from kdmodels.data.decoding import read_decoded, write_arrays
+from kdmodels.data.decoding import read_array, read_decoded, write_arrays
 from kdmodels.errors import UserError
 from kdmodels.folders import cache_folder
 
@@ -70,7 +70,7 @@ def digits() -> Source:
 def _parts(kept: Path) -> dict[str, Part]:
     parts = {}
     for folder in kept.glob("*/"):
-        decoded, labels = read_decoded(folder), np.load(folder / LABELS)
+        decoded, labels = read_decoded(folder), read_array(folder / LABELS)
         parts[folder.name] = Part(decoded.pixels, labels, decoded.prints, np.arange(len(labels)))
     return parts
 
@@ -84,6 +84,10 @@ def _stamps(name: str, folder: Path | None) -> list[list[Any]]:
 def _unpack(name: str, folder: Path | None, kept: Path) -> None:
     train, test = _made(name, folder)
     for split, own in (("train", train), ("test", test)):
+        labels, known = _labels(own), len(_classes(train))
+        if len(labels) != len(own.data) or not len(labels) or labels.min() < 0 or labels.max() >= known:
+            told = f"{len(own.data)} images and {len(labels)} labels, of {known} classes"
+            raise UserError(f"{name}: {folder}: its {split} split does not fit together: {told}")
         _keep(kept / split, _channels_first(own.data), _labels(own))
     (kept / CLASSES).write_text(json.dumps(_classes(train)))
 

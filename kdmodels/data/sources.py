@@ -17,6 +17,7 @@ from kdmodels.data.images import SUFFIXES
 from kdmodels.data.layout import read_layout
 from kdmodels.data_fields import PATHS, TORCHVISION, Data
 from kdmodels.errors import UserError
+from kdmodels.folders import find_path
 
 
 def load_dataset(
@@ -38,7 +39,7 @@ def load_dataset(
     source = _read(data, folder, on_progress)
     transfer = None
     if data.transfer:
-        path = _find(data.transfer.unlabelled, folder, "data.transfer.unlabelled")
+        path = find_path(data.transfer.unlabelled, folder, "data.transfer.unlabelled", PATHS)
         source, transfer = _transfer(source, path, data, on_progress)
     return assemble(source, data, transfer, fold=fold)
 
@@ -50,7 +51,7 @@ def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:
         return arrays.resized(published.read(data.source, folder), data.size)
     if ":" in data.source:
         return arrays.resized(arrays.call(data.source), data.size)
-    path = _find(data.source, folder, "data.source")
+    path = find_path(data.source, folder, "data.source", PATHS)
     if path.is_dir() or path.suffix.lower() == ".zip":
         return _image_files(path, data, on_progress)
     if path.suffix.lower() == ".npz":
@@ -60,16 +61,6 @@ def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:
 
         return read_parquet(path, data, on_progress)
     raise UserError(f"data.source: {path}: is a file of no known kind; allowed: a folder, .zip, .npz, .parquet")
-
-
-def _find(word: str, folder: Path | None, field: str) -> Path:
-    """The path as it is, or below the data's folder."""
-    path = Path(word).expanduser()
-    places = [path.absolute(), *([] if folder is None or path.is_absolute() else [(folder / path).absolute()])]
-    for place in places:
-        if place.exists():
-            return place
-    raise UserError(f"{field}: {word}: there is no {' and no '.join(map(str, places))}; allowed: {PATHS}")
 
 
 def _image_files(path: Path, data: Data, on_progress: Progress) -> Source:

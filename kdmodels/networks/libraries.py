@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UsageError, UserError, allowed
 from kdmodels.network import Network
 
 DEFAULT = "DEFAULT"
@@ -89,7 +89,7 @@ def _torchvision_name(network: Network) -> str:
 
     name, names = str(network.torchvision), models.list_models(module=models)
     if name not in names:
-        raise UserError(f"network.torchvision: {name!r} is not one of its classification models; {_near(name, names)}")
+        raise UsageError(f"network.torchvision: {name!r} is not one of its classification models; {_near(name, names)}")
     return name
 
 
@@ -98,7 +98,7 @@ def _torchvision_file(network: Network) -> Path:
 
     choices = models.get_model_weights(_torchvision_name(network)).__members__
     if network.weights not in choices:
-        raise UserError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
+        raise UsageError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
     url = choices[network.weights].url
     return _on_disk(network, Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name), url)
 
@@ -121,7 +121,7 @@ def _timm_name(network: Network) -> str:
         raise UserError("network.timm: timm is not installed; pip install 'kdflow[timm]'") from error
     name = str(network.timm)
     if not timm.is_model(name) or "." in name:
-        raise UserError(f"network.timm: {name!r} is not one of its models; {_near(name, timm.list_models())}")
+        raise UsageError(f"network.timm: {name!r} is not one of its models; {_near(name, timm.list_models())}")
     return name
 
 
@@ -133,7 +133,7 @@ def _timm_file(network: Network) -> Path:
     tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{name}.*")]
     choices = [DEFAULT, *tags]
     if network.weights not in choices:
-        raise UserError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
+        raise UsageError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
     config = _timm_config(network)
     if config is None or config.hf_hub_id is None:
         raise UserError(f"network.weights: {network.weights!r} of {name} are not in a form that kdflow reads")

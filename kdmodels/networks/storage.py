@@ -1,12 +1,10 @@
 """A network on disk without pickle: safetensors beside a JSON description from which it is rebuilt."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -71,7 +69,7 @@ def read_description(folder: Path) -> Description:
         return Description.model_validate_json(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a stored network is {WEIGHTS} beside {DESCRIPTION}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the description of a network") from error
 
 
@@ -130,7 +128,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file fails in many ways
         raise UserError(
             f"{path}: not readable as a checkpoint without running code from it; "
             "allowed: .safetensors, or a state dict saved by torch.save"

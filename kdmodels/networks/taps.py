@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UsageError, UserError, allowed
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def find_tap(network: nn.Module, at: str) -> Tap:
     `deepest` of the last; `last` is the input of the last linear layer in the order of registration: the embedding.
 
     Raises:
-        UserError: no module has that name, or the network has no hidden block; the line lists the names there are.
+        UsageError: no module has that name; the line lists those there are.
+        UserError: the network has no hidden block, or no linear layer.
     """
     modules = dict(network.named_modules())
     if at == "last":
@@ -111,7 +112,7 @@ def find_tap(network: nn.Module, at: str) -> Tap:
         return Tap(blocks[_BLOCKS[at](len(blocks)) - 1], "output")
     names = [name for name in modules if name]
     if at not in names:
-        raise UserError(f"at: {at!r}: the network has no such module; {allowed(at, [*_BLOCKS, 'last', *names])}")
+        raise UsageError(f"at: {at!r}: the network has no such module; {allowed(at, [*_BLOCKS, 'last', *names])}")
     return Tap(at, "output")
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UsageError, UserError, allowed
 from kdmodels.network import Network
+from kdmodels.own_code import require_allowed
 
 
 def user_module(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -23,7 +24,8 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
     `num_classes`, `in_channels`, and `input_shape` (C, H, W).
 
     Raises:
-        UserError: it can't be imported, is not there, raises, or gives no `torch.nn.Module`.
+        UsageError: it can't be imported, is not there, or may not run.
+        UserError: it raises, or gives no `torch.nn.Module`.
     """
     target = _target(network)
     offered = {"classes": classes, "num_classes": classes, "in_channels": input_shape[0], "input_shape": input_shape}
@@ -44,7 +46,8 @@ def source_file(network: Network) -> Path:
     """The file in which the user's class or function is written.
 
     Raises:
-        UserError: it can't be imported, is not there, or has no file.
+        UsageError: it can't be imported, is not there, or may not run.
+        UserError: it has no file.
     """
     target = _target(network)
     try:
@@ -55,19 +58,20 @@ def source_file(network: Network) -> Path:
 
 def _target(network: Network) -> Callable[..., Any]:
     module, _, name = str(network.module).partition(":")
+    require_allowed("network.module", module)
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # at the end: a file of the user's can't take a library's place
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:  # whatever the user's code raises
-        raise UserError(f"network.module: {module} can't be imported: {_told(error)}") from error
+        raise UsageError(f"network.module: {module} can't be imported: {_told(error)}") from error
     for part in name.split("."):
         if not hasattr(found, part):
             public = [known for known in vars(found) if not known.startswith("_")]
-            raise UserError(f"network.module: {module} has no {name!r}; {allowed(part, public)}")
+            raise UsageError(f"network.module: {module} has no {name!r}; {allowed(part, public)}")
         found = getattr(found, part)
     if not callable(found):
-        raise UserError(f"network.module: {network.module} is a {type(found).__name__}, not a class or function")
+        raise UsageError(f"network.module: {network.module} is a {type(found).__name__}, not a class or function")
     return found
 
 

@@ -78,14 +78,15 @@ class Checkpoints:
         for path in sorted(self._folder.glob("epoch-*.json"), reverse=True):
             try:
                 facts, tensors = self._read(path)
-            except (OSError, ValueError, SafetensorError) as error:
+                snapshot = _snapshot(facts, tensors)
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
                 self._warn(f"{path}: is set aside, it can't be read: {' '.join(str(error).split())}")
                 for file in (path, path.with_suffix(".safetensors")):
                     if file.exists():
                         file.rename(file.with_name(file.name + DAMAGED))
                 continue
             self.seconds = facts.seconds
-            return _snapshot(facts, tensors)
+            return snapshot
         return None
 
     def _read(self, path: Path) -> tuple[_Facts, State]:

@@ -18,7 +18,7 @@ from mlflow.utils.validation import (
     MAX_TAG_VAL_LENGTH,
 )
 
-from kdmodels.errors import UserError
+from kdmodels.errors import UserError, redacted
 from tasks.tracking import alive
 from tasks.tracking.artifacts import sync_tree
 from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, Run, children, get, running
@@ -112,7 +112,7 @@ def _failing(run_id: str) -> Iterator[None]:
         yield
     except Exception as error:
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        line = " ".join(told.split())
+        line = redacted(" ".join(told.split()))
         set_tags(run_id, {"kd.error": _cut(line, _ERROR_LENGTH)})
         _end_if_running(run_id, "FAILED")
         raise

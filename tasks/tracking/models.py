@@ -1,7 +1,10 @@
 """Trained networks as MLflow models that serve and load with torch and mlflow alone, without pickle."""
 
+import json
+import re
 import tempfile
 import threading
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -9,16 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from kdmodels.errors import UserError
 from tasks.tracking.artifacts import sync_tree
 
 if TYPE_CHECKING:
     import torch
 
 MODEL = "model"  # every run's model has this name
+_SYMPY = "Integer|Rational|Add|Mul|Pow|Min|Max|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not"
+_EXPRESSION = re.compile(  # the names that torch writes of a program's sizes, and no others
+    rf"(?:Symbol\('\w+'(?:, (?:positive|integer|nonnegative)=True)*\)|\b(?:{_SYMPY})\(|[0-9 ()+*,-])+"
+)
 _PT2 = (
     threading.Lock()
 )  # in one process, two threads that write or read pt2 files at once fail; training meanwhile is fine
@@ -97,12 +107,45 @@ def prepare_models() -> None:
 
 
 def load_predictor(uri: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The stored model as a function of (N, C, H, W) float32 images to (N, classes) logits."""
+    """The stored model as a function of (N, C, H, W) float32 images to (N, classes) logits.
+
+    Raises:
+        UserError: it can't be read, or is not as `log_model` stores it: another kind could run code of its own.
+    """
     from mlflow import pyfunc
 
-    with _PT2:
-        predict: Callable[[np.ndarray], np.ndarray] = pyfunc.load_model(uri).predict
+    try:
+        folder = Path(download_artifacts(uri))
+        _require_no_code(folder)
+        with _PT2:
+            predict: Callable[[np.ndarray], np.ndarray] = pyfunc.load_model(str(folder)).predict
+    except Exception as error:  # a damaged file fails in many ways
+        told = error.message if isinstance(error, MlflowException) else str(error)
+        line = (told.strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"model {uri!r} can't be loaded without running code from it: {line}") from error
     return predict
+
+
+def _require_no_code(folder: Path) -> None:
+    """Refuse what MLflow or torch would run; MLflow itself refuses pickles, as it is set in `environment`.
+
+    Raises:
+        ValueError: the model has a loader or code of its own, or is no program, or its sizes are not plain expressions.
+    """
+    flavors = Model.load(str(folder / "MLmodel")).flavors
+    function, own = flavors.get("python_function", {}), flavors.get("pytorch", {})
+    loader = function.get("loader_module"), function.get("data")
+    if loader != ("mlflow.pytorch", "data"):
+        raise ValueError(f"its loader is {function.get('loader_module')!r}; allowed: mlflow.pytorch")
+    if function.get("code") or own.get("code"):
+        raise ValueError("it brings code of its own; allowed: a model of a kd run")
+    if [path.name for path in (folder / "data").iterdir()] != ["model.pt2"]:
+        raise ValueError("it is not one torch program; allowed: a model of a kd run")
+    with zipfile.ZipFile(folder / "data" / "model.pt2") as program:
+        for name in program.namelist():
+            for text in re.findall(rb'"expr_str"\s*:\s*("(?:[^"\\]|\\.)*")', program.read(name)):
+                if not _EXPRESSION.fullmatch(json.loads(text)):  # torch would evaluate it
+                    raise ValueError(f"{name} has the size {json.loads(text)!r}, which is no plain expression")
 
 
 def _pinned(package: str) -> str:

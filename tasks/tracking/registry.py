@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UsageError, UserError, allowed
 from tasks.tracking.lookup import get
 
 CHAMPION = "champion"
@@ -143,17 +143,17 @@ def find_model(word: str) -> Version:
     """
     match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))?", word)
     if match is None:
-        raise UserError(f"model {word!r}: allowed are name, name@alias, name/3, or these after models:/")
+        raise UsageError(f"model {word!r}: allowed are name, name@alias, name/3, or these after models:/")
     name, alias, number = match["name"], match["alias"] or CHAMPION, match["number"]
     if number is None:
         registered = _registered(name)
         if alias not in registered.aliases:
             there = ", ".join(sorted(registered.aliases)) or "none"
-            raise UserError(f"model {name!r} has no alias {alias!r}; it has: {there}")
+            raise UsageError(f"model {name!r} has no alias {alias!r}; it has: {there}")
         number = str(registered.aliases[alias])
     numbered = {version.version: version for version in versions(name)}
     if int(number) not in numbered:
-        raise UserError(
+        raise UsageError(
             f"model {name!r} has no version {number}; it has: {', '.join(map(str, sorted(numbered))) or 'none'}"
         )
     return numbered[int(number)]
@@ -171,7 +171,7 @@ def _registered(model: str) -> RegisteredModel:
     registered = _find_registered(model)
     if registered is None:
         names = [registered.name for registered in MlflowClient().search_registered_models()]
-        raise UserError(f"model {model!r} is not in the registry; {allowed(model, names)}")
+        raise UsageError(f"model {model!r} is not in the registry; {allowed(model, names)}")
     return registered
 
 

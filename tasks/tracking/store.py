@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
 from alembic.util import CommandError
@@ -22,22 +23,11 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from kdmodels.errors import UnavailableError
+from kdmodels.errors import UnavailableError, redacted
 
 _LOCK = threading.Lock()
 _READY: set[str] = set()  # the stores that this process has checked
 _MIGRATION_S = 300.0  # how long to wait while another process migrates: 2 s usually, minutes for a big store
-
-
-def redacted(uri: str) -> str:
-    """A URI without its user and password, fit to be shown.
-
-    >>> redacted("https://ann:secret@ml.example:5000/x")
-    'https://***@ml.example:5000/x'
-    >>> redacted("sqlite:////tmp/mlflow.db")
-    'sqlite:////tmp/mlflow.db'
-    """
-    return re.sub(r"//.*@", "//***@", uri)
 
 
 def configure(folder: Path | None = None) -> str:
@@ -52,6 +42,7 @@ def configure(folder: Path | None = None) -> str:
     """
     with _LOCK:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder or Path.cwd()) / 'mlruns' / 'mlflow.db'}"
+        uri = _credentials_apart(uri)
         if database := _sqlite_file(uri):
             if "?" in str(database):
                 raise UnavailableError(
@@ -74,6 +65,18 @@ def configure(folder: Path | None = None) -> str:
         mlflow.set_tracking_uri(uri)
         os.environ["MLFLOW_TRACKING_URI"] = uri  # MLflow exports it only when it changes
         return uri
+
+
+def _credentials_apart(uri: str) -> str:
+    """A server's address without user and password, which go where MLflow looks for them, and no message shows them."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return uri
+    login, _, host = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(user)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(password)
+    return urlunsplit(parts._replace(netloc=host))
 
 
 # MLflow's UI opens an experiment without it among tools for language models.

@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 
 from flows import deployments, server
 from flows.deployments import schedule, schedules, unschedule
-from kdmodels.errors import UserError
+from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Experiment, Schedule
 
 TINY = Experiment.model_validate(
@@ -44,6 +44,7 @@ class Small(nn.Sequential):
     def __init__(self, num_classes):
         super().__init__(nn.Flatten(), nn.Linear(64, num_classes))
 """
+NETS_ALONE = ["nets"]
 UP = "import sys; from flows.deployments import up; up(port=int(sys.argv[1]), mlflow_port=int(sys.argv[2]))"
 
 
@@ -122,14 +123,20 @@ def served(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Iter
     scheduled = folder / "experiments"
     scheduled.mkdir()
     (scheduled / "nets.py").write_text(NETS)
+    (scheduled / "evil.py").write_text(f"import os\nos.mkdir({str(folder / 'canary')!r})\n")
     variables = {**own, "KD_DATA": "images", "PREFECT_API_URL": None}
     with environment_of(variables), contextlib.chdir(scheduled), server.running_server() as before:
         before.wait_ready()
-        schedule(TINY, cron="0 3 * * *", timezone="Europe/Berlin")
+        with pytest.raises(
+            UsageError, match=r"network\.module: the code of nets is not allowed in this schedule; .*none"
+        ):
+            schedule(TINY, cron="0 3 * * *")
+        schedule(TINY, cron="0 3 * * *", timezone="Europe/Berlin", allow_code=NETS_ALONE)
         assert schedules() == [planned | {"cron": "0 3 * * *", "timezone": "Europe/Berlin", "every": None}]
         nightly = TINY.model_copy(update={"schedule": Schedule(cron="0 3 * * *")})
-        assert schedule(nightly, timezone="Europe/Berlin")["timezone"] == "Europe/Berlin"
-        schedule(TINY)
+        again = schedule(nightly, timezone="Europe/Berlin", allow_code=NETS_ALONE)
+        assert again["timezone"] == "Europe/Berlin"
+        schedule(TINY, allow_code=NETS_ALONE)
         assert schedules() == [planned | {"cron": None, "timezone": None, "every": 10}]
     port, mlflow_port = free_port(), free_port()
     with (folder / "log").open("w") as log:
@@ -202,10 +209,30 @@ def test_a_command_finds_its_server_and_deletes_the_schedule() -> None:
 
 
 @pytest.mark.usefixtures("beside")
+def test_runs_whose_parameters_name_other_code_are_refused(served: Served) -> None:
+    """As in Prefect's UI, where the parameters of one run can be changed; the code is in the run's own folder."""
+    with contextlib.chdir(served.home.parent / "experiments"):
+        schedule(TINY, cron="0 3 1 1 *", allow_code=NETS_ALONE)
+    deployment = get(f"{served.api}/deployments/name/distill/tiny")
+    evil = {"network": {"module": "evil:Net"}, "epochs": 1, "seeds": 1}
+    made = {}
+    for refused, changes in {"evil": {"student": evil}, "./evil.py": {"data": {"source": "./evil.py:load"}}}.items():
+        changed = Experiment.model_validate(TINY.model_dump(mode="json") | changes).model_dump(mode="json")
+        path = f"{served.api}/deployments/{deployment['id']}/create_flow_run"
+        made[refused] = get(path, {"parameters": deployment["parameters"] | {"experiment": changed}})["id"]
+    for refused, run in made.items():
+        until(lambda run=run: get(f"{served.api}/flow_runs/{run}")["state_type"] == "FAILED", seconds=300)
+        state = get(f"{served.api}/flow_runs/{run}")["state"]
+        assert f"the code of {refused} is not allowed in this schedule; allowed: nets; more by: " in state["message"]
+    assert not (served.home.parent / "canary").exists()
+    unschedule("tiny")
+
+
+@pytest.mark.usefixtures("beside")
 def test_sigterm_leaves_nothing_behind(served: Served) -> None:
     """The last test of the served one: a run that is on its way ends with the truth."""
     with contextlib.chdir(served.home.parent / "experiments"):
-        schedule(TINY.model_copy(update={"seed": 1}), every=5)
+        schedule(TINY.model_copy(update={"seed": 1}), every=5, allow_code=NETS_ALONE)
     until(lambda: served.runs("comparison")[:1] == ["RUNNING"])
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(60) == 0
@@ -247,12 +274,13 @@ def test_up_refuses_to_serve_what_other_commands_would_not_use(monkeypatch: pyte
     [
         ({"cron": "0 3 * *"}, "--cron '0 3 * *' is not one (allowed: five fields, as '0 3 * * *')"),
         ({"cron": "0 3 * * * *"}, "--cron '0 3 * * * *' is not one (allowed: five fields, as '0 3 * * *')"),
+        ({"every": 10**15}, f"--every {10**15}: allowed are whole seconds from 1 to 31622400"),
         ({"cron": "0 25 * * *"}, "--cron '0 25 * * *' is not one (allowed: five fields, as '0 3 * * *')"),
         (
             {"cron": "0 3 * * *", "timezone": "Mars"},
             "--timezone 'Mars' is not one (allowed: names as Europe/Berlin)",
         ),
-        ({"every": 0}, "--every 0: allowed are whole seconds from 1"),
+        ({"every": 0}, "--every 0: allowed are whole seconds from 1 to 31622400"),
         ({"every": 5, "timezone": "Europe/Berlin"}, "--timezone Europe/Berlin: allowed with --cron only"),
         ({"every": 5, "cron": "0 3 * * *"}, "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),
         ({}, "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),

@@ -68,13 +68,14 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
       "2: data.augment.0.crop: 0 is out of range (allowed: 1 to 512)"),
     ("data: mnist", "data: {source: mnist, augment: {crop: 4}}", '2: data.augment: {"crop": 4} is not a list'),
     ("data: mnist", "data: {source: mnist, transfer: {classes: [7]}}",
-     "2: data.transfer.classes: [7] is not built yet; allowed: null"),
-    ("64]}, epochs: 5", "64]}", "3: teacher.epochs: is missing: a whole number, 1 or more"),
-    ("64]}, epochs: 5", "64]}, epochs: 0", "3: teacher.epochs: 0 is out of range (allowed: 1 or more)"),
+     "2: data.transfer.classes: [7] is not built yet; allowed: null\n"
+     "my.yaml:2: data.transfer.unlabelled: is missing: text, not empty"),
+    ("64]}, epochs: 5", "64]}", "3: teacher.epochs: is missing: a whole number, 1 to 1000000"),
+    ("64]}, epochs: 5", "64]}, epochs: 0", "3: teacher.epochs: 0 is out of range (allowed: 1 to 1000000)"),
     ("teacher: {network: {mlp: [128, 64]}, epochs: 5}", "teacher: []",
      "3: teacher: is empty; allowed: a teacher, or a list of 2 or more"),
     ("teacher: {network: {mlp: [128, 64]}, epochs: 5}", "teacher: [{registry: a}, {network: {mlp: [8]}}]",
-     "3: teacher.1.epochs: is missing: a whole number, 1 or more"),
+     "3: teacher.1.epochs: is missing: a whole number, 1 to 1000000"),
     ("network: {mlp: [128, 64]}, epochs: 5", "epochs: 5",
      "3: teacher.network: is missing: a mapping such as {mlp: [128, 64]}, or registry: MODEL"),
     ("network: {mlp: [128, 64]}, epochs: 5", "checkpoint: t.safetensors",
@@ -87,9 +88,10 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "3: teacher.network: a teacher from the registry brings its own network; allowed: null"),
     ("teacher: {", "teacher: {checkpoint: t.safetensors, registry: big, ",
      "3: teacher.registry: checkpoint and registry exclude each other"),
-    ("epochs: 5}\nvar", "epochs: five}\nvar", "4: student.epochs: 'five' is not a whole number (allowed: 1 or more)"),
-    ("epochs: 5}\nvar", "epochs: 1.5}\nvar", "4: student.epochs: 1.5 is not a whole number (allowed: 1 or more)"),
-    ("{mlp: [32]}, epochs: 5", "{mlp: [32]}", "4: student.epochs: is missing: a whole number, 1 or more"),
+    ("epochs: 5}\nvar", "epochs: five}\nvar",
+     "4: student.epochs: 'five' is not a whole number (allowed: 1 to 1000000)"),
+    ("epochs: 5}\nvar", "epochs: 1.5}\nvar", "4: student.epochs: 1.5 is not a whole number (allowed: 1 to 1000000)"),
+    ("{mlp: [32]}, epochs: 5", "{mlp: [32]}", "4: student.epochs: is missing: a whole number, 1 to 1000000"),
     ("[32]}", "[]}", "4: student.network.mlp: [] is too short (allowed: at least 1 in it, or null)"),
     ("[32]}", "[32, 0]}", "4: student.network.mlp.1: 0 is out of range (allowed: 1 to 100000)"),
     ("{mlp: [32]}", "resnet18", "4: student.network.name: 'resnet18' is not in the catalogue; "
@@ -175,6 +177,20 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "7: variants.1.kd: temperature and soft_targets.temperature say one number twice; allowed: one of them"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, {hint: {at: [last, last]}}]}",
      '7: variants.1.terms.1.at: ["last", "last"] names a place twice; allowed: each once'),
+    ("{kd: {temperature: [2, 8]}}", "{hint: {at: [middle, 3]}}", "7: variants.1.hint.at: 3 is no place; allowed: "
+     "first, middle, deepest, last, a module's dotted name, {student: NAME, teacher: NAME}, a list of these"),
+    ("{kd: {temperature: [2, 8]}}", "{kd: {at: last}}",
+     f"7: variants.1.kd.at: kd has no hyperparameter 'at'; allowed: {KD_AXES}"),
+    ("{kd: {temperature: [2, 8]}}", "{soft_targets: {temperature: 2}}", "7: variants.1: 'soft_targets' is a loss; "
+     f"allowed: {{name: NAME, terms: [{{soft_targets: {{weight: 1}}}}]}}, or a preset: {PRESETS}"),
+    ("{kd: {temperature: [2, 8]}}", "{hint: {at: a module/of mine}}",
+     f"7: variants.1.name: 'hint-at=a module/of mine' is not a name (allowed: {NAME_RULE})"),
+    ("epochs: 5}\nvar", "epochs: 5000000}\nvar", "4: student.epochs: 5000000 is out of range (allowed: 1 to 1000000)"),
+    ("variants:", "schedule: {cron: 0 25 * * *}\nvariants:",
+     "5: schedule.cron: '0 25 * * *' is not a cron expression (allowed: five fields, as '0 3 * * *')"),
+    ("variants:", "schedule: {every: 99999999999}\nvariants:",
+     "5: schedule.every: 99999999999 is out of range (allowed: 1 to 31622400, or null)"),
+    ("name: mine", 'name: "mine\\n"', r"1: name: 'mine\n' is not a name (allowed: " f"{NAME_RULE})"),
     ("{kd: {temperature: [2, 8]}}", "{dm: {metric: manhattan}}",
      "7: variants.1.dm.metric: 'manhattan' is not a word it knows; allowed: euclidean, cosine"),
     ("{kd: {temperature: [2, 8]}}", "{dkd: {cosine: 1}}", "7: variants.1.dkd.cosine: 1 is not true or false"),
@@ -189,7 +205,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "7: variants.1.name: hard-labels is the control: hard_labels alone, the experiment's student; "
      "allowed: another name"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: {epochs: 0}}",
-     "7: variants.1.student.epochs: 0 is out of range (allowed: 1 or more)"),
+     "7: variants.1.student.epochs: 0 is out of range (allowed: 1 to 1000000)"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: {seeds: 9}}",
      "7: variants.1.student.seeds: 9 differs from the experiment's; allowed: 3, for pairs of seeds"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: kd, student: small}",
@@ -234,7 +250,8 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
      "5: is not YAML at column 31: found character '>' that cannot start any token"),
     ("data: mnist", "data: &d mnist\nseed: *d",
      "3: is not YAML at column 7: an alias (*name) is not read: write the value out"),
-    ("name: mine", "name: !!python/name:os.system x", "1: name: the tag !!python/name:os.system is not read"),
+    ("name: mine", "name: !!python/name:os.system x",
+     "1: name: the tag !!python/name:os.system at column 7 is not read"),
     ("name: mine", "name: mine\nseed: !!int five", "2: seed: 'five' is not readable as int"),
     ("name: mine", 'name: "\\ud800"', r"1: name: '\ud800' is not readable as str"),
     ("name: mine", "name: mine\n[1]: 2", "2: the name of a field is not text"),
@@ -260,6 +277,24 @@ def error_of(file: Path, text: str | bytes, *overrides: str) -> str:
 def test_a_mistake_is_one_line(file: Path, old: str, new: str, line: str) -> None:
     assert SHORT.count(old) == 1
     assert error_of(file, SHORT.replace(old, new)) == f"my.yaml:{line}"
+
+
+def test_every_mistake_has_its_line(file: Path) -> None:
+    """Once an unknown field, or the first wrong variant, hid all others."""
+    text = SHORT.replace("name: mine", "nmae: mine\nfolds: 3").replace("data: mnist", "data: {source: mnits, sise: 3}")
+    text = text.replace("[32]}", "[32]}, batch: 0, optimizer: {adam: {lr: 0, ep: 1}}").replace("- kd\n", "- kdd\n")
+    text = text.replace("temperature: [2, 8]", "temperature: 0")
+    assert [line.partition(";")[0] for line in error_of(file, text).splitlines()] == [
+        "my.yaml:1: nmae: is not a field",
+        "my.yaml:2: folds: is not a field",
+        "my.yaml:3: data.sise: is not a field",
+        "my.yaml:3: data.source: 'mnits' is not a source",
+        "my.yaml:5: student.batch: 0 is out of range (allowed: 1 to 1000000)",
+        "my.yaml:5: student.optimizer.adam.ep: is not a field",
+        "my.yaml:5: student.optimizer.adam.lr: 0 is out of range (allowed: above 0)",
+        "my.yaml:7: variants.0: 'kdd' is not a preset",
+        "my.yaml:8: variants.1.kd.temperature: 0 is out of range (allowed: above 0 and below 1e+06)",
+    ]
 
 
 def test_several_mistakes_stand_in_the_order_of_the_file(file: Path) -> None:
@@ -290,12 +325,12 @@ def test_what_can_not_be_read(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r": Is a directory$"):
         read_experiment(tmp_path)
     assert error_of(file, b"name: \xff") == "my.yaml: is not UTF-8 text (byte 6)"
-    assert error_of(file, b"#" * (LARGEST_FILE + 1)) == "my.yaml: is larger than 1000000 bytes: not an experiment file"
+    assert error_of(file, b"#" * (LARGEST_FILE + 1)) == "my.yaml: is larger than 100000 bytes: not an experiment file"
     assert error_of(file, "[" * 10_000) == "my.yaml:1: is nested too deeply"
 
 
 OVERRIDES = [
-    ("student.epochs=five", "student.epochs: 'five' is not a whole number (allowed: 1 or more)"),
+    ("student.epochs=five", "student.epochs: 'five' is not a whole number (allowed: 1 to 1000000)"),
     ("student=five", f"student: 'five' is not a mapping; allowed: {STUDENT}"),
     ("studnet.epochs=5", "studnet.epochs: studnet: is not a field; did you mean 'student'? allowed: name, seed, "
      "threads, device, data, teacher, student, knowledge, variants, promote, runner, schedule"),
@@ -375,6 +410,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=3),
     max_leaves=8,
 )
+CHANGE = st.tuples(st.integers(0, len(SHORT)), st.integers(0, 9), st.text(max_size=3))  # where, what goes, what comes
 PATHS = ["name", "data", "data.validation", "teacher", "student.network", "student.optimizer", "student.schedule"]
 PATHS += ["variants", "variants.0", "variants.1.kd", "promote", "promote.require", "schedule", "x", "student.0"]
 
@@ -386,6 +422,29 @@ def test_any_text_is_an_experiment_or_a_user_error(fuzzed: Path, text: str) -> N
     with pytest.raises(UserError) as caught:
         read_experiment(fuzzed)
     assert str(caught.value).startswith(str(fuzzed))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, len(SHORT)), st.integers(0, 9), st.text(max_size=3)), min_size=1, max_size=4
+    )
+)
+def test_any_change_to_a_file_is_an_experiment_or_a_user_error(
+    fuzzed: Path, changes: list[tuple[int, int, str]]
+) -> None:
+    text = SHORT
+    for begin, length, new in changes:
+        text = text[:begin] + new + text[begin + length :]
+    fuzzed.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        experiment = read_experiment(fuzzed)
+    except UserError as error:
+        told = str(error).split("\n")
+    else:
+        assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
+        told = [str(fuzzed)]
+    assert all(line.startswith(str(fuzzed)) for line in told)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

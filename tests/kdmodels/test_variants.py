@@ -50,6 +50,21 @@ def test_a_grid_over_weights() -> None:
     assert experiment.variants[2].terms[1].hyperparameters == {"metric": "cosine"}
 
 
+def test_a_preset_takes_the_place_of_its_features() -> None:
+    pair = {"student": "network.8", "teacher": "middle"}
+    grids = [{"hint": {"at": "deepest", "weight": [1, 2]}}, {"hint": {"at": pair}}, {"kd+hint": {"hint.at": "last"}}]
+    several = {"hint": {"at": ["first", "last"]}}  # a list of places is one value
+    variants = Experiment.model_validate(SHORT | {"variants": [*grids, several]}).variants[1:]
+    assert [(variant.name, variant.terms[-1].pairs) for variant in variants] == [
+        ("hint-at=deepest-weight=1", [("deepest", "deepest")]),
+        ("hint-at=deepest-weight=2", [("deepest", "deepest")]),
+        ("hint-at=network.8+middle", [("network.8", "middle")]),
+        ("kd+hint-hint.at=last", [("last", "last")]),
+        ("hint-at=first+last", [("first", "first"), ("last", "last")]),
+    ]
+    assert [term.weight for term in variants[0].terms] == [PRESETS["hint"].terms[0].weight, 1]
+
+
 def test_a_grid_over_schedules_of_a_preset() -> None:
     grid = {"dkd": {"warmup": [0, 0.5], "cosine": [True, False]}}
     experiment = Experiment.model_validate(SHORT | {"variants": [grid, {"kd": {"hard_labels.cosine": True}}]})
@@ -65,9 +80,10 @@ def test_a_grid_over_schedules_of_a_preset() -> None:
 
 
 def test_weight_warmup_and_cosine_need_the_loss_s_name_where_two_have_a_teacher() -> None:
-    losses, fields = ("hard_labels", "relational_distance", "relational_angle"), ("weight", "warmup", "cosine")
-    known = ", ".join(f"{loss}.{field}" for loss in losses for field in fields)
-    for field, value in zip(fields, (2, 0.5, True), strict=True):
+    losses, fields = ("hard_labels", "relational_distance", "relational_angle"), ("weight", "warmup", "cosine", "at")
+    all_fields = [f"{loss}.{field}" for loss in losses for field in fields]
+    known = ", ".join(field for field in all_fields if field != "hard_labels.at")
+    for field, value in zip(fields, (2, 0.5, True, "last"), strict=True):
         with pytest.raises(ValidationError, match=f"rkd has no hyperparameter '{field}'; .*allowed: {known}"):
             names({"rkd": {field: value}})
 

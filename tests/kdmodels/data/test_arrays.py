@@ -138,7 +138,8 @@ def test_a_function_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(("word", "told"), [
     ("no_such_module:load", "no_such_module:load: ModuleNotFoundError: No module named 'no_such_module'"),
     ("./gone.py:load", "./gone.py:load: FileNotFoundError"),
-    ("json:load_data", "AttributeError: module 'json' has no attribute 'load_data'"),
+    ("numpy:load_data", "AttributeError: module 'numpy' has no attribute 'load_data'"),
+    ("os:getcwd", "data.source: os is a module of Python itself; allowed: your own, or an installed library's"),
     ("./own_data.py:nothing", "returned NoneType; allowed: a mapping with images, labels"),
     ("./own_data.py:ragged", "own_data.py:ragged: ValueError: setting an array element"),
     ("./own_data.py:broken", "own_data.py:broken: KeyError: 'no such file'"),

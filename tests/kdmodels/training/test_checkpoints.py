@@ -1,5 +1,6 @@
 """Checkpoints: a training that was interrupted ends as one that was not, and nothing half written is read."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from kdmodels.data import Split
@@ -213,6 +215,18 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
     assert len(told) == 1
     assert f"epoch-00000{EPOCHS}.json: is set aside" in told[0]
     assert len(list(tmp_path.glob("*.damaged"))) == 2
+
+
+def test_one_whose_tensors_have_other_names_is_set_aside(tmp_path: Path) -> None:
+    """Whole by its checksum, and no snapshot of a training."""
+    checkpoints(tmp_path).keep(1, [], [{"x": torch.zeros(1)}])
+    save_file({"nobody's": torch.zeros(1)}, tmp_path / "epoch-000001.safetensors")
+    facts = json.loads((tmp_path / "epoch-000001.json").read_text())
+    facts["sha256"] = hashlib.sha256((tmp_path / "epoch-000001.safetensors").read_bytes()).hexdigest()
+    (tmp_path / "epoch-000001.json").write_text(json.dumps(facts))
+    told: list[str] = []
+    assert checkpoints(tmp_path, warn=told.append).latest() is None
+    assert len(told) == 1
 
 
 def test_one_whose_tensors_are_gone_is_set_aside(tmp_path: Path) -> None:

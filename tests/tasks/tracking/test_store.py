@@ -3,6 +3,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -120,10 +121,16 @@ def test_a_file_that_is_not_a_database_is_a_clear_error(tmp_path: Path, monkeypa
 def test_an_absent_server_is_a_clear_error_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound, not listening: nobody answers there
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:secret@127.0.0.1:{held.getsockname()[1]}")
-        with pytest.raises(UserError, match=r"no answer from the MLflow server at 'http://\*\*\*@127") as caught:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:s%2Fcret@127.0.0.1:{held.getsockname()[1]}")
+        for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+            monkeypatch.setenv(name, "before")
+        with pytest.raises(UserError, match=r"no answer from the MLflow server at 'http://127") as caught:
             tracking.configure()
-    assert "secret" not in str(caught.value)
+    shown = "".join(traceback.format_exception(caught.value))  # as by `kd --debug`: MLflow's own errors show addresses
+    assert "ConnectionError" in shown
+    assert "s/cret" not in shown
+    assert "s%2Fcret" not in shown
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("ann", "s/cret")
     assert "ann" not in str(caught.value)
 
 

@@ -1,0 +1,89 @@
+"""The user's own Python code that an experiment names, as `module:Class` or `file.py:function`: whether it may run."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdmodels.errors import UsageError
+from kdmodels.experiment import Experiment
+
+ALLOWED = "KD_ALLOW_CODE"
+"""The environment variable that names the modules and files of code that may run, with commas; unset: all."""
+
+
+def named(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Each module, or file, of code that an experiment names, after the field that does."""
+    if ":" in experiment.data.source:
+        yield "data.source", experiment.data.source.rpartition(":")[0]
+    networks = [member.network for member in experiment.teacher.members]
+    networks += [experiment.student.network]
+    networks += [variant.student.network for variant in experiment.variants if variant.student]
+    for network in networks:
+        if network is not None and network.module:
+            yield "network.module", network.module.partition(":")[0]
+
+
+def require_all_allowed(experiment: Experiment, words: str | None = None) -> None:
+    """Ask of all the code that an experiment names, before any of it is imported.
+
+    Args:
+        words: what is allowed; None: `ALLOWED`.
+
+    Raises:
+        UsageError: as `require_allowed`.
+    """
+    for field, module in named(experiment):
+        require_allowed(field, module, words)
+
+
+def require_found(field: str, module: str) -> None:
+    """Look for a module or file of code from the current folder on, without running any of it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    root = module.partition(".")[0]
+    file = Path(module).expanduser()
+    if module.endswith(".py"):
+        found = file.is_file()
+    else:
+        found = Path(root).is_dir() or Path(f"{root}.py").is_file() or importlib.util.find_spec(root) is not None
+    if not found:
+        raise UsageError(f"{field}: {module}: there is no such {'file' if module.endswith('.py') else 'module'}")
+
+
+def require_allowed(field: str, module: str, words: str | None = None) -> None:
+    """Ask before a module or file of code is run, whoever has named it: an experiment, or a stored network.
+
+    Args:
+        words: what is allowed; None: `ALLOWED`.
+
+    Raises:
+        UsageError: it is of Python itself, which has no network and no data, or it is not allowed.
+    """
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise UsageError(
+            f"{field}: {module} is a module of Python itself; allowed: your own, or an installed library's"
+        )
+    words = os.environ.get(ALLOWED) if words is None else words
+    if words is None:
+        return
+    told = [word for word in words.split(",") if word]
+    if not any(_is_within(module, word) for word in told):
+        raise UsageError(
+            f"{field}: the code of {module} is not allowed in this schedule; allowed: {', '.join(told) or 'none'}; "
+            f"more by: kd schedule FILE --allow-code {module}"
+        )
+
+
+def _is_within(module: str, word: str) -> bool:
+    """Whether an allowed word stands for a module: its name, or that of a package above it, or its file.
+
+    >>> _is_within("nets.small", "nets"), _is_within("netsmall", "nets"), _is_within("./a.py", "a.py")
+    (True, False, True)
+    """
+    if module.endswith(".py") or word.endswith(".py"):
+        return os.path.realpath(module) == os.path.realpath(word)
+    return f"{module}.".startswith(f"{word}.")

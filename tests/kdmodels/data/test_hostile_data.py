@@ -1,0 +1,198 @@
+"""Data files that somebody has damaged or poisoned: a user's error of one line, and nothing in them runs."""
+
+import os
+import pickle
+import struct
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from kdmodels.data import load_dataset
+from kdmodels.data.decoding import PIXELS, PRINTS
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data
+from kdmodels.knowledge import load_knowledge
+
+
+class Poison:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.canary),))
+
+
+def objects(canary: Path) -> np.ndarray:
+    return np.array([Poison(canary)] * 20, dtype=object)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+def arrays() -> dict[str, np.ndarray]:
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4), dtype=np.uint8)
+    return {"images": images, "labels": np.arange(40) % 2}
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "classes"])
+def test_an_npz_with_objects_is_refused(tmp_path: Path, canary: Path, name: str) -> None:
+    np.savez(tmp_path / "x.npz", **arrays() | {name: objects(canary)})
+    with pytest.raises(UserError, match=r"x\.npz: can't be read: .*allowed: what numpy\.savez writes, without objects"):
+        load_dataset(Data(source=str(tmp_path / "x.npz")))
+    assert not canary.exists()
+
+
+def test_a_poisoned_cache_is_refused(tmp_path: Path, cache: Path, canary: Path) -> None:
+    np.savez(tmp_path / "x.npz", **arrays())
+    load_dataset(Data(source=str(tmp_path / "x.npz")))
+    for name in ("labels.npy", PIXELS, PRINTS):
+        for file in cache.rglob(name):
+            whole = file.read_bytes()
+            np.save(file, objects(canary), allow_pickle=True)
+            with pytest.raises(UserError, match=f"{name}: is damaged, or holds more than numbers; delete it"):
+                load_dataset(Data(source=str(tmp_path / "x.npz")))
+            file.write_bytes(whole)
+            load_dataset(Data(source=str(tmp_path / "x.npz")))
+    assert not canary.exists()
+
+
+def test_poisoned_knowledge_is_refused(tmp_path: Path, canary: Path) -> None:
+    np.save(tmp_path / "logits.npy", objects(canary), allow_pickle=True)
+    with pytest.raises(UserError, match=r"logits\.npy: is damaged, or holds more than numbers"):
+        load_knowledge(tmp_path)
+    assert not canary.exists()
+
+
+def test_a_poisoned_batch_of_cifar10_is_refused(tmp_path: Path, canary: Path) -> None:
+    """Published as a pickle: torchvision reads it when its checksum is that of the published one."""
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ["batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))]:
+        (folder / name).write_bytes(pickle.dumps(Poison(canary)))
+    with pytest.raises(UserError, match=r"cifar10: .*no readable CIFAR10 there"):
+        load_dataset(Data(source="cifar10"), tmp_path)
+    assert not canary.exists()
+
+
+def test_a_zip_s_link_is_no_way_out(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("a/link.png", "b/link.png"):
+            link = zipfile.ZipInfo(name)
+            link.external_attr = 0o120777 << 16
+            archive.writestr(link, str(tmp_path / "secret.png"))
+    with pytest.raises(UserError, match=r"none of 2 images can be read; the first is a/link\.png: no image"):
+        load_dataset(Data(source=str(tmp_path / "x.zip")))
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nb", "a\0b", "x" * 300], ids=["escape", "newline", "nul", "long"])
+def test_the_name_of_a_class_is_one_line_that_can_be_shown(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "x.npz", **arrays() | {"classes": np.array(["b", name])})
+    with pytest.raises(
+        UserError, match=r"is no name of a class; allowed: text of one line, at most 255 characters"
+    ) as e:
+        load_dataset(Data(source=str(tmp_path / "x.npz")))
+    assert str(e.value).isprintable()
+
+
+def encoded(kind: str, **more: object) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(stream, kind, **more)
+    return stream.getvalue()
+
+
+def npz() -> bytes:
+    stream = BytesIO()
+    np.savez_compressed(stream, **arrays())
+    return stream.getvalue()
+
+
+def parquet() -> bytes:
+    stream = BytesIO()
+    rows = [{"image": encoded("PNG"), "label": number % 2} for number in range(20)]
+    pd.DataFrame(rows).to_parquet(stream)
+    return stream.getvalue()
+
+
+def zipped() -> bytes:
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"{number % 2}/{number}.png", encoded("PNG"))
+    return stream.getvalue()
+
+
+def idx(images: bool) -> bytes:
+    header = struct.pack(">4I", 0x803, 20, 8, 8) if images else struct.pack(">2I", 0x801, 20)
+    return header + bytes(20 * 64 if images else [number % 2 for number in range(20)])
+
+
+WHOLE = {
+    "0/x.png": encoded("PNG"),
+    "0/x.jpg": encoded("JPEG"),
+    "0/x.tif": encoded("TIFF", compression="tiff_lzw"),
+    "0/x.gif": encoded("GIF"),
+    "x.npz": npz(),
+    "x.parquet": parquet(),
+    "x.zip": zipped(),
+    "MNIST/raw/train-images-idx3-ubyte": idx(images=True),
+    "MNIST/raw/train-labels-idx1-ubyte": idx(images=False),
+}
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Cut short, with some bytes changed, or anything at all."""
+    if draw(st.integers(0, 4)) == 0:
+        return draw(st.binary(max_size=200))
+    content = bytearray(whole[: draw(st.integers(0, len(whole)))] if draw(st.booleans()) else whole)
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=4)):
+        if content:
+            content[place % len(content)] = byte
+    return bytes(content)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzzed")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
+@given(data=st.data())
+def test_any_bytes_are_a_dataset_or_a_users_error_of_one_line(fuzzed: Path, name: str, data: st.DataObject) -> None:
+    folder = fuzzed / name.replace("/", "-")
+    beside = {"0/a.png", "1/b.png", "1/c.png"} if name.startswith("0/") else set()
+    if name.startswith("MNIST"):
+        raw = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+        for other in raw:
+            (folder / "MNIST/raw").mkdir(parents=True, exist_ok=True)
+            (folder / "MNIST/raw" / other).write_bytes(idx(images="images" in other))
+    for other in beside:
+        (folder / other).parent.mkdir(parents=True, exist_ok=True)
+        (folder / other).write_bytes(WHOLE["0/x.png"])
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data.draw(damaged(WHOLE[name])))
+    source = "mnist" if beside == set() and name.startswith("MNIST") else str(folder if beside else folder / name)
+    try:
+        dataset = load_dataset(Data(source=source), folder)
+    except UserError as error:
+        told = str(error)
+    else:
+        assert dataset.train.batch(torch.arange(1)).isfinite().all()
+        told = "a dataset"
+    assert len(told.splitlines()) == 1

@@ -1,0 +1,90 @@
+"""Checkpoints and stored networks of any bytes: tensors, or a user's error of one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from kdmodels.errors import UserError
+from kdmodels.experiment import Network
+from kdmodels.networks import Description, load_network, read_state, save_network
+from kdmodels.networks.storage import DESCRIPTION, WEIGHTS
+
+DESCRIBED = Description(network=Network(mlp=[5]), input_shape=(1, 4, 4), classes=["a", "b"], mean=[0.5], std=[0.2])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stored")
+    state = DESCRIBED.build().state_dict()
+    save_network(folder, DESCRIBED, state)
+    torch.save(state, folder / "whole.pt")
+    torch.save({"state_dict": state}, folder / "old.pt", _use_new_zipfile_serialization=False)
+    save_file(state, folder / "whole.safetensors")
+    return folder
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Cut short, with some bytes changed, or anything at all."""
+    if draw(st.integers(0, 4)) == 0:
+        return draw(st.binary(max_size=200))
+    content = bytearray(whole[: draw(st.integers(0, len(whole)))] if draw(st.booleans()) else whole)
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=4)):
+        if content:
+            content[place % len(content)] = byte
+    return bytes(content)
+
+
+@pytest.mark.parametrize("name", ["whole.pt", "old.pt", "whole.safetensors"])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_bytes_are_tensors_or_a_users_error(folder: Path, name: str, data: st.DataObject) -> None:
+    file = folder / f"fuzzed-{name}"
+    file.write_bytes(data.draw(damaged((folder / name).read_bytes())))
+    try:
+        state = read_state(file)
+    except UserError as error:
+        told = str(error)
+    else:
+        assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+        told = "tensors"
+    assert len(told.splitlines()) == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 5) | st.floats() | st.sampled_from(["a", "mlp", "os:mkdir", "vgg8"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["mlp", "module", "a"]), inner),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(changes=st.dictionaries(st.sampled_from([*Description.model_fields, "more"]), JSON, min_size=1, max_size=2))
+def test_any_description_is_that_of_its_weights_or_a_users_error(folder: Path, changes: dict[str, object]) -> None:
+    other = folder / "other"
+    other.mkdir(exist_ok=True)
+    (other / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
+    (other / DESCRIPTION).write_text(json.dumps(DESCRIBED.model_dump(mode="json") | changes))
+    try:
+        network, _ = load_network(other)
+    except UserError as error:
+        told = str(error)
+    else:
+        assert network(torch.zeros(2, 1, 4, 4)).shape == (2, 2)
+        told = "a network"
+    assert len(told.splitlines()) == 1
+
+
+def test_a_stored_description_runs_no_function_of_python(folder: Path, tmp_path: Path) -> None:
+    """A registered model's description could name any function, with its arguments."""
+    network = {"module": "os:mkdir", "arguments": {"path": str(tmp_path / "canary")}}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(DESCRIBED.model_dump(mode="json") | {"network": network}))
+    (tmp_path / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
+    with pytest.raises(UserError, match=r"network\.module: os is a module of Python itself"):
+        load_network(tmp_path)
+    assert not (tmp_path / "canary").exists()

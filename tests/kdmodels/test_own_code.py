@@ -1,0 +1,76 @@
+"""Which code an experiment may name, and that asking runs none of it."""
+
+from pathlib import Path
+
+import pytest
+
+from kdmodels.data.arrays import call
+from kdmodels.errors import UsageError
+from kdmodels.experiment import Experiment
+from kdmodels.network import Network
+from kdmodels.networks.user_module import user_module
+from kdmodels.own_code import ALLOWED, named, require_all_allowed, require_allowed
+
+EXPERIMENT = Experiment.model_validate(
+    {
+        "name": "own",
+        "data": "own.data:load",
+        "teacher": [{"network": "big.nets:Net", "epochs": 1}, {"registry": "other"}],
+        "student": {"network": "small:Net", "epochs": 1},
+        "variants": ["kd", {"name": "wide", "terms": "kd", "student": {"network": "wide:Net"}}],
+    }
+)
+
+
+def test_all_code_of_an_experiment_is_found() -> None:
+    modules = ("big.nets", "small", "wide", "wide")  # the last is that of the variant's control
+    assert list(named(EXPERIMENT)) == [
+        ("data.source", "own.data"),
+        *(("network.module", module) for module in modules),
+    ]
+
+
+def test_every_name_must_be_allowed() -> None:
+    require_all_allowed(EXPERIMENT)  # a command's own experiment is not asked about
+    require_all_allowed(EXPERIMENT, "own,big.nets,small,wide")
+    for words, refused in [
+        ("", "own.data"),
+        ("own,big.net,small,wide", "big.nets"),
+        ("own,big,smal,wide", "small"),
+        ("own,big,small", "wide"),
+    ]:
+        with pytest.raises(UsageError, match=f"the code of {refused} is not allowed in this schedule") as error:
+            require_all_allowed(EXPERIMENT, words)
+        assert "\n" not in str(error.value)
+
+
+def test_a_file_is_the_same_by_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for word in ("own.py", "./own.py", "sub/../own.py", str(tmp_path / "own.py")):
+        require_allowed("data.source", word, str(tmp_path / "own.py"))
+    with pytest.raises(UsageError, match=r"allowed: .*own\.py"):
+        require_allowed("data.source", "other/own.py", str(tmp_path / "own.py"))
+
+
+def test_whoever_names_it_is_asked_where_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stored network names its class too, which no experiment did."""
+    (tmp_path / "evil_code.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(ALLOWED, "nets")
+    for run in (
+        lambda: user_module(Network(module="evil_code:Net"), (1, 8, 8), 2),
+        lambda: call("evil_code:load"),
+        lambda: call("./evil_code.py:load"),
+    ):
+        with pytest.raises(UsageError, match=r"is not allowed in this schedule; allowed: nets; "):
+            run()
+    assert not (tmp_path / "canary").exists()
+
+
+def test_python_itself_is_never_a_network(tmp_path: Path) -> None:
+    """`os:mkdir` with its arguments, as a stored description could say."""
+    with pytest.raises(UsageError, match=r"network\.module: os is a module of Python itself; allowed: "):
+        user_module(Network(module="os:mkdir", arguments={"path": str(tmp_path / "canary")}), (1, 8, 8), 2)
+    with pytest.raises(UsageError, match=r"data\.source: os\.path is a module of Python itself"):
+        call("os.path:join")
+    assert not (tmp_path / "canary").exists()
