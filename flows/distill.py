@@ -106,6 +106,8 @@ def whole_plan(experiment: Experiment, splits: Sequence[DataReference], *, fresh
     """The plan of the first fold, and in it those of the others."""
     plan, *others = [make_plan(experiment, data, fresh=fresh) for data in splits]
     notes = dict.fromkeys(note for part in (plan, *others) for note in part.notes)
+    if others and any(member.checkpoint or member.registry for member in experiment.teacher.members):
+        notes["the teacher is not trained for each fold: it may have learnt what its students are validated on"] = None
     return plan.model_copy(update={"folds": others, "notes": list(notes)})
 
 

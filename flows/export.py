@@ -37,7 +37,7 @@ def find(word: str) -> tuple[tracking.Run, str]:
             if "kd.winner_run" not in run.tags:
                 raise UserError(f"run {run.name} has no winner: none of its students finished") from None
             run = tracking.get(run.tags["kd.winner_run"])
-        name = run.name
+        name = run.name.replace("/", "-of-")  # of a fold: kd 2/5
     else:
         if version.run_id is None:
             raise UserError(f"model {word!r} was not made by kdflow; allowed: a model of a kd run")

@@ -68,12 +68,12 @@ def compare(words: list[str]) -> tuple[list[dict[str, Any]], dict[str, Right]]:
     tracking.configure()
     chosen = [tracking.find(word) for word in words] or [results.latest_comparison()]
     found: dict[str, tuple[dict[str, Any], tracking.Run]] = {}
-    compared: dict[tuple[str, str], str] = {}  # a comparison's variant, as a key of those found
+    compared: dict[tuple[str, str | None, str], str] = {}  # a comparison's fold's variant, as a key of those found
     for run in chosen:
         for row in _rows(run):
             key = row["run_id"] or f"{run.run_id}/{row['variant']}"
             found.setdefault(key, (row, run))
-            compared[run.parent or run.run_id, row["variant"]] = key
+            compared[run.parent or run.run_id, run.params.get("data.digest"), row["variant"]] = key
     names = [row["variant"] for row, _ in found.values()]
     names = _longer(names, [f"{run.experiment}/{row['variant']}" for row, run in found.values()])
     names = _longer(
@@ -85,11 +85,12 @@ def compare(words: list[str]) -> tuple[list[dict[str, Any]], dict[str, Right]]:
 
     def control(row: dict[str, Any], run: tracking.Run) -> str | None:
         name = row["control"]
-        return named.get(compared.get((run.parent or run.run_id, name), same.get(name, "")))
+        own = run.parent or run.run_id, run.params.get("data.digest"), name
+        return named.get(compared.get(own, same.get(name, "")))
 
     right: dict[str, Right] = {}
     for run in chosen:
-        right |= results.right(run)
+        right = results.right(run) | right  # as the rows: one that is there twice counts as it first came
     return [row | {"variant": named[key], "control": control(row, run)} for key, (row, run) in found.items()], right
 
 

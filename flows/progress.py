@@ -124,7 +124,12 @@ def _line(step: Step, run: tracking.Run | None, now: float) -> Line:
 @contextlib.contextmanager
 def _live(console: Console) -> Iterator[Callable[[list[Line]], None]]:
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield lambda lines: live.update(_table(lines), refresh=True)
+        yield lambda lines: live.update(_table(_fitting(lines, console.height)), refresh=True)
+
+
+def _fitting(lines: list[Line], height: int) -> list[Line]:
+    """All lines, or where a terminal has not room for so many those of what is being trained."""
+    return lines if len(lines) < height else [line for line in lines if line.status == TRAINING]
 
 
 def _table(lines: list[Line]) -> Table:

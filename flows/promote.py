@@ -41,6 +41,9 @@ def _compared(student: tracking.Run) -> tuple[tracking.Run, str]:
         for row in rows:
             if row["run_id"] == student.run_id:
                 return comparison, row["variant"]
+            if student.run_id in row.get("folds", []):
+                first = row["run_id"]
+                raise UserError(f"run {student.name} is of another fold than the first, {first}, which is promoted")
     raise UserError(f"run {student.name} is in no leaderboard: the run that trained it ended before it was compared")
 
 

@@ -33,7 +33,7 @@ class Candidate:
     correct: (N,) bool, which of the test split's examples it gets right; the order is the same for every candidate.
     labels: (N,) str, the names of the examples' classes. parameters: their number. file_bytes: the size of its
     weights' file. latency_ms: the median time of one image on the CPU. confidences: (N,), the probability of the class
-    that it predicts; agrees: (N,) bool, where that is the teacher's; both None where nothing is required of them.
+    that it predicts; agrees: (N,) bool, where that is the teacher's; None where it was not measured.
     Raises ValueError where `correct` is not a boolean vector or is empty, or `labels` are not as many.
     """
 

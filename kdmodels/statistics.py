@@ -120,7 +120,8 @@ def resampled_means(outcomes: Sequence[np.ndarray], *, resamples: int, generator
         size = min(chunk, resamples - begin)
         drawn = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float32)
-        of_seeds = (counts[:, varied] @ table + counts[:, always].sum(axis=1, keepdims=True)) / n
+        hits = (counts[:, varied] @ table).astype(np.float64)
+        of_seeds = (hits + counts[:, always].sum(axis=1, keepdims=True)) / n
         places = generator.random((size, most))
         for row, end in enumerate(ends):
             seeds = len(outcomes[row])

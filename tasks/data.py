@@ -57,13 +57,14 @@ def found_again(comparison: tracking.Run, run: tracking.Run, folder: str | None)
         UserError: it can't be read, or is other data by now.
     """
     experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
-    data = prepare_data.fn(experiment.data, folder or comparison.tags.get("kd.data_dir") or None)
-    if run.params["data.digest"] != data.digest:
-        raise UserError(
-            f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {run.name} was trained on; "
-            "what is held out there may have been learnt from; allowed: --data-dir with the same files"
-        )
-    return data
+    for fold in range(experiment.data.folds or 1):
+        data = prepare_data.fn(experiment.data, folder or comparison.tags.get("kd.data_dir") or None, fold=fold)
+        if run.params["data.digest"] == data.digest:
+            return data
+    raise UserError(
+        f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {run.name} was trained on; "
+        "what is held out there may have been learnt from; allowed: --data-dir with the same files"
+    )
 
 
 def load(reference: DataReference) -> Dataset:

@@ -22,20 +22,26 @@ def joined(parts: Sequence[Part], splits: Sequence[DataReference]) -> Part:
     sizes = [data.examples["validation"] for data in splits]
     teachers, students = zip(*parts, strict=True)
     accuracy = _mean([teacher.metrics[ACCURACY] for teacher in teachers], sizes)
-    teacher = teachers[0].model_copy(update={"metrics": teachers[0].metrics | {ACCURACY: accuracy}})
+    teacher = teachers[0].model_copy(
+        update={
+            "reused": all(teacher.reused for teacher in teachers),
+            "metrics": teachers[0].metrics | {ACCURACY: accuracy},
+        }
+    )
     return teacher, [_student(variant, sizes) for variant in zip(*students, strict=True)]
 
 
 def _student(folds: Sequence[StudentReference], sizes: Sequence[int]) -> StudentReference:
-    for fold in folds:
+    for number, fold in enumerate(folds, 1):
         if fold.status != "FINISHED":
-            return fold
+            return fold.model_copy(update={"error": f"fold {number}/{len(folds)}: {fold.error or fold.status}"})
     columns = zip(*(fold.per_seed[ACCURACY] for fold in folds), strict=True)
     per_seed = [_mean(column, sizes) for column in columns]
     return folds[0].model_copy(
         update={
             "reused": all(fold.reused for fold in folds),
-            "metrics": folds[0].metrics | {ACCURACY: sum(per_seed) / len(per_seed)},
+            "metrics": {name: value for name, value in folds[0].metrics.items() if name != f"{ACCURACY}/std"}
+            | {ACCURACY: sum(per_seed) / len(per_seed)},
             "per_seed": {ACCURACY: per_seed},
             "folds": [fold.run_id for fold in folds],
         }

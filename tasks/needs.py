@@ -44,18 +44,19 @@ def in_use(runs: Sequence[tracking.Run]) -> set[str]:
 
 
 def _compared(comparison: str) -> list[str]:
-    """The students in its leaderboard."""
+    """The students in its leaderboard, with cross-validation those of all folds."""
     rows = tracking.read_json(comparison, ROWS) if tracking.has_artifact(comparison, ROWS) else []
-    return [row["run_id"] for row in rows if row["run_id"]]
+    return [run_id for row in rows if row["run_id"] for run_id in row.get("folds") or [row["run_id"]]]
 
 
 def _parts(comparison: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
     """What it began, and the teacher that it took over; while it runs, also all that it may yet take over."""
     plan = tracking.read_json(comparison.run_id, PLAN) if tracking.has_artifact(comparison.run_id, PLAN) else {}
-    steps = [*plan.get("members", []), *([plan["teacher"]] if plan else [])]
+    plans = [plan, *plan.get("folds", [])] if plan else []
+    steps = [step for one in plans for step in (*one["members"], one["teacher"])]
     keys: set[str] = set()
     if comparison.end is None:
-        steps += plan.get("students", [])
+        steps += [step for one in plans for step in one["students"]]
         keys = {step["key"] for step in steps}
     sources = [step["source"] for step in steps if step["source"]]
     return sources + [run.run_id for run in runs if run.parent == comparison.run_id or run.key in keys]

@@ -70,7 +70,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     steps = [*teachers, *students]
     if data.data.folds:
         of = f"{data.fold + 1}/{data.data.folds}"
-        steps = [step.model_copy(update={"name": f"{step.variant} {of}"}) for step in steps]
+        steps = [step.model_copy(update={"name": f"{step.name} {of}", "fold": of}) for step in steps]
     if fresh:
         steps = [step.model_copy(update={"reason": "--fresh", "fresh": True}) for step in steps]
     else:
@@ -318,7 +318,6 @@ def _step(name: str, kind: Literal["teacher", "student"], params: dict[str, Any]
     replicas = digest(flat)
     return Step(
         name=name,
-        variant=name,
         kind=kind,
         action="train",
         reason="no finished run has its key",

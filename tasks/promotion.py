@@ -122,6 +122,7 @@ def _judged(
         else:  # on another machine, where this one's lock does not hold
             version, reason = now.version if now else None, f"the champion of {promote.model} was changed meanwhile"
             decision = replace(decision, promoted=False, reason=f"{reason}; ask again: kd promote {best.run_id[:8]}")
+            forced = None
     verdict = VerdictReference(
         promoted=decision.promoted,
         already_champion=already,

@@ -43,14 +43,13 @@ class DataReference(Reference):
 class Step(Reference):
     """One line of the plan: what is done for the teacher or a variant, and why.
 
-    `variant` is what the file calls it, `name` that and which fold it is of. `params` is all that determines the
+    With cross-validation `name` ends with the `fold` that it is of, as 2/5. `params` is all that determines the
     result, flat; `key` its digest; `replicas` the digest without the seeds.
     `source` is the run that is reused, or whose replicas are (`extend`), or the one that goes on (`resume`);
     `note` what its objective leaves untrained; `fresh` that nothing that was done before may serve.
     """
 
     name: str
-    variant: str
     kind: Literal["teacher", "student"]
     action: Literal["reuse", "extend", "resume", "train"]
     reason: str
@@ -61,6 +60,12 @@ class Step(Reference):
     source: str | None = None
     note: str = ""
     fresh: bool = False
+    fold: str = ""
+
+    @property
+    def variant(self) -> str:
+        """What the file calls it."""
+        return self.name.removesuffix(f" {self.fold}")
 
 
 class Views(Reference):

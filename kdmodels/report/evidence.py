@@ -37,7 +37,10 @@ class Right:
 
     @property
     def stored(self) -> np.ndarray:
-        """(N,), those of the network that is stored: the best seed's, of equals the first."""
+        """(N,), those of the best seed, of equals the first: of the network that is stored, but for cross-validation.
+
+        There each fold has stored its own best, and this is the seed that is best over all.
+        """
         return self.outcomes[self.outcomes.sum(axis=1).argmax()]
 
 
@@ -83,14 +86,14 @@ def evidence(rows: Sequence[Row], right: Mapping[str, Right] = UNKNOWN) -> list[
         if own is not None and row["status"] == FINISHED:
             seeds, examples = own.outcomes.shape
             line["examples low"], line["examples high"] = wilson_interval(own.outcomes.sum() / seeds, examples)
-        if control is not None and control is not row:
+        if control is not None and control is not row and _same_examples(row, control, right):
             line["vs control"] = row["metrics"][ACCURACY] - control["metrics"][ACCURACY]
             if differences := _by_seed(row, control):
                 line["vs control low"], line["vs control high"] = t_interval(differences) or (None, None)
                 line["vs control p"] = t_test(differences)
     columns = {
         "vs control holm": [line["vs control p"] for line in lines],
-        "vs best holm": [_over_seeds(*pair) for pair in zip(rows, bests, strict=True)],
+        "vs best holm": [_over_seeds(*pair, right) for pair in zip(rows, bests, strict=True)],
         "vs control mcnemar": [_over_examples(*pair, right) for pair in zip(rows, controls, strict=True)],
         "vs best mcnemar": [_over_examples(*pair, right) for pair in zip(rows, bests, strict=True)],
     }
@@ -129,13 +132,23 @@ def groups(order: Sequence[Row], right: Mapping[str, Right]) -> dict[str, int]:
 
 def _over_both(row: Row, other: Row, right: Mapping[str, Right]) -> float | None:
     """The larger p-value: below 5 % where both are, for which there is nothing to correct (Berger 1982)."""
-    p, q = _over_seeds(row, other), _over_examples(row, other, right)
+    if _same_examples(row, other, right) and _by_seed(row, other) == [0.0] * max(2, len(row["seeds"])):
+        return 1.0  # no test can be made, and none is needed
+    p, q = _over_seeds(row, other, right), _over_examples(row, other, right)
     return p if p is None or q is None else max(p, q)
 
 
-def _over_seeds(row: Row, other: Row | None) -> float | None:
-    differences = None if other is None or other is row else _by_seed(row, other)
+def _over_seeds(row: Row, other: Row | None, right: Mapping[str, Right]) -> float | None:
+    if other is None or other is row or not _same_examples(row, other, right):
+        return None
+    differences = _by_seed(row, other)
     return t_test(differences) if differences else None
+
+
+def _same_examples(row: Row, other: Row, right: Mapping[str, Right]) -> bool:
+    """As far as is known: of old runs it is not."""
+    own, theirs = right.get(row["run_id"]), right.get(other["run_id"])
+    return own is None or theirs is None or own.split == theirs.split
 
 
 def _by_seed(row: Row, other: Row) -> list[float] | None:

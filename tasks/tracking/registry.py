@@ -69,10 +69,14 @@ def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: s
     if made:
         version = made[0]
         client.update_model_version(model, str(version.version), description)
+        stale = {tag for tag in version.tags if tag.startswith("kd.") and tag not in texts} - {ROLLED_BACK}
+        for tag in stale:  # of an earlier verdict
+            client.delete_model_version_tag(model, str(version.version), tag)
         for tag, text in texts.items():
             if version.tags.get(tag) != text:
                 client.set_model_version_tag(model, str(version.version), tag, text)
-        return replace(version, tags=version.tags | texts)
+        kept = {tag: text for tag, text in version.tags.items() if tag not in stale}
+        return replace(version, tags=kept | texts)
     model_id = outputs.model_outputs[-1].model_id
     entity = client.create_model_version(
         model, f"models:/{model_id}", run_id=run_id, tags=texts, description=description, model_id=model_id

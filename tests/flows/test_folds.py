@@ -19,6 +19,7 @@ from kdmodels.experiment import Data, Experiment
 from kdmodels.networks import load_network
 from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
+from tasks.data import found_again
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -44,6 +45,7 @@ def test_every_example_is_validated_once_and_the_leaderboard_is_of_all(
     rows, right = compare([outcome.parent_run_id])
     for row in rows:
         assert right[row["run_id"]].outcomes.shape == (2, 500)
+        assert row["metrics"]["val/accuracy"] == pytest.approx(np.mean(row["per_seed"]["val/accuracy"]))
         assert right[row["run_id"]].outcomes.mean(axis=1) == pytest.approx(row["per_seed"]["val/accuracy"])
         stored = []
         for fold, run_id in enumerate(row["folds"]):  # which examples the networks get right that the runs stored
@@ -53,7 +55,24 @@ def test_every_example_is_validated_once_and_the_leaderboard_is_of_all(
         best = [max(replica["figures"]["val/accuracy"] for replica in tracking.read_json(
             run_id, "replicas/replicas.json")) for run_id in row["folds"]]  # fmt: skip
         assert stored == pytest.approx(best)
+    teachers = [run.metrics["val/accuracy"] for run in children if run.kind == "teacher"]
+    assert outcome.teacher.metrics["val/accuracy"] == pytest.approx(np.mean(teachers), abs=0.002)
     assert leaderboard(rows, right)["wins"].sum() == pytest.approx(1)
+    first_fold = next(row["run_id"] for row in rows if row["variant"] == "kd")
+    again, outcomes = compare([outcome.parent_run_id, first_fold])  # the row of all folds stays as it is
+    assert again == rows
+    assert outcomes[first_fold].outcomes.shape == (2, 500)
+    of_two, _ = compare(
+        [run.run_id for run in children if run.name in ("kd 1/3", "hard-labels 1/3", "hard-labels 2/3")]
+    )
+    assert [row["control"] for row in of_two if row["variant"].startswith("kd")] == [
+        row["variant"] for row in of_two if row["run_id"] == next(
+            run.run_id for run in children if run.name == "hard-labels 1/3")
+    ]  # fmt: skip
+    third = next(run for run in children if run.name == "kd 3/3")
+    assert found_again(tracking.get(outcome.parent_run_id), third, None).fold == 2
+    with pytest.raises(UserError, match=f"is of another fold than the first, {first_fold}"):
+        promote(third.run_id)
     indices = tracking.read_json(outcome.parent_run_id, "splits.json")
     assert sorted(chain.from_iterable(fold["validation"] for fold in indices)) == sorted(
         indices[0]["train"] + indices[0]["validation"]

@@ -86,6 +86,19 @@ def test_a_registered_teacher_keeps_the_members_of_its_ensemble() -> None:
     assert kept(ensemble) == {ensemble, *members, first, second}
 
 
+def test_with_cross_validation_the_students_and_teachers_of_all_folds_stay() -> None:
+    old = comparison("old", 1)
+    students = [student(old, 1, name=f"kd {fold}/2") for fold in (1, 2)]
+    teachers = [teacher(old, 1, key) for key in ("t1", "t2")]
+    student(old, 1, name="hint 1/2")
+    young = comparison("young", 100, teacher=teachers[0])
+    plan = tracking.read_json(young, "plan.json")
+    fold = {"members": [], "teacher": {"key": "t2", "source": teachers[1]}, "students": []}
+    tracking.log_json(young, "plan.json", plan | {"folds": [fold]})
+    tracking.log_json(young, "leaderboard.json", [{"variant": "kd", "run_id": students[0], "folds": students}])
+    assert kept() == {young, *students, *teachers, old}
+
+
 def test_a_younger_comparison_keeps_what_it_took_over_but_not_all_that_stood_beside_it() -> None:
     old = comparison("old", 1)
     reused, beside, by = student(old, 1, "t"), student(old, 1, "t", "hint"), teacher(old, 1)

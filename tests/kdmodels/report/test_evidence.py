@@ -159,3 +159,16 @@ def test_every_group_is_whole_and_the_best_is_in_the_first(counts: list[list[int
     for line, one in zip(lines, rows, strict=True):
         assert line["examples low"] <= one["metrics"]["val/accuracy"] + 1e-12
         assert line["examples high"] >= one["metrics"]["val/accuracy"] - 1e-12
+
+
+def test_rows_of_other_examples_are_not_paired_by_seed_either() -> None:
+    rows, right = together(drawn("hard-labels", [0.5, 0.51], split="old"), drawn("kd", [0.9, 0.93]))
+    for line in evidence(rows, right):
+        assert line["vs control"] is line["vs control p"] is line["vs best holm"] is None
+    assert [line["group"] for line in evidence(rows, right)] == [None, 1]
+
+
+def test_a_variant_equal_to_the_best_on_every_seed_is_in_its_group() -> None:
+    """No t test can be made of differences that are all 0."""
+    rows, right = together(drawn("hard-labels", [0.5, 0.52]), drawn("kd", [0.9, 0.93]), drawn("dkd", [0.9, 0.93]))
+    assert [line["group"] for line in evidence(rows, right)][1:] == [1, 1]
