@@ -73,8 +73,7 @@ def main() -> int:
     except typer.Abort:
         return INTERRUPTED
     except Exception as error:
-        text = " ".join(str(error).split())
-        code = _tell(error, f"{type(error).__name__}: {text} (run again with kd --debug to see where)", ERROR)
+        code = _tell(error, _outage(error) or _bug(error), ERROR)
     if code == INTERRUPTED:
         print("kd: interrupted", file=sys.stderr)
     return code or DONE
@@ -91,6 +90,17 @@ def _interrupt(*_: object) -> None:
     _interrupted.set()
     interruption.stop()
     raise KeyboardInterrupt
+
+
+def _outage(error: Exception) -> str:
+    """The line on a store, a server or a disk that failed in the middle of the work; empty where it was none."""
+    tracking = sys.modules.get("tasks.tracking")  # which is slow to import, and has been where anything was recorded
+    return str(tracking.outage(error) or "") if tracking else ""
+
+
+def _bug(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (run again with kd --debug to see where)"
 
 
 def _tell(error: Exception, text: str, code: int) -> int:

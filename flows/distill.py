@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect import flow
+from prefect.futures import as_completed
 from prefect.task_runners import TaskRunner
 
 from kdmodels.experiment import Experiment, Variant
@@ -132,7 +133,11 @@ def train_students(
     plan: Plan,
     parent: str,
 ) -> list[StudentReference]:
-    """One task a variant, where the runner says; one that fails neither loses nor stops the others."""
+    """One task a variant, where the runner says; one that fails neither loses nor stops the others.
+
+    Raises:
+        Exception: that of the first which the store, its server or a disk failed; the others would not fare better.
+    """
     futures = [
         runner.submit(
             train_student,
@@ -141,6 +146,9 @@ def train_students(
         )
         for variant, step in zip(experiment.variants, plan.students, strict=True)
     ]  # fmt: skip
+    for future in as_completed(futures):
+        if tracking.outage(future.result(raise_on_failure=False)):
+            future.result()
     results = [future.result(raise_on_failure=False) for future in futures]
     interruption.check()
     failed_runs = {run.tags["kd.variant"]: run.run_id for run in tracking.children(parent) if run.kind == "student"}
@@ -195,8 +203,9 @@ def comparison(experiment: Experiment, data: DataReference, plan: Plan) -> Itera
             tracking.log_text(parent, "notes.txt", "\n".join(data.notes))
             tracking.log_text(parent, "skipped.txt", "\n".join(load(data).skipped))
             yield parent
-        except BaseException:
-            tracking.kill_running(parent)
+        except BaseException as error:
+            if not tracking.is_mute(error):
+                tracking.kill_running(parent)
             raise
 
 

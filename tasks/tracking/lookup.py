@@ -14,6 +14,7 @@ from kdmodels.errors import UserError, allowed
 
 KIND = "kd.kind"
 KEY = "kd.key"
+WARNING = "kd.warning"  # of a run: what its user should know, though it goes on
 RESUMED = "kd.resumed"  # of a run that was interrupted: when it last went on, in ms since 1970
 RESUMED_EPOCH = "kd.resumed_epoch"  # and after which epoch
 KINDS = ("comparison", "teacher", "student")

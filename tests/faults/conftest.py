@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,7 @@ from tasks import tracking
 from tasks.results import NETWORK, REPLICAS, ROWS
 
 KD = [str(Path(sys.executable).with_name("kd"))]
-DYING = [sys.executable, str(Path(__file__).with_name("dying.py"))]
+AT_CALL = [sys.executable, str(Path(__file__).with_name("at_call.py"))]
 EXPERIMENT = """
 name: small
 threads: 1
@@ -102,6 +102,14 @@ class Place:
         return told
 
 
+def one_error(told: str) -> str:
+    """The last line, the only one that is an error or of a traceback."""
+    *before, last = told.splitlines()
+    assert last.startswith("kd: error: ")
+    assert not [line for line in before if line.startswith(("kd: error", "Traceback", "  File"))], told
+    return last
+
+
 def run_experiment(run_id: str) -> str:
     return str(MlflowClient().get_run(run_id).info.experiment_id)
 
@@ -113,7 +121,8 @@ def new_place(
     def new_place() -> Place:
         folder = tmp_path_factory.mktemp("place")
         (folder / "small.yaml").write_text(EXPERIMENT)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "KD_"))}
+        ours = ("MLFLOW_", "KD_", "PREFECT_LOGGING_")  # the last is that of the server that the tests share
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return Place(
             folder,
             kept
@@ -151,3 +160,22 @@ def whole(new_place: Callable[[], Place]) -> dict[str, Any]:
         outcome = place.outcome()
     shutil.rmtree(place.folder)
     return outcome
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[[Path], None]]:
+    """Put a disk of that folder's own over it, 16 MB large and empty; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16m", "kdflow-test", str(folder)], capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

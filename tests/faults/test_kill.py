@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import DYING, Place
+from tests.faults.conftest import AT_CALL, Place
 
 KILLED = -signal.SIGKILL
+KILL = "kill -KILL $PPID"
 MOMENTS = {
     "the data, half decoded": ("kdmodels.data.published:write_arrays", 1),
     "the comparison, just begun": ("tasks.tracking:log_json", 1),
@@ -35,13 +36,13 @@ def ended(place: Place) -> dict[str, Any]:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_at_this_moment_goes_on(place: Place, whole: dict[str, Any], moment: str) -> None:
     call, count = MOMENTS[moment]
-    assert place.kd(call, str(count), "run", "small.yaml", by=DYING).returncode == KILLED
+    assert place.kd(call, str(count), KILL, "run", "small.yaml", by=AT_CALL).returncode == KILLED
     assert ended(place) == whole
 
 
 def test_a_killed_run_goes_on_in_the_runs_that_it_began(place: Place) -> None:
     call, count = MOMENTS["a student's training"]
-    assert place.kd(call, str(count), "run", "small.yaml", by=DYING).returncode == KILLED
+    assert place.kd(call, str(count), KILL, "run", "small.yaml", by=AT_CALL).returncode == KILLED
     assert ended(place)["winner"] in ("hard-labels", "kd")
 
 
