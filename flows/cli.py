@@ -9,12 +9,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from flows.commands import models, runs, services, starting
-from flows.commands.shared import DONE, ERROR, INTERRUPTED, USAGE, UsageError
+from flows.commands.shared import DONE, ERROR, INTERRUPTED, USAGE, ServerGoneError, UsageError
 from kdmodels.errors import UserError
 from tasks import interruption
 
@@ -34,15 +34,15 @@ _interrupted = threading.Event()  # by a signal to this command
 def script() -> None:
     """The console script: `main`, and then out at once; else the interpreter takes 3 s to take down torch's modules."""
     code = ERROR
-
-    def leave() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # nobody listens, or it was closed by the caller
-                stream.flush()
-        os._exit(code)
-
-    atexit.register(leave)  # registered first, so that it runs after all others
+    atexit.register(lambda: _leave(code))  # registered first, so that it runs after all others
     code = main()
+
+
+def _leave(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody listens, or it was closed by the caller
+            stream.flush()
+    os._exit(code)
 
 
 def main() -> int:
@@ -65,6 +65,8 @@ def main() -> int:
         sys.stdout.flush()
     except typer.TyperException as error:
         code = _tell(error, f"{error.format_message()} (kd --help lists what there is)", USAGE)
+    except ServerGoneError as error:
+        _leave(_tell(error, str(error), ERROR))
     except UserError as error:
         code = _tell(error, str(error), USAGE if isinstance(error, UsageError) else ERROR)
     except BrokenPipeError:

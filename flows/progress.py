@@ -118,7 +118,7 @@ def _line(step: Step, run: tracking.Run | None, now: float) -> Line:
         status=ENDED.get(run.status, TRAINING),
         epoch=int(run.metrics.get("epoch", 0)),
         accuracy=run.metrics.get("val/accuracy"),
-        seconds=(run.end / 1000 if run.end else now) - run.start / 1000,
+        seconds=max(0.0, (run.end / 1000 if run.end else now) - run.start / 1000),
         error=run.tags.get("kd.error", ""),
         warning=run.tags.get(tracking.WARNING, ""),
         resumed=int(run.tags.get("kd.resumed_epoch", 0)),

@@ -18,6 +18,10 @@ class UsageError(UserError):
     """What was typed is wrong or names what does not exist: exit code 2."""
 
 
+class ServerGoneError(UnavailableError):
+    """The Prefect server has gone; to wait until all is sent that it was to be told would take minutes."""
+
+
 @contextlib.contextmanager
 def usage() -> Iterator[None]:
     """Within it the user's words are looked up, so that a UserError is one of usage."""

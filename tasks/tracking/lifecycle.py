@@ -21,7 +21,7 @@ from mlflow.utils.validation import (
 from kdmodels.errors import UserError
 from tasks.tracking import alive
 from tasks.tracking.artifacts import sync_tree
-from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, WARNING, Run, children, get, running
+from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, WARNING, Run, children, get, next_start, running
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.store import experiment_id
 
@@ -76,7 +76,8 @@ def start(
 
 def _create(experiment: str, name: str, tags: Mapping[str, Any]) -> str:
     told = {tag: _cut(value, MAX_TAG_VAL_LENGTH) for tag, value in tags.items()}
-    return str(MlflowClient().create_run(experiment_id(experiment), run_name=name, tags=told).info.run_id)
+    id_, begun = experiment_id(experiment), next_start()
+    return str(MlflowClient().create_run(id_, start_time=begun, run_name=name, tags=told).info.run_id)
 
 
 def _continue(run_id: str, name: str, tags: Mapping[str, Any]) -> str:

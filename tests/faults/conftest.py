@@ -19,6 +19,7 @@ from tasks.results import NETWORK, REPLICAS, ROWS
 
 KD = [str(Path(sys.executable).with_name("kd"))]
 AT_CALL = [sys.executable, str(Path(__file__).with_name("at_call.py"))]
+KILL = "kill -KILL $PPID"  # at a call, the process that makes it
 EXPERIMENT = """
 name: small
 threads: 1
