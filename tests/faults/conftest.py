@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,11 @@ class Place:
 
     folder: Path
     environment: dict[str, str]
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.Popen[str]":
-        """`kd WORDS`, which the caller ends."""
-        return subprocess.Popen(
+        """`kd WORDS`, which ends with the test if not before."""
+        process = subprocess.Popen(
             [*by, *words],
             cwd=self.folder,
             env=self.environment | more,
@@ -49,6 +50,8 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def kd(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.CompletedProcess[str]":
         """`kd WORDS` to its end."""
@@ -140,12 +143,15 @@ def new_place(
 
 
 @pytest.fixture
-def place(new_place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(new_place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """An empty one, whose store this process reads too."""
     place = new_place()
     for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, place.environment[name])
-    return place
+    yield place
+    for process in place.started:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

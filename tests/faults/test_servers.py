@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ KILL = "kill -KILL -$(cat server.pid)"
 class Server:
     """A server in a group of its own, whose leader's id stands in `server.pid`; it can be killed and come back."""
 
-    def __init__(self, command: list[str], health: Callable[[], bool], folder: Path, environment: dict[str, str]):
-        self._command, self._health, self._folder, self._environment = command, health, folder, environment
+    def __init__(self, command: list[str], url: str, folder: Path, environment: dict[str, str]):
+        self._command, self._url, self._folder, self._environment = command, url, folder, environment
         self.start()
 
     def start(self) -> None:
@@ -40,7 +40,7 @@ class Server:
         )
         (self._folder / "server.pid").write_text(str(self.process.pid))
         deadline = time.monotonic() + 120
-        while not self._health():
+        while not answers(self._url):
             assert self.process.poll() is None, "the server does not start"
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -57,11 +57,6 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture
 def mlflow_server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """One on the place's store, which the place and this process ask from now on."""
@@ -73,7 +68,7 @@ def mlflow_server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
     kept = {name: value for name, value in place.environment.items() if name != "MLFLOW_TRACKING_URI"}
     place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    server = Server(command, lambda: listens(port), place.folder, kept)
+    server = Server(command, f"http://127.0.0.1:{port}", place.folder, kept)
     yield server
     server.kill()
 
@@ -85,7 +80,7 @@ def own_prefect(place: Place, prefect_home: Path) -> Iterator[Server]:
     shutil.copytree(prefect_home, home)
     url = f"http://127.0.0.1:{port}/api"
     command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--port", str(port)]
-    server = Server(command, lambda: answers(url), place.folder, place.environment | {"PREFECT_HOME": str(home)})
+    server = Server(command, url, place.folder, place.environment | {"PREFECT_HOME": str(home)})
     place.environment["PREFECT_API_URL"] = url
     yield server
     server.kill()
@@ -96,7 +91,9 @@ def test_an_mlflow_server_that_is_gone_for_half_a_minute_is_waited_for(
     place: Place, mlflow_server: Server, whole: dict[str, Any]
 ) -> None:
     process = place.start(*TRAINING, KILL, "run", "small.yaml", by=AT_CALL)
-    mlflow_server.process.wait(timeout=300)
+    while mlflow_server.process.poll() is None:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
     time.sleep(25)  # its start takes the rest
     mlflow_server.start()
     _, told = process.communicate(timeout=300)
