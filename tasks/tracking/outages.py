@@ -39,7 +39,7 @@ def outage(error: object) -> UnavailableError | None:
         return UnavailableError(f"{f'{place}: ' if place else ''}{os.strerror(error.errno)}")
     if not isinstance(error, MlflowException):
         return None
-    store, text = redacted(os.environ["MLFLOW_TRACKING_URI"]), str(error)
+    store, text = redacted(os.environ.get("MLFLOW_TRACKING_URI", "")), str(error)
     if text.startswith("API request to "):
         status = re.search(r"too many \d+ error responses", text)
         return UnavailableError(f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}")

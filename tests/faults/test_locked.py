@@ -15,7 +15,7 @@ TRAINING = ("tasks.runs:EpochLog.__call__", "50", WAIT)
 
 def hold(place: Place) -> sqlite3.Connection:
     """The lock, taken when the training has come so far."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (place.folder / "asked").exists():
         assert time.monotonic() < deadline, "no student was trained"
         time.sleep(0.05)
