@@ -14,7 +14,7 @@ class Huge(torch.nn.Sequential):
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, classes))
 
     def forward(self, images):
-        if self.training:
+        if self.training and len(images) > 2:  # not when the plan tries it
             torch.empty(2**45)
         return super().forward(images)
 """
