@@ -9,12 +9,12 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from flows.commands import models, runs, services, starting
-from flows.commands.shared import DONE, ERROR, INTERRUPTED, USAGE, UsageError
+from flows.commands.shared import DONE, ERROR, INTERRUPTED, USAGE, ServerGoneError, UsageError
 from kdmodels.errors import UserError, redacted
 from tasks import interruption
 
@@ -34,15 +34,15 @@ _interrupted = threading.Event()  # by a signal to this command
 def script() -> None:
     """The console script: `main`, and then out at once; else the interpreter takes 3 s to take down torch's modules."""
     code = ERROR
-
-    def leave() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # nobody listens, or it was closed by the caller
-                stream.flush()
-        os._exit(code)
-
-    atexit.register(leave)  # registered first, so that it runs after all others
+    atexit.register(lambda: _leave(code))  # registered first, so that it runs after all others
     code = main()
+
+
+def _leave(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody listens, or it was closed by the caller
+            stream.flush()
+    os._exit(code)
 
 
 def main() -> int:
@@ -65,6 +65,8 @@ def main() -> int:
         sys.stdout.flush()
     except typer.TyperException as error:
         code = _tell(error, f"{error.format_message()} (kd --help lists what there is)", USAGE)
+    except ServerGoneError as error:
+        _leave(_tell(error, str(error), ERROR))
     except UserError as error:
         code = _tell(error, str(error), USAGE if isinstance(error, UsageError) else ERROR)
     except BrokenPipeError:
@@ -73,8 +75,7 @@ def main() -> int:
     except typer.Abort:
         return INTERRUPTED
     except Exception as error:
-        text = " ".join(str(error).split())
-        code = _tell(error, f"{type(error).__name__}: {text} (run again with kd --debug to see where)", ERROR)
+        code = _tell(error, _outage(error) or _bug(error), ERROR)
     if code == INTERRUPTED:
         print("kd: interrupted", file=sys.stderr)
     return code or DONE
@@ -91,6 +92,17 @@ def _interrupt(*_: object) -> None:
     _interrupted.set()
     interruption.stop()
     raise KeyboardInterrupt
+
+
+def _outage(error: Exception) -> str:
+    """The line on a store, a server or a disk that failed in the middle of the work; empty where it was none."""
+    tracking = sys.modules.get("tasks.tracking")  # which is slow to import, and has been where anything was recorded
+    return str(tracking.outage(error) or "") if tracking else ""
+
+
+def _bug(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text} (run again with kd --debug to see where)"
 
 
 def _tell(error: Exception, text: str, code: int) -> int:

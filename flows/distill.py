@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import flow
+from prefect.futures import as_completed
 from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
@@ -170,7 +171,11 @@ def train_students(
     plan: Plan,
     parent: str,
 ) -> list[StudentReference]:
-    """One task a variant, where the runner says; one that fails neither loses nor stops the others."""
+    """One task a variant, where the runner says; one that fails neither loses nor stops the others.
+
+    Raises:
+        Exception: that of the first which the store, its server or a disk failed; the others would not fare better.
+    """
     futures = [
         runner.submit(
             train_student,
@@ -179,6 +184,9 @@ def train_students(
         )
         for variant, step in zip(experiment.variants, plan.students, strict=True)
     ]  # fmt: skip
+    for future in as_completed(futures):
+        if tracking.outage(future.result(raise_on_failure=False)):
+            future.result()
     results = [future.result(raise_on_failure=False) for future in futures]
     interruption.check()
     failed_runs = {run.name: run.run_id for run in tracking.children(parent) if run.kind == "student"}
@@ -234,8 +242,9 @@ def comparison(experiment: Experiment, splits: Sequence[DataReference], plan: Pl
             tracking.log_text(parent, "notes.txt", "\n".join(plan.notes))
             tracking.log_text(parent, "skipped.txt", "\n".join(load(splits[0]).skipped))
             yield parent
-        except BaseException:
-            tracking.kill_running(parent)
+        except BaseException as error:
+            if not tracking.is_mute(error):
+                tracking.kill_running(parent)
             raise
 
 

@@ -39,6 +39,7 @@ class Line:
     accuracy: float | None = None
     seconds: float = 0.0
     error: str = ""
+    warning: str = ""
     note: str = ""
     resumed: int = 0
 
@@ -60,7 +61,7 @@ def shown(console: Console) -> Iterator[Callable[..., None]]:
 
     def watch() -> None:
         comparison: tuple[str, Plan] | None = None
-        stopped = False
+        stopped, warned = False, set[str]()
         try:
             while not stopped and not comparison:
                 stopped = stop.wait(POLL_SECONDS)
@@ -73,12 +74,15 @@ def shown(console: Console) -> Iterator[Callable[..., None]]:
             # Not before: what prepares the data may show its own progress there.
             with _live(console) if console.is_terminal else contextlib.nullcontext(_plain(console)) as show:
                 while True:
-                    show(lines(plan, tracking.children(parent), now=time.time()))
+                    current = lines(plan, tracking.children(parent), now=time.time())
+                    show(current)
+                    _warn(console, current, warned)
                     if stopped:
                         return
                     stopped = stop.wait(POLL_SECONDS)
         except Exception as error:  # the run goes on without its display
-            console.print(f"no more progress is shown: {type(error).__name__}: {error}", soft_wrap=True)
+            told = tracking.outage(error) or f"{type(error).__name__}: {error}"
+            console.print(f"no more progress is shown: {told}", soft_wrap=True)
 
     thread = threading.Thread(target=watch, name="progress", daemon=True)
     thread.start()
@@ -115,10 +119,20 @@ def _line(step: Step, run: tracking.Run | None, now: float) -> Line:
         status=ENDED.get(run.status, TRAINING),
         epoch=int(run.metrics.get("epoch", 0)),
         accuracy=run.metrics.get("val/accuracy"),
-        seconds=(run.end / 1000 if run.end else now) - run.start / 1000,
+        seconds=max(0.0, (run.end / 1000 if run.end else now) - run.start / 1000),
         error=run.tags.get("kd.error", ""),
+        warning=run.tags.get(tracking.WARNING, ""),
         resumed=int(run.tags.get("kd.resumed_epoch", 0)),
     )
+
+
+def _warn(console: Console, lines: list[Line], warned: set[str]) -> None:
+    """Each warning once: of a checkpoint that is damaged or can't be written."""
+    for line in lines:
+        told = f"{line.name}: warning: {line.warning}"
+        if line.warning and told not in warned:
+            warned.add(told)
+            console.print(told, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,14 @@ Nothing slow is imported before the experiment is known to be sound.
 import atexit
 import contextlib
 import gc
+import logging
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.commands.shared import ServerGoneError
 from kdmodels.errors import UserError, allowed
 
 if TYPE_CHECKING:
@@ -89,14 +91,19 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
         began: the monotonic time from which `seconds` counts `start` and `total`. quiet: without progress.
     Raises:
         UserError: what the flow says, or there is no Prefect server.
+        ServerGoneError: there was one.
     """
     from flows.server import running_server
 
     if not os.environ.get("KD_DEBUG") and "PREFECT_LOGGING_LEVEL" not in os.environ:
         # A flow that fails is told in one line by the command; Prefect's server keeps the traceback.
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # it tells of what it sends in vain
+        logging.raiseExceptions = False  # of logs too
     with running_server() as server:
         gc.disable()  # imports leave no garbage, and looking for it takes a tenth of their time
+        import httpx
+
         from flows import console, progress
         from flows.distill import StudentsFailedError, distill
         from tasks import tracking
@@ -114,5 +121,10 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
                 outcome, failed = flow(experiment, options), False
             except StudentsFailedError as error:
                 outcome, failed = error.outcome, True
+            except httpx.TransportError as error:  # of Prefect's client, which has tried for a minute
+                raise ServerGoneError(
+                    f"no answer from the Prefect server at {server.url}; what is finished is kept, and the same "
+                    "command goes on with the rest"
+                ) from error
     seconds = {"total": round(time.monotonic() - began, 3), "start": round(start, 3), **outcome.seconds}
     return outcome.model_copy(update={"seconds": seconds}), failed

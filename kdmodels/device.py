@@ -52,8 +52,8 @@ def told_when_full(settings: Mapping[str, object]) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        if not any(words in str(error) for words in FULL):
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is of the first kind, NumPy's of the second
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in FULL):
             raise
         lower = ", ".join(f"{name} ({value})" for name, value in settings.items())
         raise UserError(f"out of memory; lower one of: {lower}") from error

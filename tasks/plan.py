@@ -12,7 +12,7 @@ from torch import nn
 
 from kdmodels.catalogue import LOSSES
 from kdmodels.data.files import listed
-from kdmodels.device import find_device
+from kdmodels.device import find_device, told_when_full
 from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Experiment, Network, Recipe, Student, Teacher, Term, Variant
 from kdmodels.fingerprint import code_fingerprint
@@ -156,15 +156,16 @@ def _untrained_teacher(teacher: Member, data: DataReference) -> nn.Module:
 def _tried(
     network: nn.Module, terms: Sequence[Term], recipe: Recipe, data: DataReference, shapes: dict[str, tuple[int, ...]]
 ) -> Distiller:
-    return Distiller(
-        network,
-        terms,
-        input_shape=data.input_shape,
-        teacher_shapes=shapes,
-        examples=TRIAL,
-        batch=recipe.batch,
-        repeats=recipe.balance == "sampling",
-    )
+    with told_when_full({"the network's size": f"for {TRIAL} images"}):
+        return Distiller(
+            network,
+            terms,
+            input_shape=data.input_shape,
+            teacher_shapes=shapes,
+            examples=TRIAL,
+            batch=recipe.batch,
+            repeats=recipe.balance == "sampling",
+        )
 
 
 def _teacher_tap(teacher: nn.Module, at: str) -> Tap:

@@ -38,14 +38,21 @@ class Begun:
     interrupted: str | None = None
 
     def checkpoints(self, run_id: str, seeds: Sequence[int]) -> Checkpoints:
-        """Those of a training of these seeds, perhaps not all of the step's, that this run records."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / RUN, lambda path: path.write_text(run_id))
+        """Those of a training of these seeds, perhaps not all of the step's, that this run records.
+
+        Where none can be written, the disk being full for example, there is a warning and the training goes on: to lose
+        it for want of what is there in case it is lost would help nobody.
+        """
 
         def warn(told: str) -> None:
             get_run_logger().warning(told)
-            tracking.set_tags(run_id, {"kd.warning": told})
+            tracking.set_tags(run_id, {tracking.WARNING: told})
 
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / RUN, lambda path: path.write_text(run_id))
+        except OSError as error:
+            warn(f"{self.folder}: a checkpoint can't be written: {error}")
         return Checkpoints(self.folder, f"{self.step.key} {list(seeds)}", every=checkpoint_seconds(), warn=warn)
 
     def clear(self) -> None:

@@ -14,6 +14,10 @@ BEGAN = time.monotonic()
 DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
+class ServerGoneError(UnavailableError):
+    """The Prefect server has gone; to wait until all is sent that it was to be told would take minutes."""
+
+
 @contextlib.contextmanager
 def usage() -> Iterator[None]:
     """Within it the user's words are looked up, so that a UserError is one of usage."""

@@ -34,8 +34,9 @@ from tasks.tracking.lifecycle import (
     set_tags,
     start,
 )
-from tasks.tracking.lookup import Run, children, find, finished, get, running, runs
+from tasks.tracking.lookup import WARNING, Run, children, find, finished, get, running, runs
 from tasks.tracking.models import load_predictor, log_model, prepare_models
+from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.registry import (
     Version,
     champion,
@@ -49,6 +50,7 @@ from tasks.tracking.registry import (
 from tasks.tracking.store import configure, experiment_id, redacted
 
 __all__ = [
+    "WARNING",
     "Run",
     "Version",
     "abandoned",
@@ -72,6 +74,7 @@ __all__ = [
     "get",
     "has_artifact",
     "is_gone",
+    "is_mute",
     "is_rolled_back",
     "kill_running",
     "load_predictor",
@@ -84,6 +87,7 @@ __all__ = [
     "log_text",
     "machine_folder",
     "marked_runs",
+    "outage",
     "prepare_models",
     "read_json",
     "recording",

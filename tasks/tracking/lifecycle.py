@@ -21,7 +21,8 @@ from mlflow.utils.validation import (
 from kdmodels.errors import UserError, redacted
 from tasks.tracking import alive
 from tasks.tracking.artifacts import sync_tree
-from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, Run, children, get, running
+from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, WARNING, Run, children, get, next_start, running
+from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.store import experiment_id
 
 Ending = Literal["FINISHED", "FAILED", "KILLED"]
@@ -75,7 +76,8 @@ def start(
 
 def _create(experiment: str, name: str, tags: Mapping[str, Any]) -> str:
     told = {tag: _cut(value, MAX_TAG_VAL_LENGTH) for tag, value in tags.items()}
-    return str(MlflowClient().create_run(experiment_id(experiment), run_name=name, tags=told).info.run_id)
+    id_, begun = experiment_id(experiment), next_start()
+    return str(MlflowClient().create_run(id_, start_time=begun, run_name=name, tags=told).info.run_id)
 
 
 def _continue(run_id: str, name: str, tags: Mapping[str, Any]) -> str:
@@ -83,6 +85,8 @@ def _continue(run_id: str, name: str, tags: Mapping[str, Any]) -> str:
     before = client.get_run(run_id).data
     set_tags(run_id, {**tags, RESUMED: int(time.time() * 1000), RESUMED_EPOCH: int(before.metrics.get("epoch", 0))})
     client.update_run(run_id, status="RUNNING", name=name)
+    if WARNING in before.tags:
+        client.delete_tag(run_id, WARNING)  # of what was before the interruption
     alive.forget(before.tags)
     _told[run_id] = {
         (metric, one.step) for metric in before.metrics for one in client.get_metric_history(run_id, metric)
@@ -94,8 +98,10 @@ def _continue(run_id: str, name: str, tags: Mapping[str, Any]) -> str:
 def recording(run_id: str) -> Iterator[None]:
     """End the run as the block ends: FINISHED, FAILED with tag `kd.error`, or KILLED when it was stopped from outside.
 
-    Stopped means any other BaseException: KeyboardInterrupt, SystemExit, a cancelled or terminated task. What the
-    block raised goes on. A run that somebody else ended meanwhile keeps the ending that it was given.
+    Stopped means any other BaseException: KeyboardInterrupt, SystemExit, a cancelled or terminated task. It also means
+    an outage, of a disk for example, which is in `kd.error` too. Of an outage of the ledger itself nothing can be told:
+    the run is left as that of a dead process is. What the block raised goes on. A run that somebody else ended
+    meanwhile keeps the ending that it was given.
     """
     try:
         with _failing(run_id):
@@ -111,10 +117,12 @@ def _failing(run_id: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        line = redacted(" ".join(told.split()))
-        set_tags(run_id, {"kd.error": _cut(line, _ERROR_LENGTH)})
-        _end_if_running(run_id, "FAILED")
+        if not is_mute(error):
+            out = outage(error)
+            told = out or (error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+            line = redacted(" ".join(str(told).split()))
+            set_tags(run_id, {"kd.error": _cut(line, _ERROR_LENGTH)})
+            _end_if_running(run_id, "KILLED" if out else "FAILED")
         raise
     except BaseException:
         _end_if_running(run_id, "KILLED")

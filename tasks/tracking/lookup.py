@@ -1,5 +1,6 @@
 """Finding runs: by what a user types, by key, by parent."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,6 +16,7 @@ from kdmodels.errors import UserError, allowed
 
 KIND = "kd.kind"
 KEY = "kd.key"
+WARNING = "kd.warning"  # of a run: what its user should know, though it goes on
 RESUMED = "kd.resumed"  # of a run that was interrupted: when it last went on, in ms since 1970
 RESUMED_EPOCH = "kd.resumed_epoch"  # and after which epoch
 KINDS = ("comparison", "teacher", "student")
@@ -25,8 +27,8 @@ _PAGE = 1_000
 class Run:
     """What MLflow knows of one run; `metrics` holds each one's last value.
 
-    `start` and `end` are ms since 1970; `end` is None while it runs, `start` of one that was interrupted when it last
-    went on.
+    `created`, `start` and `end` are ms since 1970; `end` is None while it runs, `start` of one that was interrupted is
+    when it last went on.
     """
 
     run_id: str
@@ -34,6 +36,7 @@ class Run:
     experiment: str
     kind: str | None
     status: str
+    created: int
     start: int
     end: int | None
     key: str | None
@@ -72,6 +75,16 @@ def runs(experiment: str | None = None, kind: str | None = None, limit: int = 10
         raise UserError(f"kind {kind!r} is not one; {allowed(kind, KINDS)}")
     condition = f"tags.`{KIND}` = '{kind}'" if kind else f"tags.`{KIND}` LIKE '%'"
     return list(_search(names, condition, limit))
+
+
+def next_start() -> int:
+    """The start, in ms since 1970, of a run that begins now: after all others, though the clock may have been set back.
+
+    What is newest is asked by the start alone: the last comparison, for one, whose winner is promoted.
+    """
+    newest = next(_search(_experiments(), f"tags.`{KIND}` LIKE '%'", 1), None)
+    now = int(time.time() * 1000)
+    return max(now, newest.created + 1) if newest else now
 
 
 def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
@@ -148,7 +161,7 @@ def _experiments() -> dict[str, str]:
 def _search(
     experiments: Mapping[str, str], condition: str, limit: int | None, view: int = ViewType.ACTIVE_ONLY
 ) -> Iterator[Run]:
-    """Newest first; page by page, since a server refuses big pages."""
+    """Newest first, as `next_start` orders them; page by page, since a server refuses big pages."""
     client = MlflowClient()
     left, token = limit, None
     while left is None or left > 0:
@@ -168,14 +181,16 @@ def _search(
 
 def _read(run: MlflowRun, experiments: Mapping[str, str]) -> Run:
     tags = dict(run.data.tags)
+    start = int(tags.get(RESUMED, run.info.start_time))
     return Run(
         run_id=run.info.run_id,
         name=run.info.run_name,
         experiment=experiments[run.info.experiment_id],
         kind=tags.get(KIND),
         status=run.info.status,
-        start=int(tags.get(RESUMED, run.info.start_time)),
-        end=None if run.info.status == "RUNNING" else run.info.end_time,
+        created=run.info.start_time,
+        start=start,
+        end=None if run.info.status == "RUNNING" else max(start, run.info.end_time),  # the clock may have been set back
         key=tags.get(KEY),
         parent=tags.get(MLFLOW_PARENT_RUN_ID),
         tags=tags,

@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from tasks import tracking
 from tasks.results import NETWORK, REPLICAS, ROWS
 
 KD = [str(Path(sys.executable).with_name("kd"))]
-DYING = [sys.executable, str(Path(__file__).with_name("dying.py"))]
+AT_CALL = [sys.executable, str(Path(__file__).with_name("at_call.py"))]
+KILL = "kill -KILL $PPID"  # at a call, the process that makes it
 EXPERIMENT = """
 name: small
 threads: 1
@@ -37,10 +38,11 @@ class Place:
 
     folder: Path
     environment: dict[str, str]
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.Popen[str]":
-        """`kd WORDS`, which the caller ends."""
-        return subprocess.Popen(
+        """`kd WORDS`, which ends with the test if not before."""
+        process = subprocess.Popen(
             [*by, *words],
             cwd=self.folder,
             env=self.environment | more,
@@ -48,6 +50,8 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(process)
+        return process
 
     def kd(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.CompletedProcess[str]":
         """`kd WORDS` to its end."""
@@ -102,6 +106,14 @@ class Place:
         return told
 
 
+def one_error(told: str) -> str:
+    """The last line, the only one that is an error or of a traceback."""
+    *before, last = told.splitlines()
+    assert last.startswith("kd: error: ")
+    assert not [line for line in before if line.startswith(("kd: error", "Traceback", "  File"))], told
+    return last
+
+
 def run_experiment(run_id: str) -> str:
     return str(MlflowClient().get_run(run_id).info.experiment_id)
 
@@ -113,7 +125,8 @@ def new_place(
     def new_place() -> Place:
         folder = tmp_path_factory.mktemp("place")
         (folder / "small.yaml").write_text(EXPERIMENT)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "KD_"))}
+        ours = ("MLFLOW_", "KD_", "PREFECT_LOGGING_")  # the last is that of the server that the tests share
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return Place(
             folder,
             kept
@@ -130,12 +143,15 @@ def new_place(
 
 
 @pytest.fixture
-def place(new_place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(new_place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """An empty one, whose store this process reads too."""
     place = new_place()
     for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, place.environment[name])
-    return place
+    yield place
+    for process in place.started:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -151,3 +167,22 @@ def whole(new_place: Callable[[], Place]) -> dict[str, Any]:
         outcome = place.outcome()
     shutil.rmtree(place.folder)
     return outcome
+
+
+@pytest.fixture
+def mount() -> Iterator[Callable[[Path], None]]:
+    """Put a disk of that folder's own over it, 16 MB large and empty; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=16m", "kdflow-test", str(folder)], capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C, once and twice; and two commands at once."""
+"""Ctrl-C, once and twice; SIGTERM; and two commands at once."""
 
 import json
 import signal
@@ -29,12 +29,14 @@ def wait_for(place: Place, epoch: int) -> None:
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("kind", ["thread", "process"])
-def test_ctrl_c_once_keeps_what_was_trained(place: Place, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "number"), [("thread", signal.SIGINT), ("process", signal.SIGINT), ("thread", signal.SIGTERM)]
+)
+def test_one_signal_keeps_what_was_trained(place: Place, kind: str, number: signal.Signals) -> None:
     """With an hour between two checkpoints: the one that goes on was written because of the signal."""
     process = place.start(*LONG, "--set", f"runner.kind={kind}", KD_CHECKPOINT_SECONDS="3600")
     wait_for(place, 5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told.splitlines()[-1]) == (130, "kd: interrupted")
     steps = json.loads(place.kd(*LONG, "--dry-run", "--json").stdout)["students"]

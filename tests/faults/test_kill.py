@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import DYING, Place
+from tests.faults.conftest import AT_CALL, KILL, Place
 
 KILLED = -signal.SIGKILL
 MOMENTS = {
@@ -35,13 +35,13 @@ def ended(place: Place) -> dict[str, Any]:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_run_killed_at_this_moment_goes_on(place: Place, whole: dict[str, Any], moment: str) -> None:
     call, count = MOMENTS[moment]
-    assert place.kd(call, str(count), "run", "small.yaml", by=DYING).returncode == KILLED
+    assert place.kd(call, str(count), KILL, "run", "small.yaml", by=AT_CALL).returncode == KILLED
     assert ended(place) == whole
 
 
 def test_a_killed_run_goes_on_in_the_runs_that_it_began(place: Place) -> None:
     call, count = MOMENTS["a student's training"]
-    assert place.kd(call, str(count), "run", "small.yaml", by=DYING).returncode == KILLED
+    assert place.kd(call, str(count), KILL, "run", "small.yaml", by=AT_CALL).returncode == KILLED
     assert ended(place)["winner"] in ("hard-labels", "kd")
 
 
@@ -55,3 +55,17 @@ def test_a_run_killed_again_and_again_at_random_moments_goes_on(place: Place, wh
         process.kill()
         process.communicate()
     assert ended(place) == whole
+
+
+@pytest.mark.fault
+def test_a_checkpoint_that_is_damaged_is_told_and_the_one_before_it_taken(place: Place, whole: dict[str, Any]) -> None:
+    call, count = MOMENTS["a student's training"]
+    assert place.kd(call, str(count), KILL, "run", "small.yaml", by=AT_CALL).returncode == KILLED
+    *_, newest = sorted((place.folder / "cache").rglob("epoch-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    done = place.kd("run", "small.yaml")
+    assert done.returncode == 0, done.stderr
+    file = newest.with_suffix(".json")
+    told = f"hard-labels: warning: {file}: is set aside, it can't be read: its checksum is wrong"
+    assert told in done.stderr.splitlines()
+    assert place.outcome() == whole

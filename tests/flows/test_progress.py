@@ -22,18 +22,21 @@ PLAN = Plan(
 )
 
 
-def run(name: str, status: str, *, end: int | None = None, error: str = "", **metrics: float) -> tracking.Run:
+def run(
+    name: str, status: str, *, end: int | None = None, error: str = "", warning: str = "", **metrics: float
+) -> tracking.Run:
     return tracking.Run(
         run_id=name,
         name=name,
         experiment="small",
         kind="student",
         status=status,
+        created=1_000_000,
         start=1_000_000,
         end=end,
         key=None,
         parent="p",
-        tags={"kd.error": error} if error else {},
+        tags={"kd.error": error, "kd.warning": warning},
         params={},
         metrics={name.replace("_", "/"): value for name, value in metrics.items()},
     )
@@ -84,3 +87,12 @@ def test_what_goes_wrong_in_the_display_is_said_and_does_not_reach_the_run(monke
     with progress.shown(Console(file=written, markup=False)) as on_running:
         on_running(None, type("FlowRun", (), {"id": "some-id"}), None)
     assert written.getvalue() == "no more progress is shown: ConnectionError: no answer\n"
+
+
+def test_a_warning_is_told_once_and_another_of_the_same_run_too() -> None:
+    written = io.StringIO()
+    console, warned = Console(file=written, markup=False), set[str]()
+    for warning in ("", "it is damaged", "it is damaged", "it is full"):
+        runs = [run("kd", "RUNNING", warning=warning)]
+        progress._warn(console, progress.lines(PLAN, runs, now=1001.0), warned)
+    assert written.getvalue().splitlines() == ["kd: warning: it is damaged", "kd: warning: it is full"]

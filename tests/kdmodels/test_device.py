@@ -1,5 +1,6 @@
 """Devices that are there and those that are not; what is said when memory runs out."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,8 @@ def test_what_does_not_fit_names_the_settings_to_lower() -> None:
         torch.empty(2**58)
     with pytest.raises(UserError, match="out of memory"), told_when_full({"batch": 64}):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(UserError, match="out of memory"), told_when_full({"batch": 64}):
+        np.empty(2**50)
 
 
 def test_another_error_stays_what_it_is() -> None:

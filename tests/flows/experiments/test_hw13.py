@@ -63,7 +63,7 @@ def test_it_is_planned_as_it_is_shipped(folder: Path) -> None:
 
 
 def test_without_the_teachers_weights_nothing_begins(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"^teacher\.checkpoint: nowhere\.ckpt: no such file"):
+    with pytest.raises(UserError, match=r"^teacher\.checkpoint: nowhere\.ckpt: there is no "):
         plan_only(homework("teacher.checkpoint=nowhere.ckpt"), Options(data_dir=str(folder)))
 
 

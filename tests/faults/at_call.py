@@ -1,0 +1,34 @@
+"""`kd`, to which something happens at a call: python at_call.py MODULE:NAME[.NAME] COUNT SHELL-COMMAND WORDS...
+
+At the COUNTth call, before anything of it is done, the command is run to its end; in it $PPID is the process.
+"""
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+
+def main() -> int:
+    module, _, path = sys.argv[1].partition(":")
+    *owners, name = path.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    called, left, command = getattr(owner, name), [int(sys.argv[2])], sys.argv[3]
+
+    def watched(*words: Any, **named: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return called(*words, **named)
+
+    setattr(owner, name, watched)
+    sys.argv = ["kd", *sys.argv[4:]]
+    from flows.cli import main
+
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
