@@ -40,11 +40,14 @@ class Server:
         )
         (self._folder / "server.pid").write_text(str(self.process.pid))
         deadline = time.monotonic() + 120
-        while not answers(self._url):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise AssertionError("the server does not start")
-            time.sleep(0.1)
+        try:
+            while not answers(self._url):
+                assert self.process.poll() is None, "the server does not start"
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
