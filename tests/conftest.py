@@ -1,5 +1,6 @@
 """One real Prefect server for all tests that run a flow in this process, and real MLflow stores, made only once."""
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -19,6 +20,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
+# Else each MLflow server that a test starts has seven processes more, of 5 s of CPU each.
+os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -70,6 +70,7 @@ def mlflow_server(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
         "--workers", "1", "--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store),
     ]  # fmt: skip
     kept = {name: value for name, value in place.environment.items() if name != "MLFLOW_TRACKING_URI"}
+    kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # as the tests' conftest says
     place.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     server = Server(command, f"http://127.0.0.1:{port}", place.folder, kept)
