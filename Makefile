@@ -21,8 +21,8 @@ test: $(VENV)/installed  ## Set up, then run every test, two files at a time, bu
 coverage: $(VENV)/installed  ## The same tests, and which lines they reach; it takes a third longer.
 	$(TESTS) --cov --cov-report=term:skip-covered
 
-test-faults: $(VENV)/installed  ## The tests that interrupt, kill or race whole processes.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault tests
+test-faults: $(VENV)/installed  ## The tests that interrupt, kill or race whole processes, or take long.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests
 
 lint: $(VENV)/installed  ## Style, types, and imports that point one way.
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from tasks import tracking
-from tests.faults.conftest import DYING, Place
+from tests.faults.conftest import AT_CALL, KILL, Place
 
 MOMENTS = [  # one after the other, in one store
     ("tasks.tracking.deletion:_models", 2),  # of the first run, which was just marked
@@ -34,7 +34,7 @@ def test_a_collection_killed_again_and_again_is_ended_by_the_next(place: Place) 
     assert {each["run_id"] for each in told["deleted"]} >= doomed
 
     for call, count in MOMENTS:
-        assert place.kd(call, str(count), *GC, by=DYING).returncode == -signal.SIGKILL
+        assert place.kd(call, str(count), KILL, *GC, by=AT_CALL).returncode == -signal.SIGKILL
         left = {run.run_id for run in tracking.every_run()}
         assert every.keys() - left <= doomed
         for run_id in left:  # whoever is still seen has all that is its own

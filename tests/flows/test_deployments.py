@@ -208,6 +208,7 @@ def test_a_command_finds_its_server_and_deletes_the_schedule() -> None:
         unschedule("tiny")
 
 
+@pytest.mark.fault
 @pytest.mark.usefixtures("beside")
 def test_runs_whose_parameters_name_other_code_are_refused(served: Served) -> None:
     """As in Prefect's UI, where the parameters of one run can be changed; the code is in the run's own folder."""

@@ -1,7 +1,10 @@
 """What must stay, in a real store of runs that nothing trained."""
 
 import json
+import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,9 @@ def made(name: str, kind: str, ended: int | None, **given: Any) -> str:
     run_id = tracking.start("digits", name, kind, **given)
     if ended is not None:
         MlflowClient().set_terminated(run_id, "FINISHED", ended * DAY)
+        database = os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")
+        with closing(sqlite3.connect(database)) as connection, connection:  # MLflow changes no start
+            connection.execute("UPDATE runs SET start_time = ? WHERE run_uuid = ?", (ended * DAY, run_id))
     return run_id
 
 
