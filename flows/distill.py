@@ -12,6 +12,7 @@ from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
 from kdmodels import own_code
+from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
 from tasks.costs import measure_costs
@@ -100,7 +101,11 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
 def prepared(experiment: Experiment, options: Options, prepare: Callable[..., DataReference]) -> list[DataReference]:
     """The data, with cross-validation each fold of it."""
     numbers = range(experiment.data.folds or 1)
-    return [prepare(experiment.data, options.data_dir, options.quiet, number) for number in numbers]
+    splits = [prepare(experiment.data, options.data_dir, options.quiet, number) for number in numbers]
+    if len({load(data).split_digests["test"] for data in splits}) > 1:
+        source = experiment.data.source
+        raise UserError(f"data.source: {source} is not the same each time that it is read; folds need one set of data")
+    return splits
 
 
 def whole_plan(experiment: Experiment, splits: Sequence[DataReference], *, fresh: bool) -> Plan:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 
 from flows import server
-from kdmodels.errors import UserError
+from kdmodels.errors import UserError, redacted
 from kdmodels.folders import cache_folder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _checked(name: str, check: Callable[[], Finding]) -> dict[str, Any]:
     except Exception as error:  # whatever it is: finding it out is what the user asked for
         told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         ok, detail, remedy = False, " ".join(told.split()), None
-    return {"name": name, "ok": ok, "detail": detail, "remedy": remedy}
+    return {"name": name, "ok": ok, "detail": redacted(detail), "remedy": remedy and redacted(remedy)}
 
 
 def _libraries() -> Finding:

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def collect(
         UnavailableError: a file can't be deleted.
     """
     tracking.configure()
+    if not dry_run:
+        tracking.end_abandoned()  # else what they planned stays for ever
     since = ((time.time() if now is None else now) - older_than) * 1000
     deleted, size = 0, 0
     with ExitStack() as held:
@@ -71,7 +74,8 @@ def collect(
 
 def _runs() -> list[tracking.Run]:
     """All that there are, and where runs can be deleted for good, those that so far are only marked."""
-    return [*tracking.every_run(), *(tracking.marked_runs() if tracking.deletes_for_good() else [])]
+    marked = tracking.marked_runs() if tracking.deletes_for_good() else []
+    return [*tracking.every_run(), *(replace(run, end=run.end or run.start) for run in marked)]
 
 
 def _turn(run: tracking.Run) -> int:

@@ -6,7 +6,7 @@ from tasks import tracking
 from tasks.data import found_again
 from tasks.promotion import promote_student
 from tasks.references import LeaderboardReference, StudentReference, VerdictReference
-from tasks.results import ROWS, TEACHER, latest_comparison
+from tasks.results import ALL, ROWS, TEACHER, latest_comparison
 from tasks.steps import alone
 
 
@@ -36,7 +36,7 @@ def find(word: str | None) -> tuple[tracking.Run, str]:
 
 def _compared(student: tracking.Run) -> tuple[tracking.Run, str]:
     """The newest comparison that a student is in, trained there or reused, and its name in that one."""
-    for comparison in tracking.runs(kind="comparison"):
+    for comparison in tracking.runs(kind="comparison", limit=ALL):
         rows = tracking.read_json(comparison.run_id, ROWS) if tracking.has_artifact(comparison.run_id, ROWS) else []
         for row in rows:
             if row["run_id"] == student.run_id:

@@ -19,7 +19,10 @@ def find_path(word: str, folder: Path | None, field: str, allowed: str) -> Path:
     Raises:
         UsageError: it exists at neither.
     """
-    path = Path(word).expanduser()
+    try:
+        path = Path(word).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{field}: {word}: there is no such user's folder; allowed: {allowed}") from error
     places = [path.absolute(), *([] if folder is None or path.is_absolute() else [(folder / path).absolute()])]
     for place in places:
         if os.path.exists(place):  # False, not an error, for a name that no system allows

@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from kdmodels.errors import UsageError
 from kdmodels.experiment import Experiment
@@ -49,9 +51,16 @@ def require_found(field: str, module: str) -> None:
     if module.endswith(".py"):
         found = file.is_file()
     else:
-        found = Path(root).is_dir() or Path(f"{root}.py").is_file() or importlib.util.find_spec(root) is not None
+        found = Path(root).is_dir() or Path(f"{root}.py").is_file() or _is_installed(root)
     if not found:
         raise UsageError(f"{field}: {module}: there is no such {'file' if module.endswith('.py') else 'module'}")
+
+
+def _is_installed(root: str) -> bool:
+    try:
+        return importlib.util.find_spec(root) is not None
+    except ValueError:  # __main__, which is no file's
+        return False
 
 
 def require_allowed(field: str, module: str, words: str | None = None) -> None:
@@ -78,6 +87,21 @@ def require_allowed(field: str, module: str, words: str | None = None) -> None:
         )
 
 
+def require_own(field: str, found: Any, module: ModuleType) -> None:
+    """In a schedule, ask the same of the module in which what was found is written: one shows what it imports, too.
+
+    Raises:
+        UsageError: as `require_allowed`; or it is a module itself.
+    """
+    if isinstance(found, ModuleType):
+        raise UsageError(
+            f"{field}: {found.__name__} is a module; allowed: a class or function that {module.__name__} has"
+        )
+    written = getattr(found, "__module__", None) or module.__name__
+    if ALLOWED in os.environ and written != module.__name__:
+        require_allowed(field, written)
+
+
 def _is_within(module: str, word: str) -> bool:
     """Whether an allowed word stands for a module: its name, or that of a package above it, or its file.
 
@@ -85,5 +109,6 @@ def _is_within(module: str, word: str) -> bool:
     (True, False, True)
     """
     if module.endswith(".py") or word.endswith(".py"):
-        return os.path.realpath(module) == os.path.realpath(word)
+        one, other = (os.path.realpath(os.path.expanduser(name)) for name in (module, word))
+        return one == other
     return f"{module}.".startswith(f"{word}.")

@@ -29,6 +29,7 @@ TABLE = f"{REPLICAS}/replicas.json"
 KNOWLEDGE = "knowledge"  # a teacher's folder of what it says of each image
 COMPLETE = "kd.knowledge"  # the tag that says how many views of what are wholly stored, set after the files
 MEMBERS = "kd.members"  # the tag of an ensemble's run: the run ids of its members, which hold the networks
+ALL = 100_000  # more comparisons than anybody has
 TEACHER = "kd.teacher_run"  # the tag of a comparison: its teacher's run
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
 

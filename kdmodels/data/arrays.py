@@ -6,6 +6,7 @@ Both name the same things: `images` and `labels`, and where they have them `vali
 
 import importlib
 import importlib.util
+import os
 import shutil
 import zipfile
 import zlib
@@ -23,7 +24,7 @@ from kdmodels.data.dataset import Part, Source, ordered
 from kdmodels.data.decoding import fingerprints, read_array, read_decoded, require_room, write_arrays
 from kdmodels.data.files import listed
 from kdmodels.errors import UsageError, UserError, allowed
-from kdmodels.own_code import require_allowed
+from kdmodels.own_code import require_allowed, require_own
 
 PREFIXES = {"train": "", "validation": "validation_", "test": "test_"}
 NAMES = [f"{prefix}{what}" for prefix in PREFIXES.values() for what in ("images", "labels")] + ["classes"]
@@ -62,6 +63,8 @@ def read_npz(path: Path, size: Sequence[int] | None) -> Source:
 
 
 def _unpack(path: Path, folder: Path, size: Sequence[int] | None) -> None:
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: can't be read: no permission; allowed: a file that this user may read")
     try:
         with zipfile.ZipFile(path) as archive:
             require_room(folder, 2 * sum(info.file_size for info in archive.infolist()), str(path))
@@ -97,9 +100,14 @@ def call(word: str) -> Source:
     place, _, name = word.rpartition(":")
     require_allowed("data.source", place)
     try:
-        values = getattr(_module(place), name)()
+        home = _module(place)
+        function = getattr(home, name)
+        require_own("data.source", function, home)
+        values = function()
         arrays = {str(key): np.asarray(value) for key, value in values.items()} if isinstance(values, Mapping) else None
-    except Exception as error:  # of the user's code, which may raise anything
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
         kind = UsageError if isinstance(error, ImportError | AttributeError | FileNotFoundError) else UserError
         raise kind(f"data.source: {word}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if arrays is None:

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from kdmodels.errors import UsageError, UserError, allowed
 from kdmodels.network import Network
-from kdmodels.own_code import require_allowed
+from kdmodels.own_code import require_allowed, require_own
 
 
 def user_module(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -62,14 +62,16 @@ def _target(network: Network) -> Callable[..., Any]:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # at the end: a file of the user's can't take a library's place
     try:
-        found: Any = importlib.import_module(module)
-    except Exception as error:  # whatever the user's code raises
+        home = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         raise UsageError(f"network.module: {module} can't be imported: {_told(error)}") from error
+    found: Any = home
     for part in name.split("."):
         if not hasattr(found, part):
             public = [known for known in vars(found) if not known.startswith("_")]
             raise UsageError(f"network.module: {module} has no {name!r}; {allowed(part, public)}")
         found = getattr(found, part)
+        require_own("network.module", found, home)
     if not callable(found):
         raise UsageError(f"network.module: {network.module} is a {type(found).__name__}, not a class or function")
     return found
@@ -82,6 +84,6 @@ def _parameters(target: Callable[..., Any]) -> list[str]:
         return []
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -21,7 +21,19 @@ from mlflow.utils.validation import (
 from kdmodels.errors import UserError, redacted
 from tasks.tracking import alive
 from tasks.tracking.artifacts import sync_tree
-from tasks.tracking.lookup import KEY, KIND, RESUMED, RESUMED_EPOCH, WARNING, Run, children, get, next_start, running
+from tasks.tracking.lookup import (
+    ERROR,
+    KEY,
+    KIND,
+    RESUMED,
+    RESUMED_EPOCH,
+    WARNING,
+    Run,
+    children,
+    get,
+    next_start,
+    running,
+)
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.store import experiment_id
 
@@ -85,8 +97,8 @@ def _continue(run_id: str, name: str, tags: Mapping[str, Any]) -> str:
     before = client.get_run(run_id).data
     set_tags(run_id, {**tags, RESUMED: int(time.time() * 1000), RESUMED_EPOCH: int(before.metrics.get("epoch", 0))})
     client.update_run(run_id, status="RUNNING", name=name)
-    if WARNING in before.tags:
-        client.delete_tag(run_id, WARNING)  # of what was before the interruption
+    for tag in {WARNING, ERROR} & before.tags.keys():
+        client.delete_tag(run_id, tag)  # of what was before the interruption
     alive.forget(before.tags)
     _told[run_id] = {
         (metric, one.step) for metric in before.metrics for one in client.get_metric_history(run_id, metric)
@@ -121,12 +133,18 @@ def _failing(run_id: str) -> Iterator[None]:
             out = outage(error)
             told = out or (error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
             line = redacted(" ".join(str(told).split()))
-            set_tags(run_id, {"kd.error": _cut(line, _ERROR_LENGTH)})
-            _end_if_running(run_id, "KILLED" if out else "FAILED")
+            set_tags(run_id, {ERROR: _cut(line, _ERROR_LENGTH)})
+            _end_if_running(run_id, "KILLED" if out or _hides_a_stop(error) else "FAILED")
         raise
     except BaseException:
         _end_if_running(run_id, "KILLED")
         raise
+
+
+def _hides_a_stop(error: BaseException) -> bool:
+    """Whether it was raised while a stop from outside was handled, as Prefect may where a task is about to begin."""
+    before = error.__context__
+    return before is not None and (not isinstance(before, Exception) or _hides_a_stop(before))
 
 
 def end(run_id: str, status: Ending) -> None:

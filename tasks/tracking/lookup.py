@@ -16,6 +16,7 @@ from kdmodels.errors import UserError, allowed
 
 KIND = "kd.kind"
 KEY = "kd.key"
+ERROR = "kd.error"  # of a run: why it ended, in one line
 WARNING = "kd.warning"  # of a run: what its user should know, though it goes on
 RESUMED = "kd.resumed"  # of a run that was interrupted: when it last went on, in ms since 1970
 RESUMED_EPOCH = "kd.resumed_epoch"  # and after which epoch

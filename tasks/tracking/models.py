@@ -29,6 +29,9 @@ _SYMPY = "Integer|Rational|Add|Mul|Pow|Min|Max|Mod|PythonMod|FloorDiv|CleanDiv|C
 _EXPRESSION = re.compile(  # the names that torch writes of a program's sizes, and no others
     rf"(?:Symbol\('\w+'(?:, (?:positive|integer|nonnegative)=True)*\)|\b(?:{_SYMPY})\(|[0-9 ()+*,-])+"
 )
+_GUARD = re.compile(  # of a size that a program's input must have
+    rf"(?:L(?:\['\w+'\]|\[\d+\])+(?:\.size\(\)\[\d+\])?|\b(?:and|or|not)\b|\b(?:{_SYMPY})\(|[\d\s()<>=!+\-*/%.,])+"
+)
 _PT2 = (
     threading.Lock()
 )  # in one process, two threads that write or read pt2 files at once fail; training meanwhile is fine
@@ -142,10 +145,28 @@ def _require_no_code(folder: Path) -> None:
     if [path.name for path in (folder / "data").iterdir()] != ["model.pt2"]:
         raise ValueError("it is not one torch program; allowed: a model of a kd run")
     with zipfile.ZipFile(folder / "data" / "model.pt2") as program:
-        for name in program.namelist():
-            for text in re.findall(rb'"expr_str"\s*:\s*("(?:[^"\\]|\\.)*")', program.read(name)):
-                if not _EXPRESSION.fullmatch(json.loads(text)):  # torch would evaluate it
-                    raise ValueError(f"{name} has the size {json.loads(text)!r}, which is no plain expression")
+        names = program.namelist()
+        if len(set(names)) != len(names):
+            raise ValueError("its program has two files of one name, of which torch may read the other")
+        for name in names:
+            if name.endswith(".json"):
+                _require_plain(name, json.loads(program.read(name)))
+
+
+def _require_plain(name: str, part: Any) -> None:
+    """Refuse what torch would evaluate as Python but for sizes and comparisons of sizes.
+
+    Raises:
+        ValueError: there is more.
+    """
+    if isinstance(part, dict):
+        for key, pattern in (("expr_str", _EXPRESSION), ("guards_code", _GUARD)):
+            texts = part.get(key, [])
+            for text in texts if isinstance(texts, list) else [texts]:
+                if not (isinstance(text, str) and pattern.fullmatch(text)):
+                    raise ValueError(f"{name} has {key} {text!r}, which is no plain expression of sizes")
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        _require_plain(name, inner)
 
 
 def _pinned(package: str) -> str:

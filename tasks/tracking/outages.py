@@ -39,7 +39,7 @@ def outage(error: object) -> UnavailableError | None:
     if not isinstance(error, MlflowException):
         return None
     store, text = redacted(os.environ.get("MLFLOW_TRACKING_URI", "")), str(error)
-    if text.startswith("API request to "):
+    if text.startswith("API request to http"):  # one that is answered is to an "endpoint"
         status = re.search(r"too many \d+ error responses", text)
         return UnavailableError(f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}")
     if said := re.search(r"\(\w[\w.]*\.OperationalError\) ([^\n]+)", text):

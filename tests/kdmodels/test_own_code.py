@@ -74,3 +74,22 @@ def test_python_itself_is_never_a_network(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.source: os\.path is a module of Python itself"):
         call("os.path:join")
     assert not (tmp_path / "canary").exists()
+
+
+def test_what_an_allowed_module_has_only_imported_is_not_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else `nets:nn.functional.torch.os.system` would be as good as a shell."""
+    (tmp_path / "shown_nets.py").write_text(
+        "from os import system\nfrom torch import nn\n\ndef data():\n    return {}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("nn.functional.torch.os.system", "nn"):
+        with pytest.raises(UsageError, match="is a module; allowed: a class or function that shown_nets has"):
+            user_module(Network.model_validate({"module": f"shown_nets:{name}"}), input_shape=(1, 4, 4), classes=2)
+    monkeypatch.setenv(ALLOWED, "shown_nets")
+    with pytest.raises(UsageError, match="is a module of Python itself"):
+        call("shown_nets:system")
+    with pytest.raises(UsageError, match=r"torch\.nn is a module"):
+        user_module(Network.model_validate({"module": "shown_nets:nn.Linear"}), input_shape=(1, 4, 4), classes=2)

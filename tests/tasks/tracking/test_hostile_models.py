@@ -85,6 +85,26 @@ def in_a_size_that_torch_evaluates(folder: Path, canary: Path) -> None:
     )
 
 
+def in_a_size_behind_an_escape(folder: Path, canary: Path) -> None:
+    """JSON may write the letters of a key as numbers."""
+    in_a_size_that_torch_evaluates(folder, canary)
+    rewritten(folder, "models/model.json", lambda content: content.replace(b'"expr_str"', b'"\\u0065xpr_str"'))
+
+
+def in_a_guard_that_torch_executes(folder: Path, canary: Path) -> None:
+    guard = json.dumps([f"__import__('os').mkdir('{canary}') or True"]).encode()
+    rewritten(
+        folder, "models/model.json", lambda content: content.replace(b'"guards_code": []', b'"guards_code": ' + guard)
+    )
+
+
+def as_the_second_file_of_a_name(folder: Path, canary: Path) -> None:
+    with zipfile.ZipFile(folder / "data" / "model.pt2", "a") as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("models/model.json")]
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr(name, archive.read(name))
+
+
 def described(folder: Path, flavors: dict[str, object]) -> None:
     card = yaml.safe_load((folder / "MLmodel").read_text())
     (folder / "MLmodel").write_text(yaml.safe_dump(card | {"flavors": flavors}))
@@ -128,6 +148,9 @@ def stored(new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFa
         in_the_programs_inputs,
         in_the_programs_weights,
         in_a_size_that_torch_evaluates,
+        in_a_size_behind_an_escape,
+        in_a_guard_that_torch_executes,
+        as_the_second_file_of_a_name,
     ],
     ids=lambda poison: poison.__name__,
 )
@@ -148,11 +171,14 @@ def test_a_poisoned_model_is_refused_and_nothing_runs(
     assert not canary.exists()
 
 
-def test_the_size_would_have_run_code(stored: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "poison", [in_a_size_that_torch_evaluates, in_a_size_behind_an_escape, in_a_guard_that_torch_executes]
+)
+def test_it_would_have_run_code(stored: Path, tmp_path: Path, poison: Callable[[Path, Path], None]) -> None:
     """That the canary can sing: torch alone evaluates what the program says of its sizes."""
     canary, copy = tmp_path / "canary", tmp_path / "copy"
     shutil.copytree(stored, copy)
-    in_a_size_that_torch_evaluates(copy, canary)
+    poison(copy, canary)
     with contextlib.suppress(Exception):
-        torch.export.load(copy / "data" / "model.pt2")
+        torch.export.load(copy / "data" / "model.pt2").module()(torch.zeros(2, 1, 8, 8))
     assert canary.exists()

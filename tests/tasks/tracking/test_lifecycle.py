@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import getpass
 import json
 import math
@@ -157,3 +158,27 @@ def test_a_dataset_is_an_input_of_the_run(store: Path) -> None:
     assert json.loads(given.dataset.source) == {"digest": digest}
     assert json.loads(given.dataset.profile) == {"examples": 1438}
     assert {tag.key: tag.value for tag in given.tags} == {"mlflow.data.context": "training"}
+
+
+def test_what_hides_a_stop_from_outside_is_none_of_its_own(store: Path) -> None:
+    """Prefect, told to stop where a task begins, says "Task run is not set"."""
+    run_id = tracking.start("digits", "kd", "student")
+
+    def stopped() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("Task run is not set")
+
+    with pytest.raises(ValueError, match="not set"), tracking.recording(run_id):
+        stopped()
+    assert tracking.get(run_id).status == "KILLED"
+
+
+def test_a_run_that_goes_on_is_not_told_of_what_ended_it_before(store: Path) -> None:
+    run_id = tracking.start("digits", "kd", "student", key="c0ffee")
+    with pytest.raises(OSError, match="space"), tracking.recording(run_id):
+        raise OSError(errno.ENOSPC, "no space left")
+    assert "kd.error" in tracking.get(run_id).tags
+    tracking.start("digits", "kd", "student", key="c0ffee", continues=run_id)
+    assert "kd.error" not in tracking.get(run_id).tags
