@@ -79,7 +79,7 @@ def fill(students: int) -> list[str]:
         table = [{"seed": r.seed, "epoch": r.epoch, "figures": r.figures, "history": r.history} for r in replicas]
         tracking.log_json(run_id, results.TABLE, table)
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-            results.write_right(Path(folder) / results.RIGHT, {run_id: Right("validation", outcomes)})
+            results.write_right(Path(folder) / results.RIGHT, {results.OWN: Right("validation", outcomes)})
             tracking.log_folder(run_id, Path(folder), results.REPLICAS)
         tracking.end(run_id, "FINISHED")
         found.append(run_id)

@@ -13,7 +13,7 @@ from kdmodels.report.evidence import Right
 from kdmodels.report.leaderboard import leaderboard, winner
 from tasks import tracking
 from tasks.references import LeaderboardReference, StudentReference, TeacherReference
-from tasks.results import ACCURACY, OF_SEEDS, RIGHT, ROWS, SIZE, TEACHER, read_right, write_right
+from tasks.results import ACCURACY, OF_SEEDS, OWN, RIGHT, ROWS, SIZE, TEACHER, read_right, write_right
 
 
 @task(cache_policy=NO_CACHE)
@@ -56,7 +56,7 @@ def _right(students: Sequence[StudentReference]) -> dict[str, Right]:
     for student in students:
         if student.run_id and student.status == "FINISHED":
             run_ids = student.folds or [student.run_id]
-            parts = [read_right(tracking.artifact(run_id, OF_SEEDS))[run_id] for run_id in run_ids]
+            parts = [read_right(tracking.artifact(run_id, OF_SEEDS))[OWN] for run_id in run_ids]
             split = "+".join(part.split for part in parts)
             found[student.run_id] = Right(split, np.concatenate([part.outcomes for part in parts], axis=1))
     return found

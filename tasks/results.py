@@ -23,6 +23,7 @@ VERDICT = "verdict.json"  # a comparison's
 REPLICAS = "replicas"  # a student's folder of every seed's history and weights
 RIGHT = "right.safetensors"  # a comparison's: which validation examples each student's seeds get right
 OF_SEEDS = f"{REPLICAS}/{RIGHT}"  # a student's own
+OWN = "right"  # the one tensor in that
 SPLIT = "validation"  # the files' metadata: the digest of that split
 CLASSES = "classes.csv"  # a teacher's or student's: the stored network's figures by class, on validation
 TABLE = f"{REPLICAS}/replicas.json"
@@ -56,7 +57,10 @@ def replicas(run_id: str) -> list[dict[str, Any]]:
 def right(run: tracking.Run) -> dict[str, Right]:
     """By run id, which validation examples a comparison's students, or a student, get right; of old runs nothing."""
     path = RIGHT if run.kind == "comparison" else OF_SEEDS
-    return read_right(tracking.artifact(run.run_id, path)) if tracking.has_artifact(run.run_id, path) else {}
+    if not tracking.has_artifact(run.run_id, path):
+        return {}
+    found = read_right(tracking.artifact(run.run_id, path))
+    return found if run.kind == "comparison" else {run.run_id: found[OWN]}
 
 
 def write_right(file: Path, found: dict[str, Right]) -> None:

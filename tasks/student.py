@@ -22,7 +22,7 @@ from tasks.data import load
 from tasks.knowledge import load_both
 from tasks.plan import describe, needs_teacher, threads
 from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
-from tasks.results import ACCURACY, REPLICAS, RIGHT, TABLE, read_right, reference, write_right
+from tasks.results import ACCURACY, OWN, REPLICAS, RIGHT, TABLE, read_right, reference, write_right
 from tasks.results import replicas as stored_replicas
 from tasks.steps import Begun, begun
 
@@ -151,7 +151,7 @@ def _record_replicas(run_id: str, replicas: list[Replica], validation: str) -> N
             if replica.own:
                 save_file(replica.own, Path(folder) / f"seed-{replica.seed}.own.safetensors")
         right = Right(validation, torch.stack([replica.right for replica in replicas]).numpy())
-        write_right(Path(folder) / RIGHT, {run_id: right})
+        write_right(Path(folder) / RIGHT, {OWN: right})
         (Path(folder) / Path(TABLE).name).write_text(json.dumps(table))
         frame = pd.DataFrame([{"seed": r.seed, "epoch": r.epoch, **r.figures} for r in replicas])
         frame.to_csv(Path(folder) / "seeds.csv", index=False)
@@ -161,7 +161,7 @@ def _record_replicas(run_id: str, replicas: list[Replica], validation: str) -> N
 def _read_replicas(run_id: str, seeds: list[int]) -> list[Replica]:
     folder = tracking.artifact(run_id, REPLICAS)
     rows = stored_replicas(run_id)
-    right = torch.from_numpy(read_right(folder / RIGHT)[run_id].outcomes)
+    right = torch.from_numpy(read_right(folder / RIGHT)[OWN].outcomes)
     return [
         Replica(
             seed=row["seed"],
