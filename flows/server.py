@@ -5,6 +5,7 @@ Prefect's own temporary server is not used: process workers cannot reach it, and
 """
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -26,7 +27,7 @@ from typing import IO
 
 from kdmodels.errors import UnavailableError, UserError, redacted
 
-START_SECONDS = 120  # a first start migrates the database: 16 s measured on an idle machine, more on a busy one
+START_SECONDS = 120  # a first start migrates the database: seconds on an idle machine, many more on a busy one
 STOP_SECONDS = 10  # what a flow run gets to close its records before it is killed
 
 QUIET = {
@@ -34,6 +35,8 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
 }
+# Ready-made blocks are for the UI, which a temporary server has not. One that has it must not take them for registered.
+NO_BLOCKS = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false", "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
     log: IO[bytes] | None = None
 
+    def ready(self) -> bool:
+        """Whether it answers."""
+        return answers(self.url)
+
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Return once the server answers.
 
@@ -52,7 +59,7 @@ class Server:
                 words.
         """
         deadline = time.monotonic() + (seconds if self.process else 5)
-        while not answers(self.url):
+        while not self.ready():
             if self.process is None and time.monotonic() > deadline:
                 raise UnavailableError(
                     f"no Prefect server answers at {redacted(self.url)}, which PREFECT_API_URL or the profile names"
@@ -217,7 +224,8 @@ def start_server(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         mode = "ephemeral" if ephemeral else "persistent"
         command = [sys.executable, "-P", "-m", "flows.server", "serve", str(listener.fileno()), mode]
-        process = spawn(command, log=log, env=env, fds=(listener.fileno(),))
+        more = {**(env or {}), **(NO_BLOCKS if ephemeral else {})}
+        process = spawn(command, log=log, env=more, fds=(listener.fileno(),))
     return process, url
 
 
@@ -288,9 +296,15 @@ def _followers(group: int) -> list[int]:
 
 
 def _serve(fd: int, ephemeral: bool) -> None:
+    gc.disable()  # imports leave no garbage, and looking for it takes a fifth of their time
     import uvicorn
     from filelock import FileLock
     from prefect.server.api.server import create_app
+
+    from flows.prefect_database import create_database
+
+    gc.freeze()
+    gc.enable()
 
     class OneAtATime(uvicorn.Server):
         """Its start-up migrates the database, which two servers on one database must not do at once."""
@@ -298,6 +312,7 @@ def _serve(fd: int, ephemeral: bool) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             prefect_home().mkdir(parents=True, exist_ok=True)
             with FileLock(prefect_home() / "kdflow-server.lock"):
+                create_database()
                 await super().startup(sockets)
 
     app = create_app(ephemeral=ephemeral, final=True)

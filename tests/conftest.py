@@ -34,7 +34,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Prefect home to copy for a server of one's own: to make its database, still empty, takes 12 s of CPU."""
+    """A Prefect home to copy for a server of one's own: to make its database, still empty, takes seconds."""
     return tmp_path_factory.mktemp("prefect-empty")
 
 
