@@ -85,7 +85,9 @@ def with_variants(experiment: "Experiment", names: Sequence[str]) -> "Experiment
 
 
 def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bool) -> "tuple[Outcome, bool]":
-    """The flow's outcome, and whether some students failed; the server starts while torch is imported.
+    """The flow's outcome, and whether some students failed.
+
+    The server starts while torch is imported and, the first time, a published dataset decoded.
 
     Args:
         began: the monotonic time from which `seconds` counts `start` and `total`. quiet: without progress.
@@ -106,12 +108,17 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
 
         from flows import console, progress
         from flows.distill import StudentsFailedError, distill
+        from kdmodels.data_fields import NAMED
         from tasks import tracking
+        from tasks.data import prepare_data
 
         gc.freeze()  # nor is there any in what they leave: looking through it takes a second
         atexit.register(gc.unfreeze)  # else a library complains at exit of what it finds alive
         gc.enable()
         tracking.configure()
+        if server.process and experiment.data.source in NAMED and not server.ready():
+            with contextlib.suppress(UserError):  # which the flow tells
+                prepare_data.fn(experiment.data, options.data_dir, options.quiet)  # decoded, it is kept
         server.wait_ready()
         start = time.monotonic() - began
         shown = progress.shown(console.console(stderr=True))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
-from torch.utils.flop_counter import FlopCounterMode
 
 BATCH = 64  # the batch that stands for throughput, beside 1 for response
 SECONDS, FEWEST, MOST = 0.1, 3, 200  # of timed calls at one batch size
@@ -39,6 +38,8 @@ def flops(network: nn.Module, input_shape: Shape) -> int:
     >>> flops(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (1, 8, 8))
     1280
     """
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton, where there is one
+
     with FlopCounterMode(display=False) as counter:
         network(_images(input_shape, 1))
     return int(counter.get_total_flops())

@@ -1,5 +1,6 @@
 """What a network gets right, in all and by class."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def by_class(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> l
     """Each class's figures, in the order of the classes: what one accuracy hides where classes are of unequal size.
 
     Args:
-        predicted, labels: (N,) indices of classes.
+        predicted, labels: (N,) indices of classes; predicted may be -1, which is none of them.
     Returns:
         class (its name), examples, accuracy (of the class's examples: its recall), precision (of the examples that
         are taken for it) and f1; NaN where there is nothing to count.
@@ -42,14 +43,14 @@ def by_class(predicted: np.ndarray, labels: np.ndarray, classes: list[str]) -> l
     >>> by_class(np.array([0, 0, 1]), np.array([0, 1, 1]), ["cat", "dog"])[1]
     {'class': 'dog', 'examples': 2, 'accuracy': 0.5, 'precision': 1.0, 'f1': 0.6666666666666666}
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    precision, recall, f1, examples = precision_recall_fscore_support(
-        labels, predicted, labels=range(len(classes)), zero_division=np.nan
-    )
-    columns = (classes, examples.tolist(), recall.tolist(), precision.tolist(), f1.tolist())
+    of_class = partial(np.bincount, minlength=len(classes))
+    examples, taken = of_class(labels), of_class(predicted[predicted >= 0])
+    right = of_class(labels[predicted == labels])
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is meant
+        columns = (examples, right / examples, right / taken, 2 * right / (examples + taken))
     names = ("class", "examples", "accuracy", "precision", "f1")
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = zip(classes, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def macro(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -76,15 +76,15 @@ class EpochLog:
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
-        self._rows: list[tuple[str, float, int]] = []
+        self._rows: list[tuple[str, float, int, float]] = []
         self._flushed = time.monotonic()
         self._epoch = 0
 
     def __call__(self, epoch: int, replicas: list[Replica]) -> None:
         """For `kdmodels.training.fit`: all epochs so far that are new here, of a replica that ended its last."""
         for number in range(self._epoch + 1, epoch + 1):
-            self._rows += means([one.history[min(number, len(one.history)) - 1] for one in replicas], number)
-            self._rows.append(("epoch", number, number))
+            self._add(means([one.history[min(number, len(one.history)) - 1] for one in replicas], number))
+            self._add([("epoch", number, number)])
         self._epoch = epoch
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
@@ -95,13 +95,17 @@ class EpochLog:
         So a metric's last value, which tables show, is always that of the stored network.
         """
         if recipe.select != "last":
-            self._rows += means([replica.figures for replica in replicas], last_epoch(replicas) + 1)
+            self._add(means([replica.figures for replica in replicas], last_epoch(replicas) + 1))
         self.flush()
 
     def flush(self) -> None:
         """Send what has not been sent."""
         tracking.log_metrics(self._run_id, self._rows)
         self._rows, self._flushed = [], time.monotonic()
+
+    def _add(self, rows: list[tuple[str, float, int]]) -> None:
+        now = time.time()  # not when they are sent: charts over time show it
+        self._rows += [(*row, now) for row in rows]
 
 
 @contextmanager

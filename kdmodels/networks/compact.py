@@ -5,7 +5,6 @@ from functools import cache
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from kdmodels.networks.blocks import BLOCKS, unit
 
@@ -88,6 +87,8 @@ def _parameters(block: str, inputs: int, outputs: int, stride: int) -> int:
 
 @cache
 def _flops(block: str, inputs: int, outputs: int, stride: int, height: int, width: int) -> int:
+    from torch.utils.flop_counter import FlopCounterMode  # it imports triton, where there is one
+
     with torch.device("meta"):
         layers, maps = BLOCKS[block](inputs, outputs, stride).eval(), torch.zeros(1, inputs, height, width)
     with FlopCounterMode(display=False) as counter, torch.no_grad():

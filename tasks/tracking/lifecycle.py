@@ -185,14 +185,20 @@ def set_tags(run_id: str, tags: Mapping[str, Any]) -> None:
         MlflowClient().log_batch(run_id, tags=batch)
 
 
-def log_metrics(run_id: str, rows: Iterable[tuple[str, float, int]]) -> None:
-    """Log (name, value, step) rows, 1,000 a call; of a run that goes on, those that it was not told before.
+def log_metrics(run_id: str, rows: Iterable[tuple[str, float, int] | tuple[str, float, int, float]]) -> None:
+    """Log rows, 1,000 a call; of a run that goes on, those that it was not told before.
 
     MLflow keeps a NaN as a NaN, and an infinity as the largest float of its sign, which its charts show as infinite.
+
+    Args:
+        rows: name, value, step, and where that was not now, when it was measured, in seconds since 1970.
     """
-    now = int(time.time() * 1000)
-    told = _told.get(run_id, ())
-    entities = [Metric(name, float(value), now, step) for name, value, step in rows if (name, step) not in told]
+    now, told = time.time(), _told.get(run_id, ())
+    entities = [
+        Metric(name, float(value), int(1000 * (at[0] if at else now)), step)
+        for name, value, step, *at in rows
+        if (name, step) not in told
+    ]
     for batch in _batches(entities, MAX_METRICS_PER_BATCH):
         MlflowClient().log_batch(run_id, metrics=batch)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
 
 from kdmodels.evaluation import by_class, macro
 
@@ -40,3 +40,13 @@ def test_macro_figures_are_scikit_learns_balanced_accuracy_and_macro_f1(pairs: l
         warnings.simplefilter("ignore")  # of classes that are predicted and not there
         assert found["macro_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
         assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro"))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 4)), min_size=1, max_size=30))
+def test_figures_by_class_are_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = np.array(pairs).T
+    classes = [f"class {number}" for number in range(6)]  # of the last there is never an example
+    found = by_class(predicted, labels, classes)
+    told = precision_recall_fscore_support(labels, predicted, labels=range(6), zero_division=np.nan)
+    for name, values in zip(("precision", "accuracy", "f1", "examples"), told, strict=True):
+        np.testing.assert_allclose([row[name] for row in found], values)

@@ -65,6 +65,7 @@ def test_an_empty_folder_says_what_belongs_there(name: str, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault  # takes long
 def test_a_set_is_read_by_torchvision_once_until_its_files_change(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -4,6 +4,7 @@ import getpass
 import json
 import math
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,14 @@ def test_values_that_are_not_finite_are_kept_as_mlflow_shows_them(store: Path) -
     assert tracking.get(id_).metrics == {"a": 1.0, "b": 1.7976931348623157e308, "c": -1.7976931348623157e308}
     tracking.log_metrics(id_, [("a", math.nan, 1)])
     assert math.isnan(tracking.get(id_).metrics["a"])
+
+
+def test_a_metric_bears_the_time_at_which_it_was_measured(store: Path) -> None:
+    id_, before = tracking.start("digits", "kd", "student"), time.time()
+    tracking.log_metrics(id_, [("loss", 2.0, 1, 1_000.5), ("loss", 1.0, 2, 1_001.25), ("accuracy", 0.5, 0)])
+    assert [metric.timestamp for metric in MlflowClient().get_metric_history(id_, "loss")] == [1_000_500, 1_001_250]
+    (accuracy,) = MlflowClient().get_metric_history(id_, "accuracy")
+    assert int(1000 * before) <= accuracy.timestamp <= 1000 * time.time()
 
 
 def test_tags_are_replaced_and_may_be_many(store: Path) -> None:
