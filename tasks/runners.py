@@ -7,8 +7,10 @@ parent that is killed leaves them running for ever; hence what `_prepare_worker`
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import signal
+import sys
 import threading
 import time
 from math import inf
@@ -26,6 +28,7 @@ PROCESSES = 2  # each costs some 8 s of imports and 0.5 GB before it trains anyt
 GRACE_SECONDS = 1  # for training to come to its next step
 STOP_SECONDS = 8  # for an interrupted task to close its records
 TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
+LAST = -100  # of multiprocessing's priorities at exit, after its queues' own
 
 
 IN_THREADS = Runner()
@@ -65,6 +68,7 @@ def stop_workers() -> None:
 
 
 def _prepare_worker() -> None:
+    multiprocessing.util.Finalize(None, _leave_at_once, exitpriority=LAST)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what ends
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGALRM, _leave)
@@ -91,6 +95,14 @@ def _leave(*_: object) -> None:
             raise SystemExit(143)
     elif FlowRunContext.get() is None:
         os._exit(143)
+
+
+def _leave_at_once() -> None:
+    """When the pool is done with it; else the interpreter takes 3 s to take down torch's modules."""
+    if sys.exc_info()[0] is None:  # else multiprocessing has something to tell
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _leave_with_parent() -> None:
