@@ -181,7 +181,8 @@ def test_no_finished_student_is_exit_code_1_and_one_line(here: Here, again: Done
 
 
 def test_the_gate_s_refusal_is_exit_code_4_only_where_promotion_was_asked_for(here: Here, again: Done) -> None:
-    refused = ("run", "small.yaml", "--set", "promote.require.accuracy='>= 0.99'", "--set", "promote.model=other", "-q")
+    rule = "promote.require.accuracy='>= 0.99'"
+    refused = ("run", "small.yaml", "--set", "name=refused", "--set", "promote.model=other", "--set", rule, "-q")
     assert here(*refused)[0] == 0
     code, out, told = here(*refused, "--require-promotion")
     assert code == 4
@@ -217,11 +218,12 @@ def training(folder: Path, environment: dict[str, str]) -> Iterator[Callable[[st
     ("kind", "number"),
     [
         ("thread", signal.SIGINT),
-        pytest.param("process", signal.SIGINT, marks=pytest.mark.fault),
-        pytest.param("process", signal.SIGTERM, marks=pytest.mark.fault),
-        pytest.param("thread", signal.SIGTERM, marks=pytest.mark.fault),
+        ("process", signal.SIGINT),
+        ("process", signal.SIGTERM),
+        ("thread", signal.SIGTERM),
     ],
 )
+@pytest.mark.fault
 def test_an_interrupted_run_exits_130_and_every_run_in_it_is_killed(
     training: Callable[[str], "subprocess.Popen[str]"],
     folder: Path,

@@ -311,6 +311,7 @@ def test_only_the_promotion_step_reads_the_test_split(first: Outcome) -> None:
     assert 0 < winner["test/macro_accuracy"] < 1
 
 
+@pytest.mark.fault  # takes long
 def test_a_users_own_teacher_and_a_student_inside_a_budget(run: Run) -> None:
     changes: dict[str, Any] = {
         "teacher": {"network": "tests.kdmodels.networks.own:Attention", "epochs": 2},

@@ -25,6 +25,7 @@ def answers(address: str) -> bool:
         return False
 
 
+@pytest.mark.fault  # takes long
 def test_it_serves_the_store_until_it_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

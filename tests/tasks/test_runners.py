@@ -107,7 +107,10 @@ def test_a_task_that_raises_loses_nothing_of_the_others(
 
 @pytest.mark.parametrize(
     ("number", "whole_group"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False)],  # Ctrl-C in a terminal; a service manager's stop
+    [
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.fault),  # Ctrl-C in a terminal
+        (signal.SIGTERM, False),  # a service manager's stop
+    ],
 )
 def test_an_interruption_closes_what_runs_and_starts_nothing_more(
     number: signal.Signals, whole_group: bool, start: Start, tmp_path: Path

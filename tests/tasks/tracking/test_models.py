@@ -59,6 +59,7 @@ def logits(module: nn.Module, images: np.ndarray) -> np.ndarray:
         return module(torch.from_numpy(images)).numpy()
 
 
+@pytest.mark.fault  # takes long
 def test_a_model_serves_people_who_have_only_mlflow_and_torch(
     store: Path, tmp_path: Path, module: nn.Module, images: np.ndarray
 ) -> None:
