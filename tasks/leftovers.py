@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from kdmodels.errors import UserError
 from kdmodels.fingerprint import code_fingerprint
 from tasks import tracking
 from tasks.references import Step
 
-RUN = "run"  # the file that names the run to which the checkpoints belong
+CLAIM = "claim"  # the file with the claim of the run to which the checkpoints belong
 
 
 def folder_of(step: Step) -> Path:
@@ -19,10 +18,8 @@ def folder_of(step: Step) -> Path:
 
 def interrupted(step: Step, experiment: str) -> tracking.Run | None:
     """The experiment's run of a step that was stopped, or whose process is gone, and which can go on."""
-    file = folder_of(step) / RUN
-    try:
-        run = tracking.get(file.read_text())
-    except (FileNotFoundError, UserError):  # it was deleted from the ledger
+    run = _run_of(folder_of(step))
+    if run is None:
         return None
     stopped = run.status == "KILLED" or (run.status == "RUNNING" and tracking.is_gone(run.tags))
     return run if stopped and (run.key, run.experiment) == (step.key, experiment) else None
@@ -50,15 +47,21 @@ def kept() -> list[Kept]:
 def kept_in(folder: Path) -> Kept:
     """What is in one of their folders."""
     size = sum(map(_size, folder.glob("*"))) / 1e6
-    try:
-        run = tracking.get((folder / RUN).read_text())
-    except (FileNotFoundError, UserError):
+    run = _run_of(folder)
+    if run is None:
         return Kept(folder, size, "their run is not in the store")
     if run.status == "FINISHED":
         return Kept(folder, size, "their run is finished")
     if (run.params.get("code"), run.params.get("torch")) != (code_fingerprint(), version("torch")):
         return Kept(folder, size, "kdflow's code or torch has changed since")
     return Kept(folder, size)
+
+
+def _run_of(folder: Path) -> tracking.Run | None:
+    try:
+        return tracking.claimed((folder / CLAIM).read_text())
+    except FileNotFoundError:
+        return None
 
 
 def _size(file: Path) -> int:

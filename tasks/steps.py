@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from prefect.logging import get_run_logger
@@ -16,7 +17,7 @@ from kdmodels.durable import write_whole
 from kdmodels.errors import UserError
 from kdmodels.training import Checkpoints
 from tasks import interruption, tracking
-from tasks.leftovers import RUN, folder_of, interrupted
+from tasks.leftovers import CLAIM, folder_of, interrupted
 from tasks.references import Step
 
 POLL_SECONDS = 0.2
@@ -37,6 +38,22 @@ class Begun:
     finished: str | None = None
     interrupted: str | None = None
 
+    def claim(self) -> str:
+        """What the run is told to bear, so that the next to do the step finds it.
+
+        It is written before there is the run: whenever that is interrupted, it is not begun twice.
+        """
+        file = self.folder / CLAIM
+        if self.interrupted:
+            return file.read_text()
+        claim = uuid4().hex
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(file, lambda path: path.write_text(claim))
+        except OSError as error:
+            get_run_logger().warning(f"{file}: can't be written: {error}; if interrupted, {self.step.name} begins anew")
+        return claim
+
     def checkpoints(self, run_id: str, seeds: Sequence[int]) -> Checkpoints:
         """Those of a training of these seeds, perhaps not all of the step's, that this run records.
 
@@ -48,11 +65,6 @@ class Begun:
             get_run_logger().warning(told)
             tracking.set_tags(run_id, {tracking.WARNING: told})
 
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / RUN, lambda path: path.write_text(run_id))
-        except OSError as error:
-            warn(f"{self.folder}: a checkpoint can't be written: {error}")
         return Checkpoints(self.folder, f"{self.step.key} {list(seeds)}", every=checkpoint_seconds(), warn=warn)
 
     def clear(self) -> None:

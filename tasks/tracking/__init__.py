@@ -34,7 +34,7 @@ from tasks.tracking.lifecycle import (
     set_tags,
     start,
 )
-from tasks.tracking.lookup import WARNING, Run, children, find, finished, get, running, runs
+from tasks.tracking.lookup import CLAIM, WARNING, Run, children, claimed, find, finished, get, running, runs
 from tasks.tracking.models import load_predictor, log_model, prepare_models
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.registry import (
@@ -50,6 +50,7 @@ from tasks.tracking.registry import (
 from tasks.tracking.store import configure, experiment_id, redacted
 
 __all__ = [
+    "CLAIM",
     "WARNING",
     "Run",
     "Version",
@@ -57,6 +58,7 @@ __all__ = [
     "artifact",
     "champion",
     "children",
+    "claimed",
     "configure",
     "crown",
     "delete_folder",

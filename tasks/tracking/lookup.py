@@ -16,6 +16,7 @@ from kdmodels.errors import UserError, allowed
 
 KIND = "kd.kind"
 KEY = "kd.key"
+CLAIM = "kd.claim"  # the word by which what lies beside the store, for a run to go on with, names that run
 ERROR = "kd.error"  # of a run: why it ended, in one line
 WARNING = "kd.warning"  # of a run: what its user should know, though it goes on
 RESUMED = "kd.resumed"  # of a run that was interrupted: when it last went on, in ms since 1970
@@ -94,6 +95,11 @@ def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
     condition = f"attributes.status = 'FINISHED' AND tags.`{KIND}` = '{kind}' AND tags.`{KEY}` = "
     found = {key: next(_search(names, f"{condition}'{key}'", 1), None) for key in keys}
     return {key: run for key, run in found.items() if run is not None}
+
+
+def claimed(claim: str) -> Run | None:
+    """The newest run with that claim, of letters and digits; None where there is none, or it was deleted."""
+    return next(_search(_experiments(), f"tags.`{CLAIM}` = '{claim}'", 1), None) if claim.isalnum() else None
 
 
 def running(experiment: str | None = None) -> list[Run]:

@@ -13,9 +13,11 @@ KILLED = -signal.SIGKILL
 MOMENTS = {
     "the data, half decoded": ("kdmodels.data.published:write_arrays", 1),
     "the comparison, just begun": ("tasks.tracking:log_json", 1),
+    "the teacher's run, just begun": ("tasks.tracking:log_dataset", 1),
     "the teacher's training": ("tasks.runs:EpochLog.__call__", 11),
     "the teacher's export": ("mlflow.pytorch:save_model", 1),
     "knowledge stored and not yet said to be whole": ("tasks.knowledge:_stored", 2),
+    "a student's run, just begun": ("tasks.tracking:log_dataset", 2),
     "a student's training": ("tasks.runs:EpochLog.__call__", 50),
     "a student's replicas": ("tasks.student:_record_replicas", 2),
     "a student's export": ("mlflow.pytorch:save_model", 2),
@@ -49,7 +51,7 @@ def test_a_killed_run_goes_on_in_the_runs_that_it_began(place: Place) -> None:
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_a_run_killed_again_and_again_at_random_moments_goes_on(place: Place, whole: dict[str, Any], kind: str) -> None:
     moments = random.Random(kind)
-    for _ in range(5):
+    for _ in range(10):
         process = place.start("run", "small.yaml", "--quiet", "--set", f"runner.kind={kind}")
         time.sleep(moments.uniform(4, 14))
         process.kill()

@@ -41,10 +41,12 @@ def dead(store: None) -> str:
     return done.stdout.strip()
 
 
-def checkpoints(key: str, run_id: str) -> Path:
+def checkpoints(key: str, run_id: str | None) -> Path:
     step = Step(name=key, kind="student", action="train", reason="", key=key, replicas="", params={}, seeds=[0])
     with steps.begun(step, "digits") as work:
-        work.checkpoints(run_id, [0])
+        claim = work.claim()
+    if run_id:
+        tracking.set_tags(run_id, {tracking.CLAIM: claim})
     (work.folder / "epoch-000001.safetensors").write_bytes(bytes(100_000))
     return work.folder
 
@@ -60,7 +62,7 @@ def test_runs_and_checkpoints_that_nothing_goes_on_with_are_mended(dead: str) ->
     )
     tracking.end(done, "FINISHED")
     kept = [checkpoints("dead", dead), checkpoints("living", living)]
-    orphans = [checkpoints("done", done), checkpoints("gone", "0" * 32), checkpoints("old", old)]
+    orphans = [checkpoints("done", done), checkpoints("gone", None), checkpoints("old", old)]
     assert check("unended runs")["detail"] == f"their process is gone: dead ({dead})"
     assert "3 of them, 0.3 MB, have no run to go on with" in str(check("checkpoints")["detail"])
 

@@ -31,9 +31,9 @@ def step(**given: object) -> Step:
 
 
 def started(status: str | None, **given: object) -> str:
-    run_id = tracking.start("digits", "kd", "student", key=str(given.get("key", "c0ffee")))
     with steps.begun(step(fresh=True), "digits") as work:
-        work.checkpoints(run_id, [0])
+        claim = {tracking.CLAIM: work.claim()}
+    run_id = tracking.start("digits", "kd", "student", key=str(given.get("key", "c0ffee")), tags=claim)
     if status:
         tracking.end(run_id, status)  # type: ignore[arg-type]
     return run_id
@@ -91,6 +91,24 @@ def test_an_interrupted_run_goes_on_unless_all_is_to_be_new(store: None) -> None
     with steps.begun(step(fresh=True), "digits") as work:
         assert work.interrupted is None
         assert not work.folder.exists()
+
+
+def test_a_run_that_goes_on_keeps_its_claim(store: None) -> None:
+    started("KILLED")
+    with steps.begun(step(), "digits") as work:
+        assert work.claim() == work.claim()
+        assert work.interrupted
+    with steps.begun(step(fresh=True), "digits") as work:
+        assert work.claim() != work.claim()
+
+
+def test_a_claim_that_no_run_bears_or_that_is_damaged_is_of_none(store: None) -> None:
+    """The first is what a process leaves that dies before its run is there."""
+    with steps.begun(step(), "digits") as work:
+        work.claim()
+    assert leftovers.interrupted(step(), "digits") is None
+    (work.folder / leftovers.CLAIM).write_text("' OR '")
+    assert leftovers.interrupted(step(), "digits") is None
 
 
 def test_what_was_cleared_does_not_go_on(store: None) -> None:
