@@ -64,10 +64,18 @@ def start(prefect_server: str, tmp_path: Path) -> Iterator[Start]:
     settings = {"MARKS": str(tmp_path), "MLFLOW_TRACKING_URI": "sqlite:////a/store.db"}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(tmp_path / "flow.py"), *arguments]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        started.append(subprocess.Popen(command, env=os.environ | settings, text=True, start_new_session=True, **pipes))
-        return started[-1]
+        command = [sys.executable, "-X", "faulthandler", str(tmp_path / "flow.py"), *arguments]
+        with (tmp_path / "told").open("w") as told:
+            process = subprocess.Popen(
+                command,
+                env=os.environ | settings,
+                stdout=subprocess.PIPE,
+                stderr=told,
+                text=True,
+                start_new_session=True,
+            )
+        started.append(process)
+        return process
 
     started: list[subprocess.Popen[str]] = []
     yield start
@@ -90,6 +98,16 @@ def until(true: Callable[[], object], seconds: float = 90) -> None:
     while not true():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[str], marks: Path) -> None:
+    """It ends by itself; else the failure says where each of its threads stood."""
+    try:
+        process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # at which Python tells
+        process.communicate(timeout=60)
+        pytest.fail((marks / "told").read_text())
 
 
 @pytest.mark.parametrize("kind", ["thread", "process"])
@@ -122,7 +140,7 @@ def test_an_interruption_closes_what_runs_and_starts_nothing_more(
     until(lambda: len(marks("start") - {"1"}) == 2)  # both workers are busy, with whichever came first
     started = marks("start")
     (os.killpg if whole_group else os.kill)(process.pid, number)
-    process.communicate(timeout=60)
+    ended(process, tmp_path)
     assert process.returncode != 0
     until(lambda: not processes(tmp_path))
     assert marks("start") == started
