@@ -181,14 +181,18 @@ def train_students(
     Raises:
         Exception: that of the first which the store, its server or a disk failed; the others would not fare better.
     """
-    futures = [
-        runner.submit(
+    tasks = sorted(  # those that compare features take longest: begun last, one would end alone
+        zip(experiment.variants, plan.students, strict=True), key=lambda task: -len(task[0].teacher_places)
+    )
+    submitted = {
+        variant.name: runner.submit(
             train_student,
             {"variant": variant, "experiment": experiment, "data": data, "knowledge": knowledge, "step": step,
              "parent": parent},
         )
-        for variant, step in zip(experiment.variants, plan.students, strict=True)
-    ]  # fmt: skip
+        for variant, step in tasks
+    }  # fmt: skip
+    futures = [submitted[variant.name] for variant in experiment.variants]
     for future in as_completed(futures):
         if tracking.outage(future.result(raise_on_failure=False)):
             future.result()
