@@ -90,7 +90,14 @@ def _turn(run: tracking.Run) -> int:
 def _unused(runs: Sequence[tracking.Run], since: float) -> list[Cache]:
     busy = in_use(runs)
     found = [*caches.decoded(), *caches.checkpoints(), *caches.knowledge(runs)]
-    return [cache for cache in found if cache.used < since and cache.run_id not in busy]
+    unended = {run.key for run in runs if run.status in ("RUNNING", "KILLED")}
+    return [
+        cache
+        for cache in found
+        if cache.used < since
+        and cache.run_id not in busy
+        and not (cache.kind == "checkpoints" and cache.name in unended)  # a run that stays may go on with them
+    ]
 
 
 def _deleted(cache: Cache, since: float) -> bool:

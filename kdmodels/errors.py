@@ -17,6 +17,10 @@ class UsageError(UserError):
     """What was typed, or an experiment says, is wrong or names what does not exist: exit code 2."""
 
 
+class DivergedError(UserError):
+    """A training whose loss is no longer finite; to go on with it would lead nowhere else."""
+
+
 def redacted(text: str) -> str:
     """A text whose addresses have lost their user and password, fit to be shown.
 

@@ -8,7 +8,7 @@ from kdmodels.fingerprint import code_fingerprint
 from tasks import tracking
 from tasks.references import Step
 
-CLAIM = "claim"  # the file with the claim of the run to which the checkpoints belong
+CLAIM = "claim"  # the file with the claim of the runs to which the checkpoints belong
 
 
 def folder_of(step: Step) -> Path:
@@ -18,11 +18,12 @@ def folder_of(step: Step) -> Path:
 
 def interrupted(step: Step, experiment: str) -> tracking.Run | None:
     """The experiment's run of a step that was stopped, or whose process is gone, and which can go on."""
-    run = _run_of(folder_of(step))
+    claim = claim_in(folder_of(step))
+    run = tracking.claimed(claim, experiment) if claim else None
     if run is None:
         return None
     stopped = run.status == "KILLED" or (run.status == "RUNNING" and tracking.is_gone(run.tags))
-    return run if stopped and (run.key, run.experiment) == (step.key, experiment) else None
+    return run if stopped and run.key == step.key else None
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,25 @@ def kept() -> list[Kept]:
 def kept_in(folder: Path) -> Kept:
     """What is in one of their folders."""
     size = sum(map(_size, folder.glob("*"))) / 1e6
-    run = _run_of(folder)
+    claim = claim_in(folder)
+    run = tracking.claimed(claim) if claim else None
     if run is None:
         return Kept(folder, size, "their run is not in the store")
     if run.status == "FINISHED":
         return Kept(folder, size, "their run is finished")
-    if (run.params.get("code"), run.params.get("torch")) != (code_fingerprint(), version("torch")):
+    now = {"code": code_fingerprint(), "torch": version("torch")}
+    if any(run.params.get(name, known) != known for name, known in now.items()):  # of one just begun there may be none
         return Kept(folder, size, "kdflow's code or torch has changed since")
     return Kept(folder, size)
 
 
-def _run_of(folder: Path) -> tracking.Run | None:
+def claim_in(folder: Path) -> str | None:
+    """The claim that its runs bear; None where there is none that can be one."""
     try:
-        return tracking.claimed((folder / CLAIM).read_text())
-    except FileNotFoundError:
+        claim = (folder / CLAIM).read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    return claim if claim.isalnum() else None
 
 
 def _size(file: Path) -> int:

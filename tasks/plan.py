@@ -347,12 +347,13 @@ def _explained(step: Step, recent: list[tracking.Run], experiment: str) -> Step:
                 f"seeds {_listed(missing)} are missing" if missing else "no more are asked for"
             )
             return step.model_copy(update={"action": "extend", "reason": reason, "source": best})
+    if run := interrupted(step, experiment):
+        when = f"after epoch {run.metrics['epoch']:.0f}" if "epoch" in run.metrics else "when it had just begun"
+        told = f"run {run.run_id[:8]} was interrupted {when}"
+        return step.model_copy(update={"action": "resume", "reason": told, "source": run.run_id})
     earlier = [run for run in recent if run.kind == step.kind and run.name == step.name]
     if not earlier:
         return step.model_copy(update={"reason": "new: it has not run before"})
-    if run := interrupted(step, experiment):
-        told = f"run {run.run_id[:8]} was interrupted after epoch {run.metrics.get('epoch', 0):.0f}"
-        return step.model_copy(update={"action": "resume", "reason": told, "source": run.run_id})
     if earlier[0].status != "FINISHED" and earlier[0].key == step.key:
         return step.model_copy(update={"reason": f"run {earlier[0].run_id[:8]} is {earlier[0].status}"})
     nearest = min((_changes(step, run) for run in earlier), key=len)

@@ -45,7 +45,7 @@ def start(experiment: str, begun: Begun, data: DataReference, parent: str, *, co
         parent=parent,
         params=step.params | {"seeds": str(step.seeds)},
         tags={
-            tracking.CLAIM: begun.claim(),
+            **begun.claim(),
             "kd.variant": step.variant,
             "kd.replicas": step.replicas,
             "kd.seeds": str(step.seeds),

@@ -14,10 +14,10 @@ from filelock import FileLock, Timeout
 from prefect.logging import get_run_logger
 
 from kdmodels.durable import write_whole
-from kdmodels.errors import UserError
+from kdmodels.errors import DivergedError, UserError
 from kdmodels.training import Checkpoints
 from tasks import interruption, tracking
-from tasks.leftovers import CLAIM, folder_of, interrupted
+from tasks.leftovers import CLAIM, claim_in, folder_of, interrupted
 from tasks.references import Step
 
 POLL_SECONDS = 0.2
@@ -38,21 +38,21 @@ class Begun:
     finished: str | None = None
     interrupted: str | None = None
 
-    def claim(self) -> str:
-        """What the run is told to bear, so that the next to do the step finds it.
+    def claim(self) -> dict[str, str]:
+        """The tags by which the next to do the step finds the run, should it be interrupted.
 
-        It is written before there is the run: whenever that is interrupted, it is not begun twice.
+        What names the run lies beside its checkpoints before there is the run: whenever that ends, it is not begun
+        twice. Where it can't be written there is a warning, as for a checkpoint.
         """
-        file = self.folder / CLAIM
-        if self.interrupted:
-            return file.read_text()
+        if claim := claim_in(self.folder):
+            return {tracking.CLAIM: claim}
         claim = uuid4().hex
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(file, lambda path: path.write_text(claim))
+            write_whole(self.folder / CLAIM, lambda path: path.write_text(claim))
         except OSError as error:
-            get_run_logger().warning(f"{file}: can't be written: {error}; if interrupted, {self.step.name} begins anew")
-        return claim
+            return {tracking.WARNING: f"{self.folder}: a checkpoint can't be written: {error}"}
+        return {tracking.CLAIM: claim}
 
     def checkpoints(self, run_id: str, seeds: Sequence[int]) -> Checkpoints:
         """Those of a training of these seeds, perhaps not all of the step's, that this run records.
@@ -67,23 +67,25 @@ class Begun:
 
         return Checkpoints(self.folder, f"{self.step.key} {list(seeds)}", every=checkpoint_seconds(), warn=warn)
 
-    def clear(self) -> None:
-        """Nothing is left to go on with."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @contextmanager
 def begun(step: Step, experiment: str) -> Iterator[Begun]:
-    """Wait until no other process of this machine does the same for the same store, then see what there is."""
+    """Wait until no other process of this machine does the same for the same store, then see what there is.
+
+    When the block ends and the step is done, or diverged, nothing is left to go on with.
+    """
     with alone(step.key):
         folder = folder_of(step)
         if step.fresh:
             shutil.rmtree(folder, ignore_errors=True)
-            yield Begun(step, folder)
-            return
-        found = tracking.finished(step.kind, [step.key]).get(step.key)
-        run = interrupted(step, experiment)
-        yield Begun(step, folder, found.run_id if found else None, run.run_id if run else None)
+        found = None if step.fresh else tracking.finished(step.kind, [step.key]).get(step.key)
+        run = None if found else interrupted(step, experiment)
+        try:
+            yield Begun(step, folder, found.run_id if found else None, run.run_id if run else None)
+        except DivergedError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
-from kdmodels.errors import UserError
+from kdmodels.errors import DivergedError
 from kdmodels.experiment import Experiment, Variant
 from kdmodels.report.evidence import Right
 from kdmodels.training import Checkpoints, Replica, fit
@@ -90,12 +90,10 @@ def _record(
         _record_replicas(run_id, replicas, load(data).split_digests["validation"])
         diverged = [_divergence(replica) for replica in replicas if replica.diverged]
         if diverged:
-            work.clear()
-            raise UserError(f"diverged, its loss is not finite: {'; '.join(diverged)}; lower its lr or a weight")
+            raise DivergedError(f"diverged, its loss is not finite: {'; '.join(diverged)}; lower its lr or a weight")
         best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
         tracking.set_tags(run_id, {"replica": json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
         runs.record_network(run_id, describe(recipe.network, data), best.state, load(data))
-    work.clear()
     return reference(run_id, reused=not trained)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
-from kdmodels.errors import UserError
+from kdmodels.errors import DivergedError
 from kdmodels.evaluation import correct, predict
 from kdmodels.experiment import Experiment
 from kdmodels.losses import ensemble_logits
@@ -69,7 +69,6 @@ def _record(teacher: Member, experiment: Experiment, data: DataReference, work: 
         else:
             description, state = _train(teacher, experiment, data, work, run_id)
             runs.record_network(run_id, description, state, dataset)
-    work.clear()
     return run_id
 
 
@@ -113,8 +112,9 @@ def _train(
     log(len(replica.history), [replica])
     log.finish([replica], teacher)
     if replica.diverged:
-        work.clear()
-        raise UserError(f"{work.step.name} diverged in epoch {replica.diverged}: its loss is not finite; lower its lr")
+        raise DivergedError(
+            f"{work.step.name} diverged in epoch {replica.diverged}: its loss is not finite; lower its lr"
+        )
     return description, replica.state
 
 

@@ -16,7 +16,7 @@ from kdmodels.errors import UserError, allowed
 
 KIND = "kd.kind"
 KEY = "kd.key"
-CLAIM = "kd.claim"  # the word by which what lies beside the store, for a run to go on with, names that run
+CLAIM = "kd.claim"  # of a step's runs: the word by which the folder of its checkpoints on a machine finds them
 ERROR = "kd.error"  # of a run: why it ended, in one line
 WARNING = "kd.warning"  # of a run: what its user should know, though it goes on
 RESUMED = "kd.resumed"  # of a run that was interrupted: when it last went on, in ms since 1970
@@ -97,9 +97,10 @@ def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
     return {key: run for key, run in found.items() if run is not None}
 
 
-def claimed(claim: str) -> Run | None:
-    """The newest run with that claim, of letters and digits; None where there is none, or it was deleted."""
-    return next(_search(_experiments(), f"tags.`{CLAIM}` = '{claim}'", 1), None) if claim.isalnum() else None
+def claimed(claim: str, experiment: str | None = None) -> Run | None:
+    """The newest run with that claim, of letters and digits, of an experiment or of all; None where there is none."""
+    names = {id_: name for id_, name in _experiments().items() if experiment in (None, name)}
+    return next(_search(names, f"tags.`{CLAIM}` = '{claim}'", 1), None) if names else None
 
 
 def running(experiment: str | None = None) -> list[Run]:

@@ -14,7 +14,7 @@ from kdmodels.data import load_dataset
 from kdmodels.evaluation import predict
 from kdmodels.experiment import Data, Experiment
 from kdmodels.networks import load_network
-from tasks import tracking
+from tasks import leftovers, tracking
 
 ONE: dict[str, Any] = {"network": {"mlp": [16]}, "epochs": 2}
 SMALL: dict[str, Any] = {
@@ -55,6 +55,7 @@ def test_each_member_is_a_run_and_no_two_are_the_same_network(first: Outcome) ->
     assert ensemble.metrics["size/parameters"] == sum(run.metrics["size/parameters"] for run in teachers)
     assert {"cost/flops", "latency/p50_ms", "val/macro_f1"} <= first.teacher.metrics.keys()
     assert [row.status for row in first.students] == ["FINISHED"] * 5
+    assert leftovers.kept() == []
 
 
 def test_its_accuracy_is_that_of_the_mean_distribution_and_its_knowledge_all_members_logits(first: Outcome) -> None:

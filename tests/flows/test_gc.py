@@ -254,6 +254,19 @@ def test_caches_go_by_their_last_use(ledger: Ledger) -> None:
     assert (again.bytes, again.used > digits.used) == (digits.bytes, True)
 
 
+def test_checkpoints_stay_as_long_as_the_run_that_may_go_on_with_them(ledger: Ledger) -> None:
+    """It went on after the cut and was killed before its next checkpoint."""
+    folder = tracking.machine_folder("checkpoints") / "interrupted"
+    folder.mkdir()
+    (folder / "claim").write_text("c0ffee")
+    os.utime(folder / "claim", (ledger.cut - 1, ledger.cut - 1))
+    run_id = tracking.start("small", "kd", "student", key="interrupted")
+    tracking.end(run_id, "KILLED")
+    assert not {run_id, str(folder)} & ledger.collect()[0].keys()
+    tracking.delete_run(run_id)
+    assert str(folder) in ledger.collect()[0]
+
+
 def test_a_dataset_is_used_when_it_is_read(ledger: Ledger) -> None:
     (digits,) = caches.decoded()
     assert digits.folder is not None

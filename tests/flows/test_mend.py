@@ -43,10 +43,10 @@ def dead(store: None) -> str:
 
 def checkpoints(key: str, run_id: str | None) -> Path:
     step = Step(name=key, kind="student", action="train", reason="", key=key, replicas="", params={}, seeds=[0])
-    with steps.begun(step, "digits") as work:
-        claim = work.claim()
+    work = steps.Begun(step, leftovers.folder_of(step))
+    claim = work.claim()
     if run_id:
-        tracking.set_tags(run_id, {tracking.CLAIM: claim})
+        tracking.set_tags(run_id, claim)
     (work.folder / "epoch-000001.safetensors").write_bytes(bytes(100_000))
     return work.folder
 
@@ -56,12 +56,12 @@ def check(name: str) -> dict[str, object]:
 
 
 def test_runs_and_checkpoints_that_nothing_goes_on_with_are_mended(dead: str) -> None:
-    living, done, old = (
-        tracking.start("digits", name, "student", key=name, params=PARAMS if name != "old" else {})
-        for name in ("living", "done", "old")
+    params = {"living": PARAMS, "young": {}, "done": PARAMS, "old": PARAMS | {"code": "0123456789abcdef"}}
+    living, young, done, old = (
+        tracking.start("digits", name, "student", key=name, params=of_it) for name, of_it in params.items()
     )
     tracking.end(done, "FINISHED")
-    kept = [checkpoints("dead", dead), checkpoints("living", living)]
+    kept = [checkpoints("dead", dead), checkpoints("living", living), checkpoints("young", young)]
     orphans = [checkpoints("done", done), checkpoints("gone", None), checkpoints("old", old)]
     assert check("unended runs")["detail"] == f"their process is gone: dead ({dead})"
     assert "3 of them, 0.3 MB, have no run to go on with" in str(check("checkpoints")["detail"])
@@ -75,12 +75,12 @@ def test_runs_and_checkpoints_that_nothing_goes_on_with_are_mended(dead: str) ->
 
     assert len(mend()) == 4
     assert [tracking.get(run_id).status for run_id in (dead, living, done)] == ["KILLED", "RUNNING", "FINISHED"]
-    assert [folder.exists() for folder in kept + orphans] == [True, True, False, False, False]
+    assert [folder.exists() for folder in kept + orphans] == [True, True, True, False, False, False]
     assert mend() == []
     assert check("unended runs")["ok"] is True
     row = check("checkpoints")
     assert row["ok"] is True
-    assert str(row["detail"]).startswith("of 2 trainings, 0.2 MB, in ")
+    assert str(row["detail"]).startswith("of 3 trainings, 0.3 MB, in ")
 
 
 def test_a_run_that_was_ended_so_can_still_go_on(dead: str) -> None:

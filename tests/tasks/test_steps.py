@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from kdmodels.errors import UserError
+from kdmodels.errors import DivergedError, UserError
 from kdmodels.training import Replica
 from tasks import interruption, leftovers, steps, tracking
 from tasks.references import Step
@@ -31,9 +31,14 @@ def step(**given: object) -> Step:
 
 
 def started(status: str | None, **given: object) -> str:
-    with steps.begun(step(fresh=True), "digits") as work:
-        claim = {tracking.CLAIM: work.claim()}
-    run_id = tracking.start("digits", "kd", "student", key=str(given.get("key", "c0ffee")), tags=claim)
+    work = steps.Begun(step(), leftovers.folder_of(step()))
+    run_id = tracking.start(
+        str(given.get("experiment", "digits")),
+        "kd",
+        "student",
+        key=str(given.get("key", "c0ffee")),
+        tags=work.claim(),
+    )
     if status:
         tracking.end(run_id, status)  # type: ignore[arg-type]
     return run_id
@@ -93,29 +98,40 @@ def test_an_interrupted_run_goes_on_unless_all_is_to_be_new(store: None) -> None
         assert not work.folder.exists()
 
 
-def test_a_run_that_goes_on_keeps_its_claim(store: None) -> None:
-    started("KILLED")
-    with steps.begun(step(), "digits") as work:
-        assert work.claim() == work.claim()
-        assert work.interrupted
-    with steps.begun(step(fresh=True), "digits") as work:
-        assert work.claim() != work.claim()
-
-
-def test_a_claim_that_no_run_bears_or_that_is_damaged_is_of_none(store: None) -> None:
-    """The first is what a process leaves that dies before its run is there."""
-    with steps.begun(step(), "digits") as work:
-        work.claim()
-    assert leftovers.interrupted(step(), "digits") is None
-    (work.folder / leftovers.CLAIM).write_text("' OR '")
-    assert leftovers.interrupted(step(), "digits") is None
-
-
 def test_what_was_cleared_does_not_go_on(store: None) -> None:
     started("KILLED")
     with steps.begun(step(), "digits") as work:
-        work.clear()
+        assert work.interrupted
+    assert not work.folder.exists()
     assert leftovers.interrupted(step(), "digits") is None
+
+
+def test_what_diverged_does_not_go_on_and_what_failed_otherwise_may(store: None) -> None:
+    started("KILLED")
+    for error, stays in ((UserError, True), (DivergedError, False)):
+        with pytest.raises(error), steps.begun(step(), "digits") as work:
+            raise error
+        assert work.folder.exists() is stays
+
+
+@pytest.mark.parametrize("word", [b"", b"' OR '", bytes(range(256))])
+def test_a_claim_that_no_run_bears_or_that_is_damaged_is_of_none(store: None, word: bytes) -> None:
+    """The first is what a process leaves that dies before its run is there."""
+    folder = leftovers.folder_of(step())
+    steps.Begun(step(), folder).claim()
+    assert leftovers.interrupted(step(), "digits") is None
+    run_id = started("KILLED")
+    (folder / leftovers.CLAIM).write_bytes(word)
+    assert leftovers.interrupted(step(), "digits") is None
+    assert steps.Begun(step(), folder).claim()[tracking.CLAIM] != tracking.get(run_id).tags[tracking.CLAIM]
+
+
+def test_a_claim_that_can_t_be_written_is_a_warning(store: None) -> None:
+    folder = leftovers.folder_of(step())
+    folder.write_text("not a folder")
+    (told,) = steps.Begun(step(), folder).claim().items()
+    assert told[0] == tracking.WARNING
+    assert told[1].startswith(f"{folder}: a checkpoint can't be written: ")
 
 
 @pytest.mark.parametrize("status", ["FAILED", None])
@@ -132,11 +148,13 @@ def test_a_deleted_run_or_one_of_another_key_does_not_go_on(store: None) -> None
 
 
 def test_another_experiments_run_is_left_to_it(store: None) -> None:
-    run_id = started("KILLED")
-    with steps.begun(step(), "mnist") as work:
-        assert work.interrupted is None
-    with steps.begun(step(), "digits") as work:
-        assert work.interrupted == run_id
+    ours = started("KILLED")
+    assert leftovers.interrupted(step(), "mnist") is None
+    theirs = started("KILLED", experiment="mnist")
+    for experiment, run_id in (("digits", ours), ("mnist", theirs)):
+        run = leftovers.interrupted(step(), experiment)
+        assert run is not None
+        assert run.run_id == run_id
 
 
 def test_checkpoints_of_other_seeds_are_set_aside(store: None, tmp_path: Path) -> None:
