@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from flows import server
 from kdmodels import own_code
 from kdmodels.errors import UsageError, UserError, allowed, redacted
-from kdmodels.experiment import LONGEST_REST, Experiment, is_cron
+from kdmodels.experiment import LONGEST_REST, Experiment, is_cron, is_timezone
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -113,8 +113,8 @@ def schedule(
     if cron is None and every is None and experiment.schedule:
         cron, every = experiment.schedule.cron, experiment.schedule.every
         timezone = timezone or experiment.schedule.timezone
-    rhythm = _rhythm(cron, every, timezone)
     own_code.require_all_allowed(experiment, allowed_code)
+    rhythm = _rhythm(cron, every, timezone)
     with _client() as client:
         from prefect.client.schemas.actions import DeploymentScheduleCreate
         from prefect.utilities.callables import parameter_schema
@@ -172,6 +172,8 @@ def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronS
         raise UserError(f"--cron {cron!r} is not one (allowed: five fields, as '0 3 * * *')")
     if timezone and every:
         raise UserError(f"--timezone {timezone}: allowed with --cron only")
+    if timezone is not None and not is_timezone(timezone):
+        raise UserError(f"--timezone {timezone!r} is not one (allowed: names as Europe/Berlin)")
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
     try:
@@ -180,8 +182,7 @@ def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronS
         return CronSchedule(cron=cron or "", timezone=timezone)
     except ValidationError as error:
         problem = error.errors()[0]
-        example = "names as Europe/Berlin" if problem["loc"] == ("timezone",) else "five fields, as '0 3 * * *'"
-        raise UserError(f"--{problem['loc'][0]} {problem['input']!r} is not one (allowed: {example})") from error
+        raise UserError(f"--{problem['loc'][0]} {problem['input']!r}: {problem['msg']}") from error
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_SECRET = "pass|pwd|token|secret|key|credential"  # in the names of an address's parameters
+
 
 class UserError(Exception):
     """A mistake that its maker can mend: one clear line that names the thing, its value and what is allowed."""
@@ -26,10 +28,12 @@ def redacted(text: str) -> str:
 
     >>> redacted("no answer from https://ann:secret@ml.example:5000/x")
     'no answer from https://***@ml.example:5000/x'
+    >>> redacted("postgresql://ml.example/db?user=ann&password=secret&sslmode=require")
+    'postgresql://ml.example/db?user=ann&password=***&sslmode=require'
     >>> redacted("sqlite:////tmp/mlflow.db")
     'sqlite:////tmp/mlflow.db'
     """
-    return re.sub(r"//[^\s'\"]*@", "//***@", text)
+    return re.sub(rf"(?i)([?&;][\w-]*(?:{_SECRET})[\w-]*=)[^\s&;'\"]*", r"\1***", re.sub(r"//\S*@", "//***@", text))
 
 
 def allowed(name: str, choices: Iterable[str]) -> str:

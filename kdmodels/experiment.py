@@ -139,7 +139,7 @@ class Schedule(Part):
             raise mistake(f"{show(self.cron)} is not a cron expression (allowed: five fields, as '0 3 * * *')", "cron")
         if self.timezone is not None and self.cron is None:
             raise mistake("belongs to cron; allowed with every: null", "timezone")
-        if self.timezone is not None and not _is_timezone(self.timezone):
+        if self.timezone is not None and not is_timezone(self.timezone):
             raise mistake(f"{show(self.timezone)} is not a time zone (allowed: such as Europe/Berlin)", "timezone")
         return self
 
@@ -163,7 +163,7 @@ def _is_cron_item(item: str, low: int, high: int, names: str) -> bool:
     return match is not None and all(low <= number <= high for number in numbers)
 
 
-def _is_timezone(name: str) -> bool:
+def is_timezone(name: str) -> bool:
     try:
         ZoneInfo(name)
     except (ValueError, OSError, ZoneInfoNotFoundError):

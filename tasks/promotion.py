@@ -99,16 +99,19 @@ def _judged(
     version = champion.version if champion else None
     already = champion is not None and champion.run_id == best.run_id
     candidates: dict[str, Candidate] = {}
+    settled = None
     if already:
-        decision = Verdict(False, f"already champion: {best.variant} is {promote.model} version {version}", {})
+        settled = f"already champion: {best.variant} is {promote.model} version {version}"
     elif not (asked or force) and tracking.is_rolled_back(promote.model, best.run_id):
-        reason = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
-        decision = Verdict(False, reason, {})
-    else:
+        settled = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
+    decision = Verdict(False, "", {})
+    if dry_run or not settled:  # a dry run shows each rule
         taught = _taught(leaderboard, test, device) if promote.require.agreement else None
         for student in read:
             candidates[student.variant] = _candidate(student, test, device, taught, record=not dry_run)
-        decision = _decided(candidates, best, champion, promote, test)
+        decision = _decided(candidates, best, None if already else champion, promote, test)
+    if settled:
+        decision = replace(decision, promoted=False, reason=settled)
     forced = force if not (decision.promoted or already) else None
     if forced:
         reason = f"{best.variant} is promoted by force: {forced}. The gate said: {decision.reason}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import ceil
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import torch
@@ -170,6 +170,15 @@ class Dataset:
     def test_examples(self) -> int:
         """How many examples the test split has."""
         return len(self._test)
+
+    @property
+    def test(self) -> NoReturn:
+        """Refused: what chooses must not see it.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("the test split is not for what trains or chooses; the promotion opens it, and counts that")
 
     def read_test(self) -> Split:
         """The test split, for the promotion step."""

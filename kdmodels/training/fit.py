@@ -141,7 +141,7 @@ def _advance(
         replica.history.append(figures)
         if replica.diverged is None and not all(map(isfinite, figures.values())):
             replica.diverged = epoch  # or only the sum over the epoch has overflown
-            replica.culprits = culprits[row] or [name for name, value in figures.items() if not isfinite(value)]
+            replica.culprits = _first(culprits[row], figures, stack.terms)
         if _is_kept(replica, recipe):
             replica.epoch = epoch
             replica.state, replica.own = stack.state(row, "student."), stack.state(row, "objective.own.")
@@ -155,6 +155,14 @@ def _epoch(stack: Stack, epoch: int, on_step: Callable[[], None]) -> tuple[dict[
     figures = {f"train/{name}": values for name, values in trained.items()}
     figures |= {f"val/{name}": values for name, values in validated.items()}
     return figures | {"val/accuracy": right.double().mean(dim=1)}, culprits, right
+
+
+def _first(gone: list[str], figures: dict[str, float], terms: Sequence[Term]) -> list[str]:
+    """What was the first not to be finite; of a weighted sum that alone was not, the term that is most of it."""
+    gone = gone or [name for name, value in figures.items() if not isfinite(value)]
+    if any(name.rpartition("/")[2] != "loss" for name in gone):
+        return gone
+    return [max(terms, key=lambda term: term.weight * abs(figures[f"train/{term.loss}"])).loss]
 
 
 def _goes_on(replica: Replica, recipe: Recipe) -> bool:

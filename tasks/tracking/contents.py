@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -22,10 +23,18 @@ def artifact_names(run_id: str) -> list[str]:
     return sorted(info.path for info in MlflowClient().list_artifacts(run_id))
 
 
+def model_id(run_id: str) -> str | None:
+    """The id of the run's finished model; of one that was interrupted while it was stored there may be another."""
+    client = MlflowClient()
+    outputs = client.get_run(run_id).outputs
+    ids = [output.model_id for output in outputs.model_outputs] if outputs else []
+    return next((id_ for id_ in ids if client.get_logged_model(id_).status == LoggedModelStatus.READY), None)
+
+
 def model_uri(run_id: str) -> str | None:
     """The `models:/m-…` URI of the run's model; None where it has none."""
-    outputs = MlflowClient().get_run(run_id).outputs
-    return f"models:/{outputs.model_outputs[-1].model_id}" if outputs and outputs.model_outputs else None
+    id_ = model_id(run_id)
+    return f"models:/{id_}" if id_ else None
 
 
 def model_card(uri: str) -> ModelCard:

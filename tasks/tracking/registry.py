@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from kdmodels.errors import UsageError, UserError, allowed
+from tasks.tracking.contents import model_id
 from tasks.tracking.lookup import get
 
 CHAMPION = "champion"
@@ -56,8 +57,8 @@ def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: s
     if not re.fullmatch(r"[^/:@'\"`\x00-\x1f]{1,250}", model) or not model.strip(" ."):
         raise UserError(f"model name {model!r}: allowed are 1 to 250 characters without / : @ and quotes")
     client = MlflowClient()
-    outputs = client.get_run(run_id).outputs
-    if not outputs or not outputs.model_outputs:
+    made_of = model_id(run_id)
+    if made_of is None:
         raise UserError(f"run {run_id!r} has no model to register")
     texts = {tag: str(value) for tag, value in tags.items()}
     try:
@@ -77,13 +78,12 @@ def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: s
                 client.set_model_version_tag(model, str(version.version), tag, text)
         kept = {tag: text for tag, text in version.tags.items() if tag not in stale}
         return replace(version, tags=kept | texts)
-    model_id = outputs.model_outputs[-1].model_id
     entity = client.create_model_version(
-        model, f"models:/{model_id}", run_id=run_id, tags=texts, description=description, model_id=model_id
+        model, f"models:/{made_of}", run_id=run_id, tags=texts, description=description, model_id=made_of
     )
-    links = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    links = json.loads(client.get_logged_model(made_of).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
     links.append({"name": model, "version": entity.version})  # the UI's link from the logged model to its versions
-    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(links)})
+    client.set_logged_model_tags(made_of, {MLFLOW_MODEL_VERSIONS: json.dumps(links)})
     return _read(entity, client.get_registered_model(model))
 
 
@@ -112,8 +112,9 @@ def rollback(model: str, to: int | None = None) -> Version:
         raise UserError(f"model {model!r}: version {back.version} is the champion")
     client = MlflowClient()
     client.set_model_version_tag(model, str(old.version), ROLLED_BACK, "true")
+    _enthrone(back)  # before `previous` is changed: interrupted until then, it can be asked for again
     client.set_registered_model_alias(model, PREVIOUS, str(old.version))
-    return _enthrone(back)
+    return find_model(back.uri)
 
 
 def _enthrone(version: Version) -> Version:

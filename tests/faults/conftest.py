@@ -1,5 +1,6 @@
 """Whole commands in processes of their own, that are killed, and what their store says in the end."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -142,16 +143,25 @@ def new_place(
     return new_place
 
 
+@contextlib.contextmanager
+def used(place: Place) -> Iterator[Place]:
+    """A place whose store this process reads too, and whose commands end with the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
+            patch.setenv(name, place.environment[name])
+        try:
+            yield place
+        finally:
+            for process in place.started:
+                process.kill()
+                process.wait()
+
+
 @pytest.fixture
-def place(new_place: Callable[[], Place], monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """An empty one, whose store this process reads too."""
-    place = new_place()
-    for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, place.environment[name])
-    yield place
-    for process in place.started:
-        process.kill()
-        process.wait()
+def place(new_place: Callable[[], Place]) -> Iterator[Place]:
+    """An empty one."""
+    with used(new_place()) as place:
+        yield place
 
 
 @pytest.fixture(scope="session")
@@ -161,9 +171,7 @@ def whole(new_place: Callable[[], Place]) -> dict[str, Any]:
     done = place.kd("run", "small.yaml", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verdict"]["promoted"]
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
-            patch.setenv(name, place.environment[name])
+    with used(place):
         outcome = place.outcome()
     shutil.rmtree(place.folder)
     return outcome

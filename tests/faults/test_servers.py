@@ -99,7 +99,7 @@ def test_an_mlflow_server_that_is_gone_for_half_a_minute_is_waited_for(
     while mlflow_server.process.poll() is None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    time.sleep(25)  # its start takes the rest
+    time.sleep(30)
     mlflow_server.start()
     _, told = process.communicate(timeout=300)
     assert process.returncode == 0, told

@@ -297,5 +297,5 @@ def test_up_refuses_to_serve_what_other_commands_would_not_use(monkeypatch: pyte
 )
 def test_a_schedule_that_is_none_is_refused_before_anything_is_sent(wrong: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError) as refused:
-        deployments.schedule(TINY.model_copy(update={"schedule": None}), **wrong)
+        deployments.schedule(TINY.model_copy(update={"schedule": None}), allow_code=NETS_ALONE, **wrong)
     assert str(refused.value) == line

@@ -3,16 +3,17 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.context import TaskRunContext
 
 from flows.distill import distill
-from kdmodels.data import Dataset, Split
-from kdmodels.experiment import Experiment
+from kdmodels.data import Dataset, Split, load_dataset
+from kdmodels.experiment import Data, Experiment
 
 ROOT = Path(__file__).parents[2]
-SMALL = {
+SMALL: dict[str, Any] = {
     "name": "small",
     "threads": 1,
     "data": {"source": "digits", "validation": 0.2},
@@ -22,8 +23,24 @@ SMALL = {
 }
 
 
+EVERY_RULE = {"report": ["kd"], "require": {"accuracy": ">= 0", "ece": "<= 1", "agreement": ">= 0"}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"promote": EVERY_RULE},
+        {"data": {"source": "digits", "folds": 2}},
+        {"teacher": [SMALL["teacher"], SMALL["teacher"]], "promote": EVERY_RULE},
+    ],
+    ids=["one teacher", "folds", "an ensemble"],
+)
 def test_no_step_before_the_promotion_reads_the_test_split(
-    new_store: Callable[[Path], str], tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+    new_store: Callable[[Path], str],
+    tmp_path: Path,
+    prefect_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path / "mlruns"))
     readers: list[str | None] = []
@@ -35,10 +52,16 @@ def test_no_step_before_the_promotion_reads_the_test_split(
         return read(data)
 
     monkeypatch.setattr(Dataset, "read_test", told)
-    outcome = distill(Experiment.model_validate(SMALL))
+    outcome = distill(Experiment.model_validate(SMALL | changes))
+    assert outcome.verdict.promoted
     assert readers == ["promote_student"]
     for student in outcome.students:
         assert not [name for name in student.metrics if name.startswith("test")]
+
+
+def test_the_split_refuses_who_takes_it_for_one_like_the_others() -> None:
+    with pytest.raises(RuntimeError, match="the promotion opens it"):
+        load_dataset(Data(source="digits")).test  # noqa: B018
 
 
 def test_there_is_one_door_to_it() -> None:

@@ -7,6 +7,7 @@ from mlflow.entities import LoggedModelOutput
 
 from kdmodels.errors import UserError
 from tasks import tracking
+from tasks.tracking import registry
 
 
 def with_model(name: str = "kd") -> str:
@@ -69,6 +70,34 @@ def test_a_rollback_swaps_and_another_swaps_back(store: Path) -> None:
     assert tracking.rollback("digits-student").version == first.version
     assert tracking.find_model("digits-student@previous").version == second.version
     assert tracking.rollback("digits-student").version == second.version
+
+
+def test_a_rollback_that_is_interrupted_can_be_asked_for_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = register(with_model("a")), register(with_model("b"))
+    tracking.crown(first)
+    tracking.crown(second)
+
+    def killed(version: tracking.Version) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_enthrone", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.rollback("digits-student")
+    assert tracking.rollback("digits-student").aliases == ("champion",)
+    assert [version.aliases for version in tracking.versions("digits-student")] == [("previous",), ("champion",)]
+
+
+def test_of_an_interrupted_run_the_finished_model_is_registered(store: Path) -> None:
+    client, run = MlflowClient(), with_model()
+    finished = client.get_run(run).outputs.model_outputs[0].model_id
+    for ending in (None, "FAILED"):  # what was stored before it went on, whichever the store tells first
+        model = client.create_logged_model(tracking.experiment_id("digits"), name="model", source_run_id=run)
+        if ending:
+            client.finalize_logged_model(model.model_id, ending)
+        client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+    register(run)
+    assert client.get_model_version("digits-student", "1").source == f"models:/{finished}"
 
 
 def test_a_rollback_without_a_previous_champion_is_a_clear_error(store: Path) -> None:

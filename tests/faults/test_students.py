@@ -1,4 +1,4 @@
-"""A student for which there is not enough memory: it fails, and the others go on."""
+"""A student that runs out of memory, raises or diverges: it fails, and the others go on."""
 
 import json
 
@@ -17,6 +17,13 @@ class Huge(torch.nn.Sequential):
         if self.training and len(images) > 2:  # not when the plan tries it
             torch.empty(2**45)
         return super().forward(images)
+
+
+class Broken(Huge):
+    def forward(self, images):
+        if self.training and len(images) > 2:
+            raise ValueError("it is broken")
+        return torch.nn.Sequential.forward(self, images)
 """
 
 
@@ -36,4 +43,23 @@ def test_a_student_that_runs_out_of_memory_fails_alone(place: Place) -> None:
     assert {students[name]["status"] for name in ("hard-labels", "kd")} == {"FINISHED"}
     assert told["verdict"]["promoted"]
     assert "huge: failed: out of memory; lower one of: batch" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_students_that_raise_or_diverge_fail_alone(place: Place, kind: str) -> None:
+    (place.folder / "nets.py").write_text(NETS)
+    broken = '{name: broken, terms: kd, student: {network: "nets:Broken", epochs: 2}}'
+    wild = "{name: wild, terms: [{hard_labels: 1}, {logit_regression: 1.0e+38}]}"
+    (place.folder / "small.yaml").write_text(EXPERIMENT.replace("kd]", f"{broken}, {wild}, kd]"))
+    done = place.kd("run", "small.yaml", "--json", "--set", f"runner.kind={kind}")
+    assert done.returncode == 3, done.stderr
+    told = json.loads(done.stdout)
+    failed = {student["variant"]: student["error"] for student in told["students"] if student["status"] == "FAILED"}
+    assert set(failed) & {"hard-labels", "kd"} == set()
+    assert failed["broken"] == "ValueError: it is broken"
+    first = "seed 0 in epoch 1, logit_regression first; seed 1 in epoch 1, logit_regression first"
+    assert failed["wild"] == f"diverged, its loss is not finite: {first}; lower its lr or a weight"
+    assert told["verdict"]["promoted"]
     assert "Traceback" not in done.stderr
