@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from kdmodels.errors import UserError, allowed
 from kdmodels.experiment import Experiment
 
 LARGEST_FILE = 100_000  # bytes; a file of this language is some thousand, and one so large takes seconds to parse
+DEEPEST = 50  # brackets in brackets, or levels of indentation; an experiment has some ten
 
 Place = tuple[int, str]
 """Where a value stands: the line to sort by, and the text that a message begins with."""
@@ -77,7 +78,13 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+        line, column = _line_and_column(content[: error.start].decode())
+        raise UserError(f"{path}:{line}: is not UTF-8 text at column {column}") from error
+
+
+def _line_and_column(before: str) -> tuple[int, int]:
+    """Of what follows that text, from 1."""
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 def _placed(places: Places, path: schema.Path, message: str) -> tuple[int, str]:
@@ -94,16 +101,25 @@ def _sentence(place: Place, path: schema.Path, message: str) -> str:
 class _Loader(yaml.SafeLoader):
     """Plain text as YAML 1.2 reads it, since 1.1 takes 1e-3 for text, no for false and 1:30 for 90.
 
-    Aliases are refused: no experiment needs one, and a few lines of them can stand for gigabytes.
+    Aliases are refused: no experiment needs one, and a few lines of them can stand for gigabytes. So is what is nested
+    deeper than Python calls functions.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (as PyYAML types it)
+    depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem="an alias (*name) is not read: write the value out", problem_mark=mark)
-        return super().compose_node(parent, index)
+            self.refuse("an alias (*name) is not read: write the value out")
+        if self.depth == DEEPEST and self.check_event(yaml.CollectionStartEvent):
+            self.refuse(f"is nested more than {DEEPEST} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def refuse(self, problem: str) -> NoReturn:
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -129,10 +145,9 @@ def _load(text: str, place: Callable[[int], Place], path: schema.Path = ()) -> t
         line, column = (mark.line + 1, mark.column + 1) if (mark := error.problem_mark) else (1, 1)
         raise UserError(f"{place(line)[1]}: is not YAML at column {column}: {error.problem}") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise UserError(f"{place(line)[1]}: the character U+{error.character:04X} is not allowed") from error
-    except RecursionError as error:
-        raise UserError(f"{place(1)[1]}: is nested too deeply") from error
+        line, column = _line_and_column(text[: error.position])
+        told = f"the character U+{error.character:04X} at column {column} is not allowed"
+        raise UserError(f"{place(line)[1]}: {told}") from error
 
 
 def _value(node: yaml.Node, path: schema.Path, place: Callable[[int], Place], places: Places) -> Any:
@@ -143,22 +158,25 @@ def _value(node: yaml.Node, path: schema.Path, place: Callable[[int], Place], pl
     if isinstance(node, yaml.MappingNode) and kind == "map":
         mapping: dict[str, Any] = {}
         for key, value in node.value:
-            here = place(key.start_mark.line + 1)
+            here, column = place(key.start_mark.line + 1), key.start_mark.column + 1
             if not isinstance(key, yaml.ScalarNode) or not key.value or not key.value.isprintable():
-                raise UserError(_sentence(here, path, "the name of a field is not text"))
+                raise UserError(_sentence(here, path, f"the name of a field at column {column} is not text"))
             field = (*path, key.value)
             if key.value in mapping:
-                raise UserError(_sentence(here, field, f"stands twice, before in {places[field][1]}"))
+                told = f"stands twice, here at column {column}, before in {places[field][1]}"
+                raise UserError(_sentence(here, field, told))
             places[field] = here
             mapping[key.value] = _value(value, field, place, places)
         return mapping
+    column = node.start_mark.column + 1
     if not isinstance(node, yaml.ScalarNode) or kind not in _KINDS:
-        told = f"the tag {node.tag.replace(_TAG, '!!')} at column {node.start_mark.column + 1} is not read"
+        told = f"the tag {node.tag.replace(_TAG, '!!')} at column {column} is not read"
         raise UserError(_sentence(here, path, told))
     try:
         return _KINDS[kind][1](node.value)
     except ValueError as error:  # an explicit tag, thousands of digits, or half a character
-        raise UserError(_sentence(here, path, f"{schema.show(node.value)} is not readable as {kind}")) from error
+        told = f"{schema.show(node.value)} at column {column} is not readable as {kind}"
+        raise UserError(_sentence(here, path, told)) from error
 
 
 def _override(raw: dict[str, Any], places: Places, override: str) -> None:

@@ -1,17 +1,13 @@
 """Every mistake in an experiment file is one line that says where it stands and what is allowed."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from kdmodels import architectures, catalogue, objectives
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment
-from kdmodels.experiment_file import LARGEST_FILE, read_experiment
+from kdmodels.experiment_file import read_experiment
 
 SHORT = """\
 name: mine
@@ -242,21 +238,6 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("variants:", "knowledge: {views: all}\nvariants:",
      "5: knowledge.views: 'all' is not known; allowed: auto, or a whole number, 0 or more"),
     ("variants:", "notify: me\nvariants:", "5: notify: 'me' is not built yet; allowed: null"),
-    # YAML's own
-    ("data: mnist", "data: mnist\ndata: digits", "3: data: stands twice, before in my.yaml:2"),
-    ("[32]}, epochs", "[32]}, epochs: 1, epochs", "4: student.epochs: stands twice, before in my.yaml:4"),
-    ("data: mnist", "data: {mnist", "3: is not YAML at column 8: expected ',' or '}', but got ':'"),
-    ("variants:", "promote: {require: {accuracy: >= 0.9}}\nvariants:",
-     "5: is not YAML at column 31: found character '>' that cannot start any token"),
-    ("data: mnist", "data: &d mnist\nseed: *d",
-     "3: is not YAML at column 7: an alias (*name) is not read: write the value out"),
-    ("name: mine", "name: !!python/name:os.system x",
-     "1: name: the tag !!python/name:os.system at column 7 is not read"),
-    ("name: mine", "name: mine\nseed: !!int five", "2: seed: 'five' is not readable as int"),
-    ("name: mine", 'name: "\\ud800"', r"1: name: '\ud800' is not readable as str"),
-    ("name: mine", "name: mine\n[1]: 2", "2: the name of a field is not text"),
-    ("name: mine", "name: m\x07ne", "1: the character U+0007 is not allowed"),
-    ("name: mine", "name: mine\n---\nname: mine", "2: is not YAML at column 1: but found another document"),
 ]  # fmt: skip
 
 
@@ -319,16 +300,6 @@ def test_what_is_no_mapping(file: Path, content: str, line: str) -> None:
     assert error_of(file, content) == line + fields
 
 
-def test_what_can_not_be_read(file: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^none\.yaml: No such file or directory$"):
-        read_experiment(Path("none.yaml"))
-    with pytest.raises(UserError, match=r": Is a directory$"):
-        read_experiment(tmp_path)
-    assert error_of(file, b"name: \xff") == "my.yaml: is not UTF-8 text (byte 6)"
-    assert error_of(file, b"#" * (LARGEST_FILE + 1)) == "my.yaml: is larger than 100000 bytes: not an experiment file"
-    assert error_of(file, "[" * 10_000) == "my.yaml:1: is nested too deeply"
-
-
 OVERRIDES = [
     ("student.epochs=five", "student.epochs: 'five' is not a whole number (allowed: 1 to 1000000)"),
     ("student=five", f"student: 'five' is not a mapping; allowed: {STUDENT}"),
@@ -345,7 +316,10 @@ OVERRIDES = [
     ("=1", "=1: allowed: key=value, such as student.epochs=5"),
     ("student..epochs=1", "student..epochs=1: allowed: key=value, such as student.epochs=5"),
     ("student.seeds=[", "student.seeds: is not YAML at column 2: expected the node content, but found '<stream end>'"),
-    ("student={epochs: 1, epochs: 2}", "student: student.epochs: stands twice, before in --set student"),
+    ("student={epochs: 1, epochs: 2}",
+     "student: student.epochs: stands twice, here at column 13, before in --set student"),
+    ("student.epochs=!!int five", "student.epochs: 'five' at column 1 is not readable as int"),
+    ("name=m\x07ne", "name: the character U+0007 at column 2 is not allowed"),
 ]  # fmt: skip
 
 
@@ -387,75 +361,3 @@ def test_an_override_can_bring_another_teacher(file: Path, monkeypatch: pytest.M
     assert read_experiment(file, override).teacher.checkpoint == os.path.abspath("t.safetensors")
     members = read_experiment(file, [override[0].replace("={", "=[{registry: a}, {") + "]"]).teacher.members
     assert [member.checkpoint for member in members] == [None, os.path.abspath("t.safetensors")]
-
-
-def test_plain_text_is_read_as_yaml_1_2(file: Path) -> None:
-    text = SHORT.replace("name: mine", "name: no").replace("[32]}", "[32]}, optimizer: {adam: {lr: 1e-3}}")
-    file.write_text(text)
-    experiment = read_experiment(file)
-    assert experiment.name == "no"
-    assert experiment.student.optimizer == {"adam": {"lr": 0.001}}
-
-
-@pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("fuzz") / "my.yaml"
-
-
-KEYS = sorted(
-    {*Experiment.model_fields, "mlp", "network", "epochs", "kd", "terms", "at", "require", "optimizer", "sgd"}
-)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(KEYS),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-CHANGE = st.tuples(st.integers(0, len(SHORT)), st.integers(0, 9), st.text(max_size=3))  # where, what goes, what comes
-PATHS = ["name", "data", "data.validation", "teacher", "student.network", "student.optimizer", "student.schedule"]
-PATHS += ["variants", "variants.0", "variants.1.kd", "promote", "promote.require", "schedule", "x", "student.0"]
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(text=st.text() | st.lists(st.sampled_from([*"{}[]:,-#&*!|>'\"%@\n \t", "kd", "name: ", "0"])).map("".join))
-def test_any_text_is_an_experiment_or_a_user_error(fuzzed: Path, text: str) -> None:
-    fuzzed.write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(UserError) as caught:
-        read_experiment(fuzzed)
-    assert str(caught.value).startswith(str(fuzzed))
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    changes=st.lists(
-        st.tuples(st.integers(0, len(SHORT)), st.integers(0, 9), st.text(max_size=3)), min_size=1, max_size=4
-    )
-)
-def test_any_change_to_a_file_is_an_experiment_or_a_user_error(
-    fuzzed: Path, changes: list[tuple[int, int, str]]
-) -> None:
-    text = SHORT
-    for begin, length, new in changes:
-        text = text[:begin] + new + text[begin + length :]
-    fuzzed.write_bytes(text.encode("utf-8", "surrogatepass"))
-    try:
-        experiment = read_experiment(fuzzed)
-    except UserError as error:
-        told = str(error).split("\n")
-    else:
-        assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
-        told = [str(fuzzed)]
-    assert all(line.startswith(str(fuzzed)) for line in told)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(path=st.sampled_from(PATHS), value=VALUES)
-def test_any_value_anywhere_is_an_experiment_or_a_user_error(fuzzed: Path, path: str, value: object) -> None:
-    fuzzed.write_text(SHORT)
-    try:
-        experiment = read_experiment(fuzzed, [f"{path}={json.dumps(value)}"])
-    except UserError as error:
-        message = str(error)
-    else:
-        message = f"--set {path}"
-        assert Experiment.model_validate(experiment.model_dump(mode="json")) == experiment
-    assert message.startswith((f"--set {path}", str(fuzzed)))
