@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -97,10 +97,17 @@ def test_every_broken_budget_is_named_with_value_and_bound() -> None:
         (Require(latency_ms="<= 0.499"), False),
         (Require(class_accuracy=">= 0.963"), True),  # of 100 owls, all right: 100 / (100 + z^2) = 0.96301
         (Require(class_accuracy=">= 0.9631"), False),
+        (Require(ece="<= 0.25"), True),  # one bin, in which all are right and 0.75 is promised: a gap of 0.25
+        (Require(ece="<= 0.2499"), False),
+        # As the teacher on 990 of 1000: Wilson's lower bound is 0.981691, as above.
+        (Require(agreement=">= 0.98169"), True),
+        (Require(agreement=">= 0.9817"), False),
     ],
 )
 def test_budget_borders(require: Require, promoted: bool) -> None:
-    assert decide(candidate("kd", range(0)), None, None, margin=0.002, require=require).promoted is promoted
+    agrees = np.repeat([True, False], [N - 10, 10])
+    measured = replace(candidate("kd", range(0)), confidences=np.full(N, 0.75), agrees=agrees)
+    assert decide(measured, None, None, margin=0.002, require=require).promoted is promoted
 
 
 def test_the_weakest_class_is_named() -> None:
