@@ -168,7 +168,7 @@ def _value(node: yaml.Node, path: schema.Path, place: Callable[[int], Place], pl
             places[field] = here
             mapping[key.value] = _value(value, field, place, places)
         return mapping
-    column = node.start_mark.column + 1
+    here, column = place(node.start_mark.line + 1), node.start_mark.column + 1  # not of the name, if it has one
     if not isinstance(node, yaml.ScalarNode) or kind not in _KINDS:
         told = f"the tag {node.tag.replace(_TAG, '!!')} at column {column} is not read"
         raise UserError(_sentence(here, path, told))

@@ -22,6 +22,8 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("data: mnist", "data: {size: [8, !!binary eA==]}",
      "2: data.size.1: the tag !!binary at column 18 is not read"),
     ("name: mine", "name: mine\nseed: !!int five", "2: seed: 'five' at column 7 is not readable as int"),
+    ("name: mine", "name: mine\nseed:\n  !!int five", "3: seed: 'five' at column 3 is not readable as int"),
+    ("data: mnist", "data:\n  !!set {mnist}", "3: data: the tag !!set at column 3 is not read"),
     ("name: mine", 'name: "\\ud800"', r"1: name: '\ud800' at column 7 is not readable as str"),
     ("name: mine", "name: mine\n[1]: 2", "2: the name of a field at column 1 is not text"),
     ("{mlp: [32]}", "{mlp: [32], '': 2}", "4: student.network: the name of a field at column 32 is not text"),
