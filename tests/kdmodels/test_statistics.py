@@ -233,6 +233,18 @@ def test_holm_agrees_with_its_definition(values: list[float | None]) -> None:
             assert corrected == pytest.approx(min(1.0, max(steps)))
 
 
+def test_holm_by_hand() -> None:
+    # Sorted 0.005, 0.01, 0.01, 0.02, 0.04, 0.5: times 6, 5, 4, 3, 2 and 1 they are 0.03, 0.05, 0.04, 0.06, 0.08, 0.5.
+    # The second 0.01 may not come out below the first, so its 0.04 is raised to 0.05; the others rise by themselves.
+    assert holm([0.01, 0.5, 0.005, 0.04, 0.01, 0.02]) == pytest.approx([0.05, 0.5, 0.03, 0.08, 0.05, 0.06])
+    # Without the two that are None, sorted 0.01, 0.03, 0.03, 0.04, 0.6, 0.6, 0.9: times 7 to 1 they are 0.07, 0.18,
+    # 0.15, 0.16, 1.8, 1.2 and 0.9. After 0.18 the 0.15 and the 0.16 are raised to 0.18, 1.8 is cut to 1, and what
+    # comes after it is raised to 1.
+    assert holm([0.6, 0.03, None, 0.9, 0.04, 0.01, 0.6, None, 0.03]) == pytest.approx(
+        [1, 0.18, None, 1, 0.18, 0.07, 1, None, 0.18]
+    )
+
+
 def test_holm_errs_in_at_most_five_percent_of_all_families() -> None:
     generator = np.random.default_rng(0)
     families = generator.uniform(size=(4000, 8))
