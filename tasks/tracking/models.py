@@ -139,7 +139,7 @@ def _require_no_code(folder: Path) -> None:
     function, own = flavors.get("python_function", {}), flavors.get("pytorch", {})
     loader = function.get("loader_module"), function.get("data")
     if loader != ("mlflow.pytorch", "data"):
-        raise ValueError(f"its loader is {function.get('loader_module')!r}; allowed: mlflow.pytorch")
+        raise ValueError(f"its loader and its data are {loader}; allowed: ('mlflow.pytorch', 'data')")
     if function.get("code") or own.get("code"):
         raise ValueError("it brings code of its own; allowed: a model of a kd run")
     if [path.name for path in (folder / "data").iterdir()] != ["model.pt2"]:

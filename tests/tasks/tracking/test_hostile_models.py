@@ -60,6 +60,15 @@ def with_code_beside(folder: Path, canary: Path) -> None:
     described(folder, card | {"python_function": card["python_function"] | {"code": "code"}})
 
 
+def as_a_program_outside_its_folder(folder: Path, canary: Path) -> None:
+    """What lies in the folder stays as it was."""
+    elsewhere = folder.with_name("elsewhere")
+    shutil.copytree(folder, elsewhere)
+    in_a_size_that_torch_evaluates(elsewhere, canary)
+    card = yaml.safe_load((folder / "MLmodel").read_text())["flavors"]
+    described(folder, card | {"python_function": card["python_function"] | {"data": "../elsewhere/data"}})
+
+
 def in_the_programs_inputs(folder: Path, canary: Path) -> None:
     rewritten(folder, "sample_inputs/model.pt", lambda content: pickle.dumps(Poison(canary)))
 
@@ -145,6 +154,7 @@ def stored(new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFa
         as_python_model,
         with_its_own_code,
         with_code_beside,
+        as_a_program_outside_its_folder,
         in_the_programs_inputs,
         in_the_programs_weights,
         in_a_size_that_torch_evaluates,
