@@ -16,8 +16,9 @@ from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.evaluation import predict
 from kdmodels.experiment import Data, Experiment
+from kdmodels.gate import Verdict, decide
 from kdmodels.networks import load_network
-from tasks import tracking
+from tasks import promotion, tracking
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -49,6 +50,13 @@ def student(outcome: Outcome, variant: str) -> tracking.Run:
     (found,) = [student for student in outcome.students if student.variant == variant]
     assert found.run_id is not None
     return tracking.get(found.run_id)
+
+
+def ask_for(outcome: Outcome, **rules: Any) -> None:
+    """From now on its comparison asks for another promotion than it was run with."""
+    experiment = tracking.read_json(outcome.parent_run_id, "experiment.json")
+    experiment["promote"] |= rules
+    tracking.log_json(outcome.parent_run_id, "experiment.json", experiment)
 
 
 def reads_of_test(outcome: Outcome) -> int:
@@ -172,8 +180,7 @@ def test_force_is_not_recorded_where_the_gate_agrees(run: Run) -> None:
     outcome = run(name="agreed")
     assert promote(outcome.parent_run_id, force="to be sure").already_champion
     rival = run(name="agreed", student=LONG, promote={"model": "none", "require": {"accuracy": ">= 0.999"}})
-    tracking.log_json(rival.parent_run_id, "experiment.json", tracking.read_json(
-        rival.parent_run_id, "experiment.json") | {"promote": {"model": "agreed-student"}})  # fmt: skip
+    ask_for(rival, model="agreed-student", require={})
     verdict = promote(rival.parent_run_id, force="to be sure")
     assert (verdict.promoted, verdict.forced) == (True, None)
     assert "kd.forced" not in tracking.versions("agreed-student")[0].tags
@@ -199,12 +206,10 @@ def test_a_test_split_that_has_changed_is_said(run: Run, tmp_path: Path) -> None
 
 def test_of_two_promotions_at_once_the_second_meets_the_first(run: Run) -> None:
     """Two students as good as each other: one becomes the champion, the other is measured against it."""
-    pair = [run(name=name, seed=seed, promote={"model": "alone", "require": {"accuracy": ">= 0.999"}})
+    pair = [run(name=name, seed=seed, student=LONG, promote={"model": "alone", "require": {"accuracy": ">= 0.999"}})
             for name, seed in (("one", 0), ("two", 7))]  # fmt: skip
     for outcome in pair:
-        experiment = tracking.read_json(outcome.parent_run_id, "experiment.json")
-        experiment["promote"] |= {"model": "contested", "require": {}}
-        tracking.log_json(outcome.parent_run_id, "experiment.json", experiment)
+        ask_for(outcome, model="contested", require={})
     verdicts: list[Any] = []
     threads = [
         threading.Thread(target=lambda run_id=outcome.parent_run_id: verdicts.append(promote(run_id)))
@@ -215,9 +220,40 @@ def test_of_two_promotions_at_once_the_second_meets_the_first(run: Run) -> None:
     for thread in threads:
         thread.join()
     assert [verdict.evidence["champion"] is None for verdict in verdicts] == [True, False]
-    champion = tracking.champion("contested")
-    assert champion is not None
-    assert champion.version == verdicts[-1].version
+    assert [(verdict.promoted, verdict.version) for verdict in verdicts] == [(True, 1), (False, 1)]
+    told = "hard-labels does not replace the champion, version 1: it is neither shown to be better ("
+    assert verdicts[-1].reason.startswith(told)
+    assert [version.aliases for version in tracking.versions("contested")] == [("champion",)]
+
+
+@pytest.mark.parametrize(
+    ("model", "require", "force"),
+    [("raced", {}, None), ("raced-by-force", {"accuracy": ">= 0.999"}, "the customer waits")],
+)
+def test_a_champion_changed_on_another_machine_is_not_replaced_unseen(
+    run: Run, monkeypatch: pytest.MonkeyPatch, model: str, require: dict[str, str], force: str | None
+) -> None:
+    """There no lock of this machine's holds: another student is crowned between the gate and the registry."""
+    other = student(run(name="elsewhere"), "hard-labels").run_id
+    outcome = run(name=model, student=LONG, promote={"model": model, "require": {"accuracy": ">= 0.999"}})
+    ask_for(outcome, require=require)
+
+    def slow(*candidates: Any, **rules: Any) -> Verdict:
+        verdict = decide(*candidates, **rules)
+        tracking.crown(tracking.register(model, other, tags={}, description="of another machine"))
+        return verdict
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promotion, "decide", slow)
+        verdict = promote(outcome.parent_run_id, force=force)
+    again = f"ask again: kd promote {student(outcome, 'hard-labels').run_id[:8]}"
+    assert verdict.reason == f"the champion of {model} was changed meanwhile; {again}"
+    assert (verdict.promoted, verdict.version, verdict.forced) == (False, 1, None)
+    assert [(version.run_id, version.aliases) for version in tracking.versions(model)] == [(other, ("champion",))]
+    tags = tracking.get(outcome.parent_run_id).tags
+    assert (tags["kd.verdict"], tags["kd.promoted"]) == (verdict.reason, "False")
+    verdict = promote(outcome.parent_run_id, force=force)
+    assert (verdict.promoted, verdict.version, verdict.forced) == (True, 2, force)
 
 
 def test_a_rollback_to_a_version_that_is_named(run: Run) -> None:
