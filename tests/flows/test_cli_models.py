@@ -87,7 +87,12 @@ def test_what_is_promoted_by_force_has_the_reason_on_its_version(here: Here) -> 
     assert out.splitlines()[-1] == "champion    models:/forced/1"
     (version,) = tracking.versions("forced")
     assert (version.aliases, version.tags["kd.forced"]) == (("champion",), "the customer waits")
-    assert here("promote", run, "--dry-run")[0] == 0  # the champion already
+    code, out, _ = here("promote", run, "--dry-run")
+    assert code == 0
+    assert "verdict     dry run, nothing is promoted: already champion: hard-labels is forced version 1" in out
+    words = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert words["parameters"] == ["610", "<=", "610", "yes"]  # what it may be no longer is shown too
+    assert words["accuracy"][1:] == [">=", "0.999", "no"]
 
 
 def test_rolled_back_to_a_version_that_is_named(here: Here) -> None:
