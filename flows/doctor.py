@@ -170,6 +170,16 @@ def _checkpoints() -> Finding:
     return True, told, None
 
 
+def _orphans() -> Finding:
+    from kdmodels.temporary import orphans
+
+    found = orphans()
+    if not found:
+        return True, "none", None
+    told = ", ".join(f"{orphan.folder} ({orphan.megabytes:.1f} MB of {orphan.what})" for orphan in found)
+    return None, f"their process is gone: {told}", "kd doctor --fix deletes them"
+
+
 def _decoded() -> Finding:
     from tasks import caches
 
@@ -220,6 +230,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "disk": _disk,
     "unended runs": _unended_runs,
     "checkpoints": _checkpoints,
+    "orphaned folders": _orphans,
     "decoded data": _decoded,
     "knowledge": _knowledge,
     "port 4200": lambda: _port(4200, "kd up --port"),

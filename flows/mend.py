@@ -5,12 +5,13 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from kdmodels.temporary import orphans
 from tasks import leftovers, tracking
 from tasks.steps import lock_of
 
 
 def mend(*, dry_run: bool = False) -> list[str]:
-    """End the runs whose process is gone, and delete the checkpoints with which none can go on.
+    """End the runs whose process is gone; delete its folders, and the checkpoints with which no run can go on.
 
     Args:
         dry_run: only say so.
@@ -20,11 +21,13 @@ def mend(*, dry_run: bool = False) -> list[str]:
     """
     tracking.configure()
     gone = tracking.abandoned() if dry_run else tracking.end_abandoned()
-    told = [f"{'would end' if dry_run else 'ended'} {run.name} ({run.run_id}), whose process is gone" for run in gone]
+    ended, deleted = ("would end", "would delete") if dry_run else ("ended", "deleted")
+    told = [f"{ended} {run.name} ({run.run_id}), whose process is gone" for run in gone]
     for kept in leftovers.kept():
         if kept.orphaned and (dry_run or _deleted(kept.folder)):
-            done = "would delete" if dry_run else "deleted"
-            told.append(f"{done} {kept.folder}, {kept.megabytes:.1f} MB of checkpoints: {kept.why}")
+            told.append(f"{deleted} {kept.folder}, {kept.megabytes:.1f} MB of checkpoints: {kept.why}")
+    for orphan in orphans(delete=not dry_run):
+        told.append(f"{deleted} {orphan.folder}, {orphan.megabytes:.1f} MB of {orphan.what}: its process is gone")
     return told
 
 

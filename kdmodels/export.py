@@ -1,6 +1,5 @@
 """A network as one file that needs no code of ours: a torch program (pt2), ONNX, or ONNX in 8-bit integers."""
 
-import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 from kdmodels.data.dataset import Split
 from kdmodels.errors import UserError
 from kdmodels.evaluation import BATCH, predict
+from kdmodels.temporary import temporary_folder
 
 SUFFIXES = {"pt2": ".pt2", "onnx": ".onnx", "int8": ".int8.onnx"}
 ONNX = ("onnx", "onnxruntime", "onnxscript")
@@ -47,9 +47,9 @@ def export(network: nn.Module, kind: str, path: Path, calibration: Tensor) -> No
     if kind == "onnx":
         _save_onnx(program, path)
         return
-    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-        _save_onnx(program, Path(folder) / "network.onnx")
-        _quantise(Path(folder) / "network.onnx", path, calibration)
+    with temporary_folder() as folder:
+        _save_onnx(program, folder / "network.onnx")
+        _quantise(folder / "network.onnx", path, calibration)
 
 
 def load(path: Path, kind: str) -> Callable[[Tensor], Tensor]:

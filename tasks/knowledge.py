@@ -1,9 +1,7 @@
 """distil_knowledge: what the teacher says about the data, computed once and kept with the teacher's run."""
 
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -12,6 +10,7 @@ from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.experiment import Variant
 from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, load_knowledge, store_knowledge
+from kdmodels.temporary import temporary_folder
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.references import DataReference, KnowledgeReference, TeacherReference
@@ -60,8 +59,7 @@ def _distil(
             continue
         network, _ = runs.recorded_network(teacher.run_id)
         dataset = load(data)
-        with tempfile.TemporaryDirectory(prefix="kdflow-") as name:
-            folder = Path(name)
+        with temporary_folder() as folder:
             shown = augmentation.view(dataset.taught, number + 1)
             store_knowledge(network, shown, missing, folder / _view(number), device=found)
             if number == 0:

@@ -1,8 +1,6 @@
 """compare_students: the leaderboard of one command, kept with its comparison run."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from prefect import task
@@ -11,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from kdmodels.errors import UserError
 from kdmodels.report.evidence import Right
 from kdmodels.report.leaderboard import leaderboard, winner
+from kdmodels.temporary import temporary_folder
 from tasks import tracking
 from tasks.references import LeaderboardReference, StudentReference, TeacherReference
 from tasks.results import ACCURACY, OF_SEEDS, OWN, RIGHT, ROWS, SIZE, TEACHER, read_right, write_right
@@ -64,9 +63,9 @@ def _right(students: Sequence[StudentReference]) -> dict[str, Right]:
 
 def _log_right(parent: str, found: dict[str, Right]) -> None:
     """Once more with the comparison, so that it can be read as a whole."""
-    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-        write_right(Path(folder) / RIGHT, found)
-        tracking.log_folder(parent, Path(folder))
+    with temporary_folder() as folder:
+        write_right(folder / RIGHT, found)
+        tracking.log_folder(parent, folder)
 
 
 def weak_teacher(students: Sequence[StudentReference], accuracy: float) -> list[str]:

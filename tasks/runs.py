@@ -1,12 +1,10 @@
 """What every teacher's and student's run has in common: its start, its metrics epoch by epoch, its network."""
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +18,7 @@ from kdmodels.evaluation import by_class, confidences, macro, predict
 from kdmodels.experiment import Recipe
 from kdmodels.networks import Description, Ensemble, load_network, load_state, parameters, save_network
 from kdmodels.statistics import expected_calibration_error
+from kdmodels.temporary import temporary_folder
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.references import DataReference
@@ -142,10 +141,10 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
     network = description.build(pretrained=False)
     load_state(network, state)
     network.eval()
-    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-        save_network(Path(folder), description, state)
-        size = sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
-        tracking.log_folder(run_id, Path(folder), NETWORK)
+    with temporary_folder() as folder:
+        save_network(folder, description, state)
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        tracking.log_folder(run_id, folder, NETWORK)
     tracking.log_metrics(run_id, [("size/parameters", parameters(network), 0), ("size/file_mb", size / 1e6, 0)])
     record_classes(run_id, predict(network, data.validation), data)
     metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}

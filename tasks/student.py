@@ -1,7 +1,6 @@
 """train_student: one loss variant, all its seeds, in one run; prepare_worker: the process that it will run in."""
 
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from kdmodels.device import find_device
 from kdmodels.errors import DivergedError
 from kdmodels.experiment import Experiment, Variant
 from kdmodels.report.evidence import Right
+from kdmodels.temporary import temporary_folder
 from kdmodels.training import Checkpoints, Replica, fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
@@ -143,17 +143,17 @@ def _record_replicas(run_id: str, replicas: list[Replica], validation: str) -> N
         {"seed": r.seed, "epoch": r.epoch, "diverged": r.diverged, "figures": r.figures, "history": r.history}
         for r in replicas
     ]
-    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+    with temporary_folder() as folder:
         for replica in replicas:
-            save_file(replica.state, Path(folder) / f"seed-{replica.seed}.safetensors")
+            save_file(replica.state, folder / f"seed-{replica.seed}.safetensors")
             if replica.own:
-                save_file(replica.own, Path(folder) / f"seed-{replica.seed}.own.safetensors")
+                save_file(replica.own, folder / f"seed-{replica.seed}.own.safetensors")
         right = Right(validation, torch.stack([replica.right for replica in replicas]).numpy())
-        write_right(Path(folder) / RIGHT, {OWN: right})
-        (Path(folder) / Path(TABLE).name).write_text(json.dumps(table))
+        write_right(folder / RIGHT, {OWN: right})
+        (folder / Path(TABLE).name).write_text(json.dumps(table))
         frame = pd.DataFrame([{"seed": r.seed, "epoch": r.epoch, **r.figures} for r in replicas])
-        frame.to_csv(Path(folder) / "seeds.csv", index=False)
-        tracking.log_folder(run_id, Path(folder), REPLICAS)
+        frame.to_csv(folder / "seeds.csv", index=False)
+        tracking.log_folder(run_id, folder, REPLICAS)
 
 
 def _read_replicas(run_id: str, seeds: list[int]) -> list[Replica]:

@@ -1,8 +1,10 @@
 """A run's files."""
 
+import atexit
 import functools
 import json
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from mlflow.utils.uri import is_local_uri
 
 from kdmodels.durable import sync
 from kdmodels.errors import UserError
+from kdmodels.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +75,7 @@ def artifact(run_id: str, path: str) -> Path:
         if found.exists():
             return found
     elif has_artifact(run_id, path):
-        return Path(download_artifacts(f"{root}/{path}", dst_path=tempfile.mkdtemp(dir=_downloads().name)))
+        return Path(download_artifacts(f"{root}/{path}", dst_path=tempfile.mkdtemp(dir=_downloads())))
     raise UserError(f"run {run_id!r} has no file {path!r}")
 
 
@@ -93,6 +96,8 @@ def _root(run_id: str) -> str:
 
 
 @functools.cache
-def _downloads() -> tempfile.TemporaryDirectory[str]:
-    """MLflow's own temporary folders for downloads stay for ever."""
-    return tempfile.TemporaryDirectory(prefix="kdflow-")
+def _downloads() -> Path:
+    """MLflow's own temporary folders for downloads stay for ever; this one, until exit."""
+    until_exit = ExitStack()
+    atexit.register(until_exit.close)
+    return until_exit.enter_context(temporary_folder())

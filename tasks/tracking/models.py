@@ -2,7 +2,6 @@
 
 import json
 import re
-import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from kdmodels.errors import UserError
+from kdmodels.temporary import temporary_folder
 from tasks.tracking.artifacts import sync_tree
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
         run.info.experiment_id, name=MODEL, source_run_id=run_id, model_type="classifier"
     )
     try:
-        with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-            path = Path(folder) / MODEL
+        with temporary_folder() as folder:
+            path = folder / MODEL
             description = Model(
                 artifact_path=model.artifact_location, model_uuid=model.model_id, model_id=model.model_id, run_id=run_id
             )

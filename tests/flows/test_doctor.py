@@ -17,7 +17,7 @@ from tasks.tracking import health
 
 PARTS = [
     "libraries", "tracking store", "Prefect server", "mnist", "compute", "disk", "unended runs", "checkpoints",
-    "decoded data", "knowledge", "port 4200", "port 5000",
+    "orphaned folders", "decoded data", "knowledge", "port 4200", "port 5000",
 ]  # fmt: skip
 
 
