@@ -19,6 +19,7 @@ def mend(*, dry_run: bool = False) -> list[str]:
     Returns:
         A line for each.
     """
+    found = orphans(delete=not dry_run)  # first: where a disk is full the store can't be written before
     tracking.configure()
     gone = tracking.abandoned() if dry_run else tracking.end_abandoned()
     ended, deleted = ("would end", "would delete") if dry_run else ("ended", "deleted")
@@ -26,7 +27,7 @@ def mend(*, dry_run: bool = False) -> list[str]:
     for kept in leftovers.kept():
         if kept.orphaned and (dry_run or _deleted(kept.folder)):
             told.append(f"{deleted} {kept.folder}, {kept.megabytes:.1f} MB of checkpoints: {kept.why}")
-    for orphan in orphans(delete=not dry_run):
+    for orphan in found:
         told.append(f"{deleted} {orphan.folder}, {orphan.megabytes:.1f} MB of {orphan.what}: its process is gone")
     return told
 

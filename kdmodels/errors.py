@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_SECRET = "pass|pwd|token|secret|key|credential"  # in the names of an address's parameters
+_SECRET = "pass|pwd|token|secret|key|credential|sig"  # in the names of an address's parameters
 
 
 class UserError(Exception):
@@ -24,16 +24,17 @@ class DivergedError(UserError):
 
 
 def redacted(text: str) -> str:
-    """A text whose addresses have lost their user and password, fit to be shown.
+    """A text whose addresses have lost their user, password and secret parameters, fit to be shown.
 
     >>> redacted("no answer from https://ann:secret@ml.example:5000/x")
     'no answer from https://***@ml.example:5000/x'
-    >>> redacted("postgresql://ml.example/db?user=ann&password=secret&sslmode=require")
+    >>> redacted("postgresql://ml.example/db?user=ann&password=p@ss&sslmode=require")
     'postgresql://ml.example/db?user=ann&password=***&sslmode=require'
     >>> redacted("sqlite:////tmp/mlflow.db")
     'sqlite:////tmp/mlflow.db'
     """
-    return re.sub(rf"(?i)([?&;][\w-]*(?:{_SECRET})[\w-]*=)[^\s&;'\"]*", r"\1***", re.sub(r"//\S*@", "//***@", text))
+    parameters = rf"(?i)([?&;][\w-]*(?:{_SECRET})[\w-]*=)[^\s&;'\"]*"
+    return re.sub(r"//\S*@", "//***@", re.sub(parameters, r"\1***", text))
 
 
 def allowed(name: str, choices: Iterable[str]) -> str:

@@ -102,7 +102,7 @@ class _Loader(yaml.SafeLoader):
     """Plain text as YAML 1.2 reads it, since 1.1 takes 1e-3 for text, no for false and 1:30 for 90.
 
     Aliases are refused: no experiment needs one, and a few lines of them can stand for gigabytes. So is what is nested
-    deeper than Python calls functions.
+    too deeply, before Python's own limit is met.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (as PyYAML types it)

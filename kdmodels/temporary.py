@@ -4,11 +4,12 @@ Whoever uses a folder holds a lock as long, which the system frees at its death:
 """
 
 import os
+import re
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from kdmodels.folders import DECODED_LOCK, cache_folder
 
 PREFIX, LOCK = "kdflow-", ".lock"
+NAME = re.compile(rf"{PREFIX}[0-9a-f]{{32}}")  # and no other: a user may have folders that begin so
 
 
 @contextmanager
@@ -25,7 +27,9 @@ def temporary_folder() -> Iterator[Path]:
     """A new folder in the system's place for them; its lock is beside it, for all that is in it may be stored."""
     folder = Path(tempfile.gettempdir()) / f"{PREFIX}{uuid4().hex}"
     lock = folder.with_suffix(LOCK)
-    with _lock(lock):  # first: at no moment is the folder there and its lock free
+    with ExitStack() as held:
+        with suppress(OSError, NotImplementedError):  # a disk without locks; a folder without one is never an orphan
+            held.enter_context(_lock(lock))  # first: at no moment is the folder there and its lock free
         try:
             folder.mkdir(mode=0o700)
             yield folder
@@ -69,7 +73,8 @@ def orphans(*, delete: bool = False) -> list[Orphan]:
 def _candidates() -> Iterator[tuple[Path, Path, str]]:
     """Each folder, its lock and what is in it."""
     for lock in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*{LOCK}")):
-        yield lock.with_suffix(""), lock, "temporary files"
+        if NAME.fullmatch(lock.stem):
+            yield lock.with_suffix(""), lock, "temporary files"
     for folder in sorted((cache_folder() / "decoded").glob("*/partial-*")):  # as kdmodels/data/cache.py names them
         yield folder, folder.with_name(DECODED_LOCK), "half-decoded data"
 

@@ -26,6 +26,12 @@ def interrupted(step: Step, experiment: str) -> tracking.Run | None:
     return run if stopped and run.key == step.key else None
 
 
+def last_epoch(step: Step) -> int:
+    """That of the newest checkpoint; 0 where there is none."""
+    files = folder_of(step).glob("epoch-*.json")
+    return max((int(file.stem.removeprefix("epoch-")) for file in files), default=0)
+
+
 @dataclass(frozen=True)
 class Kept:
     """A folder of checkpoints; `why` says what has become of their run where nothing can go on with them."""

@@ -32,7 +32,7 @@ from kdmodels.networks.storage import fill
 from kdmodels.recipe import WEIGHTS_FILES, Member
 from kdmodels.training import Distiller
 from tasks import tracking
-from tasks.leftovers import interrupted
+from tasks.leftovers import interrupted, last_epoch
 from tasks.references import DataReference, Plan, Step, Views
 from tasks.results import NETWORK
 from tasks.views import choose_views
@@ -348,8 +348,8 @@ def _explained(step: Step, recent: list[tracking.Run], experiment: str) -> Step:
             )
             return step.model_copy(update={"action": "extend", "reason": reason, "source": best})
     if run := interrupted(step, experiment):
-        when = f"after epoch {run.metrics['epoch']:.0f}" if "epoch" in run.metrics else "when it had just begun"
-        told = f"run {run.run_id[:8]} was interrupted {when}"
+        epoch = last_epoch(step)
+        told = f"run {run.run_id[:8]} was interrupted {f'after epoch {epoch}' if epoch else 'when it had just begun'}"
         return step.model_copy(update={"action": "resume", "reason": told, "source": run.run_id})
     earlier = [run for run in recent if run.kind == step.kind and run.name == step.name]
     if not earlier:

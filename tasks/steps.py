@@ -51,7 +51,9 @@ class Begun:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / CLAIM, lambda path: path.write_text(claim))
         except OSError as error:
-            return {tracking.WARNING: f"{self.folder}: a checkpoint can't be written: {error}"}
+            told = f"{self.folder}: a checkpoint can't be written: {error}"
+            get_run_logger().warning(told)
+            return {tracking.WARNING: told}
         return {tracking.CLAIM: claim}
 
     def checkpoints(self, run_id: str, seeds: Sequence[int]) -> Checkpoints:

@@ -1,8 +1,8 @@
 """A run's files."""
 
-import atexit
 import functools
 import json
+import multiprocessing.util
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
@@ -99,5 +99,5 @@ def _root(run_id: str) -> str:
 def _downloads() -> Path:
     """MLflow's own temporary folders for downloads stay for ever; this one, until exit."""
     until_exit = ExitStack()
-    atexit.register(until_exit.close)
+    multiprocessing.util.Finalize(None, until_exit.close, exitpriority=0)  # workers run these, and no atexit
     return until_exit.enter_context(temporary_folder())

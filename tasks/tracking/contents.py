@@ -25,10 +25,18 @@ def artifact_names(run_id: str) -> list[str]:
 
 def model_id(run_id: str) -> str | None:
     """The id of the run's finished model; of one that was interrupted while it was stored there may be another."""
-    client = MlflowClient()
-    outputs = client.get_run(run_id).outputs
+    outputs = MlflowClient().get_run(run_id).outputs
     ids = [output.model_id for output in outputs.model_outputs] if outputs else []
-    return next((id_ for id_ in ids if client.get_logged_model(id_).status == LoggedModelStatus.READY), None)
+    return next((id_ for id_ in ids if _is_ready(id_)), None)
+
+
+def _is_ready(id_: str) -> bool:
+    try:
+        return bool(MlflowClient().get_logged_model(id_).status == LoggedModelStatus.READY)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it was deleted
+            raise
+        return False
 
 
 def model_uri(run_id: str) -> str | None:

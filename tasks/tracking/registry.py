@@ -109,7 +109,8 @@ def rollback(model: str, to: int | None = None) -> Version:
     if back is None or old is None:
         raise UserError(f"model {model!r} has no previous champion to go back to")
     if back.version == old.version:
-        raise UserError(f"model {model!r}: version {back.version} is the champion")
+        more = "" if to else "; to another one: --to VERSION"
+        raise UserError(f"model {model!r}: version {back.version} is the champion{more}")
     client = MlflowClient()
     client.set_model_version_tag(model, str(old.version), ROLLED_BACK, "true")
     _enthrone(back)  # before `previous` is changed: interrupted until then, it can be asked for again

@@ -125,6 +125,7 @@ def new_place(
 ) -> Callable[[], Place]:
     def new_place() -> Place:
         folder = tmp_path_factory.mktemp("place")
+        (folder / "tmp").mkdir()
         (folder / "small.yaml").write_text(EXPERIMENT)
         ours = ("MLFLOW_", "KD_", "PREFECT_LOGGING_")  # the last is that of the server that the tests share
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -135,6 +136,7 @@ def new_place(
                 "PREFECT_API_URL": prefect_server,
                 "MLFLOW_TRACKING_URI": new_store(folder / "mlruns"),
                 "XDG_CACHE_HOME": str(folder / "cache"),
+                "TMPDIR": str(folder / "tmp"),
                 "KD_CHECKPOINT_SECONDS": "0.2",
                 "PYTHONPATH": str(Path(__file__).parents[2]),
             },
@@ -165,16 +167,23 @@ def place(new_place: Callable[[], Place]) -> Iterator[Place]:
 
 
 @pytest.fixture(scope="session")
-def whole(new_place: Callable[[], Place]) -> dict[str, Any]:
-    """The outcome of a run that nothing interrupted."""
+def uninterrupted(new_place: Callable[[], Place]) -> tuple[dict[str, Any], float]:
+    """The outcome of a run that nothing interrupted, and its seconds."""
     place = new_place()
     done = place.kd("run", "small.yaml", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["verdict"]["promoted"]
+    told = json.loads(done.stdout)
+    assert told["verdict"]["promoted"]
     with used(place):
         outcome = place.outcome()
     shutil.rmtree(place.folder)
-    return outcome
+    return outcome, told["seconds"]["total"]
+
+
+@pytest.fixture(scope="session")
+def whole(uninterrupted: tuple[dict[str, Any], float]) -> dict[str, Any]:
+    """That outcome."""
+    return uninterrupted[0]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_a_clock_that_was_set_back_changes_neither_the_outcome_nor_which_run_is_
     before = tracking_starts(place)
     done = place.kd("run", "small.yaml", **earlier)
     assert done.returncode == 0, done.stderr
-    assert " was interrupted after epoch " in done.stderr
+    assert " was interrupted " in done.stderr
     assert place.outcome() == whole  # of the comparison that is the newest
     newest, *others = tracking.runs(kind="comparison")
     assert newest.created > max(before)

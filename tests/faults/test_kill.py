@@ -52,22 +52,25 @@ def test_a_killed_run_goes_on_in_the_runs_that_it_began(place: Place) -> None:
 @pytest.mark.fault
 @pytest.mark.parametrize("kind", ["thread", "process"])
 def test_a_run_killed_again_and_again_at_random_moments_goes_on(
-    new_place: Callable[[], Place], whole: dict[str, Any], kind: str
+    new_place: Callable[[], Place], uninterrupted: tuple[dict[str, Any], float], kind: str
 ) -> None:
     """Ten times in all; where it comes to its end between two of them, the next one begins with an empty store."""
-    moments, kills = random.Random(kind), 0
+    (whole, seconds), moments, kills, places = uninterrupted, random.Random(kind), 0, 0
     while kills < 10:
+        places += 1
+        assert places <= 10, "most moments came after the end"
         with used(new_place()) as place:
             while kills < 10:
                 process = place.start("run", "small.yaml", "--quiet", "--set", f"runner.kind={kind}")
                 try:
-                    process.communicate(timeout=moments.uniform(3, 12))
-                    break
+                    _, told = process.communicate(timeout=seconds * moments.uniform(0.3, 1))
                 except subprocess.TimeoutExpired:
                     process.kill()
-                    process.communicate()
-                    assert process.returncode == KILLED
-                    kills += 1
+                    _, told = process.communicate()
+                if process.returncode != KILLED:
+                    assert process.returncode == 0, told
+                    break
+                kills += 1
             assert ended(place) == whole
 
 

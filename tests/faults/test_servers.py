@@ -119,7 +119,7 @@ def test_an_mlflow_server_that_is_gone_for_good_ends_the_run_which_goes_on_when_
     done = place.kd("run", "small.yaml")
     assert done.returncode == 0, done.stderr
     assert "hard-labels: training, 40 epochs; run " in done.stderr
-    assert " was interrupted after epoch " in done.stderr
+    assert " was interrupted " in done.stderr
     assert place.outcome() == whole
 
 

@@ -45,6 +45,7 @@ with temporary_folder() as folder:
 """
 KD = Path(sys.executable).with_name("kd")
 
+LINK, OTHER, GONE = "a" * 32, "b" * 32, "c" * 32
 PARAMS = {"code": code_fingerprint(), "torch": version("torch")}
 
 
@@ -178,14 +179,15 @@ def test_a_process_that_ends_leaves_neither_folder_nor_lock(store: None, tmp_pat
 
 
 def test_what_is_not_known_to_be_an_orphan_stays(store: None, tmp_path: Path) -> None:
-    """A folder without a lock, what is only reached by a link, and a lock that is one."""
+    """A folder of a user's own with a lock, what is only reached by a link, and a lock that is one."""
     (tmp_path / "tmp" / "kdflow-notes").mkdir()
+    (tmp_path / "tmp" / "kdflow-notes.lock").touch()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("kept")
-    (tmp_path / "tmp" / "kdflow-link").symlink_to(tmp_path / "mine")
-    (tmp_path / "tmp" / "kdflow-link.lock").touch()
-    (tmp_path / "tmp" / "kdflow-other").mkdir()
-    (tmp_path / "tmp" / "kdflow-other.lock").symlink_to(tmp_path / "mine" / "file")
+    (tmp_path / "tmp" / f"kdflow-{LINK}").symlink_to(tmp_path / "mine")
+    (tmp_path / "tmp" / f"kdflow-{LINK}.lock").touch()
+    (tmp_path / "tmp" / f"kdflow-{OTHER}").mkdir()
+    (tmp_path / "tmp" / f"kdflow-{OTHER}.lock").symlink_to(tmp_path / "mine" / "file")
     before = sorted((tmp_path / "tmp").iterdir())
     assert mend() == []
     assert sorted((tmp_path / "tmp").iterdir()) == before
@@ -202,7 +204,7 @@ def test_a_link_in_an_orphan_goes_and_what_it_leads_to_stays(orphans: list[Path]
 
 
 def test_a_lock_that_a_killed_process_left_without_its_folder_goes_too(store: None, tmp_path: Path) -> None:
-    (tmp_path / "tmp" / "kdflow-gone.lock").touch()
+    (tmp_path / "tmp" / f"kdflow-{GONE}.lock").touch()
     assert mend(dry_run=True) == mend() == []
     assert list((tmp_path / "tmp").iterdir()) == []
 
