@@ -17,7 +17,7 @@ from kdmodels.networks.initialise import BATCH_NORMS
 from kdmodels.networks.stacked import run_stacked
 from kdmodels.randomness import forked, stream
 from kdmodels.terms import Term
-from kdmodels.training.objective import PROBE, Objective
+from kdmodels.training.objective import PROBE, Objective, within
 from kdmodels.training.own import Shape, own_modules, taken_shape
 
 
@@ -129,13 +129,13 @@ class Distiller(nn.Module):
             tensors: the parameters and buffers of all replicas, (S, ...).
         """
         with self._precision(images):
-            logits, features = run_stacked(self.student, _within(tensors, "student."), images, self.taps)
+            logits, features = run_stacked(self.student, within(tensors, "student."), images, self.taps)
         features = {at: full_precision(tensor) for at, tensor in features.items()}
         if self.probed:
             head = f"student.{self.taps['last'].module}."
-            features[PROBE], _ = run_stacked(self._head, _within(tensors, head), features["last"].detach(), {})
+            features[PROBE], _ = run_stacked(self._head, within(tensors, head), features["last"].detach(), {})
         given = (full_precision(logits), features, labels, teacher, indices, mixed)
-        return given[0], self.objective.stacked(_within(tensors, "objective."), *given)
+        return given[0], self.objective.stacked(within(tensors, "objective."), *given)
 
     def _run(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The student's logits, its features by the name they are tapped at, and the probe's logits."""
@@ -213,11 +213,6 @@ def _require_no_hidden_state(before: nn.Module, after: nn.Module) -> None:
     for name, buffer in after.named_buffers():
         if name not in stored and not torch.equal(buffer, were[name]):
             raise UserError(f"buffer {name} changes in training and is not stored; allowed: persistent=True")
-
-
-def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin so, by the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _misfit(term: Term, error: ValueError) -> UserError:

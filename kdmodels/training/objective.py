@@ -12,6 +12,9 @@ from torch.func import functional_call, vmap
 from kdmodels import losses
 from kdmodels.catalogue import LOSSES
 from kdmodels.knowledge import LOGITS
+from kdmodels.losses.features import HintRegressor
+from kdmodels.losses.logits import unrounded
+from kdmodels.networks.stacked import is_stackable, run_stacked
 from kdmodels.terms import Term
 from kdmodels.training.own import matched, taken
 
@@ -32,6 +35,7 @@ class Objective(nn.Module):
         unlabelled: whether some of the labels are -1: not known.
 
     Attributes:
+        regressed: the terms whose own modules are regressors of features without positions, which can be stacked.
         probed: whether the student's last layer is trained as a linear probe, since no term reaches it.
     """
 
@@ -42,6 +46,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.terms, self.own, self.unlabelled, self.probed = {term.loss: term for term in terms}, own, unlabelled, False
+        self.regressed = [name for name, modules in own.items() if _are_stackable_regressors(modules)]
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     @property
@@ -59,6 +64,7 @@ class Objective(nn.Module):
         indices: Tensor,
         mixed: Mapping[str, Tensor],
         names: Collection[str] | None = None,
+        regressed: Mapping[str, list[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
         """The unweighted values, (B,) or (), of the terms, the probe and the discriminator; of `names` alone, if given.
 
@@ -71,8 +77,9 @@ class Objective(nn.Module):
             indices: (B,), the examples' numbers in their split.
             mixed: `labels` (B,) of other images that are mixed in, and the `share` (B,) that each keeps of itself. Of
                 every loss of labels the mean of the two labels' values is taken, by the share.
+            regressed: by a term's name what its regressors make of the student's features (B, D), where that is known.
         """
-        given = (logits, features, labels, teacher, indices, mixed)
+        given = (logits, features, labels, teacher, indices, mixed, regressed or {})
         return {name: self._value(name, *given) for name in (self.names if names is None else names)}
 
     def stacked(
@@ -92,9 +99,11 @@ class Objective(nn.Module):
         given = (logits, features, labels, teacher, indices, mixed)
         flat = [name for name in self.names if self._is_by_example(name)]
         # What counts examples by themselves takes all replicas' as one batch, which costs nothing; vmap does.
+        side_by_side: list[Any] = [_flat(one) for one in given]
+        regressed = {name: self._regressed(name, tensors, features) for name in flat if name in self.own}
         values = {
             name: value.view(len(logits), -1).mean(dim=1)
-            for name, value in self(*map(_flat, given), flat).items()  # type: ignore[arg-type]
+            for name, value in self(*side_by_side, flat, regressed).items()
         }
         rest = [name for name in self.names if name not in flat]
         if rest:
@@ -106,9 +115,20 @@ class Objective(nn.Module):
             values |= (vmap if len(logits) > 1 else _alone)(one)(dict(tensors), *given)
         return {name: values[name] for name in self.names}
 
+    def _regressed(self, name: str, tensors: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> list[Tensor]:
+        """What the replicas' regressors make of the student's features (S, B, ...), at each place (S * B, D)."""
+        found = []
+        for number, (regressor, (at, _)) in enumerate(zip(self._at(name), self.terms[name].pairs, strict=True)):
+            own = within(tensors, f"own.{name}.{number}.")
+            mine = taken(name, features[at].flatten(0, 1)).unflatten(0, features[at].shape[:2])
+            with unrounded(mine):
+                made, _ = run_stacked(regressor, own, mine.to(own["0.weight"].dtype), {})
+            found.append(made.flatten(0, 1))
+        return found
+
     def _is_by_example(self, name: str) -> bool:
         """Whether the value of an example depends on that example and the student's weights alone."""
-        if name in self.own or name == DISCRIMINATOR:
+        if name == DISCRIMINATOR or (name in self.own and name not in self.regressed):
             return False
         # Else the mean is over the labels of a batch that are known.
         all_labels_count = self.class_weights is None and not self.unlabelled
@@ -125,6 +145,7 @@ class Objective(nn.Module):
         teacher: Mapping[str, Tensor],
         indices: Tensor,
         mixed: Mapping[str, Tensor],
+        regressed: Mapping[str, list[Tensor]],
     ) -> Tensor:
         if name == PROBE:
             return self._on_labels(partial(F.cross_entropy, features[PROBE], reduction="none"), labels, mixed)
@@ -147,8 +168,8 @@ class Objective(nn.Module):
         if name == "review":  # its hyperparameter is its fusion's
             return losses.review(self.own[name](mine), theirs)
         if name in self.own:
-            regressed = [regressor(one) for regressor, one in zip(self._at(name), mine, strict=True)]
-            mine, theirs = map(list, zip(*map(matched, regressed, theirs), strict=True))
+            mine = regressed.get(name) or [regress(one) for regress, one in zip(self._at(name), mine, strict=True)]
+            mine, theirs = map(list, zip(*map(matched, mine, theirs), strict=True))
         loss = getattr(losses, name)
         if row.joint:
             return loss(mine, theirs, **term.hyperparameters)
@@ -181,6 +202,17 @@ class Objective(nn.Module):
         modules = self.own[name]
         assert isinstance(modules, nn.ModuleList)
         return modules
+
+
+def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _are_stackable_regressors(modules: nn.Module) -> bool:
+    return isinstance(modules, nn.ModuleList) and all(
+        isinstance(each, HintRegressor) and is_stackable(nn.Sequential(*each)) for each in modules
+    )
 
 
 def _alone(function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:

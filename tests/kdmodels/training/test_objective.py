@@ -1,0 +1,45 @@
+"""What an objective owns, of several replicas at once."""
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from kdmodels.experiment import Network, Term
+from kdmodels.networks import build
+from kdmodels.randomness import stream
+from kdmodels.training import Distiller
+
+SHAPE = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
+
+
+@pytest.mark.parametrize("loss", ["hint", "cosine_features"])
+def test_stacked_regressors_are_each_replicas_own(loss: str) -> None:
+    """Values, gradients and running statistics, against every replica's own call of its modules."""
+    at = [{"student": "block1", "teacher": "last"}, {"student": "last", "teacher": "block1"}]
+    known = {"logits": (3,), "block1": (6,), "last": (10,)}
+    joined = Distiller(
+        build(Network(mlp=[5]), **SHAPE), [Term(loss="hard_labels"), Term.model_validate({loss: {"weight": 1, "at": at}})],
+        input_shape=(1, 8, 8), teacher_shapes=known, examples=41, batch=16,
+    ).train()  # fmt: skip
+    assert joined.objective.regressed == [loss]
+    generator = stream(3, "stack")
+    draw = lambda *shape: torch.rand(*shape, generator=generator)  # noqa: E731
+    params = {name: draw(3, *one.shape).requires_grad_() for name, one in joined.named_parameters()}
+    buffers = {name: torch.stack([one] * 3) for name, one in joined.named_buffers()}
+    images, labels, rows = draw(3, 9, 1, 8, 8), torch.arange(27).view(3, 9) % 3, torch.arange(27).view(3, 9)
+    teacher = {name: draw(3, 9, *shape) for name, shape in known.items()}
+    alone = [{name: one[row].clone() for name, one in buffers.items()} for row in range(3)]
+
+    _, values = joined.stacked({**params, **buffers}, images, labels, teacher, rows, {})
+    gradients = torch.autograd.grad(values[loss].sum(), list(params.values()), allow_unused=True)
+    for row, own in enumerate(alone):
+        leaves = {name: one[row].detach().requires_grad_() for name, one in params.items()}
+        given = (images[row], labels[row], {name: one[row] for name, one in teacher.items()}, rows[row])
+        _, expected = functional_call(joined, {**leaves, **own}, given)
+        assert values[loss][row].item() == pytest.approx(expected[loss].mean().item(), rel=1e-5)
+        theirs = torch.autograd.grad(expected[loss].mean(), list(leaves.values()), allow_unused=True)
+        for mine, other in zip(gradients, theirs, strict=True):
+            assert (mine is None) == (other is None)
+            assert mine is None or torch.allclose(mine[row], other, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+        for name, one in own.items():
+            assert torch.allclose(buffers[name][row], one, rtol=1e-5), name
