@@ -17,8 +17,9 @@ def test_stacked_regressors_are_each_replicas_own(loss: str) -> None:
     """Values, gradients and running statistics, against every replica's own call of its modules."""
     at = [{"student": "block1", "teacher": "last"}, {"student": "last", "teacher": "block1"}]
     known = {"logits": (3,), "block1": (6,), "last": (10,)}
+    objective = [Term(loss="hard_labels"), Term.model_validate({loss: {"weight": 1, "at": at}})]
     joined = Distiller(
-        build(Network(mlp=[5]), **SHAPE), [Term(loss="hard_labels"), Term.model_validate({loss: {"weight": 1, "at": at}})],
+        build(Network(mlp=[5]), **SHAPE), objective,
         input_shape=(1, 8, 8), teacher_shapes=known, examples=41, batch=16,
     ).train()  # fmt: skip
     assert joined.objective.regressed == [loss]
