@@ -1,14 +1,18 @@
-"""One ledger that real runs of the flow have filled, for the tests that read it."""
+"""One ledger that real runs of the flow have filled, for the tests that read it; `kd` in the tests' own process."""
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows import cli
 from tasks import tracking
 
+Here = Callable[..., tuple[int, str, str]]
 RECORDED: dict[str, Any] = {
     "name": "small",
     "threads": 1,
@@ -64,3 +68,18 @@ def recorded(recorded_once: Recorded, monkeypatch: pytest.MonkeyPatch) -> Record
     monkeypatch.setenv("MLFLOW_TRACKING_URI", recorded_once.uri)
     tracking.configure()
     return recorded_once
+
+
+@pytest.fixture
+def kd_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
+    """`kd` in this process, which has imported everything already: its exit code, stdout and stderr."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def here(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["kd", *words])
+        capsys.readouterr()
+        code = cli.main()
+        return code, *capsys.readouterr()
+
+    yield here
+    signal.signal(signal.SIGTERM, before)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import cli
+from tests.flows.conftest import Here
 
 KD = Path(sys.executable).with_name("kd")
 EXPERIMENT = """
@@ -24,7 +24,6 @@ variants: [hard-labels, kd]
 """
 Done = subprocess.CompletedProcess[str]
 Kd = Callable[..., Done]
-Here = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -63,24 +62,13 @@ def again(kd: Kd, first: Done) -> Done:
 
 
 @pytest.fixture
-def here(
-    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Here]:
-    """`kd` in this process, which has imported everything already: its exit code, stdout and stderr."""
+def here(folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, kd_here: Here) -> Here:
+    """`kd` in this process, on the same store."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
     for name in ("KD_DEBUG", "PYTHONWARNINGS", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"):
         monkeypatch.setenv(name, environment.get(name, ""))
-    before = signal.getsignal(signal.SIGTERM)
-
-    def here(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kd", *words])
-        capsys.readouterr()
-        code = cli.main()
-        return code, *capsys.readouterr()
-
-    yield here
-    signal.signal(signal.SIGTERM, before)
+    return kd_here
 
 
 def statuses(folder: Path) -> dict[str, list[str]]:

@@ -1,16 +1,14 @@
 """`kd promote` and `kd rollback` as users run them, on a run whose winner the gate refused."""
 
 import json
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flows import cli
 from flows.commands.shared import REFUSED
 from tasks import tracking
+from tests.flows.conftest import Here
 
 EXPERIMENT = """
 name: small
@@ -22,7 +20,6 @@ variants: [hard-labels]
 promote: {require: {accuracy: ">= 0.999", parameters: "<= 610"}}
 """
 pytestmark = pytest.mark.fault  # half a minute
-Here = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +34,10 @@ def folder(
 
 
 @pytest.fixture
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
-    """`kd` in this process, which has imported everything already: its exit code, stdout and stderr."""
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch, kd_here: Here) -> Here:
+    """`kd` in this process, in that folder."""
     monkeypatch.chdir(folder)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def here(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kd", *words])
-        capsys.readouterr()
-        code = cli.main()
-        return code, *capsys.readouterr()
-
-    yield here
-    signal.signal(signal.SIGTERM, before)
+    return kd_here
 
 
 def refused(here: Here, model: str, epochs: int = 2) -> str:
