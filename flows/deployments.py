@@ -168,21 +168,21 @@ def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronS
         raise UserError("a schedule needs one of --cron '0 3 * * *' and --every SECONDS")
     if every is not None and not 1 <= every <= LONGEST_REST:
         raise UserError(f"--every {every}: allowed are whole seconds from 1 to {LONGEST_REST}")
+    no_cron = UserError(f"--cron {cron!r} is not one (allowed: five fields, as '0 3 * * *')")
     if cron is not None and not is_cron(cron):
-        raise UserError(f"--cron {cron!r} is not one (allowed: five fields, as '0 3 * * *')")
+        raise no_cron
     if timezone and every:
         raise UserError(f"--timezone {timezone}: allowed with --cron only")
     if timezone is not None and not is_timezone(timezone):
         raise UserError(f"--timezone {timezone!r} is not one (allowed: names as Europe/Berlin)")
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
+    if every is not None:
+        return IntervalSchedule(interval=timedelta(seconds=every))
     try:
-        if every is not None:
-            return IntervalSchedule(interval=timedelta(seconds=every))
         return CronSchedule(cron=cron or "", timezone=timezone)
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise UserError(f"--{problem['loc'][0]} {problem['input']!r}: {problem['msg']}") from error
+        raise no_cron from error
 
 
 @contextlib.contextmanager

@@ -164,6 +164,7 @@ def _is_cron_item(item: str, low: int, high: int, names: str) -> bool:
 
 
 def is_timezone(name: str) -> bool:
+    """Whether it is the name of a time zone that this machine knows."""
     try:
         ZoneInfo(name)
     except (ValueError, OSError, ZoneInfoNotFoundError):

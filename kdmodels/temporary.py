@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -27,9 +27,7 @@ def temporary_folder() -> Iterator[Path]:
     """A new folder in the system's place for them; its lock is beside it, for all that is in it may be stored."""
     folder = Path(tempfile.gettempdir()) / f"{PREFIX}{uuid4().hex}"
     lock = folder.with_suffix(LOCK)
-    with ExitStack() as held:
-        with suppress(OSError, NotImplementedError):  # a disk without locks; a folder without one is never an orphan
-            held.enter_context(_lock(lock))  # first: at no moment is the folder there and its lock free
+    with _lock(lock):  # first: at no moment is the folder there and its lock free
         try:
             folder.mkdir(mode=0o700)
             yield folder
@@ -98,7 +96,10 @@ def _bytes(folder: Path) -> int:
 
 
 def _delete(folder: Path, lock: Path) -> None:
-    """Delete a folder whose lock is held, and then the lock, but for that of all data decoded from one place."""
+    """Delete a folder whose lock is held, and then the lock, but for that of all data decoded from one place.
+
+    What can't be deleted keeps its lock's file, by which `orphans` tells of it.
+    """
     shutil.rmtree(folder, ignore_errors=True)  # which follows no link
     if lock.name != DECODED_LOCK and not os.path.lexists(folder):
         lock.unlink(missing_ok=True)  # who waits for it sees that its file is gone

@@ -55,7 +55,7 @@ def test_one_signal_keeps_what_was_trained(place: Place, kind: str, number: sign
 
 @pytest.mark.fault
 def test_ctrl_c_twice_stops_at_once(place: Place) -> None:
-    """While the first one's clean-up takes long: what it would have written then is not there."""
+    """While the first one's clean-up takes long; what was trained goes on all the same."""
     held = "exec >/dev/null; touch held; while kill -0 $PPID; do sleep 0.1; done"
     process = place.start("tasks.tracking.lifecycle:_end_if_running", "2", held, *LONG, by=AT_CALL)
     wait_for(place, 1)
