@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -68,8 +69,10 @@ def get_ready(all_ready: Barrier) -> None:
 
 def train(name: str, seeds: int) -> tuple[float, float]:
     """In a worker: when one variant's training began and ended."""
-    experiment, data, knowledge = prepared()
+    experiment, data, both = prepared()
     (variant,) = [variant for variant in experiment.variants if variant.name == name]
+    # As in the product, of the teacher's features those that the variant compares are read.
+    knowledge = both if variant.teacher_places else (replace(both[0], features={}), replace(both[1], features={}))
     student, recipe = build(experiment.student.network, **data.signature), experiment.student
     began = time.monotonic()
     fit(student, variant.terms, recipe, data.train, data.validation, seeds=range(seeds), knowledge=knowledge)

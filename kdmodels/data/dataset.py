@@ -41,7 +41,7 @@ class Split:
 
     def stored(self, rows: Tensor) -> Tensor:
         """The pixels of these examples, of any shape (...): (..., C, H, W), as they are stored."""
-        return at_rows(self.pixels, rows if self.rows is None else self.rows[rows])
+        return at_rows(self.pixels, rows if self.rows is None else at_rows(self.rows, rows))
 
     def batch(self, rows: Tensor) -> Tensor:
         """The images of these examples, of any shape (...): (..., C, H, W), float32 in [0, 1]."""

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FEW, MANY = 16, 128  # classes, examples
+
 
 def hard_labels(student_logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy with the labels: the control, which needs no teacher.
@@ -33,7 +35,7 @@ def hard_labels(student_logits: Tensor, labels: Tensor) -> Tensor:
         tensor([1.3863])
     """
     require_labels(student_logits, labels)
-    return F.cross_entropy(full_precision(student_logits), labels, reduction="none")
+    return F.nll_loss(_log_softmax(full_precision(student_logits)), labels, reduction="none")
 
 
 def label_smoothing(student_logits: Tensor, labels: Tensor, *, epsilon: float = 0.1) -> Tensor:
@@ -59,7 +61,8 @@ def label_smoothing(student_logits: Tensor, labels: Tensor, *, epsilon: float = 
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon {epsilon} is outside [0, 1)")
     require_labels(student_logits, labels)
-    return F.cross_entropy(full_precision(student_logits), labels, reduction="none", label_smoothing=epsilon)
+    log_q = _log_softmax(full_precision(student_logits))
+    return (1 - epsilon) * F.nll_loss(log_q, labels, reduction="none") - epsilon * log_q.mean(dim=-1)
 
 
 def soft_targets(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -360,7 +363,17 @@ def _log_classes(student_logits: Tensor, teacher_logits: Tensor, temperature: fl
     """Log-probabilities of the softened classes, the student's and the teacher's, (B, K) each."""
     require_same_shape(student_logits, teacher_logits)
     student, teacher = (_softened(logits, temperature) for logits in (student_logits, teacher_logits.detach()))
-    return F.log_softmax(student, dim=-1), F.log_softmax(teacher, dim=-1)
+    return _log_softmax(student), _log_softmax(teacher)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Over the classes (..., K). Where they are few and the examples many, the CPU is faster with the classes first.
+
+    Its kernel for rows that are shorter than a vector register takes ten times as long (benchmarks/LOG.md).
+    """
+    if logits.shape[-1] < FEW and logits.shape[0] >= MANY and logits.device.type == "cpu":
+        return F.log_softmax(logits.movedim(-1, 0), dim=0).movedim(0, -1)
+    return F.log_softmax(logits, dim=-1)
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -375,7 +388,7 @@ def _label_and_rest(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     others = others + (others >= labels.unsqueeze(-1))  # (B, K - 1), skips the label
     label_logits, other_logits = logits.gather(-1, labels.unsqueeze(-1)), logits.gather(-1, others)
     odds = label_logits.squeeze(-1) - other_logits.logsumexp(dim=-1)
-    return odds, F.log_softmax(other_logits, dim=-1)
+    return odds, _log_softmax(other_logits)
 
 
 def _log_binary(log_odds: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.func import functional_call
 
@@ -17,15 +18,14 @@ from kdmodels.networks import initialise
 from kdmodels.networks.layers import Dropout
 from kdmodels.networks.stacked import is_stackable
 from kdmodels.randomness import forked, stream
+from kdmodels.training import figures
 from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance, order
 from kdmodels.training.distiller import Distiller
+from kdmodels.training.figures import Figures
 from kdmodels.training.objective import first_row
 from kdmodels.training.optimise import Optimizer, average, clipped, norms_and_biases
 from kdmodels.training.replica import State
-from kdmodels.training.schedule import learning_rate_factor, weight_factor
-
-Figures = dict[str, Tensor]
-"""By name, one value a replica: (S,)."""
+from kdmodels.training.schedule import learning_rate_factor
 
 ADVERSARY = {"adam": {"lr": 1e-3, "betas": [0.5, 0.999]}}
 """The discriminator's own Adam, whatever the student's optimiser and schedule; momentum as in Radford et al. 2016."""
@@ -103,29 +103,35 @@ class Stack:
         examples = len(self.train_batches.split)
         orders = torch.stack([order(examples, seed, epoch, self.chances) for seed in self.seeds])  # (S, N)
         draws = {name: [stream(seed, name, epoch) for seed in self.seeds] for name in self.drawn}
-        totals = _Means()
-        steps = self.recipe.epochs * len(self.sizes)
-        for number, rows in enumerate(orders.split(self.sizes, dim=1), start=(epoch - 1) * len(self.sizes)):  # (S, B)
+        objective, batches = self.distiller.objective, len(self.sizes)
+        steps, done = self.recipe.epochs * batches, (epoch - 1) * batches
+        weights = figures.weights(self.terms, [(done + number + 0.5) / steps for number in range(batches)], self.device)
+        beside = len(objective.names) - len(self.terms)  # the probe, the discriminator
+        pulls = F.pad(weights, (0, beside), value=1.0).unsqueeze(2)  # (N, T, 1)
+        measured: list[Tensor] = []
+        for number, rows in enumerate(orders.split(self.sizes, dim=1)):  # (S, B)
             on_step()
             drawn = {name: _draw(layer, rows, draws[name]).to(self.device) for name, layer in self.drawn.items()}
-            batch = self.train_batches.batch(rows, epoch)
-            with self._chance(number):
+            batch = self.train_batches.batch(rows.contiguous(), epoch)
+            with self._chance(done + number):
                 _, means = self._train_values(self.leaves, {**self.buffers, **drawn}, *_given(batch))
-            loss = self._loss(means, [weight_factor(term, (number + 0.5) / steps) for term in self.terms])  # (S,)
-            beside = [value for name, value in means.items() if name not in self.names]  # probe, discriminator
-            gradients = self._gradients(torch.stack([loss, *beside]).sum())
+            values = torch.stack(list(means.values()))  # (T, S)
+            gradients = self._gradients(values, pulls[number])
+            measured.append(values.detach())
             # The rate at the step's middle, so that no step of a warm-up or cosine is lost.
-            rate = learning_rate_factor(self.recipe.schedule, (number + 0.5) / len(self.sizes), self.recipe.epochs)
+            passed = (done + number + 0.5) / batches
+            rate = learning_rate_factor(self.recipe.schedule, passed, self.recipe.epochs)
             of_student = _part(gradients, self.optimizer.tensors)
             if self.recipe.clip:
                 of_student = clipped(of_student, self.recipe.clip)
             self.optimizer.step(of_student, rate)
             self.adversary.step(_part(gradients, self.adversary.tensors), 1.0)
             if self.recipe.ema:
-                average(self.kept, self.params, decay=self.recipe.ema, step=number)
-                average(self.kept_buffers, self.buffers, decay=self.recipe.ema, step=number)
-            totals.add({"loss": loss, **means}, rows.shape[1])
-        return totals.means(), [totals.first_gone(row) for row in range(len(self.seeds))]
+                average(self.kept, self.params, decay=self.recipe.ema, step=done + number)
+                average(self.kept_buffers, self.buffers, decay=self.recipe.ema, step=done + number)
+        every, names = figures.with_loss(torch.stack(measured), weights), ["loss", *objective.names]
+        gone = [figures.first_gone(every[:, :, row], names) for row in range(len(self.seeds))]
+        return dict(zip(names, figures.means(every, self.sizes), strict=True)), gone
 
     @torch.no_grad()
     def validate(self) -> tuple[Figures, Tensor]:
@@ -136,14 +142,18 @@ class Stack:
         """
         self.distiller.eval()
         replicas, kept = len(self.seeds), self.kept if self.stacked else first_row(self.kept)
-        totals, right = _Means(), []
+        measured, right = [], []
         for rows in torch.arange(len(self.validation_batches.split)).split(self.validation_sizes):
             batch = self.validation_batches.batch(rows)
             logits, means = self._values(kept, self.kept_buffers, *(_repeated(one, replicas) for one in _given(batch)))
-            whole = {"loss": self._loss(means, [1.0] * len(self.terms))} if means.keys() >= self.names else {}
-            totals.add(whole | means, len(rows))
+            measured.append(torch.stack(list(means.values())) if means else logits.new_zeros(0, replicas))
             right.append(logits.argmax(dim=2) == batch.labels)
-        return totals.means(), torch.cat(right, dim=1).cpu()
+        every, names = torch.stack(measured), self.distiller.objective.names
+        if names[: len(self.terms)] == list(self.names):
+            weights = torch.tensor([[term.weight for term in self.terms]], device=self.device)
+            every, names = figures.with_loss(every, weights), ["loss", *names]
+        means = dict(zip(names, figures.means(every, self.validation_sizes), strict=True))
+        return means, torch.cat(right, dim=1).cpu()
 
     def state(self, row: int, part: str) -> State:
         """A copy of one replica's part, on the CPU: `student.`, or what its objective has of its `objective.own.`"""
@@ -187,51 +197,18 @@ class Stack:
         logits, values = functional_call(self.distiller, {**params, **first_row(buffers)}, tuple(map(first_row, given)))
         return logits[None], {name: value.mean()[None] for name, value in values.items()}
 
-    def _gradients(self, loss: Tensor) -> State:
-        """By the names of the parameters that it reaches, (S, ...)."""
-        gradients = torch.autograd.grad(loss, list(self.leaves.values()), allow_unused=True)
+    def _gradients(self, values: Tensor, pulls: Tensor) -> State:
+        """Of values (T, S), weighed by `pulls` (T, 1), by the names of the parameters that they reach: (S, ...)."""
+        leaves, weighed = list(self.leaves.values()), pulls.expand_as(values)
+        gradients = torch.autograd.grad(values, leaves, weighed, allow_unused=True)
         found = {name: tensor for name, tensor in zip(self.leaves, gradients, strict=True) if tensor is not None}
         return found if self.stacked else {name: tensor[None] for name, tensor in found.items()}
-
-    def _loss(self, means: Figures, factors: Sequence[float]) -> Tensor:
-        """The weighted sum (S,); the factors are those of the terms' schedules."""
-        pairs = zip(self.terms, factors, strict=True)
-        return torch.stack([factor * term.weight * means[term.loss] for term, factor in pairs]).sum(dim=0)
 
     def _chance(self, step: int) -> AbstractContextManager[None]:
         """Where the network draws from torch's own generator: the beginning of a stream for this seed and step."""
         if not self.distiller.draws:
             return nullcontext()
         return forked(stream(self.seeds[0], "step", step), self.device)
-
-
-class _Means:
-    """Means over examples of what is measured a batch at a time."""
-
-    def __init__(self) -> None:
-        self.sums: Figures = {}
-        self.finite: Tensor | int = 0  # (T, S): in how many batches each value was
-        self.batches = self.examples = 0
-
-    def add(self, values: Figures, examples: int) -> None:
-        row = torch.stack(list(values.values())).detach()  # one operation for all
-        self.finite = self.finite + row.isfinite()
-        self.sums = {name: value + self.sums.get(name, 0) for name, value in zip(values, row * examples, strict=True)}
-        self.batches += 1
-        self.examples += examples
-
-    def first_gone(self, row: int) -> list[str]:
-        """One replica's values that were the first not to be finite; the loss, their sum, where it alone was not."""
-        assert isinstance(self.finite, Tensor)
-        counts = {name: int(count) for name, count in zip(self.sums, self.finite[:, row], strict=True)}
-        loss = counts.pop("loss")
-        least = min(counts.values())
-        if least == self.batches:
-            return ["loss"] if loss < self.batches else []
-        return [name for name, count in counts.items() if count == least]
-
-    def means(self) -> Figures:
-        return {name: total / self.examples for name, total in self.sums.items()}
 
 
 def _initial(distiller: Distiller, seeds: Sequence[int], device: torch.device) -> tuple[State, State]:
