@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import flow
-from prefect.futures import as_completed
 from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
@@ -32,7 +31,7 @@ from tasks.references import (
     TeacherReference,
 )
 from tasks.results import PLAN, reference
-from tasks.runners import IN_THREADS, processes, stop_workers, task_runner
+from tasks.runners import is_elsewhere, places, run_all
 from tasks.steps import PLANNING, alone
 from tasks.student import prepare_worker, train_student
 from tasks.teacher import join_teachers, train_teacher
@@ -73,10 +72,10 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
             experiment = sized(experiment, data)
             planning.enter_context(alone(PLANNING))
             plan = whole_plan(experiment, splits, fresh=options.fresh)
-        with comparison(experiment, splits, plan) as parent, student_runner(experiment, data, plan) as runner:
+        with comparison(experiment, splits, plan) as parent, student_places(experiment, data, plan) as where:
             planning.close()
             first, *others = [
-                train_fold(experiment, split, part, parent, runner, clock)
+                train_fold(experiment, split, part, parent, where, clock)
                 for split, part in zip(splits, [plan, *plan.folds], strict=True)
             ]
             with clock("compare"):
@@ -118,7 +117,12 @@ def whole_plan(experiment: Experiment, splits: Sequence[DataReference], *, fresh
 
 
 def train_fold(
-    experiment: Experiment, data: DataReference, plan: Plan, parent: str, runner: TaskRunner[Any], clock: "Clock"
+    experiment: Experiment,
+    data: DataReference,
+    plan: Plan,
+    parent: str,
+    where: Sequence[TaskRunner[Any]],
+    clock: "Clock",
 ) -> tuple[TeacherReference, list[StudentReference]]:
     """Teacher, knowledge and students on one validation split."""
     with clock("teacher"):
@@ -133,7 +137,7 @@ def train_fold(
             device=experiment.device,
         )
     with clock("students"):
-        return teacher, train_students(runner, experiment, data, knowledge, plan, parent)
+        return teacher, train_students(where, experiment, data, knowledge, plan, parent)
 
 
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
@@ -153,23 +157,17 @@ def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, pare
 
 
 @contextmanager
-def student_runner(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[TaskRunner[Any]]:
+def student_places(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[list[TaskRunner[Any]]]:
     """Where students are trained; worker processes get ready while the teacher trains. All end with the block."""
-    trained = [step for step in plan.steps if step.kind == "student" and step.action != "reuse"]
-    runner = experiment.runner if trained else IN_THREADS  # what was trained before needs no process of its own
-    with task_runner(runner) as running:
-        try:
-            for _ in trained[: processes(runner)]:
-                running.submit(prepare_worker, {"data": data})
-            yield running
-        except BaseException:
-            interruption.stop()
-            stop_workers()
-            raise
+    trained = sum(step.kind == "student" and step.action != "reuse" for step in plan.steps)
+    with places(experiment.runner, trained) as found:  # what was trained before needs no process of its own
+        for place in filter(is_elsewhere, found):
+            place.submit(prepare_worker, {"data": data})
+        yield found
 
 
 def train_students(
-    runner: TaskRunner[Any],
+    where: Sequence[TaskRunner[Any]],
     experiment: Experiment,
     data: DataReference,
     knowledge: KnowledgeReference,
@@ -184,26 +182,24 @@ def train_students(
     tasks = sorted(  # those that compare features take longest: begun last, one would end alone
         zip(experiment.variants, plan.students, strict=True), key=lambda task: -len(task[0].teacher_places)
     )
-    submitted = {
-        variant.name: runner.submit(
-            train_student,
-            {"variant": variant, "experiment": experiment, "data": data, "knowledge": knowledge, "step": step,
-             "parent": parent},
-        )
+    calls = [
+        {"variant": variant, "experiment": experiment, "data": data, "knowledge": knowledge, "step": step,
+         "parent": parent}
         for variant, step in tasks
-    }  # fmt: skip
-    futures = [submitted[variant.name] for variant in experiment.variants]
-    for future in as_completed(futures):
-        if tracking.outage(future.result(raise_on_failure=False)):
+    ]  # fmt: skip
+    results: dict[str, Any] = {}
+    for number, future in run_all(where, train_student, calls):
+        result = future.result(raise_on_failure=False)
+        if tracking.outage(result):
             future.result()
-    results = [future.result(raise_on_failure=False) for future in futures]
+        results[tasks[number][0].name] = result
     interruption.check()
     failed_runs = {run.name: run.run_id for run in tracking.children(parent) if run.kind == "student"}
     return [
         result
-        if isinstance(result, StudentReference)
+        if isinstance(result := results[variant.name], StudentReference)
         else _failed(variant.name, experiment.control_of(variant).name, result, failed_runs.get(step.name))
-        for variant, step, result in zip(experiment.variants, plan.students, results, strict=True)
+        for variant, step in zip(experiment.variants, plan.students, strict=True)
     ]
 
 

@@ -2,7 +2,7 @@
 
 A worker process inherits the environment, so PREFECT_API_URL and MLFLOW_TRACKING_URI must be set before the flow
 starts. Left alone, Prefect's pool waits on an interruption until its workers have done all that was queued, and a
-parent that is killed leaves them running for ever; hence what `_prepare_worker` and `stop_workers` do.
+parent that is killed leaves them running for ever; hence what `_prepare_worker` and `_stop_workers` do.
 """
 
 import multiprocessing
@@ -13,47 +13,78 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from math import inf
 from typing import Any
 from uuid import UUID
 
+from prefect import Task
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from kdmodels.experiment import Runner
 from tasks import interruption
 
 THREADS = 1  # torch already uses every core for one student
-PROCESSES = 2  # each costs some 8 s of imports and 0.5 GB before it trains anything
+PROCESSES = 2  # this one and another, which costs some 8 s of imports and 0.5 GB before it trains anything
 GRACE_SECONDS = 1  # for training to come to its next step
 STOP_SECONDS = 8  # for an interrupted task to close its records
 TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
 LAST = -100  # of multiprocessing's priorities at exit, after its queues' own
 
 
-IN_THREADS = Runner()
+@contextmanager
+def places(runner: Runner, tasks: int) -> Iterator[list[TaskRunner[Any]]]:
+    """Where that many tasks run: a Prefect task runner for each that runs at once, to be given one at a time.
 
-
-def task_runner(runner: Runner) -> TaskRunner[Any]:
-    """The Prefect task runner for an experiment's `runner`, to be entered by the flow.
-
-    This is the one place where a runner is chosen.
+    Of processes the first is this one, which has imported everything already. This is the one place where a runner is
+    chosen. Where the block fails, what runs is interrupted, and what waits dropped.
     """
-    if runner.kind == "process":
-        return ProcessPoolTaskRunner(processes(runner), initializer=_prepare_worker)
-    return ThreadPoolTaskRunner(runner.workers or THREADS)
+    workers = runner.workers or (PROCESSES if runner.kind == "process" else THREADS)
+    count = max(1, min(workers, tasks))
+    here = 1 if runner.kind == "process" else count
+    with ExitStack() as stack:
+        threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(here)
+        found: list[TaskRunner[Any]] = [stack.enter_context(threads)] * here
+        if count > here:
+            pool = ProcessPoolTaskRunner(count - here, initializer=_prepare_worker)
+            found += [stack.enter_context(pool)] * (count - here)
+        try:
+            yield found
+        except BaseException:
+            interruption.stop()
+            _stop_workers()
+            raise
 
 
-def processes(runner: Runner) -> int:
-    """How many worker processes it has; 0 where tasks run in threads."""
-    return (runner.workers or PROCESSES) if runner.kind == "process" else 0
+def is_elsewhere(place: TaskRunner[Any]) -> bool:
+    """Whether its tasks run in another process."""
+    return not isinstance(place, ThreadPoolTaskRunner)
 
 
-def stop_workers() -> None:
+def run_all(
+    places: Sequence[TaskRunner[Any]], task: Task[..., Any], calls: Sequence[dict[str, Any]]
+) -> Iterator[tuple[int, PrefectFuture[Any]]]:
+    """Run a task with each of these parameters, begun in that order; the calls' numbers and futures, as they end."""
+    waiting, free = deque(enumerate(calls)), deque(places)
+    running: dict[PrefectFuture[Any], tuple[int, TaskRunner[Any]]] = {}
+    while waiting or running:
+        while waiting and free:
+            (number, call), place = waiting.popleft(), free.popleft()
+            running[place.submit(task, call)] = number, place
+        ended = next(as_completed(list(running)))
+        number, place = running.pop(ended)
+        free.append(place)
+        yield number, ended
+
+
+def _stop_workers() -> None:
     """Interrupt the tasks that run in worker processes, drop those that wait, and return when the processes are gone.
 
-    For the flow's own `except BaseException`, since Prefect's next step is to wait for them. A training ends at its
-    next step; another task sees SystemExit.
+    Since Prefect's next step is to wait for them. A training ends at its next step; another task sees SystemExit.
     """
     workers = multiprocessing.active_children()
     for worker in workers:

@@ -140,7 +140,7 @@ def _advance(
         figures = {name: values[row].item() for name, values in every.items()}
         replica.history.append(figures)
         if replica.diverged is None and not all(map(isfinite, figures.values())):
-            replica.diverged = epoch  # or only the sum over the epoch has overflown
+            replica.diverged = epoch
             replica.culprits = _first(culprits[row], figures, stack.terms)
         if _is_kept(replica, recipe):
             replica.epoch = epoch

@@ -51,7 +51,7 @@ def test_a_student_that_runs_out_of_memory_fails_alone(place: Place) -> None:
 def test_students_that_raise_or_diverge_fail_alone(place: Place, kind: str) -> None:
     (place.folder / "nets.py").write_text(NETS)
     broken = '{name: broken, terms: kd, student: {network: "nets:Broken", epochs: 2}}'
-    wild = "{name: wild, terms: [{hard_labels: 1}, {logit_regression: 1.0e+38}]}"
+    wild = "{name: wild, terms: [{hard_labels: 1}, {logit_regression: 3.0e+38}]}"
     (place.folder / "small.yaml").write_text(EXPERIMENT.replace("kd]", f"{broken}, {wild}, kd]"))
     done = place.kd("run", "small.yaml", "--json", "--set", f"runner.kind={kind}")
     assert done.returncode == 3, done.stderr

@@ -54,7 +54,7 @@ def recorded_once(
         first = run()
         colder = [{"hard_labels": 0.1}, {"soft_targets": {"weight": 0.9, "temperature": 2}}]
         again = run(variants=["hard-labels", {"name": "kd", "terms": colder}])
-        broken = {"name": "broken", "terms": [{"hard_labels": 1e38}]}
+        broken = {"name": "broken", "terms": [{"hard_labels": 3e38}]}
         with pytest.raises(StudentsFailedError) as failed:
             run(name="other", seed=5, variants=["hard-labels", broken])
         other = failed.value.outcome.parent_run_id

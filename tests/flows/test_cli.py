@@ -149,7 +149,7 @@ def test_dry_run_says_why_and_records_nothing(here: Here, folder: Path, again: D
 
 def test_a_failed_student_is_exit_code_3_and_the_others_are_kept(here: Here, folder: Path, again: Done) -> None:
     (folder / "broken.yaml").write_text(
-        EXPERIMENT.replace("small", "broken").replace("[hard-labels, kd]", "[{name: b, terms: [{hard_labels: 1e38}]}]")
+        EXPERIMENT.replace("small", "broken").replace("[hard-labels, kd]", "[{name: b, terms: [{hard_labels: 3e38}]}]")
     )
     code, out, told = here("run", "broken.yaml", "--json", "--quiet", "--require-promotion")
     assert code == 3, told

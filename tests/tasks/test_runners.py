@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FLOW = """
-import os, sys, time
+import multiprocessing, os, sys, time
 from pathlib import Path
 from flows.server import running_server
 
@@ -21,17 +21,21 @@ if __name__ == "__main__":
     with running_server() as running:
         from prefect import flow, task
         from kdmodels.experiment import Runner
-        from tasks.runners import stop_workers, task_runner
+        from tasks import interruption
+        from tasks.runners import places, run_all
         running.wait_ready()
 
         @task
         def work(i, seconds):
-            (marks / f"start-{i}").write_text(os.environ["PREFECT_API_URL"] + " " + os.environ["MLFLOW_TRACKING_URI"])
+            told = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"], str(os.getpid())]
+            (marks / f"start-{i}").write_text(" ".join(told))
             try:
                 if i == 1:
                     raise ValueError("one is too many")
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
+                    if multiprocessing.parent_process() is None:  # elsewhere a task that does not ask is ended too
+                        interruption.check()
                     time.sleep(0.01)
                 return 10 * i
             except BaseException as error:
@@ -41,17 +45,13 @@ if __name__ == "__main__":
 
         @flow
         def fan_out(count, seconds):
-            futures = [work.submit(i, seconds) for i in range(count)]
-            try:
-                for future in futures:
-                    future.wait()
-            except BaseException:
-                stop_workers()
-                raise
-            print([str(future.result(raise_on_failure=False)) for future in futures], flush=True)
+            told = {}
+            with places(Runner(kind=sys.argv[1], workers=2), count) as where:
+                for number, future in run_all(where, work, [{"i": i, "seconds": seconds} for i in range(count)]):
+                    told[number] = str(future.result(raise_on_failure=False))
+            print([told[number] for number in range(count)], flush=True)
 
-        runner = task_runner(Runner(kind=sys.argv[1], workers=2))
-        fan_out.with_options(task_runner=runner)(int(sys.argv[2]), float(sys.argv[3]))
+        fan_out(int(sys.argv[2]), float(sys.argv[3]))
 """
 
 
@@ -117,10 +117,13 @@ def test_a_task_that_raises_loses_nothing_of_the_others(
     process = start(kind, "4", "0")
     assert process.communicate(timeout=200)[0] == "['0', 'one is too many', '20', '30']\n"
     assert process.returncode == 0
-    url, store = (tmp_path / "start-3").read_text().split()
+    url, store, _ = (tmp_path / "start-3").read_text().split()
     assert url == prefect_server
     assert store == "sqlite:////a/store.db"
     assert processes(tmp_path) == []
+    places = {int((tmp_path / f"start-{i}").read_text().split()[2]) for i in range(4)}
+    assert process.pid in places  # which has imported everything already
+    assert len(places) == (2 if kind == "process" else 1)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +140,7 @@ def test_an_interruption_closes_what_runs_and_starts_nothing_more(
         return {path.name.partition("-")[2] for path in tmp_path.glob(f"{kind}-*")}
 
     process = start("process", "6", "100")
-    until(lambda: len(marks("start") - {"1"}) == 2)  # both workers are busy, with whichever came first
+    until(lambda: len(marks("start") - {"1"}) == 2)  # both places are busy, with whichever came first
     started = marks("start")
     (os.killpg if whole_group else os.kill)(process.pid, number)
     ended(process, tmp_path)
@@ -145,13 +148,14 @@ def test_an_interruption_closes_what_runs_and_starts_nothing_more(
     until(lambda: not processes(tmp_path))
     assert marks("start") == started
     assert marks("error") == started
-    assert {(tmp_path / f"error-{i}").read_text() for i in started - {"1"}} == {"SystemExit"}
+    errors = {(tmp_path / f"error-{i}").read_text() for i in started - {"1"}}
+    assert errors == {"KeyboardInterrupt", "SystemExit"}  # in the command itself, and in its worker
 
 
 def test_workers_end_when_their_parent_is_killed(start: Start, tmp_path: Path) -> None:
-    process = start("process", "1", "100")
-    until(lambda: (tmp_path / "start-0").exists())
+    process = start("process", "3", "100")
+    until(lambda: (tmp_path / "start-2").exists())
     process.kill()
     process.communicate()
     until(lambda: not processes(tmp_path))
-    assert (tmp_path / "error-0").read_text() == "SystemExit"
+    assert (tmp_path / "error-2").read_text() == "SystemExit"
