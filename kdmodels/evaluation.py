@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdmodels.data.dataset import Split
 from kdmodels.device import CPU
+from kdmodels.networks.layout import layout_of
 
 BATCH = 2048  # of a forward pass without gradient
 
@@ -17,8 +18,8 @@ BATCH = 2048  # of a forward pass without gradient
 def predict(network: nn.Module, split: Split, device: torch.device = CPU) -> Tensor:
     """Logits (N, K), on the CPU, of the network in eval mode; it is moved to the device."""
     network.eval().to(device)
-    batches = torch.arange(len(split)).split(BATCH)
-    return torch.cat([network(split.batch(rows).to(device)).cpu() for rows in batches])
+    batches, laid_out = torch.arange(len(split)).split(BATCH), layout_of(network)
+    return torch.cat([network(laid_out(split.batch(rows).to(device))).cpu() for rows in batches])
 
 
 def correct(network: nn.Module, split: Split, device: torch.device = CPU) -> Tensor:

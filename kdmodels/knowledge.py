@@ -18,6 +18,7 @@ from kdmodels.data.decoding import read_array
 from kdmodels.device import CPU
 from kdmodels.evaluation import BATCH
 from kdmodels.networks import find_tap
+from kdmodels.networks.layout import layout_of
 
 LOGITS = "logits"
 
@@ -58,7 +59,7 @@ class LiveTeacher:
 
     def __init__(self, network: nn.Module, taps: Sequence[str] = (), device: torch.device = CPU) -> None:
         self.taps = {at: find_tap(network, at) for at in taps}
-        self.network, self.device = network.eval(), device
+        self.network, self.device, self._laid_out = network.eval(), device, layout_of(network)
 
     def shapes(self, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """The shape of one example's features at each place, for images (C, H, W)."""
@@ -74,7 +75,7 @@ class LiveTeacher:
         self.network.to(self.device)
         with ExitStack() as stack:
             caught = {at: stack.enter_context(tap.on(self.network)) for at, tap in self.taps.items()}
-            logits = self.network(images.reshape(-1, *images.shape[-3:]))
+            logits = self.network(self._laid_out(images.reshape(-1, *images.shape[-3:])))
         said = {LOGITS: logits, **{at: self.taps[at].one(tensors) for at, tensors in caught.items()}}
         return {name: values.reshape(*rows.shape, *values.shape[1:]) for name, values in said.items()}
 
