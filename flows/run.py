@@ -3,9 +3,7 @@
 Nothing slow is imported before the experiment is known to be sound.
 """
 
-import atexit
 import contextlib
-import gc
 import logging
 import os
 import time
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from flows.commands.shared import ServerGoneError
 from kdmodels.errors import UserError, allowed
+from kdmodels.garbage import uncollected
 
 if TYPE_CHECKING:
     from kdmodels.experiment import Experiment
@@ -103,18 +102,15 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
         os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # it tells of what it sends in vain
         logging.raiseExceptions = False  # of logs too
     with running_server() as server:
-        gc.disable()  # imports leave no garbage, and looking for it takes a tenth of their time
-        import httpx
+        with uncollected():
+            import httpx
+            from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        from flows import console, progress
-        from flows.distill import StudentsFailedError, distill
-        from kdmodels.data_fields import NAMED
-        from tasks import tracking
-        from tasks.data import prepare_data
-
-        gc.freeze()  # nor is there any in what they leave: looking through it takes a second
-        atexit.register(gc.unfreeze)  # else a library complains at exit of what it finds alive
-        gc.enable()
+            from flows import console, progress
+            from flows.distill import StudentsFailedError, distill
+            from kdmodels.data_fields import NAMED
+            from tasks import tracking
+            from tasks.data import prepare_data
         tracking.configure()
         if server.process and experiment.data.source in NAMED and not server.ready():
             with contextlib.suppress(UserError):  # which the flow tells
@@ -122,7 +118,9 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
         server.wait_ready()
         start = time.monotonic() - began
         shown = progress.shown(console.console(stderr=True))
-        with contextlib.nullcontext() if quiet else shown as on_running:
+        # Nobody watches a temporary server for heartbeats, and their thread takes up to a second to end.
+        settings = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if server.process else None)
+        with settings, contextlib.nullcontext() if quiet else shown as on_running:
             flow = distill.with_options(on_running=[on_running]) if on_running else distill
             try:
                 outcome, failed = flow(experiment, options), False

@@ -296,7 +296,7 @@ def _followers(group: int) -> list[int]:
 
 
 def _serve(fd: int, ephemeral: bool) -> None:
-    gc.disable()  # imports leave no garbage, and looking for it takes a fifth of their time
+    gc.disable()  # as `uncollected`, but for its end, where to look through all that is alive would be waited for
     import uvicorn
     from filelock import FileLock
     from prefect.server.api.server import create_app

@@ -110,7 +110,9 @@ class Runner(Part):
     later: ClassVar = {"address": None}
     later_choices: ClassVar = {"kind": ("dask", "ray")}
 
-    kind: Literal["thread", "process"] = Field(default="thread", description="Threads of this process, or processes.")
+    kind: Literal["thread", "process"] = Field(
+        default="thread", description="Threads of this process, or this one and others."
+    )
     workers: int | None = Field(
         default=None, ge=1, le=1000, description="How many at once; null: the runner's default."
     )

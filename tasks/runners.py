@@ -5,6 +5,7 @@ starts. Left alone, Prefect's pool waits on an interruption until its workers ha
 parent that is killed leaves them running for ever; hence what `_prepare_worker` and `_stop_workers` do.
 """
 
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.util
@@ -26,6 +27,7 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from kdmodels.experiment import Runner
+from kdmodels.garbage import uncollected
 from tasks import interruption
 
 THREADS = 1  # torch already uses every core for one student
@@ -104,6 +106,8 @@ def _prepare_worker() -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGALRM, _leave)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    with uncollected():
+        importlib.import_module("tasks.student")  # which imports all that students need
 
 
 _asked: dict[UUID, float] = {}

@@ -15,6 +15,7 @@ from kdmodels.data.dataset import Part, Source
 from kdmodels.data.decoding import read_array, read_decoded, write_arrays
 from kdmodels.errors import UserError
 from kdmodels.folders import cache_folder
+from kdmodels.garbage import uncollected
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def _unpack(name: str, folder: Path | None, kept: Path) -> None:
 
 
 def _unpack_digits(kept: Path) -> None:
-    from sklearn.datasets import load_digits
+    with uncollected():
+        from sklearn.datasets import load_digits
 
     bundle = load_digits()
     _keep(kept / "train", bundle.images.astype(np.uint8)[:, None], bundle.target)
@@ -107,7 +109,8 @@ def _keep(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
 
 def _made(name: str, folder: Path | None) -> tuple[Any, Any]:
     """Torchvision's own two datasets."""
-    import torchvision.datasets
+    with uncollected():
+        import torchvision.datasets
 
     about = SETS[name]
     make: Callable[..., Any] = getattr(torchvision.datasets, about.name)

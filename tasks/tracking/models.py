@@ -5,6 +5,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from kdmodels.errors import UserError
+from kdmodels.garbage import uncollected
 from kdmodels.temporary import temporary_folder
 from tasks.tracking.artifacts import sync_tree
 
@@ -58,6 +60,7 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
         raise ValueError("a module must be on the CPU and in eval mode to be exported")
     if example.ndim != 4 or len(example) < 2 or example.dtype != np.float32:
         raise ValueError(f"example must be float32 (N >= 2, C, H, W), not {example.dtype} {example.shape}")
+    prepare_models()
     client = MlflowClient()
     run = client.get_run(run_id)
     for output in run.outputs.model_outputs if run.outputs else []:
@@ -101,11 +104,12 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
     return f"models:/{model.model_id}"
 
 
+@cache
 def prepare_models() -> None:
-    """Pay now for this process's first export: imports and caches, some 4 s, whatever the network."""
+    """Pay for this process's first export: imports and caches, some 2 s, whatever the network."""
     import torch
 
-    with _PT2:
+    with _PT2, uncollected():
         torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(2, 1),))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 FLOW = """
-import multiprocessing, os, sys, time
+import gc, multiprocessing, os, sys, time
 from pathlib import Path
 from flows.server import running_server
 
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
         @task
         def work(i, seconds):
-            told = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"], str(os.getpid())]
+            told = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"], str(os.getpid()), str(gc.isenabled())]
             (marks / f"start-{i}").write_text(" ".join(told))
             try:
                 if i == 1:
@@ -117,13 +117,15 @@ def test_a_task_that_raises_loses_nothing_of_the_others(
     process = start(kind, "4", "0")
     assert process.communicate(timeout=200)[0] == "['0', 'one is too many', '20', '30']\n"
     assert process.returncode == 0
-    url, store, _ = (tmp_path / "start-3").read_text().split()
+    told = [(tmp_path / f"start-{i}").read_text().split() for i in range(4)]
+    url, store, *_ = told[3]
     assert url == prefect_server
     assert store == "sqlite:////a/store.db"
     assert processes(tmp_path) == []
-    places = {int((tmp_path / f"start-{i}").read_text().split()[2]) for i in range(4)}
+    places = {int(pid) for _, _, pid, _ in told}
     assert process.pid in places  # which has imported everything already
     assert len(places) == (2 if kind == "process" else 1)
+    assert {collecting for *_, collecting in told} == {"True"}  # but for the imports
 
 
 @pytest.mark.parametrize(

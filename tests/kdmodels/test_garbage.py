@@ -1,0 +1,32 @@
+"""Imports without the garbage collector, which goes on afterwards as it was."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from kdmodels.garbage import uncollected
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_nothing_is_collected_in_the_block_and_what_it_made_is_never_looked_through(enabled: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    gc.unfreeze()
+    with uncollected():
+        assert not gc.isenabled()
+        made = [[] for _ in range(1000)]
+    assert gc.isenabled() == enabled
+    assert gc.get_freeze_count() >= len(made)
+
+
+def test_the_collector_goes_on_after_an_import_that_fails() -> None:
+    with pytest.raises(ImportError), uncollected():
+        raise ImportError
+    assert gc.isenabled()
