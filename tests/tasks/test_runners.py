@@ -27,7 +27,8 @@ if __name__ == "__main__":
 
         @task
         def work(i, seconds):
-            told = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"], str(os.getpid()), str(gc.isenabled())]
+            inherited = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"]]
+            told = [*inherited, str(os.getpid()), str(gc.isenabled())]
             (marks / f"start-{i}").write_text(" ".join(told))
             try:
                 if i == 1:
