@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,7 +12,7 @@ from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
 from kdmodels import own_code
-from kdmodels.errors import UserError
+from kdmodels.errors import UnavailableError, UserError
 from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
 from tasks.costs import measure_costs
@@ -159,8 +160,9 @@ def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, pare
 @contextmanager
 def student_places(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[list[TaskRunner[Any]]]:
     """Where students are trained; worker processes get ready while the teacher trains. All end with the block."""
-    trained = sum(step.kind == "student" and step.action != "reuse" for step in plan.steps)
-    with places(experiment.runner, trained) as found:  # what was trained before needs no process of its own
+    # What was trained before needs no process of its own, and folds come one after the other.
+    trained = max(sum(step.action != "reuse" for step in part.students) for part in (plan, *plan.folds))
+    with places(experiment.runner, trained) as found:
         for place in filter(is_elsewhere, found):
             place.submit(prepare_worker, {"data": data})
         yield found
@@ -177,6 +179,7 @@ def train_students(
     """One task a variant, where the runner says; one that fails neither loses nor stops the others.
 
     Raises:
+        UnavailableError: a worker process has died.
         Exception: that of the first which the store, its server or a disk failed; the others would not fare better.
     """
     tasks = sorted(  # those that compare features take longest: begun last, one would end alone
@@ -189,7 +192,13 @@ def train_students(
     ]  # fmt: skip
     results: dict[str, Any] = {}
     for number, future in run_all(where, train_student, calls):
-        result = future.result(raise_on_failure=False)
+        try:
+            result = future.result(raise_on_failure=False)
+        except BrokenProcessPool as error:
+            raise UnavailableError(
+                "a process that trained students was killed or ran out of memory; what is finished is kept, and the "
+                "same command goes on with the rest"
+            ) from error
         if tracking.outage(result):
             future.result()
         results[tasks[number][0].name] = result

@@ -3,7 +3,9 @@
 Nothing slow is imported before the experiment is known to be sound.
 """
 
+import atexit
 import contextlib
+import gc
 import logging
 import os
 import time
@@ -111,6 +113,9 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
             from kdmodels.data_fields import NAMED
             from tasks import tracking
             from tasks.data import prepare_data
+
+            gc.freeze()  # nothing of it is ever garbage: looking through it takes a second each time
+            atexit.register(gc.unfreeze)  # else a library complains at exit of what it finds alive
         tracking.configure()
         if server.process and experiment.data.source in NAMED and not server.ready():
             with contextlib.suppress(UserError):  # which the flow tells

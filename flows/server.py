@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from kdmodels.errors import UnavailableError, UserError, redacted
+from kdmodels.garbage import uncollected
 
 START_SECONDS = 120  # a first start migrates the database: seconds on an idle machine, many more on a busy one
 STOP_SECONDS = 10  # what a flow run gets to close its records before it is killed
@@ -296,15 +297,14 @@ def _followers(group: int) -> list[int]:
 
 
 def _serve(fd: int, ephemeral: bool) -> None:
-    gc.disable()  # as `uncollected`, but for its end, where to look through all that is alive would be waited for
-    import uvicorn
-    from filelock import FileLock
-    from prefect.server.api.server import create_app
+    with uncollected():
+        import uvicorn
+        from filelock import FileLock
+        from prefect.server.api.server import create_app
 
-    from flows.prefect_database import create_database
+        from flows.prefect_database import create_database
 
-    gc.freeze()
-    gc.enable()
+        gc.freeze()
 
     class OneAtATime(uvicorn.Server):
         """Its start-up migrates the database, which two servers on one database must not do at once."""

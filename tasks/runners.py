@@ -5,6 +5,7 @@ starts. Left alone, Prefect's pool waits on an interruption until its workers ha
 parent that is killed leaves them running for ever; hence what `_prepare_worker` and `_stop_workers` do.
 """
 
+import gc
 import importlib
 import multiprocessing
 import multiprocessing.connection
@@ -31,7 +32,7 @@ from kdmodels.garbage import uncollected
 from tasks import interruption
 
 THREADS = 1  # torch already uses every core for one student
-PROCESSES = 2  # this one and another, which costs some 8 s of imports and 0.5 GB before it trains anything
+PROCESSES = 2  # this one and another, which costs some 6 s of imports and 0.5 GB before it trains anything
 GRACE_SECONDS = 1  # for training to come to its next step
 STOP_SECONDS = 8  # for an interrupted task to close its records
 TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
@@ -68,10 +69,10 @@ def is_elsewhere(place: TaskRunner[Any]) -> bool:
 
 
 def run_all(
-    places: Sequence[TaskRunner[Any]], task: Task[..., Any], calls: Sequence[dict[str, Any]]
+    where: Sequence[TaskRunner[Any]], task: Task[..., Any], calls: Sequence[dict[str, Any]]
 ) -> Iterator[tuple[int, PrefectFuture[Any]]]:
     """Run a task with each of these parameters, begun in that order; the calls' numbers and futures, as they end."""
-    waiting, free = deque(enumerate(calls)), deque(places)
+    waiting, free = deque(enumerate(calls)), deque(where)
     running: dict[PrefectFuture[Any], tuple[int, TaskRunner[Any]]] = {}
     while waiting or running:
         while waiting and free:
@@ -108,6 +109,7 @@ def _prepare_worker() -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     with uncollected():
         importlib.import_module("tasks.student")  # which imports all that students need
+        gc.freeze()  # nothing of it is ever garbage
 
 
 _asked: dict[UUID, float] = {}

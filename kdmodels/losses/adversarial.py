@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
+from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
 
 
 class Adversarial(nn.Module):

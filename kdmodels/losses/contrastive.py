@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from kdmodels.losses.features import unit
-from kdmodels.losses.logits import full_precision, unrounded
+from kdmodels.losses.numerics import full_precision, unrounded
 from kdmodels.losses.relations import require_embeddings
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
+from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
 
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEW, MANY = 16, 128  # classes, examples
+from kdmodels.losses.numerics import full_precision, log_softmax, require_labels, require_same_shape
 
 
 def hard_labels(student_logits: Tensor, labels: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def hard_labels(student_logits: Tensor, labels: Tensor) -> Tensor:
         tensor([1.3863])
     """
     require_labels(student_logits, labels)
-    return F.nll_loss(_log_softmax(full_precision(student_logits)), labels, reduction="none")
+    return F.nll_loss(log_softmax(full_precision(student_logits)), labels, reduction="none")
 
 
 def label_smoothing(student_logits: Tensor, labels: Tensor, *, epsilon: float = 0.1) -> Tensor:
@@ -61,7 +61,7 @@ def label_smoothing(student_logits: Tensor, labels: Tensor, *, epsilon: float = 
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon {epsilon} is outside [0, 1)")
     require_labels(student_logits, labels)
-    log_q = _log_softmax(full_precision(student_logits))
+    log_q = log_softmax(full_precision(student_logits))
     return (1 - epsilon) * F.nll_loss(log_q, labels, reduction="none") - epsilon * log_q.mean(dim=-1)
 
 
@@ -331,28 +331,6 @@ def logit_regression(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return F.mse_loss(student, teacher, reduction="none").mean(dim=-1)
 
 
-def require_same_shape(student: Tensor, teacher: Tensor) -> None:
-    """Refuse a pair that broadcasting would silently accept."""
-    if student.shape != teacher.shape:
-        raise ValueError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ in shape")
-
-
-def require_labels(logits: Tensor, labels: Tensor) -> None:
-    """Refuse labels that are not one class index per example."""
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(f"labels {tuple(labels.shape)} are not one for each of logits {tuple(logits.shape)}")
-
-
-def full_precision(tensor: Tensor) -> Tensor:
-    """Half precision as float32; anything wider as it is."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def unrounded(tensor: Tensor) -> torch.autocast:
-    """A context in which autocast, on the tensor's device, rounds nothing to half precision."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
 def _softened(logits: Tensor, temperature: float) -> Tensor:
     if temperature <= 0:
         raise ValueError(f"temperature {temperature} is not positive")
@@ -363,17 +341,7 @@ def _log_classes(student_logits: Tensor, teacher_logits: Tensor, temperature: fl
     """Log-probabilities of the softened classes, the student's and the teacher's, (B, K) each."""
     require_same_shape(student_logits, teacher_logits)
     student, teacher = (_softened(logits, temperature) for logits in (student_logits, teacher_logits.detach()))
-    return _log_softmax(student), _log_softmax(teacher)
-
-
-def _log_softmax(logits: Tensor) -> Tensor:
-    """Over the classes (..., K). Where they are few and the examples many, the CPU is faster with the classes first.
-
-    Its kernel for rows that are shorter than a vector register takes ten times as long (benchmarks/LOG.md).
-    """
-    if logits.shape[-1] < FEW and logits.shape[0] >= MANY and logits.device.type == "cpu":
-        return F.log_softmax(logits.movedim(-1, 0), dim=0).movedim(0, -1)
-    return F.log_softmax(logits, dim=-1)
+    return log_softmax(student), log_softmax(teacher)
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -388,7 +356,7 @@ def _label_and_rest(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     others = others + (others >= labels.unsqueeze(-1))  # (B, K - 1), skips the label
     label_logits, other_logits = logits.gather(-1, labels.unsqueeze(-1)), logits.gather(-1, others)
     odds = label_logits.squeeze(-1) - other_logits.logsumexp(dim=-1)
-    return odds, _log_softmax(other_logits)
+    return odds, log_softmax(other_logits)
 
 
 def _log_binary(log_odds: Tensor) -> Tensor:

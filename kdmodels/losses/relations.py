@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdmodels.losses.features import match_size, shortest, unit
-from kdmodels.losses.logits import full_precision, unrounded
+from kdmodels.losses.numerics import full_precision, unrounded
 
 
 def similarity_preserving(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdmodels.losses.features import require_same_number, require_several
-from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
+from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
 
 LEVELS = (4, 2, 1)
 """Side lengths of the pooled maps; each counts half of the one before it."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
+from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
 from kdmodels.losses.relations import require_embeddings
 
 

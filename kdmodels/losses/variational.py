@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from kdmodels.losses.features import match_size, require_same_rank
-from kdmodels.losses.logits import full_precision, require_same_shape, unrounded
+from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
 
 INITIAL_VARIANCE = 5.0
 LEAST_VARIANCE = 1e-5

@@ -10,9 +10,11 @@ KNOWN = ("kdmodels.", "torch.nn.", "torchvision.")
 
 
 def layout_of(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What lays images (B, C, H, W) out for a network, their values unchanged: on the CPU with the channels last.
+    """What lays images (B, C, H, W) out for a network in eval mode, values unchanged: on the CPU channels last.
 
-    Convolutions are faster so by a sixth to two fifths (benchmarks/LOG.md).
+    Convolutions take up to 60 % less time so (benchmarks/LOG.md). Not for training, though that would be faster too:
+    torch's batch norm of such maps sums a batch in float32, one value after the other, and a gradient is off by a
+    percent.
     """
     layers = list(network.modules())
     convolutional = any(isinstance(layer, nn.Conv2d) for layer in layers)

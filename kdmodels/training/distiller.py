@@ -11,7 +11,7 @@ from kdmodels.catalogue import LOSSES
 from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.knowledge import LOGITS
-from kdmodels.losses.logits import full_precision
+from kdmodels.losses.numerics import full_precision
 from kdmodels.networks import Tap, find_tap
 from kdmodels.networks.initialise import BATCH_NORMS
 from kdmodels.networks.stacked import run_stacked

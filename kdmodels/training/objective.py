@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -13,7 +12,7 @@ from kdmodels import losses
 from kdmodels.catalogue import LOSSES
 from kdmodels.knowledge import LOGITS
 from kdmodels.losses.features import HintRegressor
-from kdmodels.losses.logits import unrounded
+from kdmodels.losses.numerics import unrounded
 from kdmodels.networks.stacked import is_stackable, run_stacked
 from kdmodels.terms import Term
 from kdmodels.training.own import matched, taken
@@ -148,7 +147,7 @@ class Objective(nn.Module):
         regressed: Mapping[str, list[Tensor]],
     ) -> Tensor:
         if name == PROBE:
-            return self._on_labels(partial(F.cross_entropy, features[PROBE], reduction="none"), labels, mixed)
+            return self._on_labels(partial(losses.hard_labels, features[PROBE]), labels, mixed)
         if name in (DISCRIMINATOR, "adversarial"):
             adversary = self.own["adversarial"]
             assert isinstance(adversary, losses.Adversarial)

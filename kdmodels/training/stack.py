@@ -16,7 +16,6 @@ from kdmodels.experiment import Recipe
 from kdmodels.losses import ContrastiveRepresentation
 from kdmodels.networks import initialise
 from kdmodels.networks.layers import Dropout
-from kdmodels.networks.layout import layout_of
 from kdmodels.networks.stacked import is_stackable
 from kdmodels.randomness import forked, stream
 from kdmodels.training import figures
@@ -81,7 +80,7 @@ class Stack:
         sampled = recipe.balance == "sampling"
         self.chances = class_balance(labels)[labels].where(labels >= 0, 1.0) if sampled else None  # (N,)
 
-        self.stacked, self._laid_out = is_stackable(distiller.student), layout_of(distiller.student)
+        self.stacked = is_stackable(distiller.student)
         # Gradients are taken of these, which share the parameters' memory.
         self.leaves = {
             name: (tensor if self.stacked else tensor[0]).detach().requires_grad_()
@@ -195,9 +194,7 @@ class Stack:
         """
         if self.stacked:
             return self.distiller.stacked({**params, **buffers}, *given)  # type: ignore[arg-type]
-        images, *others = map(first_row, given)
-        given = (self._laid_out(images), *others)
-        logits, values = functional_call(self.distiller, {**params, **first_row(buffers)}, given)
+        logits, values = functional_call(self.distiller, {**params, **first_row(buffers)}, tuple(map(first_row, given)))
         return logits[None], {name: value.mean()[None] for name, value in values.items()}
 
     def _gradients(self, values: Tensor, pulls: Tensor) -> State:

@@ -60,12 +60,12 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
         raise ValueError("a module must be on the CPU and in eval mode to be exported")
     if example.ndim != 4 or len(example) < 2 or example.dtype != np.float32:
         raise ValueError(f"example must be float32 (N >= 2, C, H, W), not {example.dtype} {example.shape}")
-    prepare_models()
     client = MlflowClient()
     run = client.get_run(run_id)
     for output in run.outputs.model_outputs if run.outputs else []:
         if client.get_logged_model(output.model_id).status == LoggedModelStatus.READY:  # the run was interrupted since
             return f"models:/{output.model_id}"
+    prepare_models()
     with torch.no_grad():
         classes = module(torch.from_numpy(example)).shape[1]
     model = client.create_logged_model(
@@ -107,9 +107,9 @@ def log_model(run_id: str, module: "torch.nn.Module", example: np.ndarray, *, me
 @cache
 def prepare_models() -> None:
     """Pay for this process's first export: imports and caches, some 2 s, whatever the network."""
-    import torch
-
     with _PT2, uncollected():
+        import torch
+
         torch.export.export(torch.nn.Linear(1, 1), (torch.zeros(2, 1),))
 
 

@@ -1,10 +1,12 @@
 """Ctrl-C, once and twice; SIGTERM; and two commands at once."""
 
 import json
+import os
 import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +16,14 @@ from tests.faults.conftest import AT_CALL, Place
 LONG = ("run", "small.yaml", "--quiet", "--set", "student.epochs=100000")
 
 
-def wait_for(place: Place, epoch: int) -> None:
+def wait_for(place: Place, epoch: int, name: str = "hard-labels") -> None:
     """Until a student has come so far."""
 
     def trained() -> bool:
         with sqlite3.connect(place.folder / "mlruns" / "mlflow.db") as connection:
             rows = connection.execute(
-                "SELECT max(value) FROM latest_metrics JOIN runs USING (run_uuid) "
-                "WHERE key = 'epoch' AND name = 'hard-labels'"
+                "SELECT max(value) FROM latest_metrics JOIN runs USING (run_uuid) WHERE key = 'epoch' AND name = ?",
+                (name,),
             ).fetchall()
         return bool((rows[0][0] or 0) >= epoch)
 
@@ -42,15 +44,33 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_one_signal_keeps_what_was_trained(place: Place, kind: str, number: signal.Signals) -> None:
     """With an hour between two checkpoints: the one that goes on was written because of the signal."""
     process = place.start(*LONG, "--set", f"runner.kind={kind}", KD_CHECKPOINT_SECONDS="3600")
-    wait_for(place, 5)
+    at_work = ["hard-labels", "kd"] if kind == "process" else ["hard-labels"]  # kd in the worker
+    for name in at_work:
+        wait_for(place, 5, name)
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told.splitlines()[-1]) == (130, "kd: interrupted")
     steps = json.loads(place.kd(*LONG, "--dry-run", "--json").stdout)["students"]
-    assert steps[0]["action"] == "resume"
-    told = int(steps[0]["reason"].split(" was interrupted after epoch ")[1])
-    kept = (place.folder / "cache").rglob(f"{steps[0]['key']}/epoch-*.json")
-    assert [json.loads(file.read_text())["epoch"] >= told >= 5 for file in kept] == [True]
+    assert [step["name"] for step in steps if step["action"] == "resume"] == at_work
+    for step in steps[: len(at_work)]:
+        epoch = int(step["reason"].split(" was interrupted after epoch ")[1])
+        kept = (place.folder / "cache").rglob(f"{step['key']}/epoch-*.json")
+        assert [json.loads(file.read_text())["epoch"] >= epoch >= 5 for file in kept] == [True]
+
+
+@pytest.mark.fault
+def test_a_worker_that_is_killed_is_told_and_the_same_command_goes_on(place: Place) -> None:
+    process = place.start(*LONG, "--set", "runner.kind=process")
+    wait_for(place, 5, "kd")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (worker,) = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(int(worker), signal.SIGKILL)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    last = told.splitlines()[-1]
+    assert last.startswith("kd: error: a process that trained students was killed or ran out of memory; "), told
+    done = place.kd("run", "small.yaml", "--json", "--set", "runner.kind=process")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.fault

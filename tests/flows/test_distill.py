@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only, student_places
+from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only, prepared, student_places
 from flows.inspect import compare
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
@@ -270,6 +270,15 @@ def test_students_that_were_trained_before_need_no_process(first: Outcome) -> No
     data = prepare_data.fn(experiment.data, None)
     with student_places(experiment, data, plan_only(experiment)) as where:
         assert not any(map(is_elsewhere, where))
+
+
+def test_folds_come_one_after_the_other_and_get_no_process_for_each() -> None:
+    runner = {"kind": "process", "workers": 8}
+    folds = {"data": {"source": "digits", "folds": 3}, "variants": ["hard-labels", "kd"], "seed": 5}
+    experiment = Experiment.model_validate(SMALL | folds | {"runner": runner})
+    splits = prepared(experiment, Options(), prepare_data.fn)
+    with student_places(experiment, splits[0], plan_only(experiment)) as where:
+        assert [is_elsewhere(place) for place in where] == [False, True]
 
 
 def test_a_teacher_from_a_checkpoint_or_the_registry_equals_the_trained_one(run: Run, first: Outcome) -> None:

@@ -11,19 +11,15 @@ from kdmodels.garbage import uncollected
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     yield
-    gc.unfreeze()
     gc.enable()
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_nothing_is_collected_in_the_block_and_what_it_made_is_never_looked_through(enabled: bool) -> None:
+def test_nothing_is_collected_in_the_block_and_all_is_as_before_after_it(enabled: bool) -> None:
     (gc.enable if enabled else gc.disable)()
-    gc.unfreeze()
-    with uncollected():
+    with uncollected(), uncollected():
         assert not gc.isenabled()
-        made = [[] for _ in range(1000)]
     assert gc.isenabled() == enabled
-    assert gc.get_freeze_count() >= len(made)
 
 
 def test_the_collector_goes_on_after_an_import_that_fails() -> None:

@@ -14,7 +14,12 @@ from kdmodels.randomness import stream
 from kdmodels.terms import Term
 from kdmodels.training import fit
 
-CONVOLUTIONAL = [{"conv": [4, 8]}, {"name": "resnet20"}, {"compact": {"block": "depthwise", "budget": 9_000}}]
+CONVOLUTIONAL = [
+    {"conv": [4, 8]},
+    {"name": "resnet20"},
+    {"compact": {"block": "depthwise", "budget": 9_000}},
+    {"torchvision": "shufflenet_v2_x0_5"},  # which takes its maps' channels apart by `view`
+]
 
 
 class Views(nn.Module):
@@ -22,7 +27,7 @@ class Views(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 3)
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 1024, 3)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.conv(images)
@@ -31,32 +36,25 @@ class Views(nn.Module):
 
 def images(channels: int) -> Split:
     generator = stream(0, "images")
-    pixels = torch.randint(256, (12, channels, 8, 8), generator=generator, dtype=torch.uint8)
+    pixels = torch.randint(256, (12, channels, 32, 32), generator=generator, dtype=torch.uint8)
     return Split(pixels, torch.arange(12) % 3, top=255)
 
 
 def network(channels: int, **description: object) -> nn.Module:
     return build(
-        Network.model_validate(description), input_shape=(channels, 8, 8), classes=3, mean=[0.5] * channels,
+        Network.model_validate(description), input_shape=(channels, 32, 32), classes=3, mean=[0.5] * channels,
         std=[0.25] * channels,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(
-    "description", [{"conv": [4, 8]}, {"name": "resnet20"}, {"compact": {"block": "depthwise", "budget": 9_000}}]
-)
-def test_channels_lie_last_and_the_logits_and_gradients_are_the_same(
-    channels: int, description: dict[str, object]
-) -> None:
-    net, plain = network(channels, **description).train(), images(channels).images
+@pytest.mark.parametrize("description", CONVOLUTIONAL)
+def test_channels_lie_last_and_the_logits_are_the_same(channels: int, description: dict[str, object]) -> None:
+    net, plain = network(channels, **description).eval(), images(channels).images
     laid_out = layout_of(net)(plain)
     assert laid_out.stride()[1] == 1  # also of one channel, where torch calls any layout contiguous
     assert torch.equal(laid_out, plain)
-    told = [net(given) for given in (plain, laid_out)]
-    torch.testing.assert_close(told[1], told[0], rtol=1e-4, atol=1e-5)
-    ours, theirs = (torch.autograd.grad(logits.square().mean(), list(net.parameters())) for logits in told)
-    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(net(laid_out), net(plain), rtol=1e-4, atol=1e-5)
 
 
 def test_images_stay_as_they_are_for_a_network_without_convolutions_and_for_a_users_own() -> None:
@@ -72,17 +70,20 @@ def test_a_users_network_that_views_its_maps_is_trained_measured_and_a_teacher()
     torch.testing.assert_close(distil_knowledge(net, split).logits.float(), predict(net, split), rtol=1e-3, atol=1e-3)
 
 
-def test_what_trains_measures_and_teaches_lays_its_images_out() -> None:
+def test_what_measures_and_stores_knowledge_lays_its_images_out_and_what_trains_does_not() -> None:
+    """In training batch norm would sum in float32, one value after the other."""
     net, split, seen = network(3, conv=[4]), images(3), []
     hook = nn.modules.module.register_module_forward_pre_hook(
-        lambda module, given: seen.append(given[0].stride()[1]) if isinstance(module, nn.Conv2d) else None
+        lambda module, given: seen.append(given[0].stride()[1] == 1) if isinstance(module, nn.Conv2d) else None
     )
     try:
         predict(net, split)
         knowledge = distil_knowledge(net, split)
-        assert seen == [1, 1]
+        assert seen == [True, True]
+        seen.clear()
         fit(net, [Term(loss="soft_targets")], Recipe(epochs=1, batch=4), split, split, seeds=[0],
             knowledge=(knowledge, knowledge))  # fmt: skip
     finally:
         hook.remove()
-    assert seen[-4:] == [1] * 4  # three steps and the validation
+    assert len(seen) >= 4
+    assert not any(seen)
