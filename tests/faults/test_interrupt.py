@@ -62,7 +62,9 @@ def test_one_signal_keeps_what_was_trained(place: Place, kind: str, number: sign
 def test_a_worker_that_is_killed_is_told_and_the_same_command_goes_on(place: Place) -> None:
     process = place.start(*LONG, "--set", "runner.kind=process")
     wait_for(place, 5, "kd")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = [
+        pid for told in Path(f"/proc/{process.pid}/task").glob("*/children") for pid in told.read_text().split()
+    ]
     (worker,) = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(int(worker), signal.SIGKILL)
     _, told = process.communicate(timeout=60)
