@@ -36,6 +36,8 @@ def script() -> None:
     code = ERROR
     atexit.register(lambda: _leave(code))  # registered first, so that it runs after all others
     code = main()
+    if code == INTERRUPTED:  # all is closed; a library may still wait at exit, seen once in a while, for what has ended
+        _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
