@@ -36,7 +36,7 @@ def script() -> None:
     code = ERROR
     atexit.register(lambda: _leave(code))  # registered first, so that it runs after all others
     code = main()
-    if code == INTERRUPTED:  # all is closed; a library may still wait at exit, seen once in a while, for what has ended
+    if code == INTERRUPTED:  # all is closed; Python's own exit was seen to hang here, why is not known
         _leave(code)
 
 
