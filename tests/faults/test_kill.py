@@ -3,6 +3,7 @@
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -58,10 +59,12 @@ def test_a_run_killed_again_and_again_at_random_moments_goes_on(
     (whole, seconds), moments, kills, places = uninterrupted, random.Random(kind), 0, 0
     while kills < 10:
         places += 1
-        assert places <= 10, "most moments came after the end"
+        assert places <= 20, "most moments came after the end"
         with used(new_place()) as place:
+            before = kills
             while kills < 10:
                 process = place.start("run", "small.yaml", "--quiet", "--set", f"runner.kind={kind}")
+                began = time.monotonic()
                 try:
                     _, told = process.communicate(timeout=seconds * moments.uniform(0.3, 1))
                 except subprocess.TimeoutExpired:
@@ -69,6 +72,8 @@ def test_a_run_killed_again_and_again_at_random_moments_goes_on(
                     _, told = process.communicate()
                 if process.returncode != KILLED:
                     assert process.returncode == 0, told
+                    if kills == before:  # a whole run: the machine is quicker than it was
+                        seconds = time.monotonic() - began
                     break
                 kills += 1
             assert ended(place) == whole
