@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,7 +11,7 @@ from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
 from kdmodels import own_code
-from kdmodels.errors import UnavailableError, UserError
+from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
 from tasks.costs import measure_costs
@@ -32,7 +31,7 @@ from tasks.references import (
     TeacherReference,
 )
 from tasks.results import PLAN, reference
-from tasks.runners import is_elsewhere, places, run_all
+from tasks.runners import Running, begin, is_elsewhere, places, run_all, workers
 from tasks.steps import PLANNING, alone
 from tasks.student import prepare_worker, train_student
 from tasks.teacher import join_teachers, train_teacher
@@ -66,15 +65,26 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     tracking.end_abandoned(experiment.name)
     runs.use_threads(threads(experiment))
     clock = Clock()
-    with ExitStack() as planning:  # until the comparison says what the plan takes over, `kd gc` waits
+    with (
+        workers(experiment.runner, len(experiment.variants)) as elsewhere,
+        ExitStack() as planning,  # until the comparison says what the plan takes over, `kd gc` waits
+    ):
+        first_ever = tracking.is_new(experiment.name)  # then all will be trained, whatever the plan takes over
+        if first_ever:
+            get_ready(elsewhere)
         with clock("data"):
             splits = prepared(experiment, options, prepare_data)
             data = splits[0]
             experiment = sized(experiment, data)
             planning.enter_context(alone(PLANNING))
             plan = whole_plan(experiment, splits, fresh=options.fresh)
-        with comparison(experiment, splits, plan) as parent, student_places(experiment, data, plan) as where:
+        with (
+            comparison(experiment, splits, plan) as parent,
+            places(experiment.runner, most_trained(plan), elsewhere) as where,
+        ):
             planning.close()
+            if not first_ever:
+                get_ready(where)
             first, *others = [
                 train_fold(experiment, split, part, parent, where, clock)
                 for split, part in zip(splits, [plan, *plan.folds], strict=True)
@@ -126,7 +136,9 @@ def train_fold(
     clock: "Clock",
 ) -> tuple[TeacherReference, list[StudentReference]]:
     """Teacher, knowledge and students on one validation split."""
+    calls = student_calls(experiment, data, plan, parent)
     with clock("teacher"):
+        begun = begin_beside(where, plan, calls)
         teacher = train_teachers(experiment, data, plan, parent)
     with clock("knowledge"):
         knowledge = distil_teacher(
@@ -138,7 +150,7 @@ def train_fold(
             device=experiment.device,
         )
     with clock("students"):
-        return teacher, train_students(where, experiment, data, knowledge, plan, parent)
+        return teacher, train_students(where, experiment, plan, calls, begun, knowledge, parent)
 
 
 def plan_only(experiment: Experiment, options: Options = DEFAULTS) -> Plan:
@@ -157,51 +169,66 @@ def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, pare
     return join_teachers(experiment, data, plan.teacher, members, parent)
 
 
-@contextmanager
-def student_places(experiment: Experiment, data: DataReference, plan: Plan) -> Iterator[list[TaskRunner[Any]]]:
-    """Where students are trained; worker processes get ready while the teacher trains. All end with the block."""
-    # What was trained before needs no process of its own, and folds come one after the other.
-    trained = max(sum(step.action != "reuse" for step in part.students) for part in (plan, *plan.folds))
-    with places(experiment.runner, trained) as found:
-        for place in filter(is_elsewhere, found):
-            place.submit(prepare_worker, {"data": data})
-        yield found
+def most_trained(plan: Plan) -> int:
+    """How many students are trained, of folds in the one that trains most, since folds come one after the other."""
+    return max(sum(step.action != "reuse" for step in part.students) for part in (plan, *plan.folds))
+
+
+def get_ready(where: Sequence[TaskRunner[Any]]) -> None:
+    """Let those that are worker processes begin, and import what they need, while something else is done here."""
+    for place in filter(is_elsewhere, where):
+        place.submit(prepare_worker, {})
+
+
+def student_calls(experiment: Experiment, data: DataReference, plan: Plan, parent: str) -> dict[str, dict[str, Any]]:
+    """By variant, what `train_student` is told, in the order in which they begin; there is no knowledge yet."""
+    tasks = sorted(  # those that compare features take longest: begun last, one would end alone
+        zip(experiment.variants, plan.students, strict=True), key=lambda task: -len(task[0].teacher_places)
+    )
+    views = plan.knowledge.count
+    common = {"experiment": experiment, "data": data, "knowledge": None, "views": views, "parent": parent}
+    return {variant.name: {"variant": variant, "step": step, **common} for variant, step in tasks}
+
+
+def begin_beside(where: Sequence[TaskRunner[Any]], plan: Plan, calls: dict[str, dict[str, Any]]) -> Running:
+    """Students that need no teacher begin in the places that nobody else uses while the teacher trains in this one.
+
+    No place gets more than its share of all students that are trained, or another would have nothing left to do.
+    """
+    beside, share = where[1:], most_trained(plan) // len(where)
+    ready = [
+        (name, call)
+        for name, call in calls.items()
+        if call["step"].action != "reuse" and not needs_teacher(call["variant"])
+    ]
+    return begin(beside, train_student, dict(ready[: share * len(beside)]))
 
 
 def train_students(
     where: Sequence[TaskRunner[Any]],
     experiment: Experiment,
-    data: DataReference,
-    knowledge: KnowledgeReference,
     plan: Plan,
+    calls: dict[str, dict[str, Any]],
+    begun: Running,
+    knowledge: KnowledgeReference,
     parent: str,
 ) -> list[StudentReference]:
     """One task a variant, where the runner says; one that fails neither loses nor stops the others.
 
     Raises:
-        UnavailableError: a worker process has died.
         Exception: that of the first which the store, its server or a disk failed; the others would not fare better.
     """
-    tasks = sorted(  # those that compare features take longest: begun last, one would end alone
-        zip(experiment.variants, plan.students, strict=True), key=lambda task: -len(task[0].teacher_places)
-    )
-    calls = [
-        {"variant": variant, "experiment": experiment, "data": data, "knowledge": knowledge, "step": step,
-         "parent": parent}
-        for variant, step in tasks
-    ]  # fmt: skip
+    begun_already = {name for name, _ in begun.values()}
+    rest = {
+        name: call | {"knowledge": knowledge if needs_teacher(call["variant"]) else None}
+        for name, call in calls.items()
+        if name not in begun_already
+    }
     results: dict[str, Any] = {}
-    for number, future in run_all(where, train_student, calls):
-        try:
-            result = future.result(raise_on_failure=False)
-        except BrokenProcessPool as error:
-            raise UnavailableError(
-                "a process that trained students was killed or ran out of memory; what is finished is kept, and the "
-                "same command goes on with the rest"
-            ) from error
-        if tracking.outage(result):
+    for name, future in run_all(where, train_student, rest, begun):
+        results[name] = future.result(raise_on_failure=False)
+        if tracking.outage(results[name]):
             future.result()
-        results[tasks[number][0].name] = result
     interruption.check()
     failed_runs = {run.name: run.run_id for run in tracking.children(parent) if run.kind == "student"}
     return [

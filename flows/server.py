@@ -95,27 +95,38 @@ def running_server() -> Iterator[Server]:
         os.environ.setdefault(name, value)
     url = configured_url()
     if url:
-        yield Server(url)
+        with _told(url):
+            yield Server(url)
         return
     found = up_state()
-    with _api_url(found["url"]) if found else contextlib.nullcontext():
-        if found:
+    if found:
+        with _api_url(found["url"]), _told(found["url"]):
             yield Server(found["url"])
-            return
+        return
     with tempfile.TemporaryFile() as log:
         listener = bind(0)
         process, url = start_server(listener, ephemeral=True, log=log)
         try:
-            with _api_url(url):
+            with _api_url(url), _told(url):
                 yield Server(url, process, log)
         finally:
-            _send_what_waits()
             stop(process)
 
 
-def _send_what_waits() -> None:
-    """Logs and events go to the server in the background: send them, before it stops and Prefect complains at exit."""
-    if "prefect.events.worker" in sys.modules:
+@contextlib.contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Logs and events go to the server in the background: as the block ends what waits is sent, if the server answers.
+
+    Before it stops, for Prefect would complain at exit; and before this process ends, perhaps without more ado.
+    """
+    try:
+        yield
+    finally:
+        _send_what_waits(url)
+
+
+def _send_what_waits(url: str) -> None:
+    if "prefect.events.worker" in sys.modules and answers(url):
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
 
@@ -298,6 +309,7 @@ def _followers(group: int) -> list[int]:
 
 def _serve(fd: int, ephemeral: bool) -> None:
     with uncollected():
+        import httpx
         import uvicorn
         from filelock import FileLock
         from prefect.server.api.server import create_app
@@ -314,6 +326,9 @@ def _serve(fd: int, ephemeral: bool) -> None:
             with FileLock(prefect_home() / "kdflow-server.lock"):
                 create_database()
                 await super().startup(sockets)
+            # The first request that looks through all routes builds them, for half a second: here nobody waits for it.
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+                await client.get("/api/none")
 
     app = create_app(ephemeral=ephemeral, final=True)
     OneAtATime(uvicorn.Config(app, log_level="error", lifespan="on")).run([socket.socket(fileno=fd)])

@@ -16,8 +16,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import cycle
 from math import inf
 from typing import Any
 from uuid import UUID
@@ -27,6 +29,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from kdmodels.errors import UnavailableError
 from kdmodels.experiment import Runner
 from kdmodels.garbage import uncollected
 from tasks import interruption
@@ -38,29 +41,45 @@ STOP_SECONDS = 8  # for an interrupted task to close its records
 TICK_SECONDS = 0.05  # shorter than Prefect takes to start a task
 LAST = -100  # of multiprocessing's priorities at exit, after its queues' own
 
+Calls = Mapping[str, dict[str, Any]]  # a task's parameters, by a name that its result is known by
+Running = dict[PrefectFuture[Any], tuple[str, TaskRunner[Any]]]  # the name of the call, and where it runs
+
 
 @contextmanager
-def places(runner: Runner, tasks: int) -> Iterator[list[TaskRunner[Any]]]:
-    """Where that many tasks run: a Prefect task runner for each that runs at once, to be given one at a time.
+def workers(runner: Runner, tasks: int) -> Iterator[list[TaskRunner[Any]]]:
+    """The places in processes other than this one, for at most that many tasks; none where the runner is of threads.
 
-    Of processes the first is this one, which has imported everything already. This is the one place where a runner is
-    chosen. Where the block fails, what runs is interrupted, and what waits dropped.
+    A process begins with its first task, and all end with the block. Where the block fails they are interrupted.
     """
-    workers = runner.workers or (PROCESSES if runner.kind == "process" else THREADS)
-    count = max(1, min(workers, tasks))
+    count = _count(runner, tasks) - 1 if runner.kind == "process" else 0
+    if not count:
+        yield []
+        return
+    with ProcessPoolTaskRunner(count, initializer=_prepare_worker) as pool, _stopping():
+        yield [pool] * count
+
+
+@contextmanager
+def places(runner: Runner, tasks: int, elsewhere: Sequence[TaskRunner[Any]]) -> Iterator[list[TaskRunner[Any]]]:
+    """Where that many tasks run: a Prefect task runner for each that runs at once.
+
+    Of processes the first is this one, which has imported everything already; the others are `workers`. Where the
+    block fails, what runs is interrupted, and what waits dropped.
+
+    Raises:
+        UnavailableError: a worker has died.
+    """
+    count = _count(runner, tasks)
     here = 1 if runner.kind == "process" else count
-    with ExitStack() as stack:
-        threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(here)
-        found: list[TaskRunner[Any]] = [stack.enter_context(threads)] * here
-        if count > here:
-            pool = ProcessPoolTaskRunner(count - here, initializer=_prepare_worker)
-            found += [stack.enter_context(pool)] * (count - here)
+    threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(here)
+    with threads, _stopping():
         try:
-            yield found
-        except BaseException:
-            interruption.stop()
-            _stop_workers()
-            raise
+            yield [threads] * here + [*elsewhere[: count - here]]
+        except BrokenProcessPool as error:
+            raise UnavailableError(
+                "a process that trained students was killed or ran out of memory; what is finished is kept, and the "
+                "same command goes on with the rest"
+            ) from error
 
 
 def is_elsewhere(place: TaskRunner[Any]) -> bool:
@@ -68,20 +87,45 @@ def is_elsewhere(place: TaskRunner[Any]) -> bool:
     return not isinstance(place, ThreadPoolTaskRunner)
 
 
+def begin(where: Sequence[TaskRunner[Any]], task: Task[..., Any], calls: Calls) -> Running:
+    """Run a task with each of these parameters, dealt out to the places, each of which runs one at a time."""
+    return {place.submit(task, call): (name, place) for (name, call), place in zip(calls.items(), cycle(where))}
+
+
 def run_all(
-    where: Sequence[TaskRunner[Any]], task: Task[..., Any], calls: Sequence[dict[str, Any]]
-) -> Iterator[tuple[int, PrefectFuture[Any]]]:
-    """Run a task with each of these parameters, begun in that order; the calls' numbers and futures, as they end."""
-    waiting, free = deque(enumerate(calls)), deque(where)
-    running: dict[PrefectFuture[Any], tuple[int, TaskRunner[Any]]] = {}
+    where: Sequence[TaskRunner[Any]], task: Task[..., Any], calls: Calls, begun: Running
+) -> Iterator[tuple[str, PrefectFuture[Any]]]:
+    """Run a task with each of these parameters, begun in that order; the calls' names and futures, as they end.
+
+    Args:
+        begun: what `begin` gave to some of the places; it is among what is yielded.
+    """
+    waiting, running = deque(calls.items()), dict(begun)
     while waiting or running:
-        while waiting and free:
-            (number, call), place = waiting.popleft(), free.popleft()
-            running[place.submit(task, call)] = number, place
+        free = list(where)
+        for _, place in running.values():
+            if place in free:
+                free.remove(place)
+        for place in free[: len(waiting)]:
+            name, call = waiting.popleft()
+            running[place.submit(task, call)] = name, place
         ended = next(as_completed(list(running)))
-        number, place = running.pop(ended)
-        free.append(place)
-        yield number, ended
+        yield running.pop(ended)[0], ended
+
+
+def _count(runner: Runner, tasks: int) -> int:
+    """How many of that many tasks run at once. This is the one place where a runner is chosen."""
+    return max(1, min(runner.workers or (PROCESSES if runner.kind == "process" else THREADS), tasks))
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        interruption.stop()
+        _stop_workers()
+        raise
 
 
 def _stop_workers() -> None:

@@ -20,7 +20,7 @@ from kdmodels.training import Checkpoints, Replica, fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
 from tasks.knowledge import load_both
-from tasks.plan import describe, needs_teacher, threads
+from tasks.plan import describe, threads
 from tasks.references import DataReference, KnowledgeReference, Step, StudentReference
 from tasks.results import ACCURACY, OWN, REPLICAS, RIGHT, TABLE, read_right, reference, write_right
 from tasks.results import replicas as stored_replicas
@@ -28,16 +28,21 @@ from tasks.steps import Begun, begun
 
 
 @task(task_run_name="train_student {step.name}", cache_policy=NO_CACHE)
+@interruption.told_to_parent
 def train_student(
     variant: Variant,
     experiment: Experiment,
     data: DataReference,
-    knowledge: KnowledgeReference,
+    knowledge: KnowledgeReference | None,
+    views: int,
     step: Step,
     parent: str,
 ) -> StudentReference:
     """The run that holds the variant's replicas: an earlier one, or a new one that trains those that are missing.
 
+    Args:
+        knowledge: None for a variant that needs no teacher. views: those of each training image that are stored; 0:
+            none, the teacher is live.
     Raises:
         UserError: a place that a term taps does not exist in the student, or a replica diverged.
     """
@@ -51,15 +56,15 @@ def train_student(
         if work.finished:
             student = reference(work.finished, reused=True)
         else:
-            student = _record(variant, experiment, data, knowledge, work, parent)
+            student = _record(variant, experiment, data, knowledge, views, work, parent)
     return _named(student, variant, control)
 
 
 @task(cache_policy=NO_CACHE)
-def prepare_worker(data: DataReference) -> None:
-    """In a worker process, before there is a student to train: what every student needs there, imported and loaded."""
+@interruption.told_to_parent
+def prepare_worker() -> None:
+    """In a worker process, before there is a student to train: what every student needs there."""
     tracking.configure()
-    load(data)
     tracking.prepare_models()
 
 
@@ -67,7 +72,8 @@ def _record(
     variant: Variant,
     experiment: Experiment,
     data: DataReference,
-    knowledge: KnowledgeReference,
+    knowledge: KnowledgeReference | None,
+    views: int,
     work: Begun,
     parent: str,
 ) -> StudentReference:
@@ -83,7 +89,7 @@ def _record(
             checkpoints = work.checkpoints(run_id, missing)
             with runs.timed(run_id, "training", lambda: checkpoints.seconds):
                 on_epoch = (lambda epoch, replicas: None) if kept else log
-                trained = _train(variant, experiment, data, knowledge, missing, on_epoch, checkpoints)
+                trained = _train(variant, experiment, data, knowledge, views, missing, on_epoch, checkpoints)
         replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
         log(runs.last_epoch(replicas), replicas)  # of replicas taken over, only now are all seeds' figures known
         log.finish(replicas, recipe)
@@ -101,21 +107,22 @@ def _train(
     variant: Variant,
     experiment: Experiment,
     data: DataReference,
-    knowledge: KnowledgeReference,
+    knowledge: KnowledgeReference | None,
+    views: int,
     seeds: list[int],
     on_epoch: Callable[[int, list[Replica]], None],
     checkpoints: Checkpoints,
 ) -> list[Replica]:
-    recipe, dataset, taught = experiment.student_of(variant), load(data), needs_teacher(variant)
+    recipe, dataset = experiment.student_of(variant), load(data)
     return fit(
         describe(recipe.network, data).build(),
         variant.terms,
         recipe,
-        dataset.taught if taught else dataset.train,
+        dataset.taught if knowledge else dataset.train,
         dataset.validation,
         seeds=seeds,
-        knowledge=load_both(knowledge, variant.teacher_places, experiment.device) if taught else None,
-        augmentation=Augmentation(experiment.data.augment, experiment.seed, knowledge.views),
+        knowledge=load_both(knowledge, variant.teacher_places, experiment.device) if knowledge else None,
+        augmentation=Augmentation(experiment.data.augment, experiment.seed, views),
         device=find_device(experiment.device),
         on_step=interruption.check,
         on_epoch=on_epoch,

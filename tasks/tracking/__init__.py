@@ -34,7 +34,7 @@ from tasks.tracking.lifecycle import (
     set_tags,
     start,
 )
-from tasks.tracking.lookup import CLAIM, WARNING, Run, children, claimed, find, finished, get, running, runs
+from tasks.tracking.lookup import CLAIM, WARNING, Run, children, claimed, find, finished, get, is_new, running, runs
 from tasks.tracking.models import load_predictor, log_model, prepare_models
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.registry import (
@@ -77,6 +77,7 @@ __all__ = [
     "has_artifact",
     "is_gone",
     "is_mute",
+    "is_new",
     "is_rolled_back",
     "kill_running",
     "load_predictor",

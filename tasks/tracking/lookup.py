@@ -79,6 +79,11 @@ def runs(experiment: str | None = None, kind: str | None = None, limit: int = 10
     return list(_search(names, condition, limit))
 
 
+def is_new(experiment: str) -> bool:
+    """Whether nothing was recorded under that name yet."""
+    return experiment not in _experiments().values()
+
+
 def next_start() -> int:
     """The start, in ms since 1970, of a run that begins now: after all others, though the clock may have been set back.
 

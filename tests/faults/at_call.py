@@ -1,6 +1,7 @@
 """`kd`, to which something happens at a call: python at_call.py MODULE:NAME[.NAME] COUNT SHELL-COMMAND WORDS...
 
-At the COUNTth call, before anything of it is done, the command is run to its end; in it $PPID is the process.
+At the COUNTth call, before anything of it is done, the command is run to its end; in it $PPID is the process. The
+call raises where the command fails.
 """
 
 import importlib
@@ -20,7 +21,7 @@ def main() -> int:
     def watched(*words: Any, **named: Any) -> Any:
         left[0] -= 1
         if not left[0]:
-            subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         return called(*words, **named)
 
     setattr(owner, name, watched)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import AT_CALL, Place
+from tests.faults.conftest import AT_CALL, Place, one_error
 
 LONG = ("run", "small.yaml", "--quiet", "--set", "student.epochs=100000")
 
@@ -44,12 +44,12 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_one_signal_keeps_what_was_trained(place: Place, kind: str, number: signal.Signals) -> None:
     """With an hour between two checkpoints: the one that goes on was written because of the signal."""
     process = place.start(*LONG, "--set", f"runner.kind={kind}", KD_CHECKPOINT_SECONDS="3600")
-    at_work = ["hard-labels", "kd"] if kind == "process" else ["hard-labels"]  # kd in the worker
+    at_work = ["hard-labels", "kd"] if kind == "process" else ["hard-labels"]  # the first in the worker
     for name in at_work:
         wait_for(place, 5, name)
     process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert (process.returncode, told.splitlines()[-1]) == (130, "kd: interrupted")
+    assert (process.returncode, told) == (130, "kd: interrupted\n")
     steps = json.loads(place.kd(*LONG, "--dry-run", "--json").stdout)["students"]
     assert [step["name"] for step in steps if step["action"] == "resume"] == at_work
     for step in steps[: len(at_work)]:
@@ -59,20 +59,56 @@ def test_one_signal_keeps_what_was_trained(place: Place, kind: str, number: sign
 
 
 @pytest.mark.fault
-def test_a_worker_that_is_killed_is_told_and_the_same_command_goes_on(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGKILL, "a process that trained students was killed or ran out of memory; "),
+        (signal.SIGTERM, "a process that train"),  # either, since it then ends
+    ],
+)
+def test_a_worker_that_is_ended_is_told_and_the_same_command_goes_on(
+    place: Place, number: signal.Signals, said: str
+) -> None:
     process = place.start(*LONG, "--set", "runner.kind=process")
     wait_for(place, 5, "kd")
     children = [
         pid for told in Path(f"/proc/{process.pid}/task").glob("*/children") for pid in told.read_text().split()
     ]
     (worker,) = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(int(worker), signal.SIGKILL)
+    os.kill(int(worker), number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
-    last = told.splitlines()[-1]
-    assert last.startswith("kd: error: a process that trained students was killed or ran out of memory; "), told
+    assert one_error(told).startswith(f"kd: error: {said}")
     done = place.kd("run", "small.yaml", "--json", "--set", "runner.kind=process")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.fault
+def test_a_student_that_needs_no_teacher_trains_beside_it(place: Place) -> None:
+    beside = ("run", "small.yaml", "--set", "runner.kind=process", "--set", "teacher.epochs=100000")
+    process = place.start(*beside, "--quiet", "--set", "student.epochs=100000")
+    wait_for(place, 5, "hard-labels")
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.splitlines()[-1]) == (130, "kd: interrupted")
+    plan = json.loads(place.kd(*beside, "--set", "student.epochs=100000", "--dry-run", "--json").stdout)
+    actions = {step["name"]: step["action"] for step in [plan["teacher"], *plan["students"]]}
+    assert actions == {"teacher": "resume", "hard-labels": "resume", "kd": "train"}
+
+
+@pytest.mark.fault
+def test_a_teacher_that_fails_ends_what_trains_beside_it(place: Place) -> None:
+    """At its export, once hard-labels has begun."""
+    fails = "until [ -e begun ]; do sleep 0.1; done; false"
+    process = place.start("tasks.runs:record_network", "1", fails, *LONG, "--set", "runner.kind=process", by=AT_CALL)
+    wait_for(place, 5, "hard-labels")
+    (place.folder / "begun").touch()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert told.splitlines()[-1].startswith("kd: error: CalledProcessError: ")
+    assert "Exception in thread" not in told
+    runs = {run["name"]: run["status"] for run in json.loads(place.kd("list", "--json").stdout)}
+    assert runs == {"small": "FAILED", "teacher": "FAILED", "hard-labels": "KILLED"}
 
 
 @pytest.mark.fault

@@ -4,9 +4,14 @@ import json
 
 import pytest
 
-from tests.faults.conftest import EXPERIMENT, Place
+from tests.faults.conftest import EXPERIMENT, Place, one_error
 
 NETS = """
+import gc
+import multiprocessing.queues
+import os
+import signal
+
 import torch
 
 class Huge(torch.nn.Sequential):
@@ -23,6 +28,16 @@ class Broken(Huge):
     def forward(self, images):
         if self.training and len(images) > 2:
             raise ValueError("it is broken")
+        return torch.nn.Sequential.forward(self, images)
+
+
+class Killed(Broken):  # in a worker, as if it were in the middle of a message to the command
+    def forward(self, images):
+        if self.training and len(images) > 2 and multiprocessing.parent_process():
+            gc.unfreeze()  # what is frozen is not among all objects
+            (queue,) = [found for found in gc.get_objects() if type(found) is multiprocessing.queues.Queue]
+            queue._wlock.acquire()
+            os.kill(os.getpid(), signal.SIGKILL)
         return torch.nn.Sequential.forward(self, images)
 """
 
@@ -63,3 +78,15 @@ def test_students_that_raise_or_diverge_fail_alone(place: Place, kind: str) -> N
     assert failed["wild"] == f"diverged, its loss is not finite: {first}; lower its lr or a weight"
     assert told["verdict"]["promoted"]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.fault
+def test_a_worker_killed_while_it_holds_a_lock_does_not_keep_the_command_from_ending(place: Place) -> None:
+    """As the system does where memory runs out: Python at exit waited for that lock for ever."""
+    (place.folder / "nets.py").write_text(NETS)
+    process = place.start(
+        "run", "small.yaml", "--quiet", "--set", "runner.kind=process", "--set", "student.network=nets:Killed"
+    )
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert one_error(told).startswith("kd: error: a process that trained students was killed or ran out of memory; ")

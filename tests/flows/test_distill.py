@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.distill import Options, Outcome, StudentsFailedError, distill, plan_only, prepared, student_places
+from flows.distill import Options, Outcome, StudentsFailedError, distill, most_trained, plan_only
 from flows.inspect import compare
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
@@ -17,8 +17,6 @@ from kdmodels.networks import source_digest
 from kdmodels.networks.compact import Shape
 from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
-from tasks.data import prepare_data
-from tasks.runners import is_elsewhere
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -267,18 +265,14 @@ def test_processes_give_the_same_result_as_threads_whichever_student_fails(run: 
 
 def test_students_that_were_trained_before_need_no_process(first: Outcome) -> None:
     experiment = Experiment.model_validate(SMALL | {"runner": {"kind": "process"}})
-    data = prepare_data.fn(experiment.data, None)
-    with student_places(experiment, data, plan_only(experiment)) as where:
-        assert not any(map(is_elsewhere, where))
+    assert most_trained(plan_only(experiment)) == 0
 
 
 def test_folds_come_one_after_the_other_and_get_no_process_for_each() -> None:
     runner = {"kind": "process", "workers": 8}
     folds = {"data": {"source": "digits", "folds": 3}, "variants": ["hard-labels", "kd"], "seed": 5}
     experiment = Experiment.model_validate(SMALL | folds | {"runner": runner})
-    splits = prepared(experiment, Options(), prepare_data.fn)
-    with student_places(experiment, splits[0], plan_only(experiment)) as where:
-        assert [is_elsewhere(place) for place in where] == [False, True]
+    assert most_trained(plan_only(experiment)) == 2
 
 
 def test_a_teacher_from_a_checkpoint_or_the_registry_equals_the_trained_one(run: Run, first: Outcome) -> None:

@@ -22,10 +22,11 @@ if __name__ == "__main__":
         from prefect import flow, task
         from kdmodels.experiment import Runner
         from tasks import interruption
-        from tasks.runners import places, run_all
+        from tasks.runners import begin, places, run_all, workers
         running.wait_ready()
 
         @task
+        @interruption.told_to_parent
         def work(i, seconds):
             inherited = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"]]
             told = [*inherited, str(os.getpid()), str(gc.isenabled())]
@@ -46,11 +47,13 @@ if __name__ == "__main__":
 
         @flow
         def fan_out(count, seconds):
-            told = {}
-            with places(Runner(kind=sys.argv[1], workers=2), count) as where:
-                for number, future in run_all(where, work, [{"i": i, "seconds": seconds} for i in range(count)]):
-                    told[number] = str(future.result(raise_on_failure=False))
-            print([told[number] for number in range(count)], flush=True)
+            told, runner = {}, Runner(kind=sys.argv[1], workers=2)
+            calls = {str(i): {"i": i, "seconds": seconds} for i in range(count)}
+            with workers(runner, count) as elsewhere, places(runner, count, elsewhere) as where:
+                early = {name: calls.pop(name) for name in sys.argv[4:]}
+                for name, future in run_all(where, work, calls, begin(where[1:], work, early)):
+                    told[name] = str(future.result(raise_on_failure=False))
+            print([told[str(i)] for i in range(count)], flush=True)
 
         fan_out(int(sys.argv[2]), float(sys.argv[3]))
 """
@@ -129,6 +132,14 @@ def test_a_task_that_raises_loses_nothing_of_the_others(
     assert {collecting for *_, collecting in told} == {"True"}  # but for the imports
 
 
+def test_what_began_early_keeps_its_place_until_all_of_it_has_ended(start: Start, tmp_path: Path) -> None:
+    process = start("process", "5", "0.5", "3", "4")
+    assert process.communicate(timeout=200)[0] == "['0', 'one is too many', '20', '30', '40']\n"
+    pids = [int((tmp_path / f"start-{i}").read_text().split()[2]) for i in range(5)]
+    assert pids[:3] == [process.pid] * 3  # while the other process still imported
+    assert pids[3] == pids[4] != process.pid
+
+
 @pytest.mark.parametrize(
     ("number", "whole_group"),
     [
@@ -153,6 +164,7 @@ def test_an_interruption_closes_what_runs_and_starts_nothing_more(
     assert marks("error") == started
     errors = {(tmp_path / f"error-{i}").read_text() for i in started - {"1"}}
     assert errors == {"KeyboardInterrupt", "SystemExit"}  # in the command itself, and in its worker
+    assert "Exception in thread" not in (tmp_path / "told").read_text()
 
 
 def test_workers_end_when_their_parent_is_killed(start: Start, tmp_path: Path) -> None:
