@@ -191,11 +191,11 @@ def student_calls(experiment: Experiment, data: DataReference, plan: Plan, paren
 
 
 def begin_beside(where: Sequence[TaskRunner[Any]], plan: Plan, calls: dict[str, dict[str, Any]]) -> Running:
-    """Students that need no teacher begin in the places that nobody else uses while the teacher trains in this one.
+    """Students that need no teacher begin in the other processes, which have nothing to do while it trains in this one.
 
-    No place gets more than its share of all students that are trained, or another would have nothing left to do.
+    No process gets more than its share of all students that are trained, or this one would have nothing left to do.
     """
-    beside, share = where[1:], most_trained(plan) // len(where)
+    beside, share = [place for place in where if is_elsewhere(place)], most_trained(plan) // len(where)
     ready = [
         (name, call)
         for name, call in calls.items()
