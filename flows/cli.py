@@ -34,13 +34,12 @@ _interrupted = threading.Event()  # by a signal to this command
 def script() -> None:
     """The console script: `main`, and then out at once; else the interpreter takes 3 s to take down torch's modules.
 
-    Where the work broke off not even what libraries do at exit is waited for: a worker process that was killed while it
-    wrote to the queue of Prefect's messages holds that queue's lock, and Python would wait for the lock for ever.
+    Where not all went well not even what libraries do at exit is waited for: it may wait for a process that is gone.
     """
     code = ERROR
     atexit.register(lambda: _leave(code))  # registered first, so that it runs after all others
     code = main()
-    if code in (ERROR, INTERRUPTED):
+    if code != DONE:
         _leave(code)
 
 

@@ -1,6 +1,7 @@
 """The main job, in the order of its tasks: data, teacher, knowledge, students, comparison, promotion."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
 from kdmodels import own_code
+from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
 from tasks import interruption, runs, tracking
@@ -54,6 +56,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
 
     Raises:
         StudentsFailedError: at the end, where some students failed.
+        UnavailableError: a worker process was killed or stopped.
         UsageError: a deployment's run names code that the deployment does not allow.
         UserError: what a user can mend, or no student at all has finished.
     """
@@ -65,26 +68,23 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     tracking.end_abandoned(experiment.name)
     runs.use_threads(threads(experiment))
     clock = Clock()
-    with (
-        workers(experiment.runner, len(experiment.variants)) as elsewhere,
-        ExitStack() as planning,  # until the comparison says what the plan takes over, `kd gc` waits
-    ):
-        first_ever = tracking.is_new(experiment.name)  # then all will be trained, whatever the plan takes over
-        if first_ever:
-            get_ready(elsewhere)
+    # Until the comparison says what the plan takes over, `kd gc` waits.
+    with ExitStack() as held, ExitStack() as planning:
+        early = options.fresh or tracking.is_new(experiment.name)  # then most will be trained, whatever the plan says
+        elsewhere = held.enter_context(ready_workers(experiment, len(experiment.variants))) if early else []
         with clock("data"):
             splits = prepared(experiment, options, prepare_data)
             data = splits[0]
             experiment = sized(experiment, data)
             planning.enter_context(alone(PLANNING))
             plan = whole_plan(experiment, splits, fresh=options.fresh)
+        if not early:
+            elsewhere = held.enter_context(ready_workers(experiment, most_trained(plan)))
         with (
             comparison(experiment, splits, plan) as parent,
             places(experiment.runner, most_trained(plan), elsewhere) as where,
         ):
             planning.close()
-            if not first_ever:
-                get_ready(where)
             first, *others = [
                 train_fold(experiment, split, part, parent, where, clock)
                 for split, part in zip(splits, [plan, *plan.folds], strict=True)
@@ -138,7 +138,7 @@ def train_fold(
     """Teacher, knowledge and students on one validation split."""
     calls = student_calls(experiment, data, plan, parent)
     with clock("teacher"):
-        begun = begin_beside(where, plan, calls)
+        begun = begin_beside(where, experiment, plan, calls)
         teacher = train_teachers(experiment, data, plan, parent)
     with clock("knowledge"):
         knowledge = distil_teacher(
@@ -171,13 +171,26 @@ def train_teachers(experiment: Experiment, data: DataReference, plan: Plan, pare
 
 def most_trained(plan: Plan) -> int:
     """How many students are trained, of folds in the one that trains most, since folds come one after the other."""
-    return max(sum(step.action != "reuse" for step in part.students) for part in (plan, *plan.folds))
+    return max(map(trained, (plan, *plan.folds)))
 
 
-def get_ready(where: Sequence[TaskRunner[Any]]) -> None:
-    """Let those that are worker processes begin, and import what they need, while something else is done here."""
-    for place in filter(is_elsewhere, where):
-        place.submit(prepare_worker, {})
+def trained(part: Plan) -> int:
+    """How many students of one fold are trained."""
+    return sum(step.action != "reuse" for step in part.students)
+
+
+@contextmanager
+def ready_workers(experiment: Experiment, tasks: int) -> Iterator[list[TaskRunner[Any]]]:
+    """`workers`, which begin, and import what they need, while something else is done here."""
+    with workers(experiment.runner, tasks) as elsewhere:
+        # Ctrl-C reaches the whole terminal; a process that has not come so far as to ignore it would show a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for place in elsewhere:
+                place.submit(prepare_worker, {})
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield elsewhere
 
 
 def student_calls(experiment: Experiment, data: DataReference, plan: Plan, parent: str) -> dict[str, dict[str, Any]]:
@@ -190,18 +203,24 @@ def student_calls(experiment: Experiment, data: DataReference, plan: Plan, paren
     return {variant.name: {"variant": variant, "step": step, **common} for variant, step in tasks}
 
 
-def begin_beside(where: Sequence[TaskRunner[Any]], plan: Plan, calls: dict[str, dict[str, Any]]) -> Running:
-    """Students that need no teacher begin in the other processes, which have nothing to do while it trains in this one.
+def begin_beside(
+    where: Sequence[TaskRunner[Any]], experiment: Experiment, plan: Plan, calls: dict[str, dict[str, Any]]
+) -> Running:
+    """Students that need no teacher begin in the other processes, which are idle while it trains in this one.
 
     No process gets more than its share of all students that are trained, or this one would have nothing left to do.
+    On a GPU none begins: its memory may do for the teacher, or for students, and not for both.
     """
-    beside, share = [place for place in where if is_elsewhere(place)], most_trained(plan) // len(where)
+    beside = [place for place in where if is_elsewhere(place)]
+    if not beside or plan.teacher.action == "reuse" or find_device(experiment.device).type != "cpu":
+        return {}
     ready = [
         (name, call)
         for name, call in calls.items()
         if call["step"].action != "reuse" and not needs_teacher(call["variant"])
     ]
-    return begin(beside, train_student, dict(ready[: share * len(beside)]))
+    share = trained(plan) // len(where)
+    return begin(beside[0], train_student, dict(ready[: share * len(beside)]))
 
 
 def train_students(

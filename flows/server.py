@@ -95,26 +95,26 @@ def running_server() -> Iterator[Server]:
         os.environ.setdefault(name, value)
     url = configured_url()
     if url:
-        with _told(url):
+        with _sending_the_rest(url):
             yield Server(url)
         return
     found = up_state()
     if found:
-        with _api_url(found["url"]), _told(found["url"]):
+        with _api_url(found["url"]), _sending_the_rest(found["url"]):
             yield Server(found["url"])
         return
     with tempfile.TemporaryFile() as log:
         listener = bind(0)
         process, url = start_server(listener, ephemeral=True, log=log)
         try:
-            with _api_url(url), _told(url):
+            with _api_url(url), _sending_the_rest(url):
                 yield Server(url, process, log)
         finally:
             stop(process)
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
+def _sending_the_rest(url: str) -> Iterator[None]:
     """Logs and events go to the server in the background: as the block ends what waits is sent, if the server answers.
 
     Before it stops, for Prefect would complain at exit; and before this process ends, perhaps without more ado.
@@ -327,7 +327,8 @@ def _serve(fd: int, ephemeral: bool) -> None:
                 create_database()
                 await super().startup(sockets)
             # The first request that looks through all routes builds them, for half a second: here nobody waits for it.
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            probe = httpx.ASGITransport(app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=probe, base_url="http://here") as client:
                 await client.get("/api/none")
 
     app = create_app(ephemeral=ephemeral, final=True)

@@ -34,7 +34,8 @@ def told_to_parent(task: Callable[P, R]) -> Callable[P, R]:
     """The task, which in a worker process ends by an ordinary error where it is stopped; elsewhere nothing is changed.
 
     A KeyboardInterrupt or SystemExit that is sent back ends the thread that receives all results, with a traceback, and
-    whoever waits for one waits for ever: `prefect.task_runners._ChainedFuture` takes an Exception alone.
+    whoever waits for one waits for ever: `prefect.task_runners._ChainedFuture` takes an Exception alone. One that is
+    raised in Prefect's own code, before or after the task's, is not seen here.
 
     Raises:
         UnavailableError: the task was stopped, and this is a worker process.

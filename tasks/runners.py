@@ -19,7 +19,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import cycle
 from math import inf
 from typing import Any
 from uuid import UUID
@@ -55,8 +54,16 @@ def workers(runner: Runner, tasks: int) -> Iterator[list[TaskRunner[Any]]]:
     if not count:
         yield []
         return
-    with ProcessPoolTaskRunner(count, initializer=_prepare_worker) as pool, _stopping():
-        yield [pool] * count
+    with ProcessPoolTaskRunner(count, initializer=_prepare_worker) as pool:
+        try:
+            with _stopped_on_failure():
+                yield [pool] * count
+        except BaseException:
+            # A worker that was killed while it sent a message holds the lock of Prefect's queue of messages, for which
+            # Python would wait at exit for ever.
+            if queue := getattr(pool, "_subprocess_message_queue", None):
+                queue.cancel_join_thread()
+            raise
 
 
 @contextmanager
@@ -72,7 +79,7 @@ def places(runner: Runner, tasks: int, elsewhere: Sequence[TaskRunner[Any]]) -> 
     count = _count(runner, tasks)
     here = 1 if runner.kind == "process" else count
     threads: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(here)
-    with threads, _stopping():
+    with threads, _stopped_on_failure():
         try:
             yield [threads] * here + [*elsewhere[: count - here]]
         except BrokenProcessPool as error:
@@ -87,9 +94,9 @@ def is_elsewhere(place: TaskRunner[Any]) -> bool:
     return not isinstance(place, ThreadPoolTaskRunner)
 
 
-def begin(where: Sequence[TaskRunner[Any]], task: Task[..., Any], calls: Calls) -> Running:
-    """Run a task with each of these parameters, dealt out to the places, each of which runs one at a time."""
-    return {place.submit(task, call): (name, place) for (name, call), place in zip(calls.items(), cycle(where))}
+def begin(place: TaskRunner[Any], task: Task[..., Any], calls: Calls) -> Running:
+    """Run a task with each of these parameters in worker processes; what finds none free waits."""
+    return {place.submit(task, call): (name, place) for name, call in calls.items()}
 
 
 def run_all(
@@ -98,7 +105,7 @@ def run_all(
     """Run a task with each of these parameters, begun in that order; the calls' names and futures, as they end.
 
     Args:
-        begun: what `begin` gave to some of the places; it is among what is yielded.
+        begun: what runs or waits in some of the places already; it is among what is yielded.
     """
     waiting, running = deque(calls.items()), dict(begun)
     while waiting or running:
@@ -119,7 +126,7 @@ def _count(runner: Runner, tasks: int) -> int:
 
 
 @contextmanager
-def _stopping() -> Iterator[None]:
+def _stopped_on_failure() -> Iterator[None]:
     try:
         yield
     except BaseException:

@@ -87,6 +87,7 @@ def _record(
         trained: list[Replica] = []
         if missing:
             checkpoints = work.checkpoints(run_id, missing)
+            load(data)  # a worker's first time takes a moment that is not training
             with runs.timed(run_id, "training", lambda: checkpoints.seconds):
                 on_epoch = (lambda epoch, replicas: None) if kept else log
                 trained = _train(variant, experiment, data, knowledge, views, missing, on_epoch, checkpoints)

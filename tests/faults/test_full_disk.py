@@ -9,8 +9,8 @@ import pytest
 
 from tests.faults.conftest import AT_CALL, Place, one_error
 
-FULL_STORE = "head -c 1G /dev/zero > mlruns/filler"
-FULL_CACHE = "head -c 1G /dev/zero > cache/filler"
+FULL_STORE = "head -c 1G /dev/zero > mlruns/filler; true"
+FULL_CACHE = "head -c 1G /dev/zero > cache/filler; true"
 MOMENTS = {
     "a student's training": ("tasks.runs:EpochLog.__call__", 50),
     "a student's network": ("tasks.tracking:log_folder", 4),

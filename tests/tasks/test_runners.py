@@ -51,7 +51,7 @@ if __name__ == "__main__":
             calls = {str(i): {"i": i, "seconds": seconds} for i in range(count)}
             with workers(runner, count) as elsewhere, places(runner, count, elsewhere) as where:
                 early = {name: calls.pop(name) for name in sys.argv[4:]}
-                for name, future in run_all(where, work, calls, begin(where[1:], work, early)):
+                for name, future in run_all(where, work, calls, begin(where[-1], work, early)):
                     told[name] = str(future.result(raise_on_failure=False))
             print([told[str(i)] for i in range(count)], flush=True)
 
