@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import AT_CALL, Place, one_error
+from tests.faults.conftest import AT_CALL, KD, Place, one_error
 
 LONG = ("run", "small.yaml", "--quiet", "--set", "student.epochs=100000")
 
@@ -35,6 +35,24 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.1)
+
+
+def workers(command: int) -> list[int]:
+    """The worker processes of a command."""
+    children = [
+        int(pid) for told in Path(f"/proc/{command}/task").glob("*/children") for pid in told.read_text().split()
+    ]
+    return [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+@pytest.mark.fault
+def test_ctrl_c_while_a_worker_begins_is_told_in_one_line(place: Place) -> None:
+    """In a terminal it reaches the worker too, here before that has imported what ignores it."""
+    process = place.start(*LONG, "--set", "runner.kind=process", by=["setsid", *KD])
+    wait_until(lambda: bool(workers(process.pid)))
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "kd: interrupted\n")
 
 
 @pytest.mark.fault
@@ -71,11 +89,8 @@ def test_a_worker_that_is_ended_is_told_and_the_same_command_goes_on(
 ) -> None:
     process = place.start(*LONG, "--set", "runner.kind=process")
     wait_for(place, 5, "kd")
-    children = [
-        pid for told in Path(f"/proc/{process.pid}/task").glob("*/children") for pid in told.read_text().split()
-    ]
-    (worker,) = [pid for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(int(worker), number)
+    (worker,) = workers(process.pid)
+    os.kill(worker, number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1
     assert one_error(told).startswith(f"kd: error: {said}")
