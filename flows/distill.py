@@ -68,7 +68,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     tracking.end_abandoned(experiment.name)
     runs.use_threads(threads(experiment))
     clock = Clock()
-    # Until the comparison says what the plan takes over, `kd gc` waits.
+    # `planning`: until the comparison says what the plan takes over, `kd gc` waits.
     with ExitStack() as held, ExitStack() as planning:
         early = options.fresh or tracking.is_new(experiment.name)  # then most will be trained, whatever the plan says
         elsewhere = held.enter_context(ready_workers(experiment, len(experiment.variants))) if early else []

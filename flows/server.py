@@ -122,16 +122,12 @@ def _sending_the_rest(url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _send_what_waits(url)
+        if "prefect.events.worker" in sys.modules and answers(url):
+            from prefect.events.worker import EventsWorker
+            from prefect.logging.handlers import APILogWorker
 
-
-def _send_what_waits(url: str) -> None:
-    if "prefect.events.worker" in sys.modules and answers(url):
-        from prefect.events.worker import EventsWorker
-        from prefect.logging.handlers import APILogWorker
-
-        APILogWorker.drain_all(timeout=5)
-        EventsWorker.drain_all(timeout=5)
+            APILogWorker.drain_all(timeout=5)
+            EventsWorker.drain_all(timeout=5)
 
 
 @contextlib.contextmanager

@@ -235,7 +235,7 @@ def paired_difference_interval(b: int, c: int, n: int, confidence: float = 0.95)
 def _tango_lower(b: int, c: int, n: int, z: float) -> float:
     """The difference below the observed one at which the score statistic is z, by bisection to the last bit.
 
-    Three lines instead of `scipy.optimize`, which takes as long to import as the rest of a promotion takes.
+    A few lines instead of `scipy.optimize`, which takes as long to import as the rest of a promotion takes.
     """
     low, high = -1.0, (b - c) / n
     while low < (middle := (low + high) / 2) < high:
