@@ -38,6 +38,7 @@ def script() -> None:
     """
     code = ERROR
     atexit.register(lambda: _leave(code))  # registered first, so that it runs after all others
+    sys.unraisablehook = _dropped
     code = main()
     if code != DONE:
         _leave(code)
@@ -97,6 +98,12 @@ def _interrupt(*_: object) -> None:
     _interrupted.set()
     interruption.stop()
     raise KeyboardInterrupt
+
+
+def _dropped(lost: "sys.UnraisableHookArgs") -> None:
+    """Of the interruption that Python drops there is nothing to say: training knows, and ends by it."""
+    if not (_interrupted.is_set() and isinstance(lost.exc_value, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
 
 
 def _outage(error: Exception) -> str:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 
-def main() -> int:
+def main() -> None:
     module, _, path = sys.argv[1].partition(":")
     *owners, name = path.split(".")
     owner: Any = importlib.import_module(module)
@@ -26,10 +26,10 @@ def main() -> int:
 
     setattr(owner, name, watched)
     sys.argv = ["kd", *sys.argv[4:]]
-    from flows.cli import main
+    from flows.cli import script
 
-    return main()
+    script()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

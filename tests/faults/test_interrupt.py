@@ -56,6 +56,14 @@ def test_ctrl_c_while_a_worker_begins_is_told_in_one_line(place: Place) -> None:
 
 
 @pytest.mark.fault
+def test_ctrl_c_in_a_clean_up_is_told_in_one_line(place: Place) -> None:
+    """Where Python drops what is raised, with a traceback; training ends by it all the same."""
+    a_clean_up = ("asyncio.selector_events:_SelectorTransport.__del__", "1")
+    interrupted = place.kd(*a_clean_up, "kill -INT $PPID", *LONG, by=AT_CALL)
+    assert (interrupted.returncode, interrupted.stderr) == (130, "kd: interrupted\n")
+
+
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("kind", "number"), [("thread", signal.SIGINT), ("process", signal.SIGINT), ("thread", signal.SIGTERM)]
 )
