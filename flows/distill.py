@@ -1,15 +1,14 @@
 """The main job, in the order of its tasks: data, teacher, knowledge, students, comparison, promotion."""
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import deployment
-from prefect.task_runners import TaskRunner
 
 from kdmodels import own_code
 from kdmodels.device import find_device
@@ -33,10 +32,12 @@ from tasks.references import (
     TeacherReference,
 )
 from tasks.results import PLAN, reference
-from tasks.runners import Running, begin, is_elsewhere, places, run_all, workers
+from tasks.runners import Place, Running, begin, places, run_all, workers_for
 from tasks.steps import PLANNING, alone
-from tasks.student import prepare_worker, train_student
+from tasks.student import prepare, train_student
 from tasks.teacher import join_teachers, train_teacher
+from tasks.workers import begin as begin_workers
+from tasks.workers import workers
 
 DEFAULTS = Options()
 
@@ -70,8 +71,10 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     clock = Clock()
     # `planning`: until the comparison says what the plan takes over, `kd gc` waits.
     with ExitStack() as held, ExitStack() as planning:
+        pool = held.enter_context(workers(workers_for(experiment.runner, len(experiment.variants))))
         early = options.fresh or tracking.is_new(experiment.name)  # then most will be trained, whatever the plan says
-        elsewhere = held.enter_context(ready_workers(experiment, len(experiment.variants))) if early else []
+        if early:
+            get_ready(pool, experiment, len(experiment.variants))
         with clock("data"):
             splits = prepared(experiment, options, prepare_data)
             data = splits[0]
@@ -79,10 +82,10 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
             planning.enter_context(alone(PLANNING))
             plan = whole_plan(experiment, splits, fresh=options.fresh)
         if not early:
-            elsewhere = held.enter_context(ready_workers(experiment, most_trained(plan)))
+            get_ready(pool, experiment, most_trained(plan))
         with (
             comparison(experiment, splits, plan) as parent,
-            places(experiment.runner, most_trained(plan), elsewhere) as where,
+            places(experiment.runner, most_trained(plan), pool) as where,
         ):
             planning.close()
             first, *others = [
@@ -132,7 +135,7 @@ def train_fold(
     data: DataReference,
     plan: Plan,
     parent: str,
-    where: Sequence[TaskRunner[Any]],
+    where: Sequence[Place],
     clock: "Clock",
 ) -> tuple[TeacherReference, list[StudentReference]]:
     """Teacher, knowledge and students on one validation split."""
@@ -179,18 +182,10 @@ def trained(part: Plan) -> int:
     return sum(step.action != "reuse" for step in part.students)
 
 
-@contextmanager
-def ready_workers(experiment: Experiment, tasks: int) -> Iterator[list[TaskRunner[Any]]]:
-    """`workers`, which begin, and import what they need, while something else is done here."""
-    with workers(experiment.runner, tasks) as elsewhere:
-        # Ctrl-C reaches the whole terminal; a process that has not come so far as to ignore it would show a traceback.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            for place in elsewhere:
-                place.submit(prepare_worker, {})
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        yield elsewhere
+def get_ready(pool: ProcessPoolExecutor | None, experiment: Experiment, tasks: int) -> None:
+    """Let the workers that so many tasks need prepare themselves, while something else is done here."""
+    if pool:
+        begin_workers(pool, workers_for(experiment.runner, tasks), prepare)
 
 
 def student_calls(experiment: Experiment, data: DataReference, plan: Plan, parent: str) -> dict[str, dict[str, Any]]:
@@ -204,14 +199,14 @@ def student_calls(experiment: Experiment, data: DataReference, plan: Plan, paren
 
 
 def begin_beside(
-    where: Sequence[TaskRunner[Any]], experiment: Experiment, plan: Plan, calls: dict[str, dict[str, Any]]
+    where: Sequence[Place], experiment: Experiment, plan: Plan, calls: dict[str, dict[str, Any]]
 ) -> Running:
     """Students that need no teacher begin in the other processes, which are idle while it trains in this one.
 
     No process gets more than its share of all students that are trained, or this one would have nothing left to do.
     On a GPU none begins: its memory may do for the teacher, or for students, and not for both.
     """
-    beside = [place for place in where if is_elsewhere(place)]
+    beside = [place for place in where if place.pool]
     if not beside or plan.teacher.action == "reuse" or find_device(experiment.device).type != "cpu":
         return {}
     ready = [
@@ -224,7 +219,7 @@ def begin_beside(
 
 
 def train_students(
-    where: Sequence[TaskRunner[Any]],
+    where: Sequence[Place],
     experiment: Experiment,
     plan: Plan,
     calls: dict[str, dict[str, Any]],

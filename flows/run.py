@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,28 +114,34 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
             from kdmodels.data_fields import NAMED
             from tasks import tracking
             from tasks.data import prepare_data
+            from tasks.runners import workers_for
+            from tasks.student import prepare, prepare_if_new
+            from tasks.workers import forked
 
             gc.freeze()  # nothing of it is ever garbage: looking through it takes a second each time
             atexit.register(gc.unfreeze)  # else a library complains at exit of what it finds alive
-        tracking.configure()
-        if server.process and experiment.data.source in NAMED and not server.ready():
-            with contextlib.suppress(UserError):  # which the flow tells
-                prepare_data.fn(experiment.data, options.data_dir, options.quiet)  # decoded, it is kept
-        server.wait_ready()
-        start = time.monotonic() - began
-        shown = progress.shown(console.console(stderr=True))
-        # Nobody watches a temporary server for heartbeats, and their thread takes up to a second to end.
-        settings = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if server.process else None)
-        with settings, contextlib.nullcontext() if quiet else shown as on_running:
-            flow = distill.with_options(on_running=[on_running]) if on_running else distill
-            try:
-                outcome, failed = flow(experiment, options), False
-            except StudentsFailedError as error:
-                outcome, failed = error.outcome, True
-            except httpx.TransportError as error:  # of Prefect's client, which has tried for a minute
-                raise ServerGoneError(
-                    f"no answer from the Prefect server at {server.url}; what is finished is kept, and the same "
-                    "command goes on with the rest"
-                ) from error
+        # Now, for nothing is connected to a store or a server yet, and there is no thread.
+        ready = prepare if options.fresh else partial(prepare_if_new, experiment.name)
+        with forked(workers_for(experiment.runner, len(experiment.variants)), ready):
+            if server.process and experiment.data.source in NAMED and not server.ready():
+                with contextlib.suppress(UserError):  # which the flow tells
+                    prepare_data.fn(experiment.data, options.data_dir, options.quiet)  # decoded, it is kept
+            tracking.configure()  # not before: a worker makes a new store meanwhile
+            server.wait_ready()
+            start = time.monotonic() - began
+            shown = progress.shown(console.console(stderr=True))
+            # Nobody watches a temporary server for heartbeats, and their thread takes up to a second to end.
+            settings = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if server.process else None)
+            with settings, contextlib.nullcontext() if quiet else shown as on_running:
+                flow = distill.with_options(on_running=[on_running]) if on_running else distill
+                try:
+                    outcome, failed = flow(experiment, options), False
+                except StudentsFailedError as error:
+                    outcome, failed = error.outcome, True
+                except httpx.TransportError as error:  # of Prefect's client, which has tried for a minute
+                    raise ServerGoneError(
+                        f"no answer from the Prefect server at {server.url}; what is finished is kept, and the same "
+                        "command goes on with the rest"
+                    ) from error
     seconds = {"total": round(time.monotonic() - began, 3), "start": round(start, 3), **outcome.seconds}
     return outcome.model_copy(update={"seconds": seconds}), failed

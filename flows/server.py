@@ -22,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import IO
 
@@ -245,7 +246,7 @@ def spawn(
     A guard process stands between: it sees the end of this one as the end of its standard input, also after kill -9.
     It has a session of its own, so that Ctrl-C in the terminal does not stop a server under a closing flow.
     """
-    return subprocess.Popen(
+    process: subprocess.Popen[bytes] = subprocess.Popen(
         [sys.executable, "-P", "-m", "flows.server", "guard", *command],
         stdin=subprocess.PIPE,
         stdout=log,
@@ -254,6 +255,14 @@ def spawn(
         pass_fds=fds,
         start_new_session=True,
     )
+    register_after_fork(process, _let_go)
+    return process
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """In a forked worker, which would hold open what tells the guard that this process has ended."""
+    assert process.stdin is not None
+    process.stdin.close()
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -28,11 +28,19 @@ from tasks.steps import Begun
 FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
 
 
-def start(experiment: str, begun: Begun, data: DataReference, parent: str, *, control: str | None = None) -> str:
+def start(
+    experiment: str,
+    begun: Begun,
+    data: DataReference,
+    parent: str,
+    origin: dict[str, str],
+    *,
+    control: str | None = None,
+) -> str:
     """Start the run of a plan's step, or let the interrupted one go on: params, tags and the dataset as an input.
 
     Args:
-        control: the variant that a student is compared with.
+        origin: that of the task. control: the variant that a student is compared with.
     """
     step = begun.step
     told = {"kd.note": step.note, "kd.control": control}
@@ -49,7 +57,7 @@ def start(experiment: str, begun: Begun, data: DataReference, parent: str, *, co
             "kd.replicas": step.replicas,
             "kd.seeds": str(step.seeds),
             **{tag: value for tag, value in told.items() if value},
-            **origin(),
+            **origin,
         },
         continues=begun.interrupted,
     )
@@ -65,7 +73,7 @@ def start(experiment: str, begun: Begun, data: DataReference, parent: str, *, co
 
 
 def origin() -> dict[str, str]:
-    """Which Prefect runs and which versions of the libraries a run comes from."""
+    """Which Prefect runs, as the task that asks knows them, and which versions of the libraries a run comes from."""
     libraries = {f"kd.{name}": version(name) for name in ("torch", "mlflow", "prefect")}
     prefect = {"kd.prefect_flow_run": flow_run.get_id(), "kd.prefect_task_run": task_run.get_id()}
     return libraries | {"kd.version": version("kdflow")} | {tag: str(id_) for tag, id_ in prefect.items() if id_}

@@ -11,7 +11,6 @@ from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
-from prefect.logging import get_run_logger
 
 from kdmodels.durable import write_whole
 from kdmodels.errors import DivergedError, UserError
@@ -52,7 +51,6 @@ class Begun:
             write_whole(self.folder / CLAIM, lambda path: path.write_text(claim))
         except OSError as error:
             told = f"{self.folder}: a checkpoint can't be written: {error}"
-            get_run_logger().warning(told)
             return {tracking.WARNING: told}
         return {tracking.CLAIM: claim}
 
@@ -64,7 +62,6 @@ class Begun:
         """
 
         def warn(told: str) -> None:
-            get_run_logger().warning(told)
             tracking.set_tags(run_id, {tracking.WARNING: told})
 
         return Checkpoints(self.folder, f"{self.step.key} {list(seeds)}", every=checkpoint_seconds(), warn=warn)

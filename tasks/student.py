@@ -1,7 +1,8 @@
-"""train_student: one loss variant, all its seeds, in one run; prepare_worker: the process that it will run in."""
+"""train_student: one loss variant, all its seeds, in one run, perhaps in another process; prepare: that process."""
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -25,10 +26,10 @@ from tasks.references import DataReference, KnowledgeReference, Step, StudentRef
 from tasks.results import ACCURACY, OWN, REPLICAS, RIGHT, TABLE, read_right, reference, write_right
 from tasks.results import replicas as stored_replicas
 from tasks.steps import Begun, begun
+from tasks.workers import done
 
 
 @task(task_run_name="train_student {step.name}", cache_policy=NO_CACHE)
-@interruption.told_to_parent
 def train_student(
     variant: Variant,
     experiment: Experiment,
@@ -37,35 +38,55 @@ def train_student(
     views: int,
     step: Step,
     parent: str,
+    pool: ProcessPoolExecutor | None = None,
 ) -> StudentReference:
     """The run that holds the variant's replicas: an earlier one, or a new one that trains those that are missing.
 
     Args:
         knowledge: None for a variant that needs no teacher. views: those of each training image that are stored; 0:
-            none, the teacher is live.
+            none, the teacher is live. pool: the processes that train; None: this one does.
     Raises:
         UserError: a place that a term taps does not exist in the student, or a replica diverged.
     """
-    tracking.configure()
-    control = experiment.control_of(variant)
     if step.action == "reuse":
         assert step.source is not None
-        return _named(reference(step.source, reused=True), variant, control)
+        student = reference(step.source, reused=True)
+    else:
+        student = done(pool, _train, variant, experiment, data, knowledge, views, step, parent, runs.origin())
+    # A reused run may have had other names in the comparison that trained it.
+    return student.model_copy(update={"variant": variant.name, "control": experiment.control_of(variant).name})
+
+
+def prepare() -> None:
+    """In a worker, before there is a student to train: what every student needs there."""
+    tracking.configure()
+    tracking.prepare_models()
+
+
+def prepare_if_new(experiment: str) -> None:
+    """The same where nothing is known of the experiment, and most of it will be trained, whatever its plan says."""
+    tracking.configure()
+    if tracking.is_new(experiment):
+        tracking.prepare_models()
+
+
+def _train(
+    variant: Variant,
+    experiment: Experiment,
+    data: DataReference,
+    knowledge: KnowledgeReference | None,
+    views: int,
+    step: Step,
+    parent: str,
+    origin: dict[str, str],
+) -> StudentReference:
+    """In the process that trains; Prefect is not known there."""
+    tracking.configure()
     runs.use_threads(threads(experiment))
     with begun(step, experiment.name) as work:
         if work.finished:
-            student = reference(work.finished, reused=True)
-        else:
-            student = _record(variant, experiment, data, knowledge, views, work, parent)
-    return _named(student, variant, control)
-
-
-@task(cache_policy=NO_CACHE)
-@interruption.told_to_parent
-def prepare_worker() -> None:
-    """In a worker process, before there is a student to train: what every student needs there."""
-    tracking.configure()
-    tracking.prepare_models()
+            return reference(work.finished, reused=True)
+        return _record(variant, experiment, data, knowledge, views, work, parent, origin)
 
 
 def _record(
@@ -76,10 +97,11 @@ def _record(
     views: int,
     work: Begun,
     parent: str,
+    origin: dict[str, str],
 ) -> StudentReference:
     """Train the replicas that are missing, or what an interruption left of them, and store all."""
     recipe, step = experiment.student_of(variant), work.step
-    run_id = runs.start(experiment.name, work, data, parent, control=experiment.control_of(variant).name)
+    run_id = runs.start(experiment.name, work, data, parent, origin, control=experiment.control_of(variant).name)
     with tracking.recording(run_id):
         kept = _read_replicas(step.source, step.seeds) if step.action == "extend" and step.source else []
         missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
@@ -90,7 +112,7 @@ def _record(
             load(data)  # a worker's first time takes a moment that is not training
             with runs.timed(run_id, "training", lambda: checkpoints.seconds):
                 on_epoch = (lambda epoch, replicas: None) if kept else log
-                trained = _train(variant, experiment, data, knowledge, views, missing, on_epoch, checkpoints)
+                trained = _fit(variant, experiment, data, knowledge, views, missing, on_epoch, checkpoints)
         replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
         log(runs.last_epoch(replicas), replicas)  # of replicas taken over, only now are all seeds' figures known
         log.finish(replicas, recipe)
@@ -104,7 +126,7 @@ def _record(
     return reference(run_id, reused=not trained)
 
 
-def _train(
+def _fit(
     variant: Variant,
     experiment: Experiment,
     data: DataReference,
@@ -134,11 +156,6 @@ def _train(
 def _divergence(replica: Replica) -> str:
     first = f", {' and '.join(replica.culprits)} first" if replica.culprits else ""
     return f"seed {replica.seed} in epoch {replica.diverged}{first}"
-
-
-def _named(student: StudentReference, variant: Variant, control: Variant) -> StudentReference:
-    """A reused run may have had other names in the comparison that trained it."""
-    return student.model_copy(update={"variant": variant.name, "control": control.name})
 
 
 def _record_replicas(run_id: str, replicas: list[Replica], validation: str) -> None:

@@ -59,7 +59,7 @@ def join_teachers(
 
 def _record(teacher: Member, experiment: Experiment, data: DataReference, work: Begun, parent: str) -> str:
     dataset = load(data)
-    run_id = runs.start(experiment.name, work, data, parent)
+    run_id = runs.start(experiment.name, work, data, parent, runs.origin())
     with tracking.recording(run_id):
         if teacher.checkpoint or teacher.registry:
             description, state = _read(teacher, data)
@@ -76,7 +76,7 @@ def _record_ensemble(
     experiment: Experiment, data: DataReference, work: Begun, members: Sequence[TeacherReference], parent: str
 ) -> str:
     dataset = load(data)
-    run_id = runs.start(experiment.name, work, data, parent)
+    run_id = runs.start(experiment.name, work, data, parent, runs.origin())
     with tracking.recording(run_id):
         tracking.set_tags(run_id, {MEMBERS: json.dumps([member.run_id for member in members])})
         network, _ = runs.recorded_network(run_id)

@@ -31,11 +31,11 @@ class Broken(Huge):
         return torch.nn.Sequential.forward(self, images)
 
 
-class Killed(Broken):  # in a worker, as if it were in the middle of a message to the command
+class Killed(Broken):  # in a worker, as if it were sending its result to the command
     def forward(self, images):
         if self.training and len(images) > 2 and multiprocessing.parent_process():
             gc.unfreeze()  # what is frozen is not among all objects
-            (queue,) = [found for found in gc.get_objects() if type(found) is multiprocessing.queues.Queue]
+            (queue,) = [found for found in gc.get_objects() if type(found) is multiprocessing.queues.SimpleQueue]
             queue._wlock.acquire()
             os.kill(os.getpid(), signal.SIGKILL)
         return torch.nn.Sequential.forward(self, images)
@@ -82,11 +82,13 @@ def test_students_that_raise_or_diverge_fail_alone(place: Place, kind: str) -> N
 
 @pytest.mark.fault
 def test_a_worker_killed_while_it_holds_a_lock_does_not_keep_the_command_from_ending(place: Place) -> None:
-    """As the system does where memory runs out: Python at exit waited for that lock for ever."""
+    """As the system does where memory runs out: of Prefect's pool Python at exit waited for that lock for ever."""
     (place.folder / "nets.py").write_text(NETS)
     process = place.start(
         "run", "small.yaml", "--quiet", "--set", "runner.kind=process", "--set", "student.network=nets:Killed"
     )
     _, told = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert one_error(told).startswith("kd: error: a process that trained students was killed or ran out of memory; ")
+    assert one_error(told).startswith(
+        "kd: error: a process that trains students was killed, stopped or ran out of memory; "
+    )

@@ -16,46 +16,56 @@ import gc, multiprocessing, os, sys, time
 from pathlib import Path
 from flows.server import running_server
 
+marks = Path(os.environ["MARKS"])
+
+def work(i, seconds):
+    inherited = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"]]
+    told = [*inherited, str(os.getpid()), str(gc.isenabled())]
+    (marks / f"start-{i}").write_text(" ".join(told))
+    try:
+        if i == 1:
+            raise ValueError("one is too many")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if multiprocessing.parent_process() is None:  # elsewhere a task that does not ask is ended too
+                interruption.check()
+            time.sleep(0.01)
+        return 10 * i
+    except BaseException as error:
+        time.sleep(0.3)  # closing its records
+        (marks / f"error-{i}").write_text(type(error).__name__)
+        raise
+
+def ready():
+    (marks / f"ready-{os.getpid()}").touch()
+
 if __name__ == "__main__":
-    marks = Path(os.environ["MARKS"])
     with running_server() as running:
         from prefect import flow, task
         from kdmodels.experiment import Runner
         from tasks import interruption
-        from tasks.runners import begin, places, run_all, workers
-        running.wait_ready()
+        from tasks.runners import begin, places, run_all, workers_for
+        from tasks.workers import done, forked, workers
 
         @task
-        @interruption.told_to_parent
-        def work(i, seconds):
-            inherited = [os.environ["PREFECT_API_URL"], os.environ["MLFLOW_TRACKING_URI"]]
-            told = [*inherited, str(os.getpid()), str(gc.isenabled())]
-            (marks / f"start-{i}").write_text(" ".join(told))
-            try:
-                if i == 1:
-                    raise ValueError("one is too many")
-                end = time.monotonic() + seconds
-                while time.monotonic() < end:
-                    if multiprocessing.parent_process() is None:  # elsewhere a task that does not ask is ended too
-                        interruption.check()
-                    time.sleep(0.01)
-                return 10 * i
-            except BaseException as error:
-                time.sleep(0.3)  # closing its records
-                (marks / f"error-{i}").write_text(type(error).__name__)
-                raise
+        def told(i, seconds, pool=None):
+            return done(pool, work, i, seconds)
 
         @flow
         def fan_out(count, seconds):
-            told, runner = {}, Runner(kind=sys.argv[1], workers=2)
+            results, runner = {}, Runner(kind=kind, workers=2)
             calls = {str(i): {"i": i, "seconds": seconds} for i in range(count)}
-            with workers(runner, count) as elsewhere, places(runner, count, elsewhere) as where:
+            with workers(workers_for(runner, count)) as pool, places(runner, count, pool) as where:
                 early = {name: calls.pop(name) for name in sys.argv[4:]}
-                for name, future in run_all(where, work, calls, begin(where[-1], work, early)):
-                    told[name] = str(future.result(raise_on_failure=False))
-            print([told[str(i)] for i in range(count)], flush=True)
+                for name, future in run_all(where, told, calls, begin(where[-1], told, early)):
+                    results[name] = str(future.result(raise_on_failure=False))
+            print([results[str(i)] for i in range(count)], flush=True)
 
-        fan_out(int(sys.argv[2]), float(sys.argv[3]))
+        kind = "thread" if sys.argv[1] == "thread" else "process"
+        with forked(int(sys.argv[1] == "forked"), ready):
+            os.environ["MLFLOW_TRACKING_URI"] = "sqlite:////a/store.db"  # not known before
+            running.wait_ready()
+            fan_out(int(sys.argv[2]), float(sys.argv[3]))
 """
 
 
@@ -65,7 +75,7 @@ Start = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def start(prefect_server: str, tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "flow.py").write_text(FLOW)
-    settings = {"MARKS": str(tmp_path), "MLFLOW_TRACKING_URI": "sqlite:////a/store.db"}
+    settings = {"MARKS": str(tmp_path)}
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-X", "faulthandler", str(tmp_path / "flow.py"), *arguments]
@@ -114,7 +124,7 @@ def ended(process: subprocess.Popen[str], marks: Path) -> None:
         pytest.fail((marks / "told").read_text())
 
 
-@pytest.mark.parametrize("kind", ["thread", "process"])
+@pytest.mark.parametrize("kind", ["thread", "process", "forked"])
 def test_a_task_that_raises_loses_nothing_of_the_others(
     kind: str, prefect_server: str, start: Start, tmp_path: Path
 ) -> None:
@@ -128,7 +138,9 @@ def test_a_task_that_raises_loses_nothing_of_the_others(
     assert processes(tmp_path) == []
     places = {int(pid) for _, _, pid, _ in told}
     assert process.pid in places  # which has imported everything already
-    assert len(places) == (2 if kind == "process" else 1)
+    assert len(places) == (1 if kind == "thread" else 2)
+    forked = {int(path.name.removeprefix("ready-")) for path in tmp_path.glob("ready-*")}
+    assert forked == (places - {process.pid} if kind == "forked" else set())
     assert {collecting for *_, collecting in told} == {"True"}  # but for the imports
 
 
@@ -141,19 +153,21 @@ def test_what_began_early_keeps_its_place_until_all_of_it_has_ended(start: Start
 
 
 @pytest.mark.parametrize(
-    ("number", "whole_group"),
+    ("kind", "number", "whole_group"),
     [
-        pytest.param(signal.SIGINT, True, marks=pytest.mark.fault),  # Ctrl-C in a terminal
-        (signal.SIGTERM, False),  # a service manager's stop
+        pytest.param("process", signal.SIGINT, True, marks=pytest.mark.fault),  # Ctrl-C in a terminal
+        ("process", signal.SIGTERM, False),  # a service manager's stop
+        ("forked", signal.SIGINT, True),
+        pytest.param("forked", signal.SIGTERM, False, marks=pytest.mark.fault),
     ],
 )
 def test_an_interruption_closes_what_runs_and_starts_nothing_more(
-    number: signal.Signals, whole_group: bool, start: Start, tmp_path: Path
+    kind: str, number: signal.Signals, whole_group: bool, start: Start, tmp_path: Path
 ) -> None:
     def marks(kind: str) -> set[str]:
         return {path.name.partition("-")[2] for path in tmp_path.glob(f"{kind}-*")}
 
-    process = start("process", "6", "100")
+    process = start(kind, "6", "100")
     until(lambda: len(marks("start") - {"1"}) == 2)  # both places are busy, with whichever came first
     started = marks("start")
     (os.killpg if whole_group else os.kill)(process.pid, number)
@@ -167,8 +181,9 @@ def test_an_interruption_closes_what_runs_and_starts_nothing_more(
     assert "Exception in thread" not in (tmp_path / "told").read_text()
 
 
-def test_workers_end_when_their_parent_is_killed(start: Start, tmp_path: Path) -> None:
-    process = start("process", "3", "100")
+@pytest.mark.parametrize("kind", ["process", "forked"])
+def test_workers_end_when_their_parent_is_killed(kind: str, start: Start, tmp_path: Path) -> None:
+    process = start(kind, "3", "100")
     until(lambda: (tmp_path / "start-2").exists())
     process.kill()
     process.communicate()

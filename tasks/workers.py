@@ -1,0 +1,220 @@
+"""Other processes of this machine, in which students are trained.
+
+Each is forked from this one, which has imported all that students need, and is ready at once. That is safe before this
+process has a second thread; where it has one, as in a scheduled run, a worker is spawned and imports for itself.
+
+Prefect knows nothing of them. Its task runs in a thread of this process and waits for what a worker does; the worker
+needs no server of Prefect's, and there is no queue of messages on which one that is killed could leave a lock.
+"""
+
+import copy
+import gc
+import importlib
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.util
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from kdmodels.errors import UnavailableError
+from kdmodels.garbage import uncollected
+from tasks import interruption
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+GRACE_SECONDS = 1  # for training to come to its next step
+STOP_SECONDS = 8  # for interrupted work to close its records
+TICK_SECONDS = 0.05  # between two looks whether it has
+PARENT_SECONDS = 0.5  # between two looks whether the parent is there
+LAST = -100  # of multiprocessing's priorities at exit, after its queues' own
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+_forked: ContextVar[ProcessPoolExecutor | None] = ContextVar("_forked", default=None)
+
+
+@contextmanager
+def forked(count: int, work: Callable[[], object]) -> Iterator[None]:
+    """Fork that many workers, which `workers` gives in the block, if this process may be forked; they do the work."""
+    if not count or sys.platform != "linux" or threading.active_count() > 1:
+        yield
+        return
+    with _pool(count, "fork") as pool:
+        begin(pool, count, work)  # the first call forks all
+        token = _forked.set(pool)
+        try:
+            yield
+        finally:
+            _forked.reset(token)
+
+
+@contextmanager
+def workers(count: int) -> Iterator[ProcessPoolExecutor | None]:
+    """At most that many processes, those that `forked` has begun or new ones, that begin when there is work for them.
+
+    They end with the block in which they began; where it fails they are interrupted.
+    """
+    if not count:
+        yield None
+    elif pool := _forked.get():
+        yield pool
+    else:
+        with _pool(count, "spawn") as pool:
+            yield pool
+
+
+def begin(pool: ProcessPoolExecutor, count: int, work: Callable[[], object]) -> None:
+    """Let so many workers begin, and each do this before anything else."""
+    # Ctrl-C reaches the whole terminal: one that has not come so far as to ignore it would show a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        for _ in range(count):
+            pool.submit(work)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def done(pool: ProcessPoolExecutor | None, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
+    """What the work returns, or raises, in one of the pool's processes or, without a pool, in this one.
+
+    A worker does it with the environment that this process has now.
+
+    Raises:
+        UnavailableError: the worker was killed or stopped.
+    """
+    if pool is None:
+        return work(*args, **named)
+    try:
+        return pool.submit(_do, dict(os.environ), partial(work, *args, **named)).result()
+    except BrokenProcessPool as error:
+        raise UnavailableError(_GONE) from error
+
+
+_GONE = (
+    "a process that trains students was killed, stopped or ran out of memory; what is finished is kept, and the same "
+    "command goes on with the rest"
+)
+
+
+@contextmanager
+def stopped_on_failure() -> Iterator[None]:
+    """Where the block fails, training ends in this process and in all workers, and these are gone."""
+    try:
+        yield
+    except BaseException:
+        interruption.stop()
+        _stop_workers()
+        raise
+
+
+@contextmanager
+def _pool(count: int, how: str) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context(how)
+    with ProcessPoolExecutor(count, context, initializer=_prepare) as pool, stopped_on_failure():
+        yield pool
+
+
+def _stop_workers() -> None:
+    """Interrupt what workers do, drop what waits for them, and return when they are gone.
+
+    A training ends at its next step; other work sees SystemExit.
+    """
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    alive = {worker.sentinel for worker in workers}
+    while alive and time.monotonic() < deadline:
+        alive.difference_update(multiprocessing.connection.wait(alive, deadline - time.monotonic()))
+    for worker in workers:
+        if worker.sentinel in alive:
+            worker.kill()
+
+
+def _prepare() -> None:
+    multiprocessing.util.Finalize(None, _leave_at_once, exitpriority=LAST)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what ends
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGALRM, _leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    with uncollected():
+        importlib.import_module("tasks.student")  # which imports all that students need
+        gc.freeze()  # nothing of it is ever garbage
+
+
+class _Work:
+    """What a worker does now, and since when (monotonic) it is asked to end."""
+
+    running = False
+    asked: float | None = None
+
+
+def _do(environment: dict[str, str], work: Callable[[], R]) -> R:
+    os.environ.update(environment)
+    try:
+        _Work.running = True
+        return work()
+    except (KeyboardInterrupt, SystemExit) as stopped:  # would be taken for the parent's own
+        raise UnavailableError(_GONE) from stopped
+    except Exception as error:
+        raise _sendable(error) from error
+    finally:
+        _Work.running = False
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or its words if the parent could not make it anew from what is sent, which would break the pool."""
+    try:
+        copy.copy(error)  # made anew in the same way
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _leave(*_: object) -> None:
+    """Ask the running work to end, let it close its records, and exit when it has, before there is more.
+
+    Training ends by itself at its next step; other work gets one exception after a second, since an exception from a
+    signal handler may come at a bad moment. The pool's loop survives whatever is raised, so the signal comes again by a
+    timer until nothing runs.
+    """
+    signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS)
+    interruption.stop()
+    if not _Work.running:
+        os._exit(143)
+    now = time.monotonic()
+    if _Work.asked is None:
+        _Work.asked = now
+    elif _Work.asked + GRACE_SECONDS < now:
+        _Work.asked = float("inf")
+        raise SystemExit(143)
+
+
+def _leave_at_once() -> None:
+    """When the pool is done with it; else the interpreter takes 3 s to take down torch's modules."""
+    if sys.exc_info()[0] is None:  # else multiprocessing has something to tell
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _leave_with_parent() -> None:
+    """Not by `multiprocessing.parent_process()`: of a forked one the younger workers hold what would tell."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while os.getppid() == parent.pid:
+        time.sleep(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os._exit(143)

@@ -1,0 +1,76 @@
+"""What a worker process sends back: results, errors, and word of its own end."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from kdmodels.errors import UnavailableError, UserError
+from tasks import workers
+
+
+class OddError(Exception):
+    """Pickle makes an exception anew from its `args`, of which this one has fewer than it asks for."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def here(number: int, *, name: str) -> tuple[int, str | None, bool]:
+    return number, os.environ.get(name), multiprocessing.parent_process() is None
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def fail_oddly() -> None:
+    raise OddError("two", "more")
+
+
+def end(number: int) -> None:
+    os.kill(os.getpid(), number)
+    while True:
+        signal.pause()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor | None]:
+    with workers.workers(1) as pool:
+        yield pool
+
+
+def test_without_a_pool_the_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    with workers.workers(0) as pool:
+        assert pool is None
+    monkeypatch.setenv("KD_TEST", "one")
+    assert workers.done(None, here, 1, name="KD_TEST") == (1, "one", True)
+    with pytest.raises(KeyboardInterrupt):
+        workers.done(None, fail, KeyboardInterrupt())
+
+
+def test_a_worker_has_the_environment_of_the_moment(pool: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    for word in ("one", "two"):
+        monkeypatch.setenv("KD_TEST", word)
+        assert workers.done(pool, here, 1, name="KD_TEST") == (1, word, False)
+
+
+def test_errors_are_sent_back_and_the_worker_goes_on(pool: ProcessPoolExecutor) -> None:
+    with pytest.raises(UserError, match="a mistake"):
+        workers.done(pool, fail, UserError("a mistake"))
+    with pytest.raises(RuntimeError, match="OddError: two and more"):
+        workers.done(pool, fail_oddly)
+    for stop in (KeyboardInterrupt(), SystemExit(3)):  # else they would be taken for this process's own
+        with pytest.raises(UnavailableError, match="a process that trains students was killed, stopped or"):
+            workers.done(pool, fail, stop)
+    assert workers.done(pool, here, 2, name="NO_SUCH") == (2, None, False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_is_ended_is_told(number: signal.Signals) -> None:
+    told = "a process that trains students was killed, stopped or"
+    with workers.workers(1) as pool, pytest.raises(UnavailableError, match=told):
+        workers.done(pool, end, number)
