@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.common import turns, write
 from kdmodels.data import Split
+from kdmodels.device import keep_freed_memory
 from kdmodels.experiment import Network, Recipe
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import build
@@ -38,6 +39,7 @@ def images(examples: int) -> Split:
 
 def main() -> None:
     """Measure, print and write the result."""
+    keep_freed_memory()  # as every run does
     teacher, student = (build(Network(name=name), **SHAPE).eval() for name in ("resnet32x4", "resnet8x4"))
     train, validation = images(STEPS * BATCH), images(2)
     ways: dict[str, Callable[[], object]] = {}

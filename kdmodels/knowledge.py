@@ -59,7 +59,7 @@ class LiveTeacher:
 
     def __init__(self, network: nn.Module, taps: Sequence[str] = (), device: torch.device = CPU) -> None:
         self.taps = {at: find_tap(network, at) for at in taps}
-        self.network, self.device = network.eval(), device
+        self.network, self.device, self.layout = network.eval(), device, layout_of(network)
 
     def shapes(self, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """The shape of one example's features at each place, for images (C, H, W)."""
@@ -75,7 +75,7 @@ class LiveTeacher:
         self.network.to(self.device)
         with ExitStack() as stack:
             caught = {at: stack.enter_context(tap.on(self.network)) for at, tap in self.taps.items()}
-            logits = self.network(images.reshape(-1, *images.shape[-3:]))
+            logits = self.network(self.layout(images.reshape(-1, *images.shape[-3:])))
         said = {LOGITS: logits, **{at: self.taps[at].one(tensors) for at, tensors in caught.items()}}
         return {name: values.reshape(*rows.shape, *values.shape[1:]) for name, values in said.items()}
 
@@ -131,9 +131,9 @@ def _mapped(path: Path) -> Tensor:
 def _said(
     teacher: nn.Module, split: Split | View, taps: Sequence[str], device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
-    live, laid_out = LiveTeacher(teacher, taps, device), layout_of(teacher)
+    live = LiveTeacher(teacher, taps, device)
     for rows in torch.arange(len(split)).split(BATCH):
-        said = live.of(rows, laid_out(split.batch(rows).to(device)))
+        said = live.of(rows, split.batch(rows).to(device))
         yield {name: values.cpu() for name, values in said.items()}
 
 

@@ -10,11 +10,9 @@ KNOWN = ("kdmodels.", "torch.nn.", "torchvision.")
 
 
 def layout_of(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What lays images (B, C, H, W) out for a network in eval mode, values unchanged: on the CPU channels last.
+    """What lays images (B, C, H, W) out for a network, values unchanged: on the CPU channels last.
 
-    Convolutions take up to 60 % less time so (benchmarks/LOG.md). Not for training, though that would be faster too:
-    torch's batch norm of such maps sums a batch in float32, one value after the other, and a gradient is off by a
-    percent.
+    Convolutions take up to 60 % less time so (benchmarks/LOG.md). For training see `kdmodels.networks.batch_norm` too.
     """
     layers = list(network.modules())
     convolutional = any(isinstance(layer, nn.Conv2d) for layer in layers)

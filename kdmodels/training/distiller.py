@@ -13,7 +13,9 @@ from kdmodels.errors import UserError
 from kdmodels.knowledge import LOGITS
 from kdmodels.losses.numerics import full_precision
 from kdmodels.networks import Tap, find_tap
+from kdmodels.networks.batch_norm import make_precise
 from kdmodels.networks.initialise import BATCH_NORMS
+from kdmodels.networks.layout import layout_of
 from kdmodels.networks.stacked import run_stacked
 from kdmodels.randomness import forked, stream
 from kdmodels.terms import Term
@@ -33,6 +35,7 @@ class Distiller(nn.Module):
         batch: how many of them a step takes.
         repeats: whether a step may take one of them more than once.
         autocast: whether the student's training forward pass is in bfloat16; the terms are computed in float32.
+        compiled: whether steps are compiled, which chooses how its maps lie in memory.
         class_weights: (K,), by which losses on labels are weighed in training.
         unlabelled: whether some of the labels are -1: not known.
 
@@ -58,6 +61,7 @@ class Distiller(nn.Module):
         batch: int,
         repeats: bool = False,
         autocast: bool = False,
+        compiled: bool = False,
         class_weights: Tensor | None = None,
         unlabelled: bool = False,
     ) -> None:
@@ -84,6 +88,8 @@ class Distiller(nn.Module):
             if module is not None:
                 own[name] = module
         self.objective = Objective(terms, own, class_weights=class_weights, unlabelled=unlabelled)
+        self.layout = (lambda images: images) if autocast or compiled else layout_of(student)
+        make_precise(self)
         if batch == 1:
             self._refuse_batches_of_one()
         for name in self.objective.terms:
@@ -142,7 +148,7 @@ class Distiller(nn.Module):
         with ExitStack() as stack:
             caught = {at: stack.enter_context(tap.on(self.student)) for at, tap in self.taps.items()}
             stack.enter_context(self._precision(images))
-            logits = self.student(images)
+            logits = self.student(self.layout(images))
         features = {at: full_precision(self.taps[at].one(tensors)) for at, tensors in caught.items()}
         if self.probed:
             features[PROBE] = self._head(features["last"].detach())

@@ -87,6 +87,7 @@ def fit(
         batch=recipe.batch,
         repeats=recipe.balance == "sampling",
         autocast=recipe.precision == "bfloat16",
+        compiled=recipe.compile,
         class_weights=class_balance(train.labels) if recipe.balance == "weights" else None,
         unlabelled=bool((train.labels < 0).any()),
     )

@@ -1,5 +1,8 @@
 """The layout of images in memory: faster where it is known to be taken, and never a matter of values."""
 
+from collections.abc import Iterator
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,12 +10,12 @@ from torch import Tensor, nn
 from kdmodels.data import Split
 from kdmodels.evaluation import predict
 from kdmodels.experiment import Network, Recipe
-from kdmodels.knowledge import distil_knowledge
+from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import build
 from kdmodels.networks.layout import layout_of
 from kdmodels.randomness import stream
 from kdmodels.terms import Term
-from kdmodels.training import fit
+from kdmodels.training import Distiller, fit
 
 CONVOLUTIONAL = [
     {"conv": [4, 8]},
@@ -70,20 +73,54 @@ def test_a_users_network_that_views_its_maps_is_trained_measured_and_a_teacher()
     torch.testing.assert_close(distil_knowledge(net, split).logits.float(), predict(net, split), rtol=1e-3, atol=1e-3)
 
 
-def test_what_measures_and_stores_knowledge_lays_its_images_out_and_what_trains_does_not() -> None:
-    """In training batch norm would sum in float32, one value after the other."""
-    net, split, seen = network(3, conv=[4]), images(3), []
+@pytest.fixture
+def seen() -> Iterator[list[tuple[bool, bool]]]:
+    """Of every convolution's call: whether it trained, and whether its images' channels lay last."""
+    calls: list[tuple[bool, bool]] = []
     hook = nn.modules.module.register_module_forward_pre_hook(
-        lambda module, given: seen.append(given[0].stride()[1] == 1) if isinstance(module, nn.Conv2d) else None
+        lambda module, given: (
+            calls.append((module.training, given[0].stride()[1] == 1))
+            if isinstance(module, nn.Conv2d) and len(given[0]) > 2  # else it is tried on blank images
+            else None
+        )
     )
-    try:
-        predict(net, split)
-        knowledge = distil_knowledge(net, split)
-        assert seen == [True, True]
-        seen.clear()
-        fit(net, [Term(loss="soft_targets")], Recipe(epochs=1, batch=4), split, split, seeds=[0],
-            knowledge=(knowledge, knowledge))  # fmt: skip
-    finally:
-        hook.remove()
-    assert len(seen) >= 4
-    assert not any(seen)
+    yield calls
+    hook.remove()
+
+
+def test_what_measures_stores_knowledge_and_trains_lays_its_images_out(seen: list[tuple[bool, bool]]) -> None:
+    net, split = network(3, conv=[4]), images(3)
+    predict(net, split)
+    knowledge = distil_knowledge(net, split)
+    live = LiveTeacher(net)
+    for taught in ((knowledge, knowledge), (live, live)):
+        fit(net, [Term(loss="soft_targets")], Recipe(epochs=1, batch=4), split, split, seeds=[0], knowledge=taught)
+    assert set(seen) == {(False, True), (True, True)}
+
+
+def test_bfloat16_and_compiled_steps_keep_the_usual_layout(seen: list[tuple[bool, bool]]) -> None:
+    """For these torch's batch norm is not replaced."""
+    net, split = network(3, conv=[4]), images(3)
+    recipe = Recipe(epochs=1, batch=4, precision="bfloat16")
+    fit(net, [Term(loss="hard_labels")], recipe, split, split, seeds=[0])
+    assert (True, False) in seen
+    assert (True, True) not in seen
+    seen.clear()
+    Distiller(net, [Term(loss="hard_labels")], input_shape=(3, 32, 32), teacher_shapes={}, examples=12, batch=4,
+              compiled=True).train()(split.images, split.labels, {}, split.labels)  # fmt: skip
+    assert set(seen) == {(True, False)}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("description", CONVOLUTIONAL)
+def test_a_step_is_the_same_in_both_layouts(channels: int, description: dict[str, object]) -> None:
+    """But for rounding, that one step of SGD without momentum shows: the gradient, with all its layers' sums."""
+    net, split, gradients = network(channels, **description), images(channels), []
+    for compiled in (False, True):
+        distiller = Distiller(deepcopy(net), [Term(loss="hard_labels")], input_shape=(channels, 32, 32),
+                              teacher_shapes={}, examples=12, batch=12, compiled=compiled).train()  # fmt: skip
+        _, values = distiller(split.images, split.labels, {}, split.labels)
+        parts = torch.autograd.grad(values["hard_labels"].mean(), list(distiller.parameters()))
+        gradients.append(torch.cat([part.flatten() for part in parts]))
+    one, other = gradients
+    assert (one - other).norm() < 1e-2 * other.norm()  # an activation may be rounded to the other side of ReLU's edge
