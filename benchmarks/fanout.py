@@ -1,9 +1,11 @@
 """A hundred students in one fan-out, against ten: python -m benchmarks.fanout [FEW MANY]
 
 `kd run` on digits in stores of its own: a grid of temperatures and the control, one seed each, in two processes, which
-are ready before the teacher is. Memory is the peak of what processes hold for themselves (`RssAnon`), in 1e6 bytes,
-sampled five times a second: of the command, its server, its workers, and all. A locked database is looked for in what
-the command writes, and in its server's log, which is told to say so: Prefect tries again, and keeps it to itself.
+are ready before the teacher is. The control needs no teacher and is trained beside it: a stage of students has one less
+of them, and is taken for the share that it is of all. Memory is the peak of what processes hold for themselves
+(`RssAnon`), in 1e6 bytes, sampled five times a second: of the command, its server, its workers, and all; what a worker
+shares with the command that it was forked from counts twice. A locked database is looked for in what the command
+writes, and in its server's log, which is told to say so: Prefect tries again, and keeps it to itself.
 """
 
 import json
@@ -49,7 +51,7 @@ def family(root: int) -> dict[int, str]:
     for pid in found:
         with suppress(OSError):
             line = Path(f"/proc/{pid}/cmdline").read_text()
-            roles[pid] = "server" if "flows.server" in line else "workers" if "spawn_main" in line else "command"
+            roles[pid] = "server" if "flows.server" in line else "command" if pid == root else "workers"
     return roles
 
 
@@ -91,7 +93,7 @@ def main(few: int = FEW, many: int = MANY) -> None:
     """Measure, print and write the result."""
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         runs = {students: run(students, Path(folder)) for students in (few, many)}
-    took = {students: told["seconds"]["students"] for students, told in runs.items()}
+    took = {number: told["seconds"]["students"] * number / (number - 1) for number, told in runs.items()}
     each = {"of the few": took[few] / few, "of the rest": (took[many] - took[few]) / (many - few)}  # the rest: no start
     told = {"ratio": round(took[many] / took[few], 2), "seconds each": {who: round(s, 2) for who, s in each.items()}}
     write("fanout", {"workers": WORKERS, **told, "students": runs})
