@@ -36,8 +36,7 @@ from tasks.runners import Place, Running, begin, places, run_all, workers_for
 from tasks.steps import PLANNING, alone
 from tasks.student import prepare, train_student
 from tasks.teacher import join_teachers, train_teacher
-from tasks.workers import begin as begin_workers
-from tasks.workers import workers
+from tasks.workers import begin_workers, workers
 
 DEFAULTS = Options()
 

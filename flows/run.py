@@ -120,13 +120,15 @@ def run(experiment: "Experiment", options: "Options", *, began: float, quiet: bo
 
             gc.freeze()  # nothing of it is ever garbage: looking through it takes a second each time
             atexit.register(gc.unfreeze)  # else a library complains at exit of what it finds alive
-        # Now, for nothing is connected to a store or a server yet, and there is no thread.
+        # Now, for nothing is connected to a store or a server yet, and there is no second thread of Python's.
         ready = prepare if options.fresh else partial(prepare_if_new, experiment.name)
-        with forked(workers_for(experiment.runner, len(experiment.variants)), ready):
+        with forked(workers_for(experiment.runner, len(experiment.variants)), ready) as workers:
+            if not workers:
+                tracking.configure()
             if server.process and experiment.data.source in NAMED and not server.ready():
                 with contextlib.suppress(UserError):  # which the flow tells
                     prepare_data.fn(experiment.data, options.data_dir, options.quiet)  # decoded, it is kept
-            tracking.configure()  # not before: a worker makes a new store meanwhile
+            tracking.configure()  # a worker has made a new store meanwhile
             server.wait_ready()
             start = time.monotonic() - began
             shown = progress.shown(console.console(stderr=True))

@@ -1,7 +1,8 @@
 """Which Prefect server a command talks to: the user's own, the one that `kd up` runs, or a temporary one.
 
 Nothing here imports prefect before `_serve`, so that the server starts while the caller imports torch.
-Prefect's own temporary server is not used: process workers cannot reach it, and leave servers of their own behind.
+Prefect's own temporary server is not used: it begins with the flow, when all is imported, and stays when a command is
+killed.
 """
 
 import contextlib

@@ -12,13 +12,14 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from kdmodels.experiment import Runner
+from tasks import interruption
 from tasks.workers import stopped_on_failure
 
 THREADS = 1  # torch already uses every core for one student
 PROCESSES = 2  # this one and another
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Prefect's runners are equal where their sizes are
 class Place:
     """Where tasks run: in threads of this process, which do the work or have it done in the pool's processes."""
 
@@ -77,6 +78,7 @@ def run_all(
     """
     waiting, running = deque(calls.items()), dict(begun)
     while waiting or running:
+        interruption.check()
         free = list(where)
         for _, place in running.values():
             if place in free:

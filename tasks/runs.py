@@ -9,6 +9,7 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 import torch
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 from torch import Tensor, nn
 
@@ -77,6 +78,13 @@ def origin() -> dict[str, str]:
     libraries = {f"kd.{name}": version(name) for name in ("torch", "mlflow", "prefect")}
     prefect = {"kd.prefect_flow_run": flow_run.get_id(), "kd.prefect_task_run": task_run.get_id()}
     return libraries | {"kd.version": version("kdflow")} | {tag: str(id_) for tag, id_ in prefect.items() if id_}
+
+
+def log_warning(run_id: str | None) -> None:
+    """A run's warning in the task's log too: of a scheduled run nobody watches the progress."""
+    warning = tracking.get(run_id).tags.get(tracking.WARNING) if run_id else None
+    if warning:
+        get_run_logger().warning(warning)
 
 
 class EpochLog:

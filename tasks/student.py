@@ -47,12 +47,14 @@ def train_student(
             none, the teacher is live. pool: the processes that train; None: this one does.
     Raises:
         UserError: a place that a term taps does not exist in the student, or a replica diverged.
+        UnavailableError: the process that trained it was killed or stopped.
     """
     if step.action == "reuse":
         assert step.source is not None
         student = reference(step.source, reused=True)
     else:
         student = done(pool, _train, variant, experiment, data, knowledge, views, step, parent, runs.origin())
+        runs.log_warning(student.run_id)
     # A reused run may have had other names in the comparison that trained it.
     return student.model_copy(update={"variant": variant.name, "control": experiment.control_of(variant).name})
 
@@ -80,7 +82,7 @@ def _train(
     parent: str,
     origin: dict[str, str],
 ) -> StudentReference:
-    """In the process that trains; Prefect is not known there."""
+    """In the process that trains, which need not know of Prefect."""
     tracking.configure()
     runs.use_threads(threads(experiment))
     with begun(step, experiment.name) as work:

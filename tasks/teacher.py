@@ -43,6 +43,7 @@ def train_teacher(
         return TeacherReference(run_id=step.source, reused=True, metrics=tracking.get(step.source).metrics)
     with begun(step, experiment.name) as work:
         run_id = work.finished or _record(teacher, experiment, data, work, parent)
+    runs.log_warning(run_id)
     return TeacherReference(run_id=run_id, reused=run_id == work.finished, metrics=tracking.get(run_id).metrics)
 
 

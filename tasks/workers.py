@@ -3,11 +3,10 @@
 Each is forked from this one, which has imported all that students need, and is ready at once. That is safe before this
 process has a second thread; where it has one, as in a scheduled run, a worker is spawned and imports for itself.
 
-Prefect knows nothing of them. Its task runs in a thread of this process and waits for what a worker does; the worker
-needs no server of Prefect's, and there is no queue of messages on which one that is killed could leave a lock.
+Prefect knows nothing of them. Its task runs in a thread of this process and waits for what a worker does, and the
+worker needs no server of Prefect's.
 """
 
-import copy
 import gc
 import importlib
 import multiprocessing
@@ -24,6 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
 from typing import ParamSpec, TypeVar
 
 from kdmodels.errors import UnavailableError
@@ -44,16 +44,19 @@ _forked: ContextVar[ProcessPoolExecutor | None] = ContextVar("_forked", default=
 
 
 @contextmanager
-def forked(count: int, work: Callable[[], object]) -> Iterator[None]:
-    """Fork that many workers, which `workers` gives in the block, if this process may be forked; they do the work."""
+def forked(count: int, work: Callable[[], object]) -> Iterator[bool]:
+    """If this process may be forked, fork that many workers, which `workers` gives in the block; they do the work.
+
+    That is before anybody knows how many are needed: afterwards there are threads. Yields whether they are forked.
+    """
     if not count or sys.platform != "linux" or threading.active_count() > 1:
-        yield
+        yield False
         return
     with _pool(count, "fork") as pool:
-        begin(pool, count, work)  # the first call forks all
+        begin_workers(pool, count, work)  # the first call forks all
         token = _forked.set(pool)
         try:
-            yield
+            yield True
         finally:
             _forked.reset(token)
 
@@ -73,13 +76,19 @@ def workers(count: int) -> Iterator[ProcessPoolExecutor | None]:
             yield pool
 
 
-def begin(pool: ProcessPoolExecutor, count: int, work: Callable[[], object]) -> None:
-    """Let so many workers begin, and each do this before anything else."""
+def begin_workers(pool: ProcessPoolExecutor, count: int, work: Callable[[], object]) -> None:
+    """Let so many workers begin, with this to do; one that is ready early may do it for another too.
+
+    Raises:
+        UnavailableError: one that had begun was killed or stopped.
+    """
     # Ctrl-C reaches the whole terminal: one that has not come so far as to ignore it would show a traceback.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        for _ in range(count):
-            pool.submit(work)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # in here, for what came before may be raised now
+        with _told_if_gone():
+            for _ in range(count):
+                pool.submit(_send, work)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -87,23 +96,29 @@ def begin(pool: ProcessPoolExecutor, count: int, work: Callable[[], object]) -> 
 def done(pool: ProcessPoolExecutor | None, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
     """What the work returns, or raises, in one of the pool's processes or, without a pool, in this one.
 
-    A worker does it with the environment that this process has now.
+    A worker does it with the environment's variables that this process has now.
 
     Raises:
         UnavailableError: the worker was killed or stopped.
     """
     if pool is None:
         return work(*args, **named)
-    try:
+    with _told_if_gone():
         return pool.submit(_do, dict(os.environ), partial(work, *args, **named)).result()
-    except BrokenProcessPool as error:
-        raise UnavailableError(_GONE) from error
 
 
 _GONE = (
     "a process that trains students was killed, stopped or ran out of memory; what is finished is kept, and the same "
     "command goes on with the rest"
 )
+
+
+@contextmanager
+def _told_if_gone() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise UnavailableError(_GONE) from error
 
 
 @contextmanager
@@ -129,14 +144,14 @@ def _stop_workers() -> None:
 
     A training ends at its next step; other work sees SystemExit.
     """
-    workers = multiprocessing.active_children()
-    for worker in workers:
+    children = multiprocessing.active_children()
+    for worker in children:
         worker.terminate()
     deadline = time.monotonic() + STOP_SECONDS
-    alive = {worker.sentinel for worker in workers}
+    alive = {worker.sentinel for worker in children}
     while alive and time.monotonic() < deadline:
         alive.difference_update(multiprocessing.connection.wait(alive, deadline - time.monotonic()))
-    for worker in workers:
+    for worker in children:
         if worker.sentinel in alive:
             worker.kill()
 
@@ -147,6 +162,7 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGALRM, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    interruption.reset()  # of an earlier flow run in the process that was forked
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     with uncollected():
         importlib.import_module("tasks.student")  # which imports all that students need
@@ -163,23 +179,24 @@ class _Work:
 def _do(environment: dict[str, str], work: Callable[[], R]) -> R:
     os.environ.update(environment)
     try:
-        _Work.running = True
-        return work()
-    except (KeyboardInterrupt, SystemExit) as stopped:  # would be taken for the parent's own
-        raise UnavailableError(_GONE) from stopped
-    except Exception as error:
-        raise _sendable(error) from error
+        _Work.running, _Work.asked = True, None
+        return _send(work)
     finally:
         _Work.running = False
 
 
-def _sendable(error: Exception) -> Exception:
-    """The error, or its words if the parent could not make it anew from what is sent, which would break the pool."""
+def _send(work: Callable[[], R]) -> R:
+    """What the work returns; an error such that the parent can read it, or else the pool would break."""
     try:
-        copy.copy(error)  # made anew in the same way
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        return work()
+    except (KeyboardInterrupt, SystemExit) as stopped:  # would be taken for the parent's own
+        raise UnavailableError(_GONE) from stopped
+    except Exception as error:
+        try:
+            ForkingPickler.loads(ForkingPickler.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
 
 
 def _leave(*_: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import AT_CALL, KD, Place, one_error
+from tests.faults.conftest import AT_CALL, Place, one_error
 
 LONG = ("run", "small.yaml", "--quiet", "--set", "student.epochs=100000")
 
@@ -48,9 +48,11 @@ def workers(command: int) -> list[int]:
 
 @pytest.mark.fault
 def test_ctrl_c_while_a_worker_begins_is_told_in_one_line(place: Place) -> None:
-    """In a terminal it reaches the worker too, here perhaps before that ignores it."""
-    process = place.start(*LONG, "--set", "runner.kind=process", by=["setsid", *KD])
-    wait_until(lambda: bool(workers(process.pid)))
+    """In a terminal it reaches the worker too, here before that ignores it."""
+    slowly = ("tasks.workers:_prepare", "1", "touch begun; sleep 2")
+    process = place.start(*slowly, *LONG, "--set", "runner.kind=process", by=["setsid", *AT_CALL])
+    wait_until(lambda: (place.folder / "begun").exists())
+    assert len(workers(process.pid)) == 1
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert (process.returncode, told) == (130, "kd: interrupted\n")

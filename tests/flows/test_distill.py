@@ -264,12 +264,12 @@ def test_processes_give_the_same_result_as_threads_whichever_student_fails(run: 
         assert student(other, variant).metrics["val/loss"] == student(first, variant).metrics["val/loss"]
 
 
-def test_students_that_were_trained_before_need_no_process(first: Outcome) -> None:
+def test_for_students_that_were_trained_before_no_process_is_prepared(first: Outcome) -> None:
     experiment = Experiment.model_validate(SMALL | {"runner": {"kind": "process"}})
     assert workers_for(experiment.runner, most_trained(plan_only(experiment))) == 0
 
 
-def test_folds_come_one_after_the_other_and_get_no_process_for_each() -> None:
+def test_folds_come_one_after_the_other_and_no_process_is_prepared_for_each() -> None:
     runner = {"kind": "process", "workers": 8}
     folds = {"data": {"source": "digits", "folds": 3}, "variants": ["hard-labels", "kd"], "seed": 5}
     experiment = Experiment.model_validate(SMALL | folds | {"runner": runner})

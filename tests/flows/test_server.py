@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -159,6 +160,19 @@ def test_ctrl_c_in_the_terminal_leaves_the_server_until_the_command_is_done(home
     os.killpg(process.pid, signal.SIGINT)
     assert process.communicate(timeout=60)[0] == "True\n"
     assert processes(home) == []
+
+
+def test_a_forked_process_does_not_keep_a_server_from_being_stopped() -> None:
+    """It would hold open the pipe whose end says that the command has ended."""
+    process = server.spawn([sys.executable, "-c", "import time; time.sleep(1000)"], log=subprocess.DEVNULL)
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    worker.start()
+    try:
+        server.stop(process)  # which raises where nothing ends
+        assert worker.is_alive()
+    finally:
+        worker.kill()
+        worker.join()
 
 
 def test_a_server_that_dies_at_its_start_says_why_in_one_line(no_server: Path, monkeypatch: pytest.MonkeyPatch) -> None:

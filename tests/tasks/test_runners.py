@@ -53,7 +53,7 @@ if __name__ == "__main__":
 
         @flow
         def fan_out(count, seconds):
-            results, runner = {}, Runner(kind=kind, workers=2)
+            results, runner = {}, Runner(kind="thread" if kind == "thread" else "process", workers=number)
             calls = {str(i): {"i": i, "seconds": seconds} for i in range(count)}
             with workers(workers_for(runner, count)) as pool, places(runner, count, pool) as where:
                 early = {name: calls.pop(name) for name in sys.argv[4:]}
@@ -61,8 +61,8 @@ if __name__ == "__main__":
                     results[name] = str(future.result(raise_on_failure=False))
             print([results[str(i)] for i in range(count)], flush=True)
 
-        kind = "thread" if sys.argv[1] == "thread" else "process"
-        with forked(int(sys.argv[1] == "forked"), ready):
+        kind, number = sys.argv[1], int(os.environ.get("WORKERS", 2))
+        with forked(number - 1 if kind == "forked" else 0, ready):
             os.environ["MLFLOW_TRACKING_URI"] = "sqlite:////a/store.db"  # not known before
             running.wait_ready()
             fan_out(int(sys.argv[2]), float(sys.argv[3]))
@@ -77,12 +77,12 @@ def start(prefect_server: str, tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "flow.py").write_text(FLOW)
     settings = {"MARKS": str(tmp_path)}
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, workers: int = 2) -> subprocess.Popen[str]:
         command = [sys.executable, "-X", "faulthandler", str(tmp_path / "flow.py"), *arguments]
         with (tmp_path / "told").open("w") as told:
             process = subprocess.Popen(
                 command,
-                env=os.environ | settings,
+                env=os.environ | settings | {"WORKERS": str(workers)},
                 stdout=subprocess.PIPE,
                 stderr=told,
                 text=True,
@@ -153,22 +153,22 @@ def test_what_began_early_keeps_its_place_until_all_of_it_has_ended(start: Start
 
 
 @pytest.mark.parametrize(
-    ("kind", "number", "whole_group"),
+    ("kind", "workers", "number", "whole_group"),
     [
-        pytest.param("process", signal.SIGINT, True, marks=pytest.mark.fault),  # Ctrl-C in a terminal
-        ("process", signal.SIGTERM, False),  # a service manager's stop
-        ("forked", signal.SIGINT, True),
-        pytest.param("forked", signal.SIGTERM, False, marks=pytest.mark.fault),
+        pytest.param("process", 2, signal.SIGINT, True, marks=pytest.mark.fault),  # Ctrl-C in a terminal
+        ("process", 2, signal.SIGTERM, False),  # a service manager's stop
+        ("forked", 4, signal.SIGINT, True),
+        pytest.param("forked", 4, signal.SIGTERM, False, marks=pytest.mark.fault),
     ],
 )
 def test_an_interruption_closes_what_runs_and_starts_nothing_more(
-    kind: str, number: signal.Signals, whole_group: bool, start: Start, tmp_path: Path
+    kind: str, workers: int, number: signal.Signals, whole_group: bool, start: Start, tmp_path: Path
 ) -> None:
     def marks(kind: str) -> set[str]:
         return {path.name.partition("-")[2] for path in tmp_path.glob(f"{kind}-*")}
 
-    process = start(kind, "6", "100")
-    until(lambda: len(marks("start") - {"1"}) == 2)  # both places are busy, with whichever came first
+    process = start(kind, "8", "100", workers=workers)
+    until(lambda: len(marks("start") - {"1"}) == workers)  # all places are busy, with whichever came first
     started = marks("start")
     (os.killpg if whole_group else os.kill)(process.pid, number)
     ended(process, tmp_path)
@@ -183,9 +183,10 @@ def test_an_interruption_closes_what_runs_and_starts_nothing_more(
 
 @pytest.mark.parametrize("kind", ["process", "forked"])
 def test_workers_end_when_their_parent_is_killed(kind: str, start: Start, tmp_path: Path) -> None:
-    process = start(kind, "3", "100")
-    until(lambda: (tmp_path / "start-2").exists())
+    process = start(kind, "4", "100", workers=3)
+    until(lambda: len(list(tmp_path.glob("start-[023]"))) == 3)
     process.kill()
     process.communicate()
     until(lambda: not processes(tmp_path))
-    assert (tmp_path / "error-2").read_text() == "SystemExit"
+    errors = [path.read_text() for path in tmp_path.glob("error-[023]")]
+    assert errors == ["SystemExit"] * 2  # of the two workers; the command itself had no time

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
@@ -19,6 +20,14 @@ class OddError(Exception):
         super().__init__(f"{one} and {other}")
 
 
+class LockedError(Exception):
+    """What it holds can't be sent."""
+
+    def __init__(self) -> None:
+        super().__init__("held")
+        self.lock = threading.Lock()
+
+
 def here(number: int, *, name: str) -> tuple[int, str | None, bool]:
     return number, os.environ.get(name), multiprocessing.parent_process() is None
 
@@ -29,6 +38,14 @@ def fail(error: BaseException) -> None:
 
 def fail_oddly() -> None:
     raise OddError("two", "more")
+
+
+def fail_with_a_lock() -> None:
+    raise LockedError
+
+
+def fail_because() -> None:
+    raise UserError("a mistake") from OSError("its reason")
 
 
 def end(number: int) -> None:
@@ -61,8 +78,13 @@ def test_a_worker_has_the_environment_of_the_moment(pool: ProcessPoolExecutor, m
 def test_errors_are_sent_back_and_the_worker_goes_on(pool: ProcessPoolExecutor) -> None:
     with pytest.raises(UserError, match="a mistake"):
         workers.done(pool, fail, UserError("a mistake"))
-    with pytest.raises(RuntimeError, match="OddError: two and more"):
-        workers.done(pool, fail_oddly)
+    with pytest.raises(UserError, match="a mistake") as caught:
+        workers.done(pool, fail_because)
+    assert "its reason" in str(caught.value.__cause__)  # a worker's whole traceback, for --debug
+    for work, told in ((fail_oddly, "OddError: two and more"), (fail_with_a_lock, "LockedError: held")):
+        workers.begin_workers(pool, 1, work)
+        with pytest.raises(RuntimeError, match=told):
+            workers.done(pool, work)
     for stop in (KeyboardInterrupt(), SystemExit(3)):  # else they would be taken for this process's own
         with pytest.raises(UnavailableError, match="a process that trains students was killed, stopped or"):
             workers.done(pool, fail, stop)
@@ -72,5 +94,11 @@ def test_errors_are_sent_back_and_the_worker_goes_on(pool: ProcessPoolExecutor) 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_is_ended_is_told(number: signal.Signals) -> None:
     told = "a process that trains students was killed, stopped or"
-    with workers.workers(1) as pool, pytest.raises(UnavailableError, match=told):
-        workers.done(pool, end, number)
+    with workers.workers(1) as pool:
+        assert pool is not None
+        for _ in range(2):  # also of one that is gone already, or about to go
+            with pytest.raises(UnavailableError, match=told):
+                workers.done(pool, end, number)
+        if number == signal.SIGKILL:  # after the other it may take a moment until nothing runs and it ends
+            with pytest.raises(UnavailableError, match=told):
+                workers.begin_workers(pool, 1, os.getpid)
