@@ -1,11 +1,14 @@
 """The layout of images in memory: faster where it is known to be taken, and never a matter of values."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from kdmodels.data import Split
 from kdmodels.evaluation import predict
@@ -111,6 +114,15 @@ def test_bfloat16_and_compiled_steps_keep_the_usual_layout(seen: list[tuple[bool
     assert set(seen) == {(True, False)}
 
 
+class Smooth(TorchFunctionMode):
+    """ReLU without its edge: rounded to its other side, one activation changes a gradient by up to a tenth."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return F.softplus(args[0]) if func is F.relu else func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("description", CONVOLUTIONAL)
 def test_a_step_is_the_same_in_both_layouts(channels: int, description: dict[str, object]) -> None:
@@ -119,8 +131,9 @@ def test_a_step_is_the_same_in_both_layouts(channels: int, description: dict[str
     for compiled in (False, True):
         distiller = Distiller(deepcopy(net), [Term(loss="hard_labels")], input_shape=(channels, 32, 32),
                               teacher_shapes={}, examples=12, batch=12, compiled=compiled).train()  # fmt: skip
-        _, values = distiller(split.images, split.labels, {}, split.labels)
+        with Smooth():
+            _, values = distiller(split.images, split.labels, {}, split.labels)
         parts = torch.autograd.grad(values["hard_labels"].mean(), list(distiller.parameters()))
         gradients.append(torch.cat([part.flatten() for part in parts]))
     one, other = gradients
-    assert (one - other).norm() < 1e-2 * other.norm()  # an activation may be rounded to the other side of ReLU's edge
+    assert (one - other).norm() < 1e-4 * other.norm()
