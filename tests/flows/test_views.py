@@ -83,4 +83,5 @@ def test_beside_a_live_teacher_the_same_views_are_seen(outcomes: Any) -> None:
         one, other = student(second, variant), student(live, variant)
         assert (other.params["views"], other.params["live_teacher"]) == ("3", "True")
         assert other.metrics[loss] == pytest.approx(one.metrics[loss], rel=5e-3)
-        assert other.metrics[loss] != one.metrics[loss]
+        # One figure alone may come out the same.
+        assert any(other.metrics[name] != one.metrics[name] for name in one.metrics if name.startswith("train/"))
