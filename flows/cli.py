@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -28,7 +27,10 @@ app = typer.Typer(
 )
 
 
-_interrupted = threading.Event()  # by a signal to this command
+class _Command:
+    """Whether a signal has interrupted it."""
+
+    interrupted = False
 
 
 def script() -> None:
@@ -60,7 +62,7 @@ def main() -> int:
     `kd promote`, `kd run --require-promotion`; a winner that is the champion already is not refused.
     130: interrupted, by Ctrl-C or SIGTERM.
     """
-    _interrupted.clear()
+    _Command.interrupted = False
     signal.signal(signal.SIGTERM, _interrupt)  # inside a flow Prefect's own, which ends in this one
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
         signal.signal(signal.SIGINT, _interrupt)
@@ -92,17 +94,17 @@ def _interrupt(*_: object) -> None:
 
     The second time there is no clean-up: what this process began ends by itself when it sees that it is gone.
     """
-    if _interrupted.is_set():
+    if _Command.interrupted:
         print("kd: stopped at once", file=sys.stderr)
         os._exit(INTERRUPTED)
-    _interrupted.set()
+    _Command.interrupted = True
     interruption.stop()
     raise KeyboardInterrupt
 
 
 def _dropped(lost: "sys.UnraisableHookArgs") -> None:
     """Of the interruption that Python drops there is nothing to say: training knows, and ends by it."""
-    if not (_interrupted.is_set() and isinstance(lost.exc_value, KeyboardInterrupt)):
+    if not (_Command.interrupted and isinstance(lost.exc_value, KeyboardInterrupt)):
         sys.__unraisablehook__(lost)
 
 

@@ -1,21 +1,23 @@
 """A stop that reaches training in threads: Python delivers a signal to the main thread alone."""
 
-import threading
 
-_stopping = threading.Event()
+class _Stop:
+    """No `threading.Event`, whose lock a signal's handler may find held by what it interrupted, for ever."""
+
+    asked = False
 
 
 def stop() -> None:
     """Ask every training in this process to end at its next step."""
-    _stopping.set()
+    _Stop.asked = True
 
 
 def reset() -> None:
     """Forget an earlier stop, before a new flow run in the same process."""
-    _stopping.clear()
+    _Stop.asked = False
 
 
 def check() -> None:
     """Raise KeyboardInterrupt where a stop was asked for; called before every training step."""
-    if _stopping.is_set():
+    if _Stop.asked:
         raise KeyboardInterrupt

@@ -39,6 +39,7 @@ TICK_SECONDS = 0.05  # between two looks whether it has
 PARENT_SECONDS = 0.5  # between two looks whether the parent is there
 LAST = -100  # of multiprocessing's priorities at exit, after its queues' own
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
+ENDED = 128 + signal.SIGTERM  # a worker's exit status
 
 _forked: ContextVar[ProcessPoolExecutor | None] = ContextVar("_forked", default=None)
 
@@ -170,19 +171,22 @@ def _prepare() -> None:
 
 
 class _Work:
-    """What a worker does now, and since when (monotonic) it is asked to end."""
+    """What a worker does now, since when (monotonic) it is asked to end, and whether by an exception."""
 
     running = False
     asked: float | None = None
+    raised = False
 
 
 def _do(environment: dict[str, str], work: Callable[[], R]) -> R:
     os.environ.update(environment)
+    _Work.running = True
     try:
-        _Work.running, _Work.asked = True, None
         return _send(work)
     finally:
         _Work.running = False
+        if _Work.asked:  # whatever became of the work: the pool tells that the worker is gone
+            os._exit(ENDED)
 
 
 def _send(work: Callable[[], R]) -> R:
@@ -200,22 +204,20 @@ def _send(work: Callable[[], R]) -> R:
 
 
 def _leave(*_: object) -> None:
-    """Ask the running work to end, let it close its records, and exit when it has, before there is more.
+    """Ask the running work to end, let it close its records, and exit when it has, or when it takes too long.
 
     Training ends by itself at its next step; other work gets one exception after a second, since an exception from a
-    signal handler may come at a bad moment. The pool's loop survives whatever is raised, so the signal comes again by a
-    timer until nothing runs.
+    signal handler may come at a bad moment. What is raised here may be lost, so the signal comes again by a timer.
     """
+    now = time.monotonic()
+    _Work.asked = _Work.asked or now
+    if not _Work.running or now > _Work.asked + STOP_SECONDS:
+        os._exit(ENDED)
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS)
     interruption.stop()
-    if not _Work.running:
-        os._exit(143)
-    now = time.monotonic()
-    if _Work.asked is None:
-        _Work.asked = now
-    elif _Work.asked + GRACE_SECONDS < now:
-        _Work.asked = float("inf")
-        raise SystemExit(143)
+    if now > _Work.asked + GRACE_SECONDS and not _Work.raised:
+        _Work.raised = True
+        raise SystemExit(ENDED)
 
 
 def _leave_at_once() -> None:
@@ -234,4 +236,4 @@ def _leave_with_parent() -> None:
         time.sleep(PARENT_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)
-    os._exit(143)
+    os._exit(ENDED)

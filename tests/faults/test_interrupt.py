@@ -49,7 +49,7 @@ def workers(command: int) -> list[int]:
 @pytest.mark.fault
 def test_ctrl_c_while_a_worker_begins_is_told_in_one_line(place: Place) -> None:
     """In a terminal it reaches the worker too, here before that ignores it."""
-    slowly = ("tasks.workers:_prepare", "1", "touch begun; sleep 2")
+    slowly = ("tasks.workers:_prepare", "1", "trap '' INT; touch begun; sleep 2")
     process = place.start(*slowly, *LONG, "--set", "runner.kind=process", by=["setsid", *AT_CALL])
     wait_until(lambda: (place.folder / "begun").exists())
     assert len(workers(process.pid)) == 1

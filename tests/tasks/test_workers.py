@@ -1,16 +1,19 @@
 """What a worker process sends back: results, errors, and word of its own end."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 from kdmodels.errors import UnavailableError, UserError
 from tasks import workers
+
+TOLD = "a process that trains students was killed, stopped or"
 
 
 class OddError(Exception):
@@ -54,6 +57,20 @@ def end(number: int) -> None:
         signal.pause()
 
 
+def end_in_an_error() -> None:
+    try:
+        end(signal.SIGTERM)
+    except SystemExit as stopped:
+        raise UserError("a mistake") from stopped
+
+
+def never_end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        with contextlib.suppress(SystemExit):
+            signal.pause()
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor | None]:
     with workers.workers(1) as pool:
@@ -86,19 +103,24 @@ def test_errors_are_sent_back_and_the_worker_goes_on(pool: ProcessPoolExecutor) 
         with pytest.raises(RuntimeError, match=told):
             workers.done(pool, work)
     for stop in (KeyboardInterrupt(), SystemExit(3)):  # else they would be taken for this process's own
-        with pytest.raises(UnavailableError, match="a process that trains students was killed, stopped or"):
+        with pytest.raises(UnavailableError, match=TOLD):
             workers.done(pool, fail, stop)
     assert workers.done(pool, here, 2, name="NO_SUCH") == (2, None, False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_is_ended_is_told(number: signal.Signals) -> None:
-    told = "a process that trains students was killed, stopped or"
     with workers.workers(1) as pool:
         assert pool is not None
-        for _ in range(2):  # also of one that is gone already, or about to go
-            with pytest.raises(UnavailableError, match=told):
+        for _ in range(2):  # also of one that is gone already
+            with pytest.raises(UnavailableError, match=TOLD):
                 workers.done(pool, end, number)
-        if number == signal.SIGKILL:  # after the other it may take a moment until nothing runs and it ends
-            with pytest.raises(UnavailableError, match=told):
-                workers.begin_workers(pool, 1, os.getpid)
+        with pytest.raises(UnavailableError, match=TOLD):
+            workers.begin_workers(pool, 1, os.getpid)
+
+
+@pytest.mark.parametrize("work", [end_in_an_error, never_end])
+def test_a_worker_that_is_ended_is_gone_whatever_its_work_makes_of_that(work: Callable[[], None]) -> None:
+    """An error that hid the end was taken for the student's own, and work that went on was waited for, for ever."""
+    with workers.workers(1) as pool, pytest.raises(UnavailableError, match=TOLD):
+        workers.done(pool, work)
