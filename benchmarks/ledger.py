@@ -64,7 +64,7 @@ def fill(students: int) -> list[str]:
     found, generator = [], np.random.default_rng(0)
     for number, step in enumerate(make_plan(experiment, data, fresh=True).students):
         begun = Begun(step, tracking.machine_folder("checkpoints") / step.key)
-        run_id = runs.start(experiment.name, begun, data, parent, control="hard-labels")
+        run_id = runs.start(experiment.name, begun, data, parent, runs.origin(), control="hard-labels")
         figures = dict.fromkeys(FIGURES, 0.5)
         # A fifth of the examples is hard; all others every student gets right.
         chances = [[0.5 + (7 * number + 13 * seed) % 97 / 200] for seed in step.seeds]

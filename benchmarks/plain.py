@@ -41,7 +41,7 @@ def accuracy(network: nn.Module, loader: DataLoader) -> float:
     network.eval()
     with torch.no_grad():
         hits = sum((network(images).argmax(dim=1) == labels).sum().item() for images, labels in loader)
-    return hits / len(loader.dataset)
+    return hits / len(loader.dataset)  # type: ignore[arg-type]  # torch's datasets need not have a length
 
 
 def train(network: nn.Module, teacher: nn.Module | None, loader: DataLoader, validation: DataLoader) -> float:

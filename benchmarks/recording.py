@@ -8,6 +8,7 @@ import os
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from kdmodels.experiment import Network
 from kdmodels.networks import build
 
 ROUNDS = 5
-SHAPE = {"input_shape": (1, 28, 28), "classes": 10, "mean": [0.1307], "std": [0.3081]}
+SHAPE: dict[str, Any] = {"input_shape": (1, 28, 28), "classes": 10, "mean": [0.1307], "std": [0.3081]}
 
 
 def main() -> None:

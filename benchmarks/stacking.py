@@ -6,6 +6,7 @@ are random images of MNIST's size: speed alone is measured here, that the result
 
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from kdmodels.training import fit
 
 SEEDS = 8
 ROUNDS = 5
-SHAPE = {"input_shape": (1, 28, 28), "classes": 10, "mean": [0.1307], "std": [0.3081]}
+SHAPE: dict[str, Any] = {"input_shape": (1, 28, 28), "classes": 10, "mean": [0.1307], "std": [0.3081]}
 PAIRS = {  # student, teacher, examples
     "mlp": (Network(mlp=[32]), Network(mlp=[128, 64]), 12_800),
     "conv": (Network(conv=[4, 8, 16]), Network(conv=[16, 32, 64]), 1_280),

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ from kdmodels.terms import Term
 from kdmodels.training import fit
 
 STEPS, BATCH, ROUNDS = 6, 64, 4
-SHAPE = {"input_shape": (3, 32, 32), "classes": 100, "mean": [0.5] * 3, "std": [0.25] * 3}
+SHAPE: dict[str, Any] = {"input_shape": (3, 32, 32), "classes": 100, "mean": [0.5] * 3, "std": [0.25] * 3}
 OBJECTIVES = {
     "logits": [Term(loss="hard_labels"), Term(loss="soft_targets")],
     "logits and embeddings": [Term(loss="hard_labels"), Term(loss="soft_targets"), Term(loss="cosine_features")],

@@ -108,7 +108,8 @@ class Stack:
         weights = figures.weights(self.terms, [(done + number + 0.5) / steps for number in range(batches)], self.device)
         beside = len(objective.names) - len(self.terms)  # the probe, the discriminator
         pulls = F.pad(weights, (0, beside), value=1.0).unsqueeze(2)  # (N, T, 1)
-        measured: list[Tensor] = []
+        # One tensor: many small ones would lie where larger ones of the next step do not fit any more, and memory grow.
+        measured = torch.empty(batches, len(objective.names), len(self.seeds), device=self.device)
         for number, rows in enumerate(orders.split(self.sizes, dim=1)):  # (S, B)
             on_step()
             drawn = {name: _draw(layer, rows, draws[name]).to(self.device) for name, layer in self.drawn.items()}
@@ -117,7 +118,7 @@ class Stack:
                 _, means = self._train_values(self.leaves, {**self.buffers, **drawn}, *_given(batch))
             values = torch.stack(list(means.values()))  # (T, S)
             gradients = self._gradients(values, pulls[number])
-            measured.append(values.detach())
+            measured[number] = values.detach()
             # The rate at the step's middle, so that no step of a warm-up or cosine is lost.
             passed = (done + number + 0.5) / batches
             rate = learning_rate_factor(self.recipe.schedule, passed, self.recipe.epochs)
@@ -129,7 +130,7 @@ class Stack:
             if self.recipe.ema:
                 average(self.kept, self.params, decay=self.recipe.ema, step=done + number)
                 average(self.kept_buffers, self.buffers, decay=self.recipe.ema, step=done + number)
-        every, names = figures.with_loss(torch.stack(measured), weights), ["loss", *objective.names]
+        every, names = figures.with_loss(measured, weights), ["loss", *objective.names]
         gone = [figures.first_gone(every[:, :, row], names) for row in range(len(self.seeds))]
         return dict(zip(names, figures.means(every, self.sizes), strict=True)), gone
 
