@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.utils import mlflow_tags
 from mlflow.utils.validation import (
     MAX_DATASET_DIGEST_SIZE,
@@ -213,7 +214,14 @@ def log_dataset(
         context: what it was read for: "training", "validation", "test".
     """
     dataset = Dataset(name, digest[:MAX_DATASET_DIGEST_SIZE], "kdflow", json.dumps(source), profile=json.dumps(profile))
-    MlflowClient().log_inputs(run_id, [DatasetInput(dataset, [InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, context)])])
+    given = [DatasetInput(dataset, [InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, context)])]
+    try:
+        MlflowClient().log_inputs(run_id, given)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":  # by this name MLflow tells of a row that the database refuses
+            raise
+        # MLflow looks for the dataset and adds it where there is none; another process did between the two.
+        MlflowClient().log_inputs(run_id, given)
 
 
 def _end_if_running(run_id: str, status: Ending) -> None:

@@ -17,9 +17,11 @@ LONG = ("run", "small.yaml", "--quiet", "--set", "student.epochs=100000")
 
 
 def wait_for(place: Place, epoch: int, name: str = "hard-labels") -> None:
-    """Until a student has come so far."""
+    """Until a student has come so far in the command that was started last."""
+    process = place.started[-1]
 
     def trained() -> bool:
+        assert process.poll() is None, process.communicate()
         with sqlite3.connect(place.folder / "mlruns" / "mlflow.db") as connection:
             rows = connection.execute(
                 "SELECT max(value) FROM latest_metrics JOIN runs USING (run_uuid) WHERE key = 'epoch' AND name = ?",

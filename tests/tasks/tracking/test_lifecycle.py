@@ -6,10 +6,12 @@ import math
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy import Engine, event
 
 from tasks import tracking
 
@@ -167,6 +169,28 @@ def test_a_dataset_is_an_input_of_the_run(store: Path) -> None:
     assert json.loads(given.dataset.source) == {"digest": digest}
     assert json.loads(given.dataset.profile) == {"examples": 1438}
     assert {tag.key: tag.value for tag in given.tags} == {"mlflow.data.context": "training"}
+
+
+def test_a_dataset_that_another_process_records_at_the_same_moment_is_an_input_of_both_runs(store: Path) -> None:
+    """MLflow looks for it and then adds it: the other one comes in between."""
+    ids = [tracking.start("digits", name, "student") for name in ("hard-labels", "kd")]
+
+    def log(run_id: str) -> None:
+        tracking.log_dataset(run_id, name="digits", digest="c0ffee", context="training", source={}, profile={})
+
+    def other_first(_: Any, __: Any, statement: str, *___: Any) -> None:
+        if statement.startswith("INSERT INTO datasets") and others:
+            log(others.pop())
+
+    others = ids[1:]
+    event.listen(Engine, "before_cursor_execute", other_first)
+    try:
+        log(ids[0])
+    finally:
+        event.remove(Engine, "before_cursor_execute", other_first)
+    for id_ in ids:
+        (given,) = MlflowClient().get_run(id_).inputs.dataset_inputs
+        assert (given.dataset.digest, [tag.value for tag in given.tags]) == ("c0ffee", ["training"])
 
 
 def test_what_hides_a_stop_from_outside_is_none_of_its_own(store: Path) -> None:
