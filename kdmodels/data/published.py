@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from kdmodels.data.arrays import chunks
 from kdmodels.data.cache import cached
@@ -55,11 +56,27 @@ def read(name: str, folder: Path | None) -> Source:
     Raises:
         UserError: the files are not there or damaged, or can't be downloaded.
     """
-    if not _stamps(name, folder):
-        _made(name, folder)
+    if folder is None:
+        _download(name)
+    elif not _stamps(name, folder):
+        _made(name, folder)  # which says what is missing
     place = [name, (folder or cache_folder()).absolute()]
     kept = cached(place, _stamps(name, folder), lambda kept: _unpack(name, folder, kept))
     return Source(json.loads((kept / CLASSES).read_text()), _parts(kept), normalise=SETS[name].normalise)
+
+
+def _download(name: str) -> None:
+    """To the user's cache folder, where it is not there; another process waits, for it would take half a file."""
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_folder() / f"{name}.lock"):
+            if not _stamps(name, None):
+                _made(name, None)
+    except OSError as error:
+        raise UserError(
+            f"{cache_folder()}: {name} can't be kept there: {error.strerror or error}; allowed: a folder that can be "
+            "written, by $XDG_CACHE_HOME, or with --data-dir or $KD_DATA one that holds the files"
+        ) from error
 
 
 def digits() -> Source:

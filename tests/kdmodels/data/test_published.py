@@ -1,13 +1,21 @@
 """torchvision's sets, from small files in their own formats."""
 
 import bz2
+import contextlib
+import gzip
 import struct
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision.datasets
 
 from kdmodels.data import load_dataset
 from kdmodels.data.published import SETS
@@ -23,14 +31,18 @@ def test_the_table_has_every_set_of_the_file() -> None:
     assert list(SETS) == list(TORCHVISION)
 
 
+def idx_files() -> Iterator[tuple[str, bytes]]:
+    """The four files of a set like MNIST: 60 examples to train, 20 to test."""
+    for part, count in (("train", 60), ("t10k", 20)):
+        yield f"{part}-images-idx3-ubyte", struct.pack(">4i", 2051, count, 28, 28) + IMAGES[:count].tobytes()
+        yield f"{part}-labels-idx1-ubyte", struct.pack(">2i", 2049, count) + LABELS[:count].tobytes()
+
+
 def test_fashion_mnist_has_its_own_names_of_classes(tmp_path: Path) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    for part, count in (("train", 60), ("t10k", 20)):
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(
-            struct.pack(">4i", 2051, count, 28, 28) + IMAGES[:count].tobytes()
-        )
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + LABELS[:count].tobytes())
+    for name, content in idx_files():
+        (raw / name).write_bytes(content)
     data = load_dataset(Data(source="fashion-mnist", validation=0.5), tmp_path)
     assert [len(data.train), len(data.validation), data.test_examples] == [30, 30, 20]
     assert data.classes[:2] == ["T-shirt/top", "Trouser"]
@@ -63,6 +75,55 @@ def test_an_empty_folder_says_what_belongs_there(name: str, tmp_path: Path) -> N
     assert f"{name}: {tmp_path}: no readable {SETS[name].name} there" in str(error.value)
     assert f"allowed: a folder that holds {SETS[name].needs}" in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_that_two_ask_for_at_once_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second took the first one's half file for the set."""
+    monkeypatch.delenv("KD_DATA", raising=False)
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in idx_files()}
+    asked: list[str] = []
+
+    class Mirror(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.removeprefix("/")
+            asked.append(name)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(packed[name])))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):  # of who wants to know only where it is
+                self.wfile.write(packed[name][:100])
+                time.sleep(0.3)
+                self.wfile.write(packed[name][100:])
+
+    def digest() -> str:
+        return load_dataset(Data(source="mnist", validation=0.5)).digest
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server, ThreadPoolExecutor(3) as threads:
+        threads.submit(server.serve_forever, poll_interval=0.05)
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        sums = [(name, md5(content).hexdigest()) for name, content in packed.items()]
+        monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
+        try:
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+            alone, asked_alone = digest(), list(asked)
+            asked.clear()
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "both"))
+            first = threads.submit(digest)
+            while not list(tmp_path.glob("both/**/*.gz")):
+                assert not first.done(), first.result()
+            second = threads.submit(digest)
+            assert [first.result(), second.result()] == [alone, alone]
+        finally:
+            server.shutdown()
+    assert asked == asked_alone
+
+
+def test_a_cache_folder_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.delenv("KD_DATA", raising=False)
+    with pytest.raises(UserError, match=r"/file/kdflow: mnist can't be kept there: Not a directory; allowed: "):
+        load_dataset(Data(source="mnist"))
 
 
 @pytest.mark.fault  # takes long
