@@ -60,7 +60,6 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         UsageError: a deployment's run names code that the deployment does not allow.
         UserError: what a user can mend, or no student at all has finished.
     """
-    interruption.reset()
     if deployment.id:  # in Prefect's UI its parameters can be changed: to name code that nobody has allowed
         os.environ.setdefault(own_code.ALLOWED, "")
         own_code.require_all_allowed(experiment)
@@ -70,6 +69,8 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     clock = Clock()
     # `planning`: until the comparison says what the plan takes over, `kd gc` waits.
     with ExitStack() as held, ExitStack() as planning:
+        held.callback(interruption.reset)
+        interruption.check()  # Ctrl-C before the flow, whose exception Python may have dropped
         pool = held.enter_context(workers(workers_for(experiment.runner, len(experiment.variants))))
         early = options.fresh or tracking.is_new(experiment.name)  # then most will be trained, whatever the plan says
         if early:

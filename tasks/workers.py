@@ -163,7 +163,7 @@ def _prepare() -> None:
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGALRM, _leave)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    interruption.reset()  # of an earlier flow run in the process that was forked
+    interruption.reset()  # a stop is the parent's to pass on
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     with uncollected():
         importlib.import_module("tasks.student")  # which imports all that students need
@@ -206,8 +206,8 @@ def _send(work: Callable[[], R]) -> R:
 def _leave(*_: object) -> None:
     """Ask the running work to end, let it close its records, and exit when it has, or when it takes too long.
 
-    Training ends by itself at its next step; other work gets one exception after a second, since an exception from a
-    signal handler may come at a bad moment. What is raised here may be lost, so the signal comes again by a timer.
+    Training ends by itself at its next step; what does not gets one exception after a second, since an exception from
+    a signal handler may come at a bad moment. What is raised here may be lost, so the signal comes again by a timer.
     """
     now = time.monotonic()
     _Work.asked = _Work.asked or now
@@ -215,7 +215,7 @@ def _leave(*_: object) -> None:
         os._exit(ENDED)
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS)
     interruption.stop()
-    if now > _Work.asked + GRACE_SECONDS and not _Work.raised:
+    if now > _Work.asked + GRACE_SECONDS and not (_Work.raised or interruption.seen()):
         _Work.raised = True
         raise SystemExit(ENDED)
 

@@ -16,7 +16,7 @@ from kdmodels.experiment import Data, Experiment, Network
 from kdmodels.networks import source_digest
 from kdmodels.networks.compact import Shape
 from kdmodels.report.leaderboard import leaderboard
-from tasks import tracking
+from tasks import interruption, tracking
 from tasks.runners import workers_for
 
 SMALL: dict[str, Any] = {
@@ -332,3 +332,12 @@ def test_a_users_own_teacher_and_a_student_inside_a_budget(run: Run) -> None:
     predict = tracking.load_predictor("models:/compact-student@champion")
     assert predict(np.zeros((3, 1, 8, 8), np.float32)).shape == (3, 10)
     assert all(reused(run(**changes)).values())
+
+
+def test_a_stop_before_the_flow_ends_it_and_no_later_one(run: Run) -> None:
+    """Ctrl-C, whose exception Python may have dropped, was forgotten as the flow began."""
+    interruption.stop()
+    with pytest.raises(KeyboardInterrupt):
+        run(name="stopped")
+    assert tracking.is_new("stopped")
+    assert [student.status for student in run(name="stopped", variants=["hard-labels"]).students] == ["FINISHED"]

@@ -5,13 +5,15 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from kdmodels.errors import UnavailableError, UserError
-from tasks import workers
+from tasks import interruption, workers
 
 TOLD = "a process that trains students was killed, stopped or"
 
@@ -62,6 +64,15 @@ def end_in_an_error() -> None:
         end(signal.SIGTERM)
     except SystemExit as stopped:
         raise UserError("a mistake") from stopped
+
+
+def end_slowly() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        interruption.check()
+    finally:
+        time.sleep(workers.GRACE_SECONDS + 0.5)
+        Path(os.environ["KD_TEST"]).touch()
 
 
 def never_end() -> None:
@@ -124,3 +135,12 @@ def test_a_worker_that_is_ended_is_gone_whatever_its_work_makes_of_that(work: Ca
     """An error that hid the end was taken for the student's own, and work that went on was waited for, for ever."""
     with workers.workers(1) as pool, pytest.raises(UnavailableError, match=TOLD):
         workers.done(pool, work)
+
+
+def test_work_that_ends_by_a_stop_may_write_its_checkpoint_for_longer_than_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KD_TEST", str(tmp_path / "written"))
+    with workers.workers(1) as pool, pytest.raises(UnavailableError, match=TOLD):
+        workers.done(pool, end_slowly)
+    assert (tmp_path / "written").exists()
