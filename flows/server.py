@@ -31,6 +31,7 @@ from kdmodels.errors import UnavailableError, UserError, redacted
 from kdmodels.garbage import uncollected
 
 START_SECONDS = 120  # a first start migrates the database: seconds on an idle machine, many more on a busy one
+BUSY_SECONDS = 10  # how long a server whose process is there may take to answer
 STOP_SECONDS = 10  # what a flow run gets to close its records before it is killed
 
 QUIET = {
@@ -182,7 +183,7 @@ def up_state() -> dict[str, str] | None:
         state: dict[str, str] = json.loads(state_file().read_text())
     except FileNotFoundError:
         return None
-    return state if _runs(int(state["pid"])) and answers(state["url"]) else None
+    return state if _runs(int(state["pid"])) and answers(state["url"], BUSY_SECONDS) else None
 
 
 def _runs(pid: int) -> bool:
@@ -195,10 +196,10 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def answers(url: str) -> bool:
+def answers(url: str, seconds: float = 2) -> bool:
     """Whether a server answers at this API address, with a refusal too: that is Prefect's to explain."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2):
+        with urllib.request.urlopen(f"{url}/health", timeout=seconds):
             return True
     except urllib.error.HTTPError:
         return True

@@ -54,8 +54,11 @@ def knowledge(runs: Sequence[tracking.Run]) -> list[Cache]:
 
 def in_folder(kind: Kind, folder: Path) -> Cache:
     """The one that is there now."""
-    dated = [_about(path)[1] for path in folder.iterdir() if path.name != DECODED_LOCK] if folder.exists() else []
-    sizes = [_about(path)[0] for path in folder.rglob("*") if path.is_file()]
+    try:
+        dated = [_about(path)[1] for path in folder.iterdir() if path.name != DECODED_LOCK]
+        sizes = [_about(path)[0] for path in folder.rglob("*") if path.is_file()]
+    except FileNotFoundError:  # a folder that was removed meanwhile
+        dated, sizes = [], []
     return Cache(kind, folder.name, sum(sizes), max(dated, default=0), folder=folder)
 
 
