@@ -136,8 +136,12 @@ def stopped_on_failure() -> Iterator[None]:
 @contextmanager
 def _pool(count: int, how: str) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context(how)
-    with ProcessPoolExecutor(count, context, initializer=_prepare) as pool, stopped_on_failure():
-        yield pool
+    with ProcessPoolExecutor(count, context, initializer=_prepare) as pool:
+        try:
+            yield pool
+        except BaseException:
+            _stop_workers()
+            raise
 
 
 def _stop_workers() -> None:

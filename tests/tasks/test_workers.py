@@ -137,6 +137,12 @@ def test_a_worker_that_is_ended_is_gone_whatever_its_work_makes_of_that(work: Ca
         workers.done(pool, work)
 
 
+def test_a_failure_stops_nothing_that_begins_after_it() -> None:
+    with pytest.raises(ValueError, match="once"), workers.workers(1):
+        raise ValueError("once")
+    interruption.check()
+
+
 def test_work_that_ends_by_a_stop_may_write_its_checkpoint_for_longer_than_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
