@@ -1,8 +1,9 @@
-"""The script that everybody writes, as the yardstick: python -m benchmarks.plain [STUDENTS]
+"""The script that everybody writes, as the yardstick: python -m benchmarks.plain [STUDENTS [VALIDATION]]
 
 MNIST through a DataLoader, one teacher, then one student after the other with the teacher in the loop: the recipe of
 the variant `classic` (Adam 1e-3, batch 64, 5 epochs, 0.5 cross entropy + 0.5 T² KL at T 2). Nothing in it is slow on
 purpose, and nothing clever. It prints the seconds of the teacher and of each student, and their accuracies, as JSON.
+VALIDATION is a JSON file of the numbers of the images that are held out; without it they are drawn.
 """
 
 import json
@@ -10,11 +11,12 @@ import os
 import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, random_split
+from torch.utils.data import DataLoader, Subset, random_split
 from torchvision import datasets, transforms
 
 EPOCHS, BATCH, TEMPERATURE = 5, 64, 2.0
@@ -65,12 +67,15 @@ def train(network: nn.Module, teacher: nn.Module | None, loader: DataLoader, val
     return measured
 
 
-def main(students: int) -> None:
+def main(students: int, validation_file: Path | None) -> None:
     """Train, and print the seconds."""
     torch.manual_seed(0)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     whole = datasets.MNIST(os.environ["KD_DATA"], train=True, transform=transform)
     train_set, validation_set = random_split(whole, [54_000, 6_000])
+    if validation_file:
+        held_out = json.loads(validation_file.read_text())
+        train_set, validation_set = Subset(whole, sorted({*range(len(whole))} - {*held_out})), Subset(whole, held_out)
     loader, validation = DataLoader(train_set, BATCH, shuffle=True), DataLoader(validation_set, 1000)
     began = time.perf_counter()
     teacher = mlp(784, 128, 64, 10)
@@ -85,4 +90,4 @@ def main(students: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
