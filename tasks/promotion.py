@@ -79,102 +79,156 @@ def promote_student(
     """
     tracking.configure()
     with alone(f"model {promote.model}"):  # from what the gate sees to the alias that it sets
-        return _judged(leaderboard, promote, HeldOut(data, leaderboard.parent_run_id), device, asked, force, dry_run)
+        request = Request(
+            leaderboard=leaderboard,
+            promote=promote,
+            test=HeldOut(data, leaderboard.parent_run_id),
+            device=device,
+            asked=asked,
+            force=force,
+            dry_run=dry_run,
+            champion=tracking.champion(promote.model),
+        )
+        return _answered(request)
 
 
-def _judged(
-    leaderboard: LeaderboardReference,
-    promote: Promote,
-    test: HeldOut,
-    device: str,
-    asked: bool,
-    force: str | None,
-    dry_run: bool,
-) -> VerdictReference:
-    finished = {student.variant: student for student in leaderboard.students if student.status == "FINISHED"}
-    best = finished[leaderboard.winner]
-    assert best.run_id is not None
-    read = [finished[name] for name in _read_for(leaderboard, promote) if name in finished]
-    champion = tracking.champion(promote.model)
-    version = champion.version if champion else None
-    already = champion is not None and champion.run_id == best.run_id
+@dataclass(frozen=True)
+class Request:
+    """A student that is to become the champion, the rules, and how that was asked for.
+
+    `champion` is the version that it would replace; None: the model has none. The other fields are those of
+    `promote_student`.
+    """
+
+    leaderboard: LeaderboardReference
+    promote: Promote
+    test: HeldOut
+    device: str
+    asked: bool
+    force: str | None
+    dry_run: bool
+    champion: tracking.Version | None
+
+    @cached_property
+    def finished(self) -> dict[str, StudentReference]:
+        """By variant, the students that finished."""
+        students = self.leaderboard.students
+        return {student.variant: student for student in students if student.status == "FINISHED"}
+
+    @property
+    def best(self) -> StudentReference:
+        """The student that is to be promoted."""
+        return self.finished[self.leaderboard.winner]
+
+    @property
+    def run_id(self) -> str:
+        """The run of that student."""
+        assert self.best.run_id is not None
+        return self.best.run_id
+
+    @property
+    def is_champion(self) -> bool:
+        """Whether that student is the champion already."""
+        return self.champion is not None and self.champion.run_id == self.run_id
+
+    @property
+    def read(self) -> list[StudentReference]:
+        """The students whose test accuracy is reported: the winner, its control, and those that the file names."""
+        names = dict.fromkeys([self.best.variant, self.best.control, *self.promote.report])
+        return [self.finished[name] for name in names if name in self.finished]
+
+
+def _answered(request: Request) -> VerdictReference:
+    """Settle the request without the test split or measure and decide; then apply the verdict."""
+    settled = _settled(request)
     candidates: dict[str, Candidate] = {}
-    settled = None
-    if already:
-        settled = f"already champion: {best.variant} is {promote.model} version {version}"
-    elif not (asked or force) and tracking.is_rolled_back(promote.model, best.run_id):
-        settled = f"{best.variant} was rolled back; to promote it again: kd promote {best.run_id[:8]}"
-    decision = Verdict(False, "", {})
-    if dry_run or not settled:  # a dry run shows each rule
-        taught = _taught(leaderboard, test, device) if promote.require.agreement else None
-        for student in read:
-            candidates[student.variant] = _candidate(student, test, device, taught, record=not dry_run)
-        decision = _decided(candidates, best, None if already else champion, promote, test)
-    if settled:
-        decision = replace(decision, promoted=False, reason=settled)
-    forced = force if not (decision.promoted or already) else None
+    verdict = Verdict(False, settled or "", {})
+    if request.dry_run or not settled:  # a dry run shows each rule
+        candidates = _candidates(request)
+        verdict = _decided(candidates, request)
+        if settled:
+            verdict = replace(verdict, promoted=False, reason=settled)
+    forced = request.force if not (verdict.promoted or request.is_champion) else None
     if forced:
-        reason = f"{best.variant} is promoted by force: {forced}. The gate said: {decision.reason}"
-        decision = replace(decision, promoted=True, reason=reason)
-    if decision.promoted and not dry_run:
-        now = tracking.champion(promote.model)
-        if (now.version if now else None) == version:
-            tags = _tags(decision.evidence | {"forced": forced})
-            registered = tracking.register(promote.model, best.run_id, tags=tags, description=decision.reason)
-            version = tracking.crown(registered).version
-        else:  # on another machine, where this one's lock does not hold
-            version, reason = now.version if now else None, f"the champion of {promote.model} was changed meanwhile"
-            decision = replace(decision, promoted=False, reason=f"{reason}; ask again: kd promote {best.run_id[:8]}")
-            forced = None
-    verdict = VerdictReference(
-        promoted=decision.promoted,
-        already_champion=already,
-        model=promote.model,
-        version=version,
-        reason=decision.reason,
-        winner=best.variant,
-        evidence=decision.evidence,
-        test_accuracy={
-            student.variant: float(candidates[student.variant].correct.mean())
-            if student.variant in candidates
-            else _test_accuracy(student, test, device, record=not dry_run)
-            for student in read
-        },
-        forced=forced,
-        dry_run=dry_run,
-    )
-    if not dry_run:
-        parent = leaderboard.parent_run_id
-        tracking.log_json(parent, VERDICT, verdict.model_dump(mode="json"))
-        tracking.set_tags(parent, {"kd.verdict": verdict.reason, "kd.promoted": verdict.promoted})
-    return verdict
+        reason = f"{request.best.variant} is promoted by force: {forced}. The gate said: {verdict.reason}"
+        verdict = replace(verdict, promoted=True, reason=reason)
+    return _applied(request, verdict, candidates, forced)
 
 
-def _decided(
-    candidates: dict[str, Candidate],
-    best: StudentReference,
-    champion: tracking.Version | None,
-    promote: Promote,
-    test: HeldOut,
-) -> Verdict:
-    decision = decide(
-        candidates[best.variant],
-        candidates.get(best.control),
+def _settled(request: Request) -> str | None:
+    """Return the reason of a verdict that needs no test example; None: the gate has to decide."""
+    model, best = request.promote.model, request.best
+    if request.is_champion:
+        assert request.champion is not None
+        return f"already champion: {best.variant} is {model} version {request.champion.version}"
+    if not (request.asked or request.force) and tracking.is_rolled_back(model, request.run_id):
+        return f"{best.variant} was rolled back; to promote it again: kd promote {request.run_id[:8]}"
+    return None
+
+
+def _candidates(request: Request) -> dict[str, Candidate]:
+    """Measure the students that are read, by variant."""
+    taught = _taught(request.leaderboard, request.test, request.device) if request.promote.require.agreement else None
+    return {
+        student.variant: _candidate(student, request.test, request.device, taught, record=not request.dry_run)
+        for student in request.read
+    }
+
+
+def _decided(candidates: dict[str, Candidate], request: Request) -> Verdict:
+    """Ask the gate, and add to its verdict what is known of the test split."""
+    champion, test = None if request.is_champion else request.champion, request.test
+    verdict = decide(
+        candidates[request.best.variant],
+        candidates.get(request.best.control),
         _champion_candidate(champion, test) if champion else None,
-        margin=promote.margin,
-        require=promote.require,
+        margin=request.promote.margin,
+        require=request.promote.require,
     )
     before = champion.tags.get("kd.test.digest") if champion else None
     changed = before is not None and before != test.digest
-    evidence = decision.evidence | {"test": {"digest": test.digest, "changed": changed, "reads": test.reads}}
+    evidence = verdict.evidence | {"test": {"digest": test.digest, "changed": changed, "reads": test.reads}}
     told = f" The test split is not the one on which {_named(champion)} was promoted." if champion and changed else ""
-    return replace(decision, reason=decision.reason + told, evidence=evidence)
+    return replace(verdict, reason=verdict.reason + told, evidence=evidence)
 
 
-def _read_for(leaderboard: LeaderboardReference, promote: Promote) -> list[str]:
-    """The variants for which the test split is read: the winner, its control, and those the file wants reported."""
-    controls = [student.control for student in leaderboard.students if student.variant == leaderboard.winner]
-    return list(dict.fromkeys([leaderboard.winner, *controls, *promote.report]))
+def _applied(
+    request: Request, verdict: Verdict, candidates: dict[str, Candidate], forced: str | None
+) -> VerdictReference:
+    """Set the champion if the verdict says so, record the verdict with the comparison, and return it."""
+    model, version = request.promote.model, request.champion.version if request.champion else None
+    if verdict.promoted and not request.dry_run:
+        now = tracking.champion(model)
+        if (now.version if now else None) == version:
+            tags = _tags(verdict.evidence | {"forced": forced})
+            registered = tracking.register(model, request.run_id, tags=tags, description=verdict.reason)
+            version = tracking.crown(registered).version
+        else:  # on another machine, where this one's lock does not hold
+            version, reason = now.version if now else None, f"the champion of {model} was changed meanwhile"
+            verdict = replace(verdict, promoted=False, reason=f"{reason}; ask again: kd promote {request.run_id[:8]}")
+            forced = None
+    told = VerdictReference(
+        promoted=verdict.promoted,
+        already_champion=request.is_champion,
+        model=model,
+        version=version,
+        reason=verdict.reason,
+        winner=request.best.variant,
+        evidence=verdict.evidence,
+        test_accuracy={
+            student.variant: float(candidates[student.variant].correct.mean())
+            if student.variant in candidates
+            else _test_accuracy(student, request.test, request.device, record=not request.dry_run)
+            for student in request.read
+        },
+        forced=forced,
+        dry_run=request.dry_run,
+    )
+    if not request.dry_run:
+        parent = request.leaderboard.parent_run_id
+        tracking.log_json(parent, VERDICT, told.model_dump(mode="json"))
+        tracking.set_tags(parent, {"kd.verdict": told.reason, "kd.promoted": told.promoted})
+    return told
 
 
 def _test_accuracy(student: StudentReference, test: HeldOut, device: str, *, record: bool) -> float:
