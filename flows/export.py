@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from kdmodels import export as formats
+from kdmodels.durable import SHARED, write_whole
 from kdmodels.errors import UserError
 from kdmodels.networks import load_network
 from kdmodels.networks.storage import WEIGHTS
@@ -61,7 +62,7 @@ def new_file(out: Path | None, name: str, kind: str) -> Path:
     ending = f".{suffix.rpartition('.')[2]}"
     if file.suffix != ending:
         raise UserError(f"--out {file}: is not a name for this format; allowed: one that ends with {ending}")
-    if file.exists():
+    if os.path.lexists(file):  # also a link to nothing
         raise UserError(f"{file}: exists already; allowed: a new file")
     if not file.parent.is_dir():
         raise UserError(f"{file}: there is no folder {file.parent}")
@@ -85,16 +86,15 @@ def export(run: tracking.Run, kind: str, file: Path, *, data_dir: str | None = N
     stored = tracking.artifact(run.run_id, NETWORK)
     network, _ = load_network(stored)
     chosen = torch.randperm(len(dataset.train), generator=stream(0, "calibration"))[:CALIBRATION]
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
-    try:
+    figures: dict[str, float] = {}
+
+    def write(partial: Path) -> None:
         formats.export(network, kind, partial, dataset.train.batch(chosen))
-        figures = formats.compare(network, formats.load(partial, kind), dataset.validation)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.rename(file)
+        figures.update(formats.compare(network, formats.load(partial, kind), dataset.validation))
+
+    try:
+        write_whole(file, write, mode=SHARED)
     except OSError as error:
         raise UserError(f"{file}: can't be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     sizes = {"file_mb": (stored / WEIGHTS).stat().st_size / 1e6, "exported_file_mb": file.stat().st_size / 1e6}
     return {"run_id": run.run_id, "format": kind, "file": str(file), **sizes, **figures}

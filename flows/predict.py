@@ -1,14 +1,15 @@
 """Classes of image files, from a registered model: what `kd predict` prints."""
 
 import csv
-import os
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from scipy.special import softmax
 
 from kdmodels.data.images import find_images, read_images
+from kdmodels.durable import write_output
 from kdmodels.errors import UserError
 from tasks import tracking
 from tasks.tracking.contents import model_card
@@ -71,23 +72,12 @@ def write_csv(rows: list[dict[str, Any]], path: Path | None = None) -> None:
     if path is None:
         _write(rows, sys.stdout)
         return
-    target = path.resolve()  # of a link, what it points to
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    text = StringIO(newline="")
+    _write(rows, text)
     try:
-        if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
-            partial = target
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            _write(rows, file)
-            file.flush()
-            if partial != target:
-                os.fsync(file.fileno())
-        if partial != target:
-            partial.replace(target)
+        write_output(path, text.getvalue())
     except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror}") from error
-    finally:
-        if partial != target and partial.is_file():
-            partial.unlink()
+        raise UserError(f"{path}: can't be written: {error.strerror or error}") from error
 
 
 def _write(rows: list[dict[str, Any]], file: Any) -> None:

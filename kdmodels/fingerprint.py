@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from kdmodels.durable import write_whole
-from kdmodels.folders import cache_folder
+from kdmodels.folders import cache_folder, private_folder
 
 HERE = Path(__file__).parent
 DIGITS = 16
@@ -39,13 +39,13 @@ def code_fingerprint(*names: str) -> str:
     this = [sys.version, Path(__file__).read_text(), sources]
     remembered = cache_folder() / "code" / sha256(json.dumps(this).encode()).hexdigest()[:32]
     with suppress(OSError):
+        private_folder(remembered.parent)
         known = remembered.read_text()
         if len(known) == DIGITS:  # two that write it at once may leave it empty
             return known
     content = sha256("".join(f"{name}\n{_bare(source)}" for name, source in sources.items()).encode())
     digest = content.hexdigest()[:DIGITS]
     with suppress(OSError):  # where it can't be kept it is found again
-        remembered.parent.mkdir(parents=True, exist_ok=True)
         write_whole(remembered, lambda path: path.write_text(digest))
     return digest
 

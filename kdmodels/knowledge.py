@@ -17,6 +17,7 @@ from kdmodels.data.dataset import Split, at_rows
 from kdmodels.data.decoding import read_array
 from kdmodels.device import CPU
 from kdmodels.evaluation import BATCH
+from kdmodels.folders import private_folder
 from kdmodels.networks import find_tap
 from kdmodels.networks.layout import layout_of
 
@@ -110,7 +111,7 @@ def store_knowledge(
         names: `LOGITS`, and `at:` names.
         folder: is made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     with TemporaryDirectory(dir=folder, prefix=".") as unfinished:
         left = _write(teacher, split, dict.fromkeys(names, torch.float16), Path(unfinished), device)
         if left:

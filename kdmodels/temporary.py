@@ -79,7 +79,7 @@ def _candidates() -> Iterator[tuple[Path, Path, str]]:
 
 def _lock(file: Path) -> FileLock:
     # Held across threads; the file is what a dead process leaves behind.
-    return FileLock(file, thread_local=False, preserve_lock_file=True, fallback_to_soft=False)
+    return FileLock(file, thread_local=False, preserve_lock_file=True, fallback_to_soft=False, mode=0o600)
 
 
 def _is_own(path: Path, kind: int) -> bool:

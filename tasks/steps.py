@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from kdmodels.durable import write_whole
 from kdmodels.errors import DivergedError, UserError
+from kdmodels.folders import private_folder
 from kdmodels.training import Checkpoints
 from tasks import interruption, tracking
 from tasks.leftovers import CLAIM, claim_in, folder_of, interrupted
@@ -47,7 +48,7 @@ class Begun:
             return {tracking.CLAIM: claim}
         claim = uuid4().hex
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self.folder)
             write_whole(self.folder / CLAIM, lambda path: path.write_text(claim))
         except OSError as error:
             told = f"{self.folder}: a checkpoint can't be written: {error}"
@@ -108,7 +109,7 @@ def alone(name: str) -> Iterator[None]:
 def lock_of(name: str) -> FileLock:
     """That lock, not held yet."""
     file = tracking.machine_folder("locks") / f"{sha256(name.encode()).hexdigest()[:32]}.lock"
-    return FileLock(file, thread_local=False, fallback_to_soft=False)
+    return FileLock(file, thread_local=False, fallback_to_soft=False, mode=0o600)
 
 
 def checkpoint_seconds() -> float:

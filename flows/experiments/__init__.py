@@ -5,7 +5,7 @@ import re
 from difflib import get_close_matches
 from pathlib import Path
 
-from kdmodels.durable import write_whole
+from kdmodels.durable import SHARED, write_whole
 from kdmodels.errors import UserError, allowed
 
 FOLDER = Path(__file__).parent
@@ -49,11 +49,11 @@ def write_template(file: Path) -> None:
     """
     from kdmodels.schema import NAME  # pydantic takes longer to import than all else here
 
-    if file.exists():
+    if os.path.lexists(file):  # also a link to nothing
         raise UserError(f"{file}: exists already; allowed: a new file")
     name = file.stem if re.fullmatch(NAME, file.stem) and len(file.stem) <= 80 else "my-experiment"
     text = TEMPLATE.read_text(encoding="utf-8").replace("my-experiment", name)
     try:
-        write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"), mode=SHARED)
     except OSError as error:
         raise UserError(f"{file}: {error.strerror}") from error

@@ -13,7 +13,7 @@ from filelock import FileLock
 from kdmodels.durable import sync
 from kdmodels.errors import UserError
 from kdmodels.fingerprint import code_fingerprint
-from kdmodels.folders import DECODED_LOCK, cache_folder
+from kdmodels.folders import DECODED_LOCK, cache_folder, private_folder
 
 
 def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], None]) -> Path:
@@ -31,8 +31,8 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
     root = cache_folder() / "decoded" / _digest([str(part) for part in place])
     wanted = root / _digest([manifest, code_fingerprint("data")])
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / DECODED_LOCK):
+        private_folder(root)
+        with FileLock(root / DECODED_LOCK, mode=0o600):
             if not wanted.is_dir():
                 for old in root.iterdir():
                     if old.is_dir():
@@ -41,6 +41,7 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
                 try:
                     produce(partial)
                     for path in [*partial.rglob("*"), partial]:
+                        path.chmod(0o700 if path.is_dir() else 0o600)
                         sync(path)
                     partial.rename(wanted)
                     sync(root)

@@ -15,7 +15,7 @@ from kdmodels.data.cache import cached
 from kdmodels.data.dataset import Part, Source
 from kdmodels.data.decoding import read_array, read_decoded, write_arrays
 from kdmodels.errors import UserError
-from kdmodels.folders import cache_folder
+from kdmodels.folders import cache_folder, private_folder
 from kdmodels.garbage import uncollected
 
 
@@ -68,8 +68,8 @@ def read(name: str, folder: Path | None) -> Source:
 def _download(name: str) -> None:
     """To the user's cache folder, where it is not there; another process waits, for it would take half a file."""
     try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_folder() / f"{name}.lock"):
+        private_folder(cache_folder())
+        with FileLock(cache_folder() / f"{name}.lock", mode=0o600):
             if not _stamps(name, None):
                 _made(name, None)
     except OSError as error:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from kdmodels.durable import write_whole
+from kdmodels.folders import private_folder
 from kdmodels.training.replica import Replica, State
 
 KEPT = 2  # the newest, and the one before it should that be damaged
@@ -120,7 +121,7 @@ class Checkpoints:
             return
         epoch, seconds, replicas, tensors = self._unwritten
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self._folder)
             path = self._folder / f"epoch-{epoch:06}"
             file = write_whole(path.with_suffix(".safetensors"), lambda partial: save_file(tensors, partial))
             rows = [_Row(**{name: getattr(replica, name) for name in _Row.model_fields}) for replica in replicas]

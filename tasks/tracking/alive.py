@@ -13,7 +13,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from kdmodels.errors import UnavailableError
-from kdmodels.folders import cache_folder
+from kdmodels.folders import cache_folder, private_folder
 
 LOCK = "kd.lock"  # the tag that names a run's lock
 NAME = re.compile("[0-9a-f]{32}")
@@ -30,7 +30,7 @@ def machine_folder(name: str) -> Path:
     store = sha256(os.environ["MLFLOW_TRACKING_URI"].encode()).hexdigest()[:16]
     folder = cache_folder() / "stores" / store / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
     except OSError as error:
         raise UnavailableError(
             f"{folder}: can't be made: {error.strerror}; allowed: a folder that can be written, by $XDG_CACHE_HOME"
@@ -78,4 +78,6 @@ def _path(name: str) -> Path:
 
 def _lock(name: str) -> FileLock:
     # Held across threads; the file is what a dead process leaves behind.
-    return FileLock(_path(name), thread_local=False, preserve_lock_file=True, fallback_to_soft=False)
+    return FileLock(
+        _path(name), thread_local=False, preserve_lock_file=True, fallback_to_soft=False, mode=0o600
+    )

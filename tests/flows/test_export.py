@@ -1,5 +1,6 @@
 """`kd export` of models and runs that a real flow has recorded."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,8 +42,10 @@ def test_the_file_is_new_and_has_the_formats_suffix(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     assert new_file(None, "small-student-1", "int8") == Path("small-student-1.int8.onnx")
     Path("there.pt2").touch()
+    Path("dangling.pt2").symlink_to("elsewhere.pt2")
     for out, kind, line in [
         ("there.pt2", "pt2", "there.pt2: exists already; allowed: a new file"),
+        ("dangling.pt2", "pt2", "dangling.pt2: exists already; allowed: a new file"),
         ("a.onnx", "pt2", "a.onnx: is not a name for this format; allowed: one that ends with .pt2"),
         ("no/a.onnx", "int8", "there is no folder no"),
     ]:
@@ -92,3 +95,15 @@ def test_pt2_loads_with_torch_alone(recorded, tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_written_is_one_line(recorded) -> None:
     with pytest.raises(UserError, match=r"/proc/a.onnx: can't be written"):
         export(find("small-student")[0], "onnx", Path("/proc/a.onnx"))
+
+
+def test_links_that_somebody_planted_are_not_written_through(recorded, tmp_path: Path) -> None:
+    """The partial file's name was `.PID.NAME`, and a link that came after the check was followed."""
+    victim, file = tmp_path / "victim", tmp_path / "a.onnx"
+    victim.write_text("precious")
+    for name in (f".{os.getpid()}.a.onnx", "a.onnx", "a.onnx.partial"):
+        (tmp_path / name).symlink_to(victim)
+    export(find("small-student")[0], "onnx", file)
+    assert victim.read_text() == "precious"
+    assert file.is_file()
+    assert not file.is_symlink()

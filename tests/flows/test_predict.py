@@ -137,8 +137,8 @@ def test_csv_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out.csv"]
 
 
-def test_a_device_is_written_to_and_a_link_followed_never_replaced(tmp_path: Path) -> None:
-    """Once `-o /dev/full` put a regular file in the place of the device."""
+def test_a_device_is_written_to_and_a_link_is_replaced(tmp_path: Path) -> None:
+    """Once `-o /dev/full` put a regular file in the place of the device, and a link led to a file elsewhere."""
     rows = [{"file": "a.png", "class": "3", "probability": 0.5}]
     pipe, real, link = tmp_path / "pipe", tmp_path / "real.csv", tmp_path / "link.csv"
     os.mkfifo(pipe)
@@ -150,7 +150,10 @@ def test_a_device_is_written_to_and_a_link_followed_never_replaced(tmp_path: Pat
     real.write_text("old")
     link.symlink_to(real)
     write_csv(rows, link)
-    assert link.is_symlink()
-    assert "a.png" in real.read_text()
+    assert not link.is_symlink()
+    assert "a.png" in link.read_text()
+    assert real.read_text() == "old"
+    with pytest.raises(UserError, match="/dev/full: can't be written: No space left on device"):
+        write_csv(rows, Path("/dev/full"))
     with pytest.raises(UserError, match=r"real\.csv/x\.csv: can't be written"):
         write_csv(rows, real / "x.csv")

@@ -1,0 +1,100 @@
+"""Folders of kdflow's cache: for this user alone, and no prepared one is used."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kdmodels.data.cache import cached
+from kdmodels.errors import UserError
+from kdmodels.fingerprint import code_fingerprint
+from kdmodels.folders import cache_folder, private_folder
+from kdmodels.temporary import temporary_folder
+from tasks import tracking
+
+OTHER = 65534  # nobody
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o002])
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that has no cache yet, and various umasks."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "not" / "there"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = os.umask(request.param)
+    request.addfinalizer(lambda: os.umask(before))
+    return tmp_path
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The mode of everything below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): stat.S_IMODE(path.lstat().st_mode) for path in sorted(folder.rglob("*"))
+    }
+
+
+def test_all_that_is_kept_is_for_this_user_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def produce(folder: Path) -> None:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "pixels").write_bytes(b"x")
+
+    cached(["a"], 1, produce)
+    code_fingerprint.__wrapped__("randomness.py")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////somewhere")
+    tracking.machine_folder("locks")
+    with temporary_folder() as folder:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE(folder.with_suffix(".lock").stat().st_mode) == 0o600
+    seen = modes(home)
+    kinds = {stat.S_ISDIR((home / name).stat().st_mode): set() for name in seen}
+    for name, mode in seen.items():
+        kinds[(home / name).is_dir()].add(mode)
+    assert kinds == {True: {0o700}, False: {0o600}}
+    assert len(seen) > 10
+
+
+def test_a_folder_of_an_earlier_version_becomes_private(home: Path) -> None:
+    cache_folder().mkdir(parents=True)
+    cache_folder().chmod(0o755)
+    private_folder(cache_folder() / "new")
+    assert stat.S_IMODE(cache_folder().stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_a_cache_that_others_may_write_to_is_refused(home: Path, mode: int) -> None:
+    cache_folder().mkdir(parents=True)
+    cache_folder().chmod(mode)
+    with pytest.raises(PermissionError, match=f"other users may write to .*kdflow .mode {mode:o}.; delete it"):
+        private_folder(cache_folder() / "decoded" / "x")
+    with pytest.raises(UserError, match="other users may write to"):
+        cached(["a"], 1, lambda folder: None)
+    with pytest.raises(UserError, match="other users may write to"):
+        os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:////somewhere")
+        tracking.machine_folder("locks")
+    assert list(cache_folder().iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of another user")
+def test_a_cache_that_another_user_prepared_is_refused(home: Path) -> None:
+    cache_folder().mkdir(parents=True, mode=0o700)
+    os.chown(cache_folder(), OTHER, OTHER)
+    with pytest.raises(PermissionError, match="belongs to another user; delete it, or name another place by"):
+        private_folder(cache_folder() / "decoded")
+    cache_folder().rmdir()
+    (home / "mine").mkdir(mode=0o700)
+    cache_folder().symlink_to(home / "mine")
+    private_folder(cache_folder())  # a user may keep the cache on another disk
+    os.chown(cache_folder(), OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        private_folder(cache_folder())
+
+
+def test_a_prepared_digest_of_the_code_is_not_believed(home: Path) -> None:
+    """Whoever could write there could have chosen the keys by which results are found again."""
+    compute = code_fingerprint.__wrapped__
+    right = compute("randomness.py")
+    (remembered,) = (cache_folder() / "code").iterdir()
+    remembered.write_text("f" * len(right))
+    cache_folder().chmod(0o777)
+    assert compute("randomness.py") == right
