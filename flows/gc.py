@@ -120,7 +120,9 @@ def _lock(cache: Cache) -> FileLock:
     """What is held while it is made."""
     if cache.folder is None:
         return lock_of(f"knowledge of {cache.run_id}")
-    return FileLock(cache.folder / DECODED_LOCK, mode=0o600) if cache.kind == "decoded data" else lock_of(cache.folder.name)
+    if cache.kind == "decoded data":
+        return FileLock(cache.folder / DECODED_LOCK, mode=0o600)
+    return lock_of(cache.folder.name)
 
 
 def _empty(folder: Path) -> None:

@@ -78,6 +78,4 @@ def _path(name: str) -> Path:
 
 def _lock(name: str) -> FileLock:
     # Held across threads; the file is what a dead process leaves behind.
-    return FileLock(
-        _path(name), thread_local=False, preserve_lock_file=True, fallback_to_soft=False, mode=0o600
-    )
+    return FileLock(_path(name), thread_local=False, preserve_lock_file=True, fallback_to_soft=False, mode=0o600)

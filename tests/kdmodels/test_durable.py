@@ -60,9 +60,7 @@ def test_links_planted_beside_the_file_are_not_followed(tmp_path: Path, victim: 
     assert (target.read_text(), victim.read_text()) == ("newer", "precious")
 
 
-def test_a_partial_name_that_is_taken_is_refused(
-    tmp_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_partial_name_that_is_taken_is_refused(tmp_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdmodels.durable.token_hex", lambda count: "known")
     (tmp_path / ".partial-known.csv").symlink_to(victim)
     with pytest.raises(FileExistsError):

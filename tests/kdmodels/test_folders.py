@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,14 @@ OTHER = 65534  # nobody
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o002])
-def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that has no cache yet, and various umasks."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "not" / "there"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     before = os.umask(request.param)
-    request.addfinalizer(lambda: os.umask(before))
-    return tmp_path
+    yield tmp_path
+    os.umask(before)
 
 
 def modes(folder: Path) -> dict[str, int]:
@@ -62,7 +63,8 @@ def test_a_folder_of_an_earlier_version_becomes_private(home: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
-def test_a_cache_that_others_may_write_to_is_refused(home: Path, mode: int) -> None:
+def test_a_cache_that_others_may_write_to_is_refused(home: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////somewhere")
     cache_folder().mkdir(parents=True)
     cache_folder().chmod(mode)
     with pytest.raises(PermissionError, match=f"other users may write to .*kdflow .mode {mode:o}.; delete it"):
@@ -70,7 +72,6 @@ def test_a_cache_that_others_may_write_to_is_refused(home: Path, mode: int) -> N
     with pytest.raises(UserError, match="other users may write to"):
         cached(["a"], 1, lambda folder: None)
     with pytest.raises(UserError, match="other users may write to"):
-        os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:////somewhere")
         tracking.machine_folder("locks")
     assert list(cache_folder().iterdir()) == []
 
