@@ -75,6 +75,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         early = options.fresh or tracking.is_new(experiment.name)  # then most will be trained, whatever the plan says
         if early:
             get_ready(pool, experiment, len(experiment.variants))
+        code = own_code.named_modules(experiment)
         with clock("data"):
             splits = prepared(experiment, options, prepare_data)
             data = splits[0]
@@ -93,10 +94,10 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
                 for split, part in zip(splits, [plan, *plan.folds], strict=True)
             ]
             with clock("compare"):
-                teacher, students = joined([measure_costs(*first), *others], splits)
+                teacher, students = joined([measure_costs(*first, code), *others], splits)
                 leaderboard = compare_students(students, teacher, parent)
             with clock("promote"):
-                verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device)
+                verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device, code=code)
             outcome = Outcome(
                 experiment=experiment.name,
                 parent_run_id=parent,
@@ -144,14 +145,7 @@ def train_fold(
         begun = begin_beside(where, experiment, plan, calls)
         teacher = train_teachers(experiment, data, plan, parent)
     with clock("knowledge"):
-        knowledge = distil_teacher(
-            teacher,
-            data,
-            taught(experiment, plan),
-            views=plan.knowledge.count,
-            seed=experiment.seed,
-            device=experiment.device,
-        )
+        knowledge = distil_teacher(teacher, experiment, data, taught(experiment, plan), plan.knowledge.count)
     with clock("students"):
         return teacher, train_students(where, experiment, plan, calls, begun, knowledge, parent)
 

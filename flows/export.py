@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,14 @@ def new_file(out: Path | None, name: str, kind: str) -> Path:
     return file
 
 
-def export(run: tracking.Run, kind: str, file: Path, *, data_dir: str | None = None) -> dict[str, Any]:
+def export(
+    run: tracking.Run, kind: str, file: Path, *, data_dir: str | None = None, code: Collection[str] = ()
+) -> dict[str, Any]:
     """Write the run's stored network to a new file, whole or not at all.
 
     Args:
         kind: one of `kdmodels.export.SUFFIXES`. data_dir: the folder of the data's files; None is where they lay.
+        code: the modules that the user named, whose code the stored network or data source may run.
     Returns:
         run_id, format, file, file_mb and exported_file_mb (of the stored weights and of the new file), and what
         `kdmodels.export.compare` says of the two on the validation split.
@@ -82,9 +86,9 @@ def export(run: tracking.Run, kind: str, file: Path, *, data_dir: str | None = N
     """
     formats.check_format(kind)
     assert run.parent is not None
-    dataset = load(found_again(tracking.get(run.parent), run, data_dir))
+    dataset = load(found_again(tracking.get(run.parent), run, data_dir, code))
     stored = tracking.artifact(run.run_id, NETWORK)
-    network, _ = load_network(stored)
+    network, _ = load_network(stored, code)
     chosen = torch.randperm(len(dataset.train), generator=stream(0, "calibration"))[:CALIBRATION]
     figures: dict[str, float] = {}
 

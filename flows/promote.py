@@ -1,5 +1,7 @@
 """`kd promote` and `kd rollback`: the gate asked again, and its undoing. They need no Prefect server."""
 
+from collections.abc import Collection
+
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from tasks import tracking
@@ -48,7 +50,12 @@ def _compared(student: tracking.Run) -> tuple[tracking.Run, str]:
 
 
 def promote(
-    word: str | None = None, *, data_dir: str | None = None, force: str | None = None, dry_run: bool = False
+    word: str | None = None,
+    *,
+    data_dir: str | None = None,
+    force: str | None = None,
+    dry_run: bool = False,
+    code: Collection[str] = (),
 ) -> VerdictReference:
     """Send a comparison's winner, or one student, through the gate.
 
@@ -56,6 +63,7 @@ def promote(
         word: a RUN; None is the latest comparison.
         data_dir: the folder of the data's files; None is the one that the comparison read.
         force: why it shall be the champion even where the gate refuses.
+        code: the modules that the user named, whose code a stored network or data source may run.
         dry_run: only say what the gate says; test is read and that is counted.
 
     Raises:
@@ -66,7 +74,7 @@ def promote(
     students = [StudentReference.model_validate(row) for row in tracking.read_json(parent.run_id, ROWS)]
     run_id = next(student.run_id for student in students if student.variant == chosen)
     assert run_id is not None
-    data = found_again(parent, tracking.get(run_id), data_dir)
+    data = found_again(parent, tracking.get(run_id), data_dir, code)
     leaderboard = LeaderboardReference(
         parent_run_id=parent.run_id, teacher_run_id=parent.tags.get(TEACHER), students=students, winner=chosen
     )
@@ -75,6 +83,7 @@ def promote(
         experiment.promote,
         data,
         device=experiment.device,
+        code=code,
         asked=word is not None,
         force=force,
         dry_run=dry_run,

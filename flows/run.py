@@ -73,6 +73,11 @@ def check_named(experiment: "Experiment", data_dir: str | None = None) -> None:
         require_found(field, module)
 
 
+def with_code(experiment: "Experiment", modules: Sequence[str]) -> "Experiment":
+    """Return the experiment with these modules allowed too, which the command line names."""
+    return experiment.model_copy(update={"allow_code": [*experiment.allow_code, *modules]})
+
+
 def with_variants(experiment: "Experiment", names: Sequence[str]) -> "Experiment":
     """The experiment with these variants and their controls alone."""
     from kdmodels.experiment import Experiment

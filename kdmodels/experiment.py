@@ -5,7 +5,7 @@ experiment file into one normal form, which validates to itself.
 """
 
 import re
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -199,6 +199,11 @@ class Experiment(Part):
     promote: Promote = Promote()
     runner: Runner = Runner()
     schedule: Schedule | None = Field(default=None, description="When it runs by itself; null: only when asked.")
+    allow_code: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[],
+        description="Modules whose code a stored network may run, beside those that the experiment names elsewhere: "
+        "that of a teacher from the registry.",
+    )
 
     @model_validator(mode="before")
     @classmethod

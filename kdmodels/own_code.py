@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,32 @@ def named(experiment: Experiment) -> Iterator[tuple[str, str]]:
     for network in networks:
         if network is not None and network.module:
             yield "network.module", network.module.partition(":")[0]
+    for module in experiment.allow_code:
+        yield "allow_code", module
+
+
+def named_modules(experiment: Experiment) -> frozenset[str]:
+    """Return the modules and files of code that the user's own experiment file names.
+
+    Never call it for an experiment that was read from the store: whoever writes the store would name the code.
+    """
+    return frozenset(module for _, module in named(experiment))
+
+
+def require_named(field: str, module: str, code: Collection[str]) -> None:
+    """Require that the user named a module, before the store is believed that it is to be run.
+
+    Args:
+        code: the modules and files that the user named in this command.
+
+    Raises:
+        UsageError: the module is not among them.
+    """
+    if not any(_is_same(module, name) for name in code):
+        raise UsageError(
+            f"{field}: the store names the code of {module}, which this command does not; to run that code, add "
+            f"--allow-code {module}, or to an experiment file: allow_code: [{module}]"
+        )
 
 
 def require_all_allowed(experiment: Experiment, words: str | None = None) -> None:
@@ -109,6 +135,17 @@ def _is_within(module: str, word: str) -> bool:
     (True, False, True)
     """
     if module.endswith(".py") or word.endswith(".py"):
+        return _is_same(module, word)
+    return f"{module}.".startswith(f"{word}.")
+
+
+def _is_same(module: str, word: str) -> bool:
+    """Return whether two words name the same module or the same file.
+
+    >>> _is_same("nets.small", "nets"), _is_same("./a.py", "a.py")
+    (False, True)
+    """
+    if module.endswith(".py") and word.endswith(".py"):
         one, other = (os.path.realpath(os.path.expanduser(name)) for name in (module, word))
         return one == other
-    return f"{module}.".startswith(f"{word}.")
+    return module == word

@@ -1,7 +1,7 @@
 """prepare_data: load, split, check and name the dataset."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from kdmodels.data import Dataset, load_dataset
 from kdmodels.data.decoding import Progress
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
+from kdmodels.own_code import require_named
 from tasks import tracking
 from tasks.references import DataReference
 
@@ -50,13 +51,21 @@ def prepare_data(data: Data, folder: str | None, quiet: bool = False, fold: int 
     )
 
 
-def found_again(comparison: tracking.Run, run: tracking.Run, folder: str | None) -> DataReference:
+def found_again(
+    comparison: tracking.Run, run: tracking.Run, folder: str | None, code: Collection[str]
+) -> DataReference:
     """The data that a comparison's teacher or student was trained on; `folder` None means where it lay then.
 
+    Args:
+        code: the modules and files that the user named. The experiment is the store's, so a function that it names as
+            its source runs only if the user named its module.
+
     Raises:
-        UserError: it can't be read, or is other data by now.
+        UserError: it can't be read, is the function of another module, or is other data by now.
     """
     experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
+    if ":" in experiment.data.source:
+        require_named("data.source", experiment.data.source.rpartition(":")[0], code)
     for fold in range(experiment.data.folds or 1):
         data = prepare_data.fn(experiment.data, folder or comparison.tags.get("kd.data_dir") or None, fold=fold)
         if run.params["data.digest"] == data.digest:

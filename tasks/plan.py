@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -20,15 +20,16 @@ from kdmodels.folders import find_path
 from kdmodels.networks import (
     Description,
     Tap,
+    buildable_description,
     find_tap,
     load_network,
-    read_description,
     read_state,
     replaced_head,
     source_digest,
     within_budget,
 )
 from kdmodels.networks.storage import fill
+from kdmodels.own_code import named_modules
 from kdmodels.recipe import WEIGHTS_FILES, Member
 from kdmodels.training import Distiller
 from tasks import tracking
@@ -123,7 +124,8 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
         UserError: a tapped place does not exist, its features can't be compared, or no term reaches the student; or as
             `registered_teacher`.
     """
-    teacher, *_ = [_untrained_teacher(member, data) for member in experiment.teacher.members]
+    code = named_modules(experiment)
+    teacher, *_ = [_untrained_teacher(member, data, code) for member in experiment.teacher.members]
     notes: list[str] = []
     all_shapes: dict[str, tuple[int, ...]] = {}
     for variant in experiment.variants:  # those of an ensemble tap no teacher
@@ -139,10 +141,10 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
     return notes, all_shapes
 
 
-def _untrained_teacher(teacher: Member, data: DataReference) -> nn.Module:
+def _untrained_teacher(teacher: Member, data: DataReference, code: Collection[str]) -> nn.Module:
     """Its network, on which its own training is tried, if it is to be trained."""
     if teacher.registry:
-        return registered_teacher(teacher.registry, data)[0]
+        return registered_teacher(teacher.registry, data, code)[0]
     assert teacher.network is not None
     network = describe(teacher.network, data).build(pretrained=False)
     if not teacher.checkpoint:
@@ -183,16 +185,20 @@ def _untrained(distiller: Distiller) -> str:
     return "; ".join(told)
 
 
-def registered_teacher(word: str, data: DataReference) -> tuple[nn.Sequential, Description]:
+def registered_teacher(word: str, data: DataReference, code: Collection[str]) -> tuple[nn.Sequential, Description]:
     """The network of a registered model, for data that it fits.
 
+    Args:
+        code: the modules that the user named, whose code the network may run.
+
     Raises:
-        UserError: no such model, it was not made by kdflow, or it takes other images or knows other classes.
+        UserError: no such model, it was not made by kdflow, it is of another module, or it takes other images or knows
+            other classes.
     """
     version = tracking.find_model(word)
     if version.run_id is None or not tracking.has_artifact(version.run_id, NETWORK):
         raise UserError(f"teacher.registry: {word}: was not made by kdflow; allowed: a model of a kd run")
-    network, description = load_network(tracking.artifact(version.run_id, NETWORK))
+    network, description = load_network(tracking.artifact(version.run_id, NETWORK), code)
     if description.input_shape != data.input_shape:
         raise UserError(
             f"teacher.registry: {word}: takes {description.input_shape}; {data.data.source} has {data.input_shape}"
@@ -277,13 +283,14 @@ def _member(index: int, experiment: Experiment, data: DataReference, common: dic
     teacher = experiment.teacher.members[index]
     trained = not (teacher.checkpoint or teacher.registry)
     name = f"teacher-{index + 1}" if experiment.teacher.ensemble else "teacher"
-    step = _step(name, "teacher", common | _teacher(teacher, data), [experiment.seed + index * trained])
+    params = _teacher(teacher, data, named_modules(experiment))
+    step = _step(name, "teacher", common | params, [experiment.seed + index * trained])
     if teacher.network and not teacher.checkpoint:
         step = step.model_copy(update={"note": replaced_head(teacher.network, len(data.classes))})
     return step
 
 
-def _teacher(teacher: Member, data: DataReference) -> dict[str, Any]:
+def _teacher(teacher: Member, data: DataReference, code: Collection[str]) -> dict[str, Any]:
     if teacher.checkpoint:
         path = checkpoint(teacher.checkpoint, data)
         if not path.is_file():
@@ -294,7 +301,7 @@ def _teacher(teacher: Member, data: DataReference) -> dict[str, Any]:
         return {"checkpoint": content, "network": teacher.network.model_dump(mode="json"), **_source(teacher.network)}
     if teacher.registry:
         model = tracking.find_model(teacher.registry)
-        network = read_description(tracking.artifact(model.run_id or "", NETWORK)).network
+        network = buildable_description(tracking.artifact(model.run_id or "", NETWORK), code).network
         return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}, **_source(network)}
     assert teacher.network is not None
     return teacher.model_dump(mode="json", include={"network", *Teacher.training}) | _source(teacher.network)

@@ -1,5 +1,6 @@
 """promote_student: the only reader of the test split, and the gate between a winner and the registry."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -34,10 +35,14 @@ UNKNOWN = -1  # a class that an older champion knows and the data no longer have
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test split, opened when it is first asked for; the comparison counts how often that was."""
+    """The test split, opened when it is first asked for; the comparison counts how often that was.
+
+    `code` are the modules that the user named, whose code a network that is measured may run.
+    """
 
     data: DataReference
     comparison: str
+    code: Collection[str]
 
     @cached_property
     def split(self) -> Split:
@@ -60,6 +65,7 @@ def promote_student(
     data: DataReference,
     *,
     device: str,
+    code: Collection[str],
     asked: bool = False,
     force: str | None = None,
     dry_run: bool = False,
@@ -70,6 +76,7 @@ def promote_student(
 
     Args:
         device: the experiment's.
+        code: the modules that the user named, whose code a stored network may run.
         asked: a person named this student, so that even one that was rolled back may be the champion again.
         force: why a person wants this student promoted though the gate refuses; it is recorded on the version.
         dry_run: promote and record nothing, but for the count of how often test was read.
@@ -82,7 +89,7 @@ def promote_student(
         request = Request(
             leaderboard=leaderboard,
             promote=promote,
-            test=HeldOut(data, leaderboard.parent_run_id),
+            test=HeldOut(data, leaderboard.parent_run_id, code),
             device=device,
             asked=asked,
             force=force,
@@ -245,7 +252,7 @@ def _candidate(
 ) -> Candidate:
     """Its figures on test are recorded with its run, once for each test split."""
     assert student.run_id is not None
-    network, description = load_network(tracking.artifact(student.run_id, NETWORK))
+    network, description = load_network(tracking.artifact(student.run_id, NETWORK), test.code)
     logits = predict(network, test.split, find_device(device))
     candidate, figures = measure(student.variant, student.run_id, description, logits.numpy(), test, taught)
     run = tracking.get(student.run_id)
@@ -285,7 +292,7 @@ def _taught(leaderboard: LeaderboardReference, test: HeldOut, device: str) -> np
         raise UserError(
             "promote.require.agreement: the comparison does not say which run its teacher is; kd run it again"
         )
-    network, description = runs.recorded_network(leaderboard.teacher_run_id)
+    network, description = runs.recorded_network(leaderboard.teacher_run_id, test.code)
     logits = predict(network, test.split, find_device(device))
     joined = ensemble_logits(logits) if logits.ndim == 3 else logits
     return _places(description, test.data)[joined.argmax(dim=1).numpy()]
@@ -309,7 +316,7 @@ def measure(
     """
     predicted = _places(description, test.data)[logits.argmax(axis=1)]
     labels = test.split.labels.numpy()
-    metrics, promised = measured(run_id), confidences(torch.from_numpy(logits))
+    metrics, promised = measured(run_id, test.code), confidences(torch.from_numpy(logits))
     candidate = Candidate(
         name=name,
         correct=predicted == labels,

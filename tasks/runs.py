@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -178,12 +179,16 @@ def record_classes(run_id: str, logits: Tensor, data: Dataset) -> None:
     tracking.log_metrics(run_id, [(f"val/{name}", value, 0) for name, value in figures.items()])
 
 
-def recorded_network(run_id: str) -> tuple[nn.Module, Description]:
-    """A finished run's network; of an ensemble's run, its members as one, and the description of the first."""
+def recorded_network(run_id: str, code: Collection[str]) -> tuple[nn.Module, Description]:
+    """Load a finished run's network; of an ensemble's run, its members as one, and the description of the first.
+
+    Args:
+        code: the modules that the user named, whose code the network may run.
+    """
     members = tracking.get(run_id).tags.get(MEMBERS)
     if members is None:
-        return load_network(tracking.artifact(run_id, NETWORK))
-    networks, descriptions = zip(*map(recorded_network, json.loads(members)), strict=True)
+        return load_network(tracking.artifact(run_id, NETWORK), code)
+    networks, descriptions = zip(*map(partial(recorded_network, code=code), json.loads(members)), strict=True)
     return Ensemble(networks), descriptions[0]
 
 

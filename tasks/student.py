@@ -15,6 +15,7 @@ from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.errors import DivergedError
 from kdmodels.experiment import Experiment, Variant
+from kdmodels.own_code import named_modules
 from kdmodels.report.evidence import Right
 from kdmodels.temporary import temporary_folder
 from kdmodels.training import Checkpoints, Replica, fit
@@ -138,7 +139,7 @@ def _fit(
     on_epoch: Callable[[int, list[Replica]], None],
     checkpoints: Checkpoints,
 ) -> list[Replica]:
-    recipe, dataset = experiment.student_of(variant), load(data)
+    recipe, dataset, code = experiment.student_of(variant), load(data), named_modules(experiment)
     return fit(
         describe(recipe.network, data).build(),
         variant.terms,
@@ -146,7 +147,7 @@ def _fit(
         dataset.taught if knowledge else dataset.train,
         dataset.validation,
         seeds=seeds,
-        knowledge=load_both(knowledge, variant.teacher_places, experiment.device) if knowledge else None,
+        knowledge=load_both(knowledge, variant.teacher_places, experiment.device, code) if knowledge else None,
         augmentation=Augmentation(experiment.data.augment, experiment.seed, views),
         device=find_device(experiment.device),
         on_step=interruption.check,

@@ -1,7 +1,7 @@
 """train_teacher: train a teacher, or read it from a checkpoint or the registry; join_teachers: an ensemble of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,6 +15,7 @@ from kdmodels.experiment import Experiment
 from kdmodels.losses import ensemble_logits
 from kdmodels.networks import Description, read_state
 from kdmodels.networks.storage import fill
+from kdmodels.own_code import named_modules
 from kdmodels.randomness import TEACHER_SEEDS
 from kdmodels.recipe import Member
 from kdmodels.terms import Term
@@ -63,7 +64,7 @@ def _record(teacher: Member, experiment: Experiment, data: DataReference, work: 
     run_id = runs.start(experiment.name, work, data, parent, runs.origin())
     with tracking.recording(run_id):
         if teacher.checkpoint or teacher.registry:
-            description, state = _read(teacher, data)
+            description, state = _read(teacher, data, named_modules(experiment))
             network = runs.record_network(run_id, description, state, dataset)
             accuracy = correct(network, dataset.validation, find_device(experiment.device)).double().mean().item()
             tracking.log_metrics(run_id, [("val/accuracy", accuracy, 0)])
@@ -80,7 +81,7 @@ def _record_ensemble(
     run_id = runs.start(experiment.name, work, data, parent, runs.origin())
     with tracking.recording(run_id):
         tracking.set_tags(run_id, {MEMBERS: json.dumps([member.run_id for member in members])})
-        network, _ = runs.recorded_network(run_id)
+        network, _ = runs.recorded_network(run_id, named_modules(experiment))
         logits = ensemble_logits(predict(network, dataset.validation, find_device(experiment.device)))
         accuracy = (logits.argmax(dim=1) == dataset.validation.labels).double().mean().item()
         sizes = [(name, sum(member.metrics[name] for member in members), 0) for name in (SIZE, "size/file_mb")]
@@ -125,7 +126,7 @@ def _loss(teacher: Member) -> Term:
     return Term(loss="label_smoothing", hyperparameters={"epsilon": teacher.label_smoothing})
 
 
-def _read(teacher: Member, data: DataReference) -> tuple[Description, dict[str, Tensor]]:
+def _read(teacher: Member, data: DataReference, code: Collection[str]) -> tuple[Description, dict[str, Tensor]]:
     if teacher.checkpoint:
         assert teacher.network is not None
         description = describe(teacher.network, data)
@@ -134,5 +135,5 @@ def _read(teacher: Member, data: DataReference) -> tuple[Description, dict[str, 
         fill(network, read_state(path), path)
         return description, network.state_dict()
     assert teacher.registry is not None
-    network, description = registered_teacher(teacher.registry, data)
+    network, description = registered_teacher(teacher.registry, data, code)
     return description, network.state_dict()

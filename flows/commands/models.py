@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.shared import DONE, REFUSED, DataDir, Json, Run, UsageError, usage
+from flows.commands.shared import DONE, REFUSED, AllowCode, DataDir, Json, Run, UsageError, usage
 
 
 def promote(
@@ -16,6 +16,7 @@ def promote(
     force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why, kept with the version.")] = None,
     data_dir: DataDir = None,
+    allow_code: AllowCode = None,
     as_json: Json = False,
 ) -> int:
     """Send the last comparison's winner, or a run, through the gate."""
@@ -26,7 +27,8 @@ def promote(
 
     with usage():
         gate.find(run)
-    verdict = gate.promote(run, data_dir=str(data_dir) if data_dir else None, force=reason, dry_run=dry_run)
+    folder = str(data_dir) if data_dir else None
+    verdict = gate.promote(run, data_dir=folder, force=reason, dry_run=dry_run, code=allow_code or ())
     if as_json:
         console.print_json(verdict.model_dump())
     else:
@@ -76,6 +78,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="ONNX in 8-bit integers, for onnxruntime.")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A new file; else of the model's name.")] = None,
     data_dir: DataDir = None,
+    allow_code: AllowCode = None,
     as_json: Json = False,
 ) -> None:
     """Write a model as a file for another runtime, checked against the original."""
@@ -89,5 +92,6 @@ def export(
         run, name = exporter.find(model)
         file = exporter.new_file(out, name, kinds[0])
     with contextlib.redirect_stdout(sys.stderr):  # torch's exporters print
-        report = exporter.export(run, kinds[0], file, data_dir=str(data_dir) if data_dir else None)
+        folder = str(data_dir) if data_dir else None
+        report = exporter.export(run, kinds[0], file, data_dir=folder, code=allow_code or ())
     console.print_json(report) if as_json else console.print_export(report)

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.shared import BEGAN, DONE, REFUSED, STUDENTS_FAILED, DataDir, Json, UsageError, experiments, usage
+from flows.commands.shared import (
+    BEGAN,
+    DONE,
+    REFUSED,
+    STUDENTS_FAILED,
+    AllowCode,
+    DataDir,
+    Json,
+    UsageError,
+    experiments,
+    usage,
+)
 from kdmodels.errors import UserError
 
 
@@ -34,6 +45,7 @@ def run(
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As student.epochs=5.")] = None,
     data_dir: DataDir = None,
+    allow_code: AllowCode = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train everything anew.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and why.")] = False,
     require_promotion: Annotated[bool, typer.Option("--require-promotion", help="Exit 4 if refused.")] = False,
@@ -45,6 +57,7 @@ def run(
 
     with usage():
         wanted = runner.find_experiment(experiment, set_ or (), variants)
+    wanted = runner.with_code(wanted, allow_code or ())
     runner.check_named(wanted, str(data_dir) if data_dir else None)
     from tasks.references import Options
 

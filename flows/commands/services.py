@@ -42,10 +42,10 @@ def schedule(
     """Make an experiment run by itself while `kd up` serves."""
     if (file is not None) + list_ + (delete is not None) != 1:
         raise UsageError("allowed is one of: an experiment or a file, --list, --delete NAME")
-    from flows.run import find_experiment
+    from flows.run import find_experiment, with_code
 
     with usage():
-        experiment = find_experiment(file) if file else None
+        experiment = with_code(find_experiment(file), allow_code or ()) if file else None
     from flows import console, deployments
 
     with usage():

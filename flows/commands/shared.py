@@ -40,4 +40,8 @@ DataDir = Annotated[
     Path | None,
     typer.Option(exists=True, file_okay=False, resolve_path=True, help="The data's folder; else $KD_DATA."),
 ]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODULE", help="A module, or file.py, whose code stored networks and data may run."),
+]
 Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="An id, the beginning of one, or a run's name.")]

@@ -9,10 +9,19 @@ from kdmodels.networks.ensemble import Ensemble
 from kdmodels.networks.initialise import initialise
 from kdmodels.networks.libraries import replaced_head
 from kdmodels.networks.source import source_digest
-from kdmodels.networks.storage import Description, load_network, load_state, read_description, read_state, save_network
+from kdmodels.networks.storage import (
+    Description,
+    buildable_description,
+    load_network,
+    load_state,
+    read_description,
+    read_state,
+    save_network,
+)
 from kdmodels.networks.taps import Tap, find_tap
 
 __all__ = [
-    "Description", "Ensemble", "Tap", "build", "find_tap", "initialise", "load_network", "load_state", "parameters",
+    "Description", "Ensemble", "Tap", "build", "buildable_description", "find_tap", "initialise", "load_network",
+    "load_state", "parameters",
     "read_description", "read_state", "replaced_head", "save_network", "source_digest", "within_budget",
 ]  # fmt: skip

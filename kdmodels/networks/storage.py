@@ -1,5 +1,6 @@
 """A network on disk without pickle: safetensors beside a JSON description from which it is rebuilt."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.networks.build import build
 from kdmodels.networks.foreign import Foreign
+from kdmodels.own_code import require_named
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
 
@@ -46,20 +48,39 @@ def save_network(folder: Path, description: Description, state: dict[str, Tensor
     (folder / DESCRIPTION).write_text(description.model_dump_json(indent=1))
 
 
-def load_network(folder: Path) -> tuple[nn.Sequential, Description]:
-    """The network of a folder that `save_network` wrote, in eval mode.
+def load_network(folder: Path, code: Collection[str] = ()) -> tuple[nn.Sequential, Description]:
+    """Rebuild the network of a folder that `save_network` wrote, in eval mode.
+
+    Args:
+        code: as `buildable_description`.
 
     Raises:
-        UserError: a file is missing or damaged, or the two do not belong together.
+        UserError: as `buildable_description`; or the weights do not belong to the description.
     """
-    description = read_description(folder)
+    description = buildable_description(folder, code)
     network = description.build(pretrained=False)
     fill(network, read_state(folder / WEIGHTS), folder / WEIGHTS)
     return network.eval(), description
 
 
+def buildable_description(folder: Path, code: Collection[str]) -> Description:
+    """Read a stored description that may be built: it runs no code but what the user named.
+
+    Args:
+        code: the modules that the user named in this command. Whoever writes the store can write a module into a
+            description, so the store itself never says what may run.
+
+    Raises:
+        UserError: there is no description, it is damaged, or its network is of another module.
+    """
+    description = read_description(folder)
+    if description.network.module:
+        require_named("network.module", description.network.module.partition(":")[0], code)
+    return description
+
+
 def read_description(folder: Path) -> Description:
-    """What a network that `save_network` wrote is rebuilt from; it is not built.
+    """Read a stored description as data. To build it, use `buildable_description` or `load_network`.
 
     Raises:
         UserError: there is none, or it is damaged.

@@ -74,7 +74,22 @@ def _target(network: Network) -> Callable[..., Any]:
         require_own("network.module", found, home)
     if not callable(found):
         raise UsageError(f"network.module: {network.module} is a {type(found).__name__}, not a class or function")
+    _require_network(network, found, module)
     return found
+
+
+def _require_network(network: Network, found: Callable[..., Any], module: str) -> None:
+    """Refuse what a module has imported, or has for another purpose: `sympy:sympify` runs the text it is given."""
+    if inspect.isclass(found):
+        if not issubclass(found, nn.Module):
+            raise UsageError(f"network.module: {network.module} is a class, but no torch.nn.Module")
+        return
+    written = getattr(found, "__module__", None) or type(found).__module__
+    if not f"{written}.".startswith(f"{module}."):
+        raise UsageError(
+            f"network.module: {network.module} is written in {written}; allowed: a torch.nn.Module class, or a "
+            f"function that {module} itself defines"
+        )
 
 
 def _parameters(target: Callable[..., Any]) -> list[str]:

@@ -70,7 +70,7 @@ def test_every_example_is_validated_once_and_the_leaderboard_is_of_all(
             run.run_id for run in children if run.name == "hard-labels 1/3")
     ]  # fmt: skip
     third = next(run for run in children if run.name == "kd 3/3")
-    assert found_again(tracking.get(outcome.parent_run_id), third, None).fold == 2
+    assert found_again(tracking.get(outcome.parent_run_id), third, None, ()).fold == 2
     with pytest.raises(UserError, match=f"is of another fold than the first, {first_fold}"):
         promote(third.run_id)
     indices = tracking.read_json(outcome.parent_run_id, "splits.json")

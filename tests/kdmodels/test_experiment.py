@@ -76,6 +76,7 @@ def test_the_defaults() -> None:
         },
         "runner": {"kind": "thread", "workers": None},
         "schedule": None,
+        "allow_code": [],
     }
 
 

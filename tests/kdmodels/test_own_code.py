@@ -1,5 +1,6 @@
 """Which code an experiment may name, and that asking runs none of it."""
 
+from os import system
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,26 @@ def test_what_an_allowed_module_has_only_imported_is_not_allowed(
         call("shown_nets:system")
     with pytest.raises(UsageError, match=r"torch\.nn is a module"):
         user_module(Network.model_validate({"module": "shown_nets:nn.Linear"}), input_shape=(1, 4, 4), classes=2)
+
+
+def test_only_a_network_class_or_a_function_of_the_module_itself_is_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a module imports, or has for another purpose, was called with the arguments of a stored description."""
+    (tmp_path / "useful_nets.py").write_text(
+        "from os import system\nfrom functools import partial\nfrom torch.nn import Linear\n\n"
+        "class Plain:\n    pass\n\nmade = partial(Linear, 16)\n\ndef net():\n    return Linear(4, 2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, line in [
+        ("system", f"is written in {system.__module__}; allowed: a torch.nn.Module class, or a function that useful_"),
+        ("made", "is written in functools; "),
+        ("Plain", "is a class, but no torch.nn.Module"),
+    ]:
+        network = Network(module=f"useful_nets:{name}", arguments={"command": f"touch {tmp_path / 'canary'}"})
+        with pytest.raises(UsageError, match=f"useful_nets:{name} {line}"):
+            user_module(network, (1, 4, 4), 2)
+    assert not (tmp_path / "canary").exists()
+    for word in ("useful_nets:net", "tests.kdmodels.networks.own:Attention"):
+        user_module(Network(module=word), (1, 8, 8), 2)
+    user_module(Network(module="useful_nets:Linear", arguments={"in_features": 4, "out_features": 2}), (1, 8, 8), 2)

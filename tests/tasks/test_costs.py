@@ -34,14 +34,14 @@ def test_costs_are_logged_once_and_threads_are_left_as_they_were(old: str) -> No
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        metrics = measured(old)
+        metrics = measured(old, ())
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert metrics["cost/flops"] == 2 * (64 * 8 + 8 * 2)
     assert metrics["val/accuracy"] == 0.5
     assert tracking.get(old).metrics == metrics
-    assert measured(old) == metrics
+    assert measured(old, ()) == metrics
 
 
 def test_a_student_that_failed_is_passed_by(old: str) -> None:
@@ -50,6 +50,6 @@ def test_a_student_that_failed_is_passed_by(old: str) -> None:
     )
     finished = failed.model_copy(update={"run_id": old, "status": "FINISHED"})
     teacher = TeacherReference(run_id=old, reused=True, metrics={})
-    told, (one, other) = measure_costs.fn(teacher, [failed, finished])
+    told, (one, other) = measure_costs.fn(teacher, [failed, finished], ())
     assert one == failed
-    assert other.metrics == told.metrics == measured(old)
+    assert other.metrics == told.metrics == measured(old, ())

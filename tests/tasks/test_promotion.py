@@ -17,6 +17,8 @@ from tasks.references import DataReference
 from tasks.results import NETWORK
 from tests.tasks.rows import Rows
 
+CODE = {"tests.tasks.rows"}
+
 
 @pytest.fixture
 def data(new_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataReference:
@@ -58,8 +60,8 @@ def test_a_champions_classes_are_matched_by_name(
     data: DataReference, tmp_path: Path, classes: list[str], rows: list[int], accuracy: float
 ) -> None:
     run_id = recorded(classes, rows, tmp_path / "made")
-    network, description = load_network(tracking.artifact(run_id, NETWORK))
-    test = HeldOut(data, run_id)
+    network, description = load_network(tracking.artifact(run_id, NETWORK), CODE)
+    test = HeldOut(data, run_id, CODE)
     candidate, figures = measure("x", run_id, description, predict(network, test.split).numpy(), test, None)
     assert candidate.correct.mean() == pytest.approx(accuracy)
     assert figures["test/accuracy"] == pytest.approx(accuracy)
@@ -70,9 +72,9 @@ def test_the_champion_is_measured_as_it_is_served_though_its_code_has_changed(
     data: DataReference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = recorded(["bird", "cat", "dog"], [0, 1, 2], tmp_path / "made")
-    network, _ = load_network(tracking.artifact(run_id, NETWORK))
+    network, _ = load_network(tracking.artifact(run_id, NETWORK), CODE)
     tracking.log_model(run_id, network, np.zeros((2, 1, 3, 3), np.float32), metadata={})
     champion = tracking.crown(tracking.register("rows", run_id, tags={}, description=""))
     monkeypatch.setattr(Rows, "forward", lambda self, images: -self.row(images.mean(dim=3).squeeze(1)))
     assert predict(network, load(data).read_test()).argmax(dim=1).ne(load(data).read_test().labels).all()
-    assert _champion_candidate(champion, HeldOut(data, run_id)).correct.all()
+    assert _champion_candidate(champion, HeldOut(data, run_id, CODE)).correct.all()

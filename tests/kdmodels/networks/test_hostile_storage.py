@@ -80,11 +80,40 @@ def test_any_description_is_that_of_its_weights_or_a_users_error(folder: Path, c
     assert len(told.splitlines()) == 1
 
 
-def test_a_stored_description_runs_no_function_of_python(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "code", "line"),
+    [
+        ("os:mkdir", (), r"the store names the code of os, which this command does not; .*--allow-code os"),
+        ("os:mkdir", ("os",), "os is a module of Python itself"),
+        ("sympy:sympify", (), "the store names the code of sympy, which this command does not"),
+        ("sympy:sympify", ("sympy.core", "symp"), "the store names the code of sympy"),
+        ("numpy:memmap", ("numpy",), "numpy:memmap is a class, but no torch.nn.Module"),
+        ("tests.kdmodels.networks.own:torch.hub.load", ("tests.kdmodels.networks.own",), "torch is a module"),
+        ("tests.kdmodels.networks.own:Tensor.new", ("tests.kdmodels.networks.own",), "is written in "),
+        ("tests.kdmodels.networks.own_copy:Net", ("tests.kdmodels.networks.own",), "which this command does not"),
+    ],
+)
+def test_a_stored_description_runs_no_code_that_the_user_did_not_name(
+    module: str, code: tuple[str, ...], line: str, folder: Path, tmp_path: Path
+) -> None:
     """A registered model's description could name any function, with its arguments."""
-    network = {"module": "os:mkdir", "arguments": {"path": str(tmp_path / "canary")}}
+    canary = tmp_path / "canary"
+    arguments = {"path": str(canary)} if module == "os:mkdir" else {"a": f"__import__('os').mkdir({str(canary)!r})"}
+    network = {"module": module, "arguments": arguments}
     (tmp_path / DESCRIPTION).write_text(json.dumps(DESCRIBED.model_dump(mode="json") | {"network": network}))
     (tmp_path / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes())
-    with pytest.raises(UserError, match=r"network\.module: os is a module of Python itself"):
-        load_network(tmp_path)
-    assert not (tmp_path / "canary").exists()
+    with pytest.raises(UserError, match=rf"^network\.module: .*{line}") as error:
+        load_network(tmp_path, code)
+    assert "\n" not in str(error.value)
+    assert not canary.exists()
+
+
+def test_a_stored_description_of_a_named_module_is_rebuilt(tmp_path: Path) -> None:
+    own = "tests.kdmodels.networks.own"
+    described = DESCRIBED.model_copy(update={"network": Network(module=f"{own}:by_function", arguments={"hidden": 3})})
+    built = described.build()
+    save_network(tmp_path, described, built.state_dict())
+    network, description = load_network(tmp_path, {own, "other"})
+    assert description == described
+    images = torch.rand(2, 1, 4, 4)
+    assert torch.equal(network(images), built.eval()(images))
