@@ -1,10 +1,9 @@
 """The error types for everything that a user can get wrong."""
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_SECRET = "pass|pwd|token|secret|key|credential|sig"  # in the names of an address's parameters
+from kdmodels.redaction import redacted as redacted
 
 
 class UserError(Exception):
@@ -21,20 +20,6 @@ class UsageError(UserError):
 
 class DivergedError(UserError):
     """A training whose loss is no longer finite; to go on with it would lead nowhere else."""
-
-
-def redacted(text: str) -> str:
-    """A text whose addresses have lost their user, password and secret parameters, fit to be shown.
-
-    >>> redacted("no answer from https://ann:secret@ml.example:5000/x")
-    'no answer from https://***@ml.example:5000/x'
-    >>> redacted("postgresql://ml.example/db?user=ann&password=p@ss&sslmode=require")
-    'postgresql://ml.example/db?user=ann&password=***&sslmode=require'
-    >>> redacted("sqlite:////tmp/mlflow.db")
-    'sqlite:////tmp/mlflow.db'
-    """
-    parameters = rf"(?i)([?&;][\w-]*(?:{_SECRET})[\w-]*=)[^\s&;'\"]*"
-    return re.sub(r"//\S*@", "//***@", re.sub(parameters, r"\1***", text))
 
 
 def allowed(name: str, choices: Iterable[str]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event
 
-from kdmodels.errors import UnavailableError, redacted
+from kdmodels.errors import UnavailableError
+from kdmodels.redaction import shown_address
 
 LOCKED_MS = 60_000  # how long another process may hold the SQLite file; a server is waited for as long: environment.py
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -38,7 +39,7 @@ def outage(error: object) -> UnavailableError | None:
         return UnavailableError(f"{f'{place}: ' if place else ''}{os.strerror(error.errno)}")
     if not isinstance(error, MlflowException):
         return None
-    store, text = redacted(os.environ.get("MLFLOW_TRACKING_URI", "")), str(error)
+    store, text = shown_address(os.environ.get("MLFLOW_TRACKING_URI", "")), str(error)
     if text.startswith("API request to http"):  # one that is answered is to an "endpoint"
         status = re.search(r"too many \d+ error responses", text)
         return UnavailableError(f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}")

@@ -23,7 +23,8 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from kdmodels.errors import UnavailableError, redacted
+from kdmodels.errors import UnavailableError
+from kdmodels.redaction import redacted, shown_address
 
 _LOCK = threading.Lock()
 _READY: set[str] = set()  # the stores that this process has checked
@@ -46,7 +47,7 @@ def configure(folder: Path | None = None) -> str:
         if database := _sqlite_file(uri):
             if "?" in str(database):
                 raise UnavailableError(
-                    f"tracking store {str(database)!r}: a path with '?' in it can't hold a SQLite store"
+                    f"tracking store {shown_address(uri)!r}: a path with '?' in it can't hold a SQLite store"
                 )
             uri = f"sqlite:///{database}"
         if uri not in _READY:
@@ -58,8 +59,8 @@ def configure(folder: Path | None = None) -> str:
                 MlflowClient(uri).search_experiments(max_results=1)
             except (MlflowException, SQLAlchemyError, ImportError) as error:  # ImportError: a database's driver
                 raise UnavailableError(
-                    f"tracking store {redacted(uri)!r} can't be used: {_sentence(error)} (allowed: the http address of "
-                    "an MLflow server, sqlite:///FILE, or a postgresql, mysql or mssql URI)"
+                    f"tracking store {shown_address(uri)!r} can't be used: {_sentence(error)} (allowed: the http "
+                    "address of an MLflow server, sqlite:///FILE, or a postgresql, mysql or mssql URI)"
                 ) from error
             _READY.add(uri)
         mlflow.set_tracking_uri(uri)
@@ -187,16 +188,17 @@ def _reach(uri: str) -> None:
             )
         except MlflowException as error:
             raise UnavailableError(
-                f"no answer from the MLflow server at {redacted(uri)!r}; is it running, and MLFLOW_TRACKING_URI right?"
+                f"no answer from the MLflow server at {shown_address(uri)!r}; is it running, and is "
+                "MLFLOW_TRACKING_URI right?"
             ) from error
         if response.status_code in (401, 403):
             raise UnavailableError(
-                f"the MLflow server at {redacted(uri)!r} refused us (HTTP {response.status_code}); "
+                f"the MLflow server at {shown_address(uri)!r} refused us (HTTP {response.status_code}); "
                 "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         if response.status_code != 200:
             raise UnavailableError(
-                f"{redacted(uri)!r} does not answer as an MLflow server does (HTTP {response.status_code})"
+                f"{shown_address(uri)!r} does not answer as an MLflow server does (HTTP {response.status_code})"
             )
     elif re.match(r"(postgresql|mysql|mssql)\b", uri):
         with create_sqlalchemy_engine(uri).connect():

@@ -70,7 +70,7 @@ def test_secrets_reach_no_store_no_cache_no_log_and_no_terminal(place: Place) ->
     assert prefect.returncode == 1
     server = place.kd("run", "small.yaml", **SECRETS, PREFECT_API_URL=f"http://ann:{CANARY}@127.0.0.1:1/api")
     assert server.returncode == 1
-    assert re.search(r"no Prefect server answers at http://\*\*\*@127\.0\.0\.1:1/api", server.stderr)
+    assert re.search(r"no Prefect server answers at http://127\.0\.0\.1:1,", server.stderr)
     for done in (run, wrong, gone, prefect, server):
         assert CANARY not in done.stdout + done.stderr
     assert (place.folder / "prefect" / "prefect.db").exists()

@@ -1,0 +1,60 @@
+"""Addresses that hold secrets, through real commands: nothing of a secret is printed, with a traceback or without."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Here
+from tests.kdmodels.test_redaction import CANARY, FORMS, NEW
+
+KD = Path(sys.executable).with_name("kd")
+ADDRESSES = [
+    address.replace("ml.example:5000", "127.0.0.1:1")
+    .replace("ml.example", "127.0.0.1")
+    .replace("db.example", "127.0.0.1")
+    for address in [*FORMS, *NEW]
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_store_that_can_not_be_used(
+    address: str, kd_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "KD_DEBUG"):
+        monkeypatch.setenv(name, "")  # which the command sets
+    for debug in ([], ["--debug"]):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        code, out, err = kd_here(*debug, "list")
+        assert code == 1
+        assert "kd: error: " in err
+        assert ("Traceback" in err) == bool(debug)
+        assert CANARY not in out + err
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_prefect_server_that_is_named(
+    address: str, kd_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KD_DEBUG", "")
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    for words in (["up"], ["--debug", "up"]):
+        code, out, err = kd_here(*words)
+        assert code == 1
+        assert "PREFECT_API_URL" in err
+        assert CANARY not in out + err
+
+
+@pytest.mark.parametrize("address", [address for address in ADDRESSES if " " in address or address.startswith("ann")])
+def test_a_process_of_its_own_prints_no_more(address: str, tmp_path: Path) -> None:
+    for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        own = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": "", variable: address}
+        words = ["--debug", "list"] if variable == "MLFLOW_TRACKING_URI" else ["--debug", "doctor"]
+        done = subprocess.run([KD, *words], cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert CANARY not in done.stdout + done.stderr
