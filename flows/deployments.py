@@ -51,20 +51,23 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
             f"kd up starts a server of its own, but PREFECT_API_URL or the profile names {redacted(other)}: unset it"
         )
     server.bind(mlflow_port, option="--mlflow-port").close()
+    server.prefect_home().mkdir(mode=0o700, parents=True, exist_ok=True)
+    auth = server.auth_string()
     with _until_stopped() as children, server.bind(port) as listener:
-        os.environ.update(_environment(url))
-        children["the Prefect server"] = server.start_server(listener, ephemeral=False, log=sys.stderr.fileno())[0]
+        os.environ.update(_environment(url, auth))
+        process, _ = server.start_server(listener, auth, ephemeral=False, log=sys.stderr.fileno())
+        children["the Prefect server"] = process
         store = tracking.configure()
         mlflow_url = tracking.redacted(store)
         if not store.startswith("http"):
             mlflow_url = f"http://127.0.0.1:{mlflow_port}"
             children["the MLflow server"] = _start_mlflow(store, mlflow_port)
-        server.Server(url, children["the Prefect server"]).wait_ready()
+        server.Server(url, process).wait_ready()
         _prepare_pool()
         worker = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1"]  # torch uses every core for one run
         children["the Prefect worker"] = _start_module(worker)
-        with _state(url):
-            print(f"Prefect  {url.removesuffix('/api')}", file=sys.stderr)
+        with _state(url, auth):
+            print(f"Prefect  {url.removesuffix('/api')}  {_password(auth)}", file=sys.stderr)
             print(f"MLflow   {mlflow_url}\nCtrl-C stops both.", file=sys.stderr, flush=True)
             _wait(children)
 
@@ -233,10 +236,20 @@ def _prepare_pool() -> None:
             client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
 
 
-def _environment(url: str) -> dict[str, str]:
+def _password(auth: str) -> str:
+    """Say how to log in. Where a file keeps the output, the password itself is not shown."""
+    if sys.stderr.isatty():
+        return f"password {auth}"
+    if server.setting("PREFECT_SERVER_API_AUTH_STRING"):
+        return "password: your PREFECT_SERVER_API_AUTH_STRING"
+    return f"password {auth.partition(':')[0]}:<the text in {server.auth_file()}>"
+
+
+def _environment(url: str, auth: str) -> dict[str, str]:
     data = os.environ.get("KD_DATA")
     return {
         "PREFECT_API_URL": url,
+        "PREFECT_API_AUTH_STRING": auth,
         "PREFECT_UI_API_URL": url,  # else the UI calls port 4200, wherever the server is
         "PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS),
         "DO_NOT_TRACK": "true",
@@ -280,11 +293,10 @@ def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
 
 
 @contextlib.contextmanager
-def _state(url: str) -> Iterator[None]:
+def _state(url: str, auth: str) -> Iterator[None]:
     path = server.state_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump({"url": url, "pid": str(os.getpid())}, file)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # mode 600
+        json.dump({"url": url, "auth": auth, "pid": str(os.getpid())}, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(file.name, path)

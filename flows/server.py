@@ -5,6 +5,7 @@ Prefect's own temporary server is not used: it begins with the flow, when all is
 killed.
 """
 
+import base64
 import contextlib
 import gc
 import http.client
@@ -27,8 +28,10 @@ from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import IO
 
+from flows.credentials import read_or_create
 from kdmodels.errors import UnavailableError, UserError, redacted
 from kdmodels.garbage import uncollected
+from tasks.same_origin import own_origins, same_origin_only
 
 START_SECONDS = 120  # a first start migrates the database: seconds on an idle machine, many more on a busy one
 BUSY_SECONDS = 10  # how long a server whose process is there may take to answer
@@ -87,30 +90,33 @@ class Server:
 
 @contextlib.contextmanager
 def running_server() -> Iterator[Server]:
-    """A server for the time of the block, with PREFECT_API_URL set so that every child process uses the same one.
+    """Provide a server while the block runs, with its address and password in the environment for child processes.
 
-    In this order: PREFECT_API_URL, or that of the active profile, as it is; the server of a `kd up` on this machine;
-    a temporary one on a free loopback port, which ends with the block, and with this process however that ends.
-    It is not waited for: import what is heavy, then call `wait_ready()`. Enter it before prefect is first imported.
-    (A `PREFECT_API_URL` in a `prefect.toml` or `.env` of the working folder is not looked for.)
+    The first of these is used: the server that PREFECT_API_URL or the active profile names, with the user's own
+    PREFECT_API_AUTH_STRING; the server of a `kd up` on this machine; a temporary server on a free loopback port. A
+    temporary server ends with the block, and with this process however that ends.
+    The block does not wait for the server: import what is heavy, then call `wait_ready()`. Enter it before prefect is
+    first imported. A `PREFECT_API_URL` in a `prefect.toml` or `.env` of the working folder is ignored.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    url = configured_url()
+    prefect_home().mkdir(mode=0o700, parents=True, exist_ok=True)  # else Prefect creates it, readable by everyone
+    url, state = configured_url(), up_state()
+    if state and url in (None, state["url"]):
+        url, auth = state["url"], (url and setting("PREFECT_API_AUTH_STRING")) or state["auth"]
+        with _client_settings({"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": auth}), _sending_the_rest(url):
+            yield Server(url)
+        return
     if url:
         with _sending_the_rest(url):
             yield Server(url)
         return
-    found = up_state()
-    if found:
-        with _api_url(found["url"]), _sending_the_rest(found["url"]):
-            yield Server(found["url"])
-        return
     with tempfile.TemporaryFile() as log:
         listener = bind(0)
-        process, url = start_server(listener, ephemeral=True, log=log)
+        auth = auth_string()
+        process, url = start_server(listener, auth, ephemeral=True, log=log)
         try:
-            with _api_url(url), _sending_the_rest(url):
+            with _client_settings({"PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": auth}), _sending_the_rest(url):
                 yield Server(url, process, log)
         finally:
             stop(process)
@@ -134,13 +140,19 @@ def _sending_the_rest(url: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _api_url(url: str) -> Iterator[None]:
-    os.environ["PREFECT_API_URL"] = url
+def _client_settings(values: dict[str, str]) -> Iterator[None]:
+    """Set these variables for this process and its children while the block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     refresh_settings()
     try:
         yield
     finally:
-        del os.environ["PREFECT_API_URL"]
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
         refresh_settings()
 
 
@@ -161,10 +173,7 @@ def configured_url() -> str | None:
     Raises:
         UserError: it is no address.
     """
-    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
-    profiles = tomllib.loads(path.read_text()) if path.is_file() else {}
-    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-    url = os.environ.get("PREFECT_API_URL") or profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    url = setting("PREFECT_API_URL")
     if url and not url.startswith(("http://", "https://")):
         raise UserError(
             f"PREFECT_API_URL: {redacted(url)!r} is not the address of a server; allowed: http://HOST:PORT/api"
@@ -172,15 +181,37 @@ def configured_url() -> str | None:
     return url
 
 
+def setting(name: str) -> str | None:
+    """Return a Prefect setting of the user's: an environment variable, or a line of the active Prefect profile."""
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
+    profiles = tomllib.loads(path.read_text()) if path.is_file() else {}
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    return os.environ.get(name) or profiles.get("profiles", {}).get(active, {}).get(name)
+
+
+def auth_string() -> str:
+    """Return `user:password` for a server that this process starts: the user's setting, or one generated on first use.
+
+    Raises:
+        UserError: another user may read the file with the generated one.
+    """
+    return setting("PREFECT_SERVER_API_AUTH_STRING") or f"kdflow:{read_or_create(auth_file())}"
+
+
+def auth_file() -> Path:
+    """Return the file with the generated password."""
+    return prefect_home() / "kdflow-password"
+
+
 def state_file() -> Path:
-    """Where `kd up` says how it is reached: a JSON object with `url` and `pid`."""
+    """Return the file in which `kd up` says how to reach it: a JSON object with `url`, `auth` and `pid`."""
     return prefect_home() / "kdflow-server.json"
 
 
 def up_state() -> dict[str, str] | None:
-    """The `url` and `pid` of this machine's `kd up`, if one runs; the file that a killed one left does not count."""
+    """Return `url`, `auth` and `pid` of this machine's `kd up`, or None if none runs, whatever a killed one left."""
     try:
-        state: dict[str, str] = json.loads(state_file().read_text())
+        state: dict[str, str] = {"auth": "", **json.loads(state_file().read_text())}
     except FileNotFoundError:
         return None
     return state if _runs(int(state["pid"])) and answers(state["url"], BUSY_SECONDS) else None
@@ -224,20 +255,25 @@ def bind(port: int, *, option: str = "--port") -> socket.socket:
 
 
 def start_server(
-    listener: socket.socket, *, ephemeral: bool, log: IO[bytes] | int, env: dict[str, str] | None = None
+    listener: socket.socket, auth: str, *, ephemeral: bool, log: IO[bytes] | int
 ) -> tuple[subprocess.Popen[bytes], str]:
-    """Start a Prefect server on a bound socket, which it takes over; returns its process and its API's address.
+    """Start a Prefect server on a bound socket, which it takes over; return its process and its API's address.
 
     Args:
+        auth: the `user:password` that its clients must send.
         ephemeral: without user interface and scheduler.
     """
     with listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        port = listener.getsockname()[1]
         mode = "ephemeral" if ephemeral else "persistent"
         command = [sys.executable, "-P", "-m", "flows.server", "serve", str(listener.fileno()), mode]
-        more = {**(env or {}), **(NO_BLOCKS if ephemeral else {})}
-        process = spawn(command, log=log, env=more, fds=(listener.fileno(),))
-    return process, url
+        environment = {
+            "PREFECT_SERVER_API_AUTH_STRING": auth,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(own_origins(port)),
+            **(NO_BLOCKS if ephemeral else {}),
+        }
+        process = spawn(command, log=log, env=environment, fds=(listener.fileno(),))
+    return process, f"http://127.0.0.1:{port}/api"
 
 
 def spawn(
@@ -324,22 +360,25 @@ def _serve(fd: int, ephemeral: bool) -> None:
         from flows.prefect_database import create_database
 
         gc.freeze()
+    os.umask(0o077)  # the database is only for its owner
 
     class OneAtATime(uvicorn.Server):
         """Its start-up migrates the database, which two servers on one database must not do at once."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            prefect_home().mkdir(parents=True, exist_ok=True)
             with FileLock(prefect_home() / "kdflow-server.lock"):
                 create_database()
                 await super().startup(sockets)
             # The first request that looks through all routes builds them, for half a second: here nobody waits for it.
             probe = httpx.ASGITransport(app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=probe, base_url="http://here") as client:
-                await client.get("/api/none")
+            token = base64.b64encode(os.environ["PREFECT_SERVER_API_AUTH_STRING"].encode()).decode()
+            async with httpx.AsyncClient(transport=probe, headers={"Authorization": f"Basic {token}"}) as client:
+                await client.get("http://here/api/none")
 
+    listener = socket.socket(fileno=fd)
     app = create_app(ephemeral=ephemeral, final=True)
-    OneAtATime(uvicorn.Config(app, log_level="error", lifespan="on")).run([socket.socket(fileno=fd)])
+    checked = same_origin_only(app, listener.getsockname()[1], json_below="/api")
+    OneAtATime(uvicorn.Config(checked, log_level="error", lifespan="on")).run([listener])
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 A wrong version of SQLAlchemy is seen here alone: the server answers, and no schedule ever fires.
 """
 
+import base64
 import contextlib
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -72,6 +74,26 @@ class Served:
         found = client.search_runs([experiment.experiment_id], filter_string=f"tags.kd.kind = '{kind}'")
         return [run.info.status for run in found]
 
+    def get(self, path: str, body: object = None, *, method: str | None = None) -> Any:
+        """Ask Prefect's API with the password."""
+        auth = json.loads((self.home / "kdflow-server.json").read_text())["auth"]
+        headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Basic {base64.b64encode(auth.encode()).decode()}",
+        }
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.api}/{path}", data, headers, method=method)
+        for _ in range(10):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    content = response.read()
+                    return json.loads(content) if content else None
+            except urllib.error.HTTPError as error:  # its database is busy: Prefect's own clients ask again too
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+                time.sleep(1)
+        raise AssertionError(f"{path}: unavailable ten times")
+
     def processes(self) -> list[str]:
         """The command lines of all processes that were started with this PREFECT_HOME."""
         found = []
@@ -92,20 +114,6 @@ def until(true: Callable[[], object], seconds: float = 120) -> None:
     while not true():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.2)
-
-
-def get(url: str, body: object = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    for _ in range(10):
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:  # its database is busy: Prefect's own clients ask again too
-            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
-                raise
-            time.sleep(1)
-    raise AssertionError(f"{url}: unavailable ten times")
 
 
 @contextlib.contextmanager
@@ -172,26 +180,51 @@ def beside(served: Served) -> Iterator[None]:
 
 
 def test_both_uis_are_served(served: Served) -> None:
-    assert get(f"http://127.0.0.1:{served.port}/ui-settings")["api_url"] == served.api
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/ui-settings", timeout=30) as response:
+        assert json.load(response)["api_url"] == served.api
     until(lambda: _status(f"http://127.0.0.1:{served.mlflow_port}/") == 200)
 
 
-def _status(url: str) -> int | None:
+def _status(url: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> int | None:
     try:
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=10) as response:
             return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
     except OSError:
         return None
 
 
+def test_its_api_refuses_other_users_and_foreign_pages(served: Served) -> None:
+    """In full for the temporary server, in test_server_access.py."""
+    json_body = {"Content-Type": "application/json"}
+    pools, flows = f"{served.api}/work_pools/filter", f"{served.api}/flows/"
+    assert _status(pools, json_body, b"{}") == 401
+    assert _status(pools, json_body | {"Host": "evil.example"}, b"{}") == 403
+    assert _status(pools, json_body | {"Origin": "http://evil.example"}, b"{}") == 403
+    assert _status(flows, {"Content-Type": "text/plain"}, b'{"name": "planted"}') == 415
+    assert _status(f"http://127.0.0.1:{served.port}/", {"Host": "evil.example"}) == 403
+
+
+def test_its_password_is_shown_to_nobody_else(served: Served) -> None:
+    password = (served.home / "kdflow-password").read_text()
+    state = served.home / "kdflow-server.json"
+    assert json.loads(state.read_text())["auth"] == f"kdflow:{password}"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    log = (served.home.parent / "log").read_text()  # not a terminal
+    assert password not in log
+    assert str(served.home / "kdflow-password") in log
+    assert not [line for line in served.processes() if password in line]
+
+
 def test_prefect_refuses_an_experiment_that_is_not_one(served: Served) -> None:
-    deployment = get(f"{served.api}/deployments/name/distill/tiny")
+    deployment = served.get("deployments/name/distill/tiny")
     assert deployment["enforce_parameter_schema"]
     assert deployment["parameters"]["experiment"] == TINY.model_dump(mode="json")
     assert Path(deployment["parameters"]["options"]["data_dir"]) == served.home.parent / "experiments" / "images"
     wrong = deployment["parameters"]["experiment"] | {"seed": "many"}
     with pytest.raises(urllib.error.HTTPError) as refused:
-        get(f"{served.api}/deployments/{deployment['id']}/create_flow_run", {"parameters": {"experiment": wrong}})
+        served.get(f"deployments/{deployment['id']}/create_flow_run", {"parameters": {"experiment": wrong}})
     assert refused.value.code == 409
     assert "many" in refused.value.read().decode()
 
@@ -222,16 +255,16 @@ def test_runs_whose_parameters_name_other_code_are_refused(served: Served) -> No
     """As in Prefect's UI, where the parameters of one run can be changed; the code is in the run's own folder."""
     with contextlib.chdir(served.home.parent / "experiments"):
         schedule(TINY, cron="0 3 1 1 *", allow_code=NETS_ALONE)
-    deployment = get(f"{served.api}/deployments/name/distill/tiny")
+    deployment = served.get("deployments/name/distill/tiny")
     evil = {"network": {"module": "evil:Net"}, "epochs": 1, "seeds": 1}
     made = {}
     for refused, changes in {"evil": {"student": evil}, "./evil.py": {"data": {"source": "./evil.py:load"}}}.items():
         changed = Experiment.model_validate(TINY.model_dump(mode="json") | changes).model_dump(mode="json")
-        path = f"{served.api}/deployments/{deployment['id']}/create_flow_run"
-        made[refused] = get(path, {"parameters": deployment["parameters"] | {"experiment": changed}})["id"]
+        path = f"deployments/{deployment['id']}/create_flow_run"
+        made[refused] = served.get(path, {"parameters": deployment["parameters"] | {"experiment": changed}})["id"]
     for refused, run in made.items():
-        until(lambda run=run: get(f"{served.api}/flow_runs/{run}")["state_type"] == "FAILED", seconds=300)
-        state = get(f"{served.api}/flow_runs/{run}")["state"]
+        until(lambda run=run: served.get(f"flow_runs/{run}")["state_type"] == "FAILED", seconds=300)
+        state = served.get(f"flow_runs/{run}")["state"]
         assert f"the code of {refused} is not allowed in this schedule; allowed: nets; more by: " in state["message"]
     assert not (served.home.parent / "canary").exists()
     unschedule("tiny")

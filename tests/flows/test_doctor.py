@@ -1,6 +1,7 @@
 """Each part of the machine, as it is and broken for real."""
 
 import json
+import os
 import socket
 import sqlite3
 import time
@@ -120,7 +121,8 @@ def test_a_prefect_server_tells_its_version(
     monkeypatch.delenv("PREFECT_API_URL")
     server.refresh_settings()
     server.state_file().parent.mkdir(exist_ok=True)
-    server.state_file().write_text(json.dumps({"url": prefect_server, "pid": "1"}))  # as kd up does
+    state = {"url": prefect_server, "pid": "1", "auth": os.environ["PREFECT_API_AUTH_STRING"]}  # as kd up does
+    server.state_file().write_text(json.dumps(state))
     assert check("Prefect server") == told
     assert check("port 4200")["detail"] == "kd up runs already"
     monkeypatch.setattr(doctor, "version", lambda name: "3.0.0")

@@ -1,5 +1,6 @@
 """Real servers, each command in a process of its own, as `kd` starts them."""
 
+import base64
 import contextlib
 import http.server
 import json
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from flows import server
@@ -90,7 +92,13 @@ def settings_as_before() -> Iterator[None]:
 @pytest.fixture
 def no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"):
+    for name in (
+        "PREFECT_API_URL",
+        "PREFECT_API_AUTH_STRING",
+        "PREFECT_SERVER_API_AUTH_STRING",
+        "PREFECT_PROFILE",
+        "PREFECT_PROFILES_PATH",
+    ):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -209,12 +217,62 @@ def test_a_server_that_is_set_but_away_is_named(no_server: Path, monkeypatch: py
             running.wait_ready()
 
 
-def test_the_server_of_kd_up_is_used_for_the_block(no_server: Path, answering: str) -> None:
-    server.state_file().write_text(json.dumps({"url": answering, "pid": "1"}))
+def test_the_server_of_kd_up_is_used_for_the_block(
+    no_server: Path, answering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.state_file().write_text(json.dumps({"url": answering, "auth": "kdflow:secret", "pid": "1"}))
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "of:another-server")
     with server.running_server() as running:
         assert running == server.Server(answering)
         assert os.environ["PREFECT_API_URL"] == answering
+        assert os.environ["PREFECT_API_AUTH_STRING"] == "kdflow:secret"
     assert "PREFECT_API_URL" not in os.environ
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "of:another-server"
+
+
+def test_the_server_of_kd_up_is_also_used_by_its_address(
+    no_server: Path, answering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.state_file().write_text(json.dumps({"url": answering, "auth": "kdflow:secret", "pid": "1"}))
+    monkeypatch.setenv("PREFECT_API_URL", answering)
+    with server.running_server() as running:
+        assert running == server.Server(answering)
+        assert os.environ["PREFECT_API_AUTH_STRING"] == "kdflow:secret"
+    assert "PREFECT_API_AUTH_STRING" not in os.environ
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "of:mine")
+    with server.running_server():
+        assert os.environ["PREFECT_API_AUTH_STRING"] == "of:mine"
+
+
+def test_a_users_own_server_keeps_its_own_password(
+    no_server: Path, answering: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", answering)
+    with server.running_server():
+        assert "PREFECT_API_AUTH_STRING" not in os.environ
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ann:secret")
+    with server.running_server():
+        assert os.environ["PREFECT_API_AUTH_STRING"] == "ann:secret"
+
+
+@pytest.mark.parametrize("place", ["environment", "profile"])
+def test_a_password_that_the_user_has_set_for_servers_is_kept(
+    place: str, no_server: Path, prefect_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for database in prefect_home.glob("prefect.db*"):
+        shutil.copy(database, no_server)
+    if place == "environment":
+        monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "ann:secret")
+    else:
+        profile = 'active = "own"\n[profiles.own]\nPREFECT_SERVER_API_AUTH_STRING = "ann:secret"\n'
+        (no_server / "profiles.toml").write_text(profile)
+    with server.running_server() as running:
+        running.wait_ready()
+        assert os.environ["PREFECT_API_AUTH_STRING"] == "ann:secret"
+        for password, status in {"ann:secret": 200, "kdflow:secret": 401}.items():
+            login = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+            assert httpx.get(f"{running.url}/version", headers=login).status_code == status
+    assert not server.auth_file().exists()
 
 
 def test_what_a_killed_kd_up_has_left_does_not_count(no_server: Path, answering: str) -> None:
