@@ -25,7 +25,7 @@ from kdmodels.networks import (
     load_network,
     read_state,
     replaced_head,
-    source_digest,
+    sources,
     within_budget,
 )
 from kdmodels.networks.storage import fill
@@ -307,9 +307,8 @@ def _teacher(teacher: Member, data: DataReference, code: Collection[str]) -> dic
     return teacher.model_dump(mode="json", include={"network", *Teacher.training}) | _source(teacher.network)
 
 
-def _source(network: Network) -> dict[str, str]:
-    source = source_digest(network)
-    return {"source": source} if source else {}
+def _source(network: Network) -> dict[str, dict[str, str]]:
+    return {"source": sources(network)}
 
 
 def _student(variant: Variant, experiment: Experiment, teacher_key: str, views: Views) -> dict[str, Any]:
@@ -374,12 +373,22 @@ def _changes(step: Step, run: tracking.Run) -> list[str]:
     if ("members" in wanted) != ("members" in run.params):
         return ["it is an ensemble now" if "members" in wanted else "it is one network now"]
     told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed",
-            "source": "the code or weights of its network changed", "members": "its members changed"}  # fmt: skip
+            "members": "its members changed"}  # fmt: skip
     return [
-        told.get(name) or f"{name}: {run.params.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
+        told.get(name)
+        or _changed_source(name, run.params.get(name), wanted.get(name))
+        or f"{name}: {run.params.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
         for name in sorted(wanted.keys() | run.params.keys())
         if wanted.get(name) != run.params.get(name)
     ]
+
+
+def _changed_source(name: str, before: str | None, now: str | None) -> str:
+    """Say which module of the user's changed; empty for other params, and where only a version changed."""
+    kind, _, module = name.partition(".")
+    if kind != "source" or module.endswith(" version"):
+        return ""
+    return f"{module} changed" if before and now else f"{module} is {'new' if now else 'gone'}"
 
 
 def _listed(seeds: set[int] | list[int]) -> str:

@@ -56,6 +56,16 @@ def source_file(network: Network) -> Path:
         raise UserError(f"network.module: {network.module} is not written in a file") from error
 
 
+def defining_modules(network: Network) -> list[str]:
+    """Return the module that the network's description names, and the one in which its class or function is written.
+
+    Raises:
+        UsageError: as `source_file`.
+    """
+    target = inspect.unwrap(_target(network))
+    return [str(network.module).partition(":")[0], getattr(target, "__module__", "")]
+
+
 def _target(network: Network) -> Callable[..., Any]:
     module, _, name = str(network.module).partition(":")
     require_allowed("network.module", module)

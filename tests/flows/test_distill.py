@@ -13,7 +13,7 @@ from flows.inspect import compare
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment, Network
-from kdmodels.networks import source_digest
+from kdmodels.networks import sources
 from kdmodels.networks.compact import Shape
 from kdmodels.report.leaderboard import leaderboard
 from tasks import interruption, tracking
@@ -326,7 +326,8 @@ def test_a_users_own_teacher_and_a_student_inside_a_budget(run: Run) -> None:
     outcome = run(**changes)
     assert [one.status for one in outcome.students] == ["FINISHED"] * 2
     trained, taught = student(outcome, "kd"), tracking.get(outcome.teacher.run_id)
-    assert taught.params["source"] == source_digest(Network.model_validate(changes["teacher"]["network"]))
+    code = sources(Network.model_validate(changes["teacher"]["network"]))
+    assert {name: taught.params[f"source.{name}"] for name in code} == code
     width, depth = (int(trained.params[f"network.compact.{name}"]) for name in ("width", "depth"))
     assert trained.metrics["size/parameters"] == Shape("ghost", width, depth, (1, 8, 8), 10).parameters() <= 2_000
     predict = tracking.load_predictor("models:/compact-student@champion")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
-from kdmodels.networks import Description, build, initialise, load_network, replaced_head, save_network, source_digest
+from kdmodels.networks import Description, build, initialise, load_network, replaced_head, save_network, sources
 from kdmodels.networks.storage import fill
 from kdmodels.randomness import stream
 
@@ -77,13 +77,14 @@ def test_a_module_in_the_current_folder_is_found_and_its_source_is_digested(
     Path("mine_of_this_test.py").write_text(text)
     network = Network.model_validate("mine_of_this_test:net")
     assert build(network, **SMALL)(torch.zeros(2, 3, 4, 4)).shape == (2, 5)
-    first = source_digest(network)
+    first = sources(network)
     Path("mine_of_this_test.py").write_text(text + "# changed\n")
-    assert source_digest(network) != first
-    assert source_digest(Network(mlp=[3])) is None
-    assert source_digest(Network(torchvision="resnet18")) != source_digest(Network(timm="resnet18"))
+    assert sources(network) != first
+    assert sources(Network(mlp=[3])) == {}
+    assert sources(Network(torchvision="resnet18")).keys() == {"torchvision version"}
+    assert sources(Network(timm="resnet18")).keys() == {"timm version"}
     with pytest.raises(UserError, match=r"network.module: torch:tensor is not written in a file"):
-        source_digest(Network.model_validate("torch:tensor"))
+        sources(Network.model_validate("torch:tensor"))
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("alexnet", 63), ("vit_b_32", 224)])
