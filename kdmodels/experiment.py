@@ -36,7 +36,8 @@ __all__ = [
 ]
 
 
-NUMBER = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"  # matched in linear time
+LONGEST_BOUND = 100  # characters
 
 
 BOUNDS = {  # what can be required: the sign, and an example
@@ -76,8 +77,9 @@ class Require(Part):
         sign, example = BOUNDS[info.field_name]
         if raw is None:
             return None
-        match = re.fullmatch(f" *{sign} *({NUMBER}) *", raw) if isinstance(raw, str) else None
-        if match is None:
+        is_short = isinstance(raw, str) and len(raw) <= LONGEST_BOUND
+        match = re.fullmatch(f" *{sign} *({NUMBER}) *", raw) if is_short else None
+        if match is None or float(match[1]) == float("inf"):
             raise mistake(f"{show(raw)} is not a bound (allowed: text such as '{sign} {example}', or null)")
         if info.field_name in SHARES and float(match[1]) > 1:
             raise mistake(f"{show(raw)} is out of range (allowed: '{sign} 0' to '{sign} 1')")

@@ -8,6 +8,8 @@ from kdmodels.catalogue import LOSSES
 from kdmodels.errors import allowed
 from kdmodels.schema import Part, mistake, show
 
+MOST_PLACES = 100  # of one term
+
 
 class TapPair(Part):
     """Where features are taken when the place has another name in the student than in the teacher."""
@@ -88,6 +90,8 @@ def tapped_places(name: str, at: Any) -> Any:
     if at is None:
         return list(loss.places) if len(loss.places) > 1 else loss.places[0]
     several = at if isinstance(at, list) else [at]
+    if len(several) > MOST_PLACES:
+        raise mistake(f"names {len(several):,} places; allowed: at most {MOST_PLACES}", "at")
     for place in several:
         if not isinstance(place, TapPair) and not (isinstance(place, str) and place) and not _is_pair(place):
             raise mistake(f"{show(place)} is no place; allowed: {PLACES}", "at")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -14,6 +15,8 @@ from kdmodels.objectives import CONTROL, PRESETS
 from kdmodels.recipe import Student
 from kdmodels.schema import NAME, Part, explain, mistake, parse, several, show
 from kdmodels.terms import OWN, PLACES, Term, tapped_places
+
+MOST_VARIANTS = 1_000  # of an experiment, with those of its grids
 
 
 class Variant(Part):
@@ -67,6 +70,7 @@ def expand(items: list[Any], student: Student | None) -> list[Variant]:
     for index, item in enumerate(items):
         try:
             expanded = _expanded(_with_student(item, student, index), index)
+            _refuse_many(len(variants) + len(expanded), index)
             for variant in expanded:
                 if variant.name in [other.name for other in variants]:
                     raise mistake(f"{show(variant.name)} stands twice; allowed: each name once", index)
@@ -141,6 +145,7 @@ def _points(item: Any, index: int) -> list[Any]:
                     if not values:
                         raise mistake("[] is empty; allowed: one or more values", index, "terms", number, loss, key)
                     axes.append([(number, loss, key, value) for value in values])
+    _refuse_many(prod(map(len, axes)), index)
     points = []
     for point in product(*axes):
         changed, name = list(terms), item.get("name")
@@ -175,7 +180,14 @@ def _grid(name: str, grid: Any, index: int) -> list[Variant]:
     meant = [place for key in grid for place in axes[key][1]]
     if len(set(meant)) < len(meant):
         raise mistake(f"{' and '.join(map(str, grid))} say one number twice; allowed: one of them", index, name)
+    _refuse_many(prod(map(len, columns)), index, name)
     return [_at_point(name, terms, point, index) for point in product(*columns)]
+
+
+def _refuse_many(count: int, *path: str | int) -> None:
+    """Raise a mistake if there are too many variants; count them before any is built."""
+    if count > MOST_VARIANTS:
+        raise mistake(f"{count:,} variants; allowed: at most {MOST_VARIANTS:,} in an experiment", *path)
 
 
 Places = list[tuple[int, str]]

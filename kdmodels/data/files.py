@@ -40,8 +40,9 @@ def open_files(root: Path) -> Iterator[Files]:
     with ExitStack() as stack:
         try:
             if root.is_dir():
-                files = Files(root, *_walk(root), lambda path: _read_file(root / path))
+                files = Files(root, *_walk(root), lambda path: read_file(root / path))
             else:
+                require_regular(root)
                 files = _zipped(root, stack.enter_context(zipfile.ZipFile(root)))
         except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, struct.error) as error:
             told = error.strerror if isinstance(error, OSError) else str(error)
@@ -106,8 +107,23 @@ def _identity(about: os.stat_result) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
+def require_regular(path: Path) -> None:
+    """Raise a UserError if a path is a pipe, a device or a socket, or a link to one: these may never end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{printable(str(path))}: is a pipe or device; allowed: a regular file")
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file, or of one that a link leads to.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is too large, or no regular file; nothing is waited for.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("is no regular file")
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
         raise ValueError(f"larger than {LARGEST_FILE} bytes")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from kdmodels.data.files import is_hidden, listed
+from kdmodels.data.files import listed, open_files, printable, read_file, require_regular
 from kdmodels.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
@@ -70,26 +70,26 @@ def _shallow(image: Image.Image) -> Image.Image:
 
 
 def find_images(paths: list[Path]) -> list[Path]:
-    """The files named, and the images in the folders named, in order of name.
+    """Return the files named, and the images in the folders named, in order of name.
+
+    Of a folder, only regular files are taken, also through links, as where data are read.
 
     Raises:
-        UserError: a path does not exist, or a folder holds no image.
+        UserError: a path does not exist or is a pipe or device; or a folder holds no image or can't be read.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in SUFFIXES and not any(map(is_hidden, file.relative_to(path).parts))
-            )
+            with open_files(path) as content:
+                found = sorted(path / name for name in content.stamps if name.lower().endswith(SUFFIXES))
             if not found:
                 raise UserError(f"{path}: no image in this folder; allowed: {', '.join(SUFFIXES)}")
             files += found
         elif path.exists():
+            require_regular(path)
             files.append(path)
         else:
-            raise UserError(f"{path}: no such file or folder")
+            raise UserError(f"{printable(str(path))}: no such file or folder")
     return files
 
 
@@ -105,7 +105,7 @@ def read_images(files: list[Path], input_shape: tuple[int, int, int]) -> np.ndar
     unreadable: list[str] = []
     for row, file in zip(batch, files, strict=True):
         try:
-            row[:] = decode(file.read_bytes(), *input_shape) / np.float32(255)
+            row[:] = decode(read_file(file), *input_shape) / np.float32(255)
         except Exception:  # a decoder of foreign bytes may raise anything
             unreadable.append(str(file))
     if unreadable:

@@ -14,6 +14,7 @@ from kdmodels.data.arrays import chunks
 from kdmodels.data.cache import cached
 from kdmodels.data.dataset import Part, Source
 from kdmodels.data.decoding import read_array, read_decoded, write_arrays
+from kdmodels.data.files import require_regular
 from kdmodels.errors import UserError
 from kdmodels.folders import cache_folder, private_folder
 from kdmodels.garbage import uncollected
@@ -95,7 +96,11 @@ def _parts(kept: Path) -> dict[str, Part]:
 
 def _stamps(name: str, folder: Path | None) -> list[list[Any]]:
     """What changes when a file of the set does."""
-    about = [(path, path.stat()) for path in sorted((folder or cache_folder()).glob(SETS[name].files))]
+    files = sorted((folder or cache_folder()).glob(SETS[name].files))
+    for path in files:
+        if not path.is_dir():
+            require_regular(path)
+    about = [(path, path.stat()) for path in files]
     return [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in about]
 
 

@@ -12,7 +12,7 @@ from kdmodels.data import arrays, published
 from kdmodels.data.cache import cached
 from kdmodels.data.dataset import UNLABELLED, Dataset, Part, Source, assemble, ordered, parts_of
 from kdmodels.data.decoding import Decoded, Progress, read_decoded, skipped, write_decoded
-from kdmodels.data.files import Files, listed, open_files
+from kdmodels.data.files import Files, listed, open_files, require_regular
 from kdmodels.data.images import SUFFIXES
 from kdmodels.data.layout import read_layout
 from kdmodels.data_fields import PATHS, TORCHVISION, Data
@@ -54,6 +54,7 @@ def _read(data: Data, folder: Path | None, on_progress: Progress) -> Source:
     path = find_path(data.source, folder, "data.source", PATHS)
     if path.is_dir() or path.suffix.lower() == ".zip":
         return _image_files(path, data, on_progress)
+    require_regular(path)
     if path.suffix.lower() == ".npz":
         return arrays.read_npz(path, data.size)
     if path.suffix.lower() == ".parquet":

@@ -147,7 +147,7 @@ def find_model(word: str) -> Version:
     Raises:
         UserError: no such model (with the nearest names), alias or version (with those that there are).
     """
-    match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>\d+))?", word)
+    match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]{1,18}))?", word)
     if match is None:
         raise UsageError(f"model {word!r}: allowed are name, name@alias, name/3, or these after models:/")
     name, alias, number = match["name"], match["alias"] or CHAMPION, match["number"]

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import socket
 import stat
 import struct
 import zipfile
@@ -11,9 +12,14 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
 
-from kdmodels.data.files import LARGEST_FILE, open_files
+from kdmodels.data import load_dataset
+from kdmodels.data.files import LARGEST_FILE, open_files, read_file
+from kdmodels.data.images import find_images, read_images
 from kdmodels.errors import UserError
+from kdmodels.experiment import Data
+from kdmodels.networks import read_state
 
 
 def zipped(path: Path, files: dict[str, bytes], **more: int) -> Path:
@@ -145,3 +151,84 @@ def test_any_names_in_a_zip_are_listed_or_refused(tmp_path_factory: pytest.TempP
                 archive.writestr(name, b"x")
     with contextlib.suppress(UserError), open_files(path) as files:
         assert all(files.read(name) == b"x" for name in files.stamps)
+
+
+def special(folder: Path) -> dict[str, Path]:
+    """Things that never end, or are never there: a pipe without a writer, devices, links to them, a socket."""
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link-to-pipe.png").symlink_to(folder / "pipe.png")
+    (folder / "link-to-device.png").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket.png"))
+    names = ["pipe", "link-to-pipe", "link-to-device", "socket"]
+    return {name: folder / f"{name}.png" for name in names} | {"device": Path("/dev/zero")}
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "real.png").write_bytes(b"x")
+    (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
+    for path in special(tmp_path).values():
+        with pytest.raises((ValueError, OSError), match=r"is no regular file|No such device or address"):
+            read_file(path)
+        with pytest.raises(UserError, match="is a pipe or device; allowed: a regular file"), open_files(path):
+            pass
+    assert read_file(tmp_path / "link.png") == b"x"
+    with open_files(tmp_path) as files:
+        assert sorted(files.stamps) == ["link.png", "real.png"]
+
+
+def test_a_file_that_becomes_a_pipe_after_it_was_listed_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    with open_files(tmp_path) as files:
+        (tmp_path / "x.png").unlink()
+        os.mkfifo(tmp_path / "x.png")
+        with pytest.raises(ValueError, match="is no regular file"):
+            files.read("x.png")
+
+
+def test_prediction_takes_the_files_that_training_takes(tmp_path: Path) -> None:
+    for path in special(tmp_path).values():
+        with pytest.raises(UserError, match="is a pipe or device; allowed: a regular file"):
+            find_images([path])
+        with pytest.raises(UserError, match="not readable as images"):
+            read_images([path], (1, 2, 2))
+    with pytest.raises(UserError, match="no image in this folder"):
+        find_images([tmp_path])
+    (tmp_path / "a").mkdir()
+    Image.new("L", (2, 2), 255).save(tmp_path / "a" / "1.png")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    files = find_images([tmp_path])
+    assert files == [tmp_path / "a" / "1.png", tmp_path / "b" / "1.png"]
+    assert read_images(files, (1, 2, 2)).min() == 1
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".npz", ".parquet"])
+def test_a_pipe_is_no_data(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"x{suffix}")
+    (tmp_path / f"link{suffix}").symlink_to("/dev/zero")
+    for name in ("x", "link"):
+        with pytest.raises(UserError, match="is a pipe or device; allowed: a regular file"):
+            load_dataset(Data(source=str(tmp_path / f"{name}{suffix}")))
+
+
+def test_pipes_in_every_place_that_holds_data(tmp_path: Path) -> None:
+    """A pool with some beside its images, unlabelled images, a published set, a checkpoint."""
+    for name in ("0", "1", "more"):
+        (tmp_path / "pool" / name).mkdir(parents=True)
+    for number in range(20):
+        Image.new("L", (2, 2), number * 9).save(tmp_path / "pool" / str(number % 2) / f"{number}.png")
+        Image.new("L", (2, 2), number * 9 + 1).save(tmp_path / "pool" / "more" / f"{number}.png")
+    (tmp_path / "pool" / "more").rename(tmp_path / "more")
+    for folder in (tmp_path / "pool" / "0", tmp_path / "more"):
+        special(folder)
+    data = Data.model_validate({"source": str(tmp_path / "pool"), "transfer": {"unlabelled": str(tmp_path / "more")}})
+    dataset = load_dataset(data)
+    assert (dataset.classes, len(dataset.taught) - len(dataset.train)) == (["0", "1"], 20)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    os.mkfifo(raw / "train-images-idx3-ubyte")
+    with pytest.raises(UserError, match="is a pipe or device; allowed: a regular file"):
+        load_dataset(Data(source="mnist"), tmp_path)
+    os.mkfifo(tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="no such checkpoint file"):
+        read_state(tmp_path / "weights.pt")

@@ -1,0 +1,121 @@
+"""What an experiment file costs to read is bounded: long texts, and grids that stand for many variants.
+
+With work that grows as the square of a text's length, or with as many variants as a grid has points, none of these
+tests would end within a day.
+"""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from kdmodels.experiment import Experiment, Require
+from kdmodels.variants import MOST_VARIANTS
+
+LENGTH = 1_000_000
+SHORT: dict[str, Any] = {
+    "name": "x",
+    "data": "digits",
+    "teacher": {"network": {"mlp": [8]}, "epochs": 1},
+    "student": {"network": {"mlp": [4]}, "epochs": 1},
+    "variants": ["kd"],
+}
+TEXTS = [
+    ("name",),
+    ("device",),
+    ("student", "network"),
+    ("student", "network", "module"),
+    ("student", "optimizer"),
+    ("knowledge", "budget"),
+    ("promote", "model"),
+    ("promote", "require", "accuracy"),
+    ("promote", "require", "file_mb"),
+    ("schedule", "cron"),
+    ("schedule", "timezone"),
+    ("variants", 0),
+    ("variants", 0, "name"),
+    ("variants", 0, "terms"),
+]
+PIECES = ["1", "a", "a.", "a:", " ", "1,", "*/1", ">= 1", "9GB"]
+
+
+def changed(path: tuple[Any, ...], value: object) -> dict[str, Any]:
+    raw = deepcopy(SHORT)
+    node: Any = raw
+    for step in path[:-1]:
+        if isinstance(node, dict):
+            node.setdefault(step, {})
+        if not isinstance(node[step], dict | list):
+            node[step] = {}
+        node = node[step]
+    node[path[-1]] = value
+    return raw
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: ".".join(map(str, path)))
+def test_a_long_text_is_a_mistake_that_is_told_shortly(path: tuple[Any, ...]) -> None:
+    for piece in PIECES:
+        for begin in ("", ">= ", "<= "):
+            with pytest.raises(ValidationError) as caught:
+                Experiment.model_validate(changed(path, begin + piece * (LENGTH // len(piece)) + "\n"))
+            assert len(str(caught.value.errors()[0]["msg"])) < 2_000
+
+
+@pytest.mark.parametrize("end", ["x", "", " ", "e", ".", "e5", ".."])
+def test_a_bound_of_many_digits_is_refused(end: str) -> None:
+    for digits in (60_000, LENGTH):
+        with pytest.raises(ValidationError, match=r"is not a bound \(allowed: text such as '>= 0\.95', or null\)"):
+            Require.model_validate({"accuracy": f">= {'1' * digits}{end}"})
+
+
+def test_bounds_are_read_as_before() -> None:
+    for text, meaning in [(">=0.9", ">= 0.9"), (" >=  .5 ", ">= .5"), (">= 1.", ">= 1."), (">= 1e-3", ">= 1e-3")]:
+        assert Require.model_validate({"accuracy": text}).accuracy == meaning
+    for text in (">= 1e999", ">= ", ">= .", ">= 1..", ">= 0x1", ">= nan", ">= inf", "> 1", ">= -1", ">= 1_0"):
+        with pytest.raises(ValidationError, match="is not a bound"):
+            Require.model_validate({"accuracy": text})
+    with pytest.raises(ValidationError, match="is not a bound"):
+        Require.model_validate({"file_mb": "<= 1e999"})
+
+
+def grid(*lengths: int) -> dict[str, list[float]]:
+    axes = ("temperature", "hard_labels.weight", "soft_targets.weight", "hard_labels.warmup", "soft_targets.warmup")
+    return {axis: [(i + 1) / 2_000 for i in range(length)] for axis, length in zip(axes, lengths, strict=False)}
+
+
+def own_terms(*lengths: int) -> dict[str, Any]:
+    losses = ("hard_labels", "soft_targets", "logit_regression", "dist")
+    terms = [{loss: {"weight": [i + 1 for i in range(length)]}} for loss, length in zip(losses, lengths, strict=False)]
+    return {"name": "own", "terms": terms}
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        [{"kd": grid(1000, 1000)}],
+        [{"kd": grid(1000, 1000, 1000, 1000, 1000)}],  # 10^15
+        [own_terms(1000, 1000)],
+        [own_terms(1000, 1000, 1000, 1000)],  # 10^12
+        [own_terms(1001)],
+    ],
+    ids=["a preset's", "a preset's, nested", "of own terms", "of own terms, nested", "one axis"],
+)
+def test_a_grid_of_too_many_variants_is_refused_before_any_is_built(variants: list[Any]) -> None:
+    with pytest.raises(ValidationError, match=r"variants\.0: |1,001 variants|[0-9,]+ variants; allowed: at most 1,000"):
+        Experiment.model_validate(SHORT | {"variants": variants})
+
+
+def test_several_grids_count_together() -> None:
+    one = grid(MOST_VARIANTS // 20, 10)
+    many = [{"kd": one}, {"kd": {"hard_labels.weight": [2.0, 3.0], "temperature": list(range(1, 300))}}]
+    with pytest.raises(ValidationError, match="1,098 variants; allowed: at most 1,000 in an experiment"):
+        Experiment.model_validate(SHORT | {"variants": many})
+    assert len(Experiment.model_validate(SHORT | {"variants": many[:1]}).variants) == 1 + MOST_VARIANTS // 2
+
+
+def test_a_long_list_of_places_is_refused() -> None:
+    places = [f"layer{number}" for number in range(101)]
+    terms = [{"hint": {"weight": 1, "at": places}}]
+    with pytest.raises(ValidationError, match="names 101 places; allowed: at most 100"):
+        Experiment.model_validate(SHORT | {"variants": [{"name": "own", "terms": terms}]})
