@@ -3,11 +3,9 @@
 import contextlib
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -17,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from flows import server
+from flows.schedule_records import ScheduleRecord, delete_record, write_record
 from kdmodels import own_code
+from kdmodels.durable import write_whole
 from kdmodels.errors import UsageError, UserError, allowed, redacted
 from kdmodels.experiment import LONGEST_REST, Experiment, is_cron, is_timezone
 
@@ -64,8 +64,7 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
             children["the MLflow server"] = _start_mlflow(store, mlflow_port)
         server.Server(url, process).wait_ready()
         _prepare_pool()
-        worker = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1"]  # torch uses every core for one run
-        children["the Prefect worker"] = _start_module(worker)
+        children["the Prefect worker"] = _start_module(["flows.worker"])
         with _state(url, auth):
             print(f"Prefect  {url.removesuffix('/api')}  {_password(auth)}", file=sys.stderr)
             print(f"MLflow   {mlflow_url}\nCtrl-C stops both.", file=sys.stderr, flush=True)
@@ -112,11 +111,11 @@ def schedule(
         UserError: the schedule is not one.
         UsageError: the experiment names code that is not allowed.
     """
-    allowed_code = ",".join(os.path.abspath(word) if word.endswith(".py") else word for word in allow_code)
+    allowed_code = [os.path.abspath(word) if word.endswith(".py") else word for word in allow_code]
     if cron is None and every is None and experiment.schedule:
         cron, every = experiment.schedule.cron, experiment.schedule.every
         timezone = timezone or experiment.schedule.timezone
-    own_code.require_all_allowed(experiment, allowed_code)
+    own_code.require_all_allowed(experiment, ",".join(allowed_code))
     rhythm = _rhythm(cron, every, timezone)
     with _client() as client:
         from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -129,21 +128,18 @@ def schedule(
         folder = options.data_dir or os.environ.get("KD_DATA")
         options = options.model_copy(update={"data_dir": folder and str(Path(folder).absolute())})
         _prepare_pool()
-        client.create_deployment(
+        deployment_id = client.create_deployment(
             client.create_flow(distill),
             experiment.name,
             schedules=[DeploymentScheduleCreate(schedule=rhythm, active=True)],
             parameters={"experiment": experiment.model_dump(mode="json"), "options": options.model_dump(mode="json")},
             entrypoint=ENTRYPOINT,
             work_pool_name=POOL,
-            job_variables={
-                "working_dir": str(Path.cwd()),  # else an empty one, without the user's own modules
-                "env": {own_code.ALLOWED: allowed_code},
-            },
             parameter_openapi_schema=parameter_schema(distill).model_dump(),
             enforce_parameter_schema=True,
             description=distill.description,
         )
+        write_record(deployment_id, ScheduleRecord(folder=str(Path.cwd()), allow_code=allowed_code))
         return _described(client.read_deployment_by_name(f"{distill.name}/{experiment.name}"))
 
 
@@ -164,6 +160,7 @@ def unschedule(name: str) -> None:
         if name not in found:
             raise UserError(f"no schedule {name!r}: {allowed(name, found)}")
         client.delete_deployment(found[name])
+        delete_record(found[name])
 
 
 def _rhythm(cron: str | None, every: int | None, timezone: str | None) -> "CronSchedule | IntervalSchedule":
@@ -218,17 +215,13 @@ def _described(deployment: "DeploymentResponse") -> dict[str, Any]:
 
 
 def _prepare_pool() -> None:
-    """The work pool, whose runs are started with this interpreter and stay in the worker's process group.
-
-    Prefect's own command gives each a session of its own, in which it would outlive a worker that is killed.
-    """
+    """Make the work pool of the schedules. If there is one, reset its template."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["command"]["default"] = shlex.join([sys.executable, "-m", "prefect.engine"])
     with get_client(sync_client=True) as client:
         try:
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
@@ -294,12 +287,8 @@ def _wait(children: dict[str, subprocess.Popen[bytes]]) -> None:
 
 @contextlib.contextmanager
 def _state(url: str, auth: str) -> Iterator[None]:
-    path = server.state_file()
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:  # mode 600
-        json.dump({"url": url, "auth": auth, "pid": str(os.getpid())}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+    state = json.dumps({"url": url, "auth": auth, "pid": str(os.getpid())})
+    path = write_whole(server.state_file(), lambda partial: partial.write_text(state))
     try:
         yield
     finally:

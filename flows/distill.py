@@ -1,6 +1,5 @@
 """The main job, in the order of its tasks: data, teacher, knowledge, students, comparison, promotion."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +9,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import deployment
 
+from flows.schedule_records import enter_schedule
 from kdmodels import own_code
 from kdmodels.device import find_device
 from kdmodels.errors import UserError
@@ -61,7 +61,7 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
         UserError: what a user can mend, or no student at all has finished.
     """
     if deployment.id:  # in Prefect's UI its parameters can be changed: to name code that nobody has allowed
-        os.environ.setdefault(own_code.ALLOWED, "")
+        enter_schedule(deployment.id)
         own_code.require_all_allowed(experiment)
     tracking.configure()
     tracking.end_abandoned(experiment.name)

@@ -104,6 +104,15 @@ class Served:
         return found
 
 
+def plant_canaries(folder: Path) -> None:
+    """Write files of code that leave a folder `canary` beside this one if they are ever run."""
+    canary = f"import os\nos.makedirs({str(folder.parent / 'canary')!r}, exist_ok=True)\n"
+    flow = "from prefect import flow\n@flow\ndef f(**_): pass\n"
+    for name in ("evil.py", "evil_flow.py", "scipy.py", "sitecustomize.py", "flows/__init__.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(canary + (flow if name == "evil_flow.py" else ""))
+
+
 def free_port() -> int:
     with server.bind(0) as listener:
         return int(listener.getsockname()[1])
@@ -133,13 +142,18 @@ def served(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Iter
     folder = tmp_path_factory.mktemp("up")
     home = folder / "prefect"
     shutil.copytree(prefect_home, home)
-    own = {"PREFECT_HOME": str(home), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    (folder / "tmp").mkdir()
+    own = {
+        "PREFECT_HOME": str(home),
+        "TMPDIR": str(folder / "tmp"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+    }
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "KD_"))} | own
     planned = {"name": "tiny", "active": True}
     scheduled = folder / "experiments"
     scheduled.mkdir()
     (scheduled / "nets.py").write_text(NETS)
-    (scheduled / "evil.py").write_text(f"import os\nos.mkdir({str(folder / 'canary')!r})\n")
+    plant_canaries(scheduled)
     variables = {**own, "KD_DATA": "images", "PREFECT_API_URL": None}
     with environment_of(variables), contextlib.chdir(scheduled), server.running_server() as before:
         before.wait_ready()
@@ -239,35 +253,130 @@ def test_a_scheduled_run_finishes_and_the_next_one_reuses_it(served: Served) -> 
     until(lambda: served.runs("comparison").count("FINISHED") >= 2, seconds=300)
     assert served.runs("teacher") == ["FINISHED"]
     assert served.runs("student") == ["FINISHED"] * 2
+    assert not (served.home.parent / "canary").exists()  # nothing in the schedule's folder shadows a library, or kdflow
+    assert not (served.home.parent / "tmp" / "runner_storage").exists()
 
 
 @pytest.mark.usefixtures("beside")
-def test_a_command_finds_its_server_and_deletes_the_schedule() -> None:
+def test_a_command_finds_its_server_and_deletes_the_schedule(served: Served) -> None:
+    assert len(list((served.home / "kdflow-schedules").iterdir())) == 1
     unschedule("tiny")
     assert schedules() == []
+    assert not list((served.home / "kdflow-schedules").iterdir())
     with pytest.raises(UserError, match=r"^no schedule 'tiny': there is none$"):
         unschedule("tiny")
 
 
-@pytest.mark.fault
-@pytest.mark.usefixtures("beside")
-def test_runs_whose_parameters_name_other_code_are_refused(served: Served) -> None:
-    """As in Prefect's UI, where the parameters of one run can be changed; the code is in the run's own folder."""
+@pytest.fixture
+def scheduled(served: Served, beside: None) -> Iterator[dict[str, Any]]:
+    """A deployment that is not due for long."""
     with contextlib.chdir(served.home.parent / "experiments"):
         schedule(TINY, cron="0 3 1 1 *", allow_code=NETS_ALONE)
-    deployment = served.get("deployments/name/distill/tiny")
-    evil = {"network": {"module": "evil:Net"}, "epochs": 1, "seeds": 1}
-    made = {}
-    for refused, changes in {"evil": {"student": evil}, "./evil.py": {"data": {"source": "./evil.py:load"}}}.items():
-        changed = Experiment.model_validate(TINY.model_dump(mode="json") | changes).model_dump(mode="json")
-        path = f"deployments/{deployment['id']}/create_flow_run"
-        made[refused] = served.get(path, {"parameters": deployment["parameters"] | {"experiment": changed}})["id"]
-    for refused, run in made.items():
-        until(lambda run=run: served.get(f"flow_runs/{run}")["state_type"] == "FAILED", seconds=300)
-        state = served.get(f"flow_runs/{run}")["state"]
-        assert f"the code of {refused} is not allowed in this schedule; allowed: nets; more by: " in state["message"]
-    assert not (served.home.parent / "canary").exists()
+    yield served.get("deployments/name/distill/tiny")
     unschedule("tiny")
+
+
+def evil_parameters(deployment: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    changed = Experiment.model_validate(TINY.model_dump(mode="json") | changes).model_dump(mode="json")
+    return {"parameters": deployment["parameters"] | {"experiment": changed}}
+
+
+def end_of(served: Served, run: str) -> tuple[str, str]:
+    """Wait until a flow run has ended; return its state and message."""
+    ended = ("COMPLETED", "FAILED", "CRASHED")
+    until(lambda: served.get(f"flow_runs/{run}")["state_type"] in ended, seconds=300)
+    state = served.get(f"flow_runs/{run}")["state"]
+    return state["type"], state["message"] or ""
+
+
+EVIL_STUDENT = {"network": {"module": "evil:Net"}, "epochs": 1, "seeds": 1}
+
+
+@pytest.mark.fault
+def test_runs_whose_parameters_name_other_code_are_refused(served: Served, scheduled: dict[str, Any]) -> None:
+    """As in Prefect's UI, where the parameters of one run can be changed; the code is in the run's own folder."""
+    made = {}
+    for refused, changes in {
+        "evil": {"student": EVIL_STUDENT},
+        "./evil.py": {"data": {"source": "./evil.py:load"}},
+    }.items():
+        path = f"deployments/{scheduled['id']}/create_flow_run"
+        made[refused] = served.get(path, evil_parameters(scheduled, **changes))["id"]
+    for refused, run in made.items():
+        state, message = end_of(served, run)
+        assert state == "FAILED"
+        assert f"the code of {refused} is not allowed in this schedule; allowed: nets; more by: " in message
+    assert not (served.home.parent / "canary").exists()
+
+
+@pytest.mark.fault
+def test_job_variables_and_the_work_pool_change_nothing_of_a_run(served: Served, scheduled: dict[str, Any]) -> None:
+    folder = str(served.home.parent / "experiments")
+    touch = f"mkdir {served.home.parent / 'canary'}"
+    variables = {
+        "command": touch,
+        "env": {"KD_ALLOW_CODE": "evil", "PYTHONPATH": folder, "PREFECT_HOME": folder},
+        "working_dir": folder,
+    }
+    served.get(f"deployments/{scheduled['id']}", {"job_variables": variables}, method="PATCH")
+    template = served.get("work_pools/kdflow")["base_job_template"]
+    template["variables"]["properties"]["command"]["default"] = touch
+    template["job_configuration"]["command"] = touch
+    served.get("work_pools/kdflow", {"base_job_template": template}, method="PATCH")
+    time.sleep(31)  # until the worker has read the template anew
+    path = f"deployments/{scheduled['id']}/create_flow_run"
+    changed = evil_parameters(scheduled, student=EVIL_STUDENT) | {"job_variables": variables}
+    state, message = end_of(served, served.get(path, changed)["id"])
+    assert state == "FAILED"
+    assert "the code of evil is not allowed in this schedule; allowed: nets; " in message
+    assert not (served.home.parent / "canary").exists()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"entrypoint": "evil_flow.py:f"}, "entrypoint: evil_flow.py:f: this worker runs flows.distill.distill only"),
+        ({"entrypoint": "evil_flow.f"}, "entrypoint: evil_flow.f: this worker runs flows.distill.distill only"),
+        ({"pull_steps": [{"prefect.deployments.steps.run_shell_script": {"script": "CANARY"}}]}, "pull_steps: "),
+    ],
+)
+def test_deployments_of_other_code_are_refused(
+    served: Served, scheduled: dict[str, Any], changes: dict[str, Any], told: str
+) -> None:
+    """Whoever made them has the password."""
+    folder = served.home.parent
+    other = {
+        "name": "planted",
+        "flow_id": scheduled["flow_id"],
+        "entrypoint": scheduled["entrypoint"],
+        "path": str(folder / "experiments"),
+        "work_pool_name": "kdflow",
+        "parameters": scheduled["parameters"],
+    }
+    changed = json.loads(json.dumps(other | changes).replace("CANARY", f"mkdir {folder / 'canary'}"))
+    planted = served.get("deployments/", changed)["id"]
+    run = served.get(f"deployments/{planted}/create_flow_run", {})["id"]
+    state, message = end_of(served, run)
+    served.get(f"deployments/{planted}", method="DELETE")
+    assert state == "CRASHED"
+    assert told in message
+    assert not (folder / "canary").exists()
+
+
+@pytest.mark.fault
+def test_a_schedule_without_a_record_allows_no_code(served: Served, scheduled: dict[str, Any]) -> None:
+    """As one of an earlier version, whose allow-list was a job variable."""
+    record = served.home / "kdflow-schedules" / f"{scheduled['id']}.json"
+    assert json.loads(record.read_text()) == {"folder": str(served.home.parent / "experiments"), "allow_code": ["nets"]}
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    record.unlink()
+    old = {"job_variables": {"env": {"KD_ALLOW_CODE": "nets"}, "working_dir": str(served.home.parent / "experiments")}}
+    served.get(f"deployments/{scheduled['id']}", old, method="PATCH")
+    run = served.get(f"deployments/{scheduled['id']}/create_flow_run", {})["id"]
+    state, message = end_of(served, run)
+    assert state == "FAILED"
+    assert "the code of nets is not allowed in this schedule; allowed: none; more by: kd schedule FILE" in message
 
 
 @pytest.mark.usefixtures("beside")
