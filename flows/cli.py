@@ -15,6 +15,7 @@ import typer
 from flows.commands import models, runs, services, starting
 from flows.commands.shared import DONE, ERROR, INTERRUPTED, USAGE, ServerGoneError, UsageError
 from kdmodels.errors import UserError, redacted
+from kdmodels.text import escaped
 from tasks import interruption
 
 app = typer.Typer(
@@ -121,9 +122,9 @@ def _bug(error: Exception) -> str:
 
 def _tell(error: Exception, text: str, code: int) -> int:
     if os.environ.get("KD_DEBUG"):
-        sys.stderr.write(redacted("".join(traceback.format_exception(error))))
+        sys.stderr.write(escaped(redacted("".join(traceback.format_exception(error))), keep="\n\t"))
     for line in redacted(text).splitlines():
-        print(f"kd: error: {line}", file=sys.stderr)
+        print(f"kd: error: {escaped(line)}", file=sys.stderr)
     return code
 
 

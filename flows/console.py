@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdmodels.report.evidence import RESAMPLES, UNKNOWN, Right
+from kdmodels.text import escaped
 from tasks.references import Outcome, Plan, VerdictReference
 
 COSTS = {  # the leaderboard's columns, in words
@@ -24,10 +25,18 @@ CLASSES = 20  # rows of a table of classes
 WIDE = 200  # characters of a line where there is no terminal to fit into
 
 
+class _Console(Console):
+    """A console that shows control characters of names from the store, and of files, instead of obeying them."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Return a text as rich does, each control character escaped; rich calls it for all it prints but a `Text`."""
+        return super().render_str(escaped(text), **how)
+
+
 def console(*, stderr: bool = False) -> Console:
-    """A console of stdout or stderr; colours only on a terminal, and never with NO_COLOR."""
+    """Return a console of stdout or stderr; colours only on a terminal, and never with NO_COLOR."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else WIDE, highlight=False, markup=False)
+    return _Console(stderr=stderr, width=None if stream.isatty() else WIDE, highlight=False, markup=False)
 
 
 def print_json(document: Any) -> None:
@@ -186,7 +195,7 @@ def print_verdict(verdict: VerdictReference) -> None:
     if verdict.dry_run:
         _print_rules(verdict.evidence)
     told = "dry run, nothing is promoted: " if verdict.dry_run else ""
-    out.print(Text(f"verdict     {told}{verdict.reason}", style="bold"), soft_wrap=True)
+    out.print(f"verdict     {told}{verdict.reason}", style="bold", soft_wrap=True)
     champion = f"models:/{verdict.model}/{verdict.version}" if verdict.version else f"{verdict.model} has none"
     out.print(f"champion    {champion}", soft_wrap=True)
 

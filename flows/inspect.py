@@ -14,6 +14,7 @@ from flows.run import with_variants
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from kdmodels.report.evidence import Right
+from kdmodels.text import escaped
 from tasks import results, tracking
 from tasks.references import StudentReference
 from tasks.tracking.contents import artifact_names, model_uri
@@ -146,9 +147,10 @@ def spec(word: str) -> str:
     told = {name: comparison.tags.get(f"kd.{name}", "?") for name in ("version", "torch")}
     folder = comparison.tags.get("kd.data_dir")
     command = f"kd run FILE{f' --data-dir {folder}' if folder else ''}"
+    made_by = f"{run.kind} {run.name} ({run.run_id}), by kdflow {told['version']} and torch {told['torch']}"
     return (
-        f"# {run.kind} {run.name} ({run.run_id}), by kdflow {told['version']} and torch {told['torch']};\n"
-        f"# the same versions on the same machine give the same weights: {command}\n"
+        f"# {escaped(made_by)};\n"
+        f"# the same versions on the same machine give the same weights: {escaped(command)}\n"
         + yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
 

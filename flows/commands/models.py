@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.shared import DONE, REFUSED, AllowCode, DataDir, Json, Run, UsageError, usage
+from kdmodels.text import escaped
 
 
 def promote(
@@ -47,7 +48,7 @@ def rollback(
     tracking.configure()
     with usage():
         version = gate.rollback(model, to)
-    print(f"{version.model}: version {version.version} is the champion again ({version.uri})")
+    print(escaped(f"{version.model}: version {version.version} is the champion again ({version.uri})"))
 
 
 def predict(
@@ -68,7 +69,7 @@ def predict(
     rows = predictor.predict(model, paths)
     predictor.write_csv(predictor.as_submission(rows) if submission else rows, out)
     if out:
-        print(f"wrote {len(rows)} rows to {out}", file=sys.stderr)
+        print(escaped(f"wrote {len(rows)} rows to {out}"), file=sys.stderr)
 
 
 def export(

@@ -19,6 +19,7 @@ from flows.commands.shared import (
     usage,
 )
 from kdmodels.errors import UserError
+from kdmodels.text import escaped
 
 
 def _variants(context: typer.Context, incomplete: str) -> list[str]:
@@ -135,7 +136,7 @@ def compare(
     elif csv:
         print(leaderboard(rows, right).to_csv(index=False), end="")
     elif markdown:
-        print(to_markdown(leaderboard(rows, right)))
+        print(escaped(to_markdown(leaderboard(rows, right)), keep="\n"))
     else:
         console.print_leaderboard(rows, right)
 

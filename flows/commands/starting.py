@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.shared import DONE, ERROR, Json, usage
+from kdmodels.text import escaped
 
 
 def doctor(
@@ -22,7 +23,7 @@ def doctor(
         from flows.mend import mend
 
         for line in mend(dry_run=dry_run) or ["nothing to mend"]:
-            print(line, file=sys.stderr)
+            print(escaped(line), file=sys.stderr)
     rows = checks()
     if as_json:
         console.print_json(rows)
@@ -37,7 +38,7 @@ def init(file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
 
     with usage():
         write_template(file)
-    print(f"wrote {file}; run it with: kd run {file}", file=sys.stderr)
+    print(escaped(f"wrote {file}; run it with: kd run {file}"), file=sys.stderr)
 
 
 def variants(
