@@ -83,7 +83,10 @@ class Loss:
         places: where features are taken unless a term says `at`.
         takes: `embeddings` are (B, D), maps being averaged over their positions; `maps` are (B, C, H, W).
         joint: it compares all places at once, as a list, instead of one after the other.
-        per_batch: it has one value per batch, so that its value depends on the batch size.
+        per_batch: it compares the examples of a batch, and has one value per batch.
+        falls_with_batch: its value falls as 1 / B. The objective multiplies the value by B / `WEIGHT_BATCH`, so that a
+            weight means the same for every batch size. The expected values and gradients of all other losses do not
+            depend on B, up to a share of about 1 / B.
         module: the class of a loss that has parameters or memory of its own.
         remembers: it needs the examples' indices and has no value on examples that it was not trained on.
     """
@@ -98,9 +101,13 @@ class Loss:
     takes: Literal["any", "maps", "embeddings"] = "any"
     joint: bool = False
     per_batch: bool = False
+    falls_with_batch: bool = False
     module: str | None = None
     remembers: bool = False
 
+
+WEIGHT_BATCH = 64
+"""The batch size that the published weights of losses that fall as 1 / B assume."""
 
 _THROUGHOUT = ("first", "middle", "deepest")
 
@@ -230,10 +237,12 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         formula="‖G_t - G_s‖² / B², G = F Fᵀ with normalised rows",
         paper="Tung, Mori 2019",
-        weight="3000 (Tian et al. 2020), for a batch of 64: it scales as 1 / B",
+        weight="3000 (Tian et al. 2020, at a batch of 64); any batch size: the value, which falls as 1 / B, is "
+        "multiplied by B / 64",
         cost="B² C P",
         places=("deepest",),
         per_batch=True,
+        falls_with_batch=True,
     ),
     "relational_distance": Loss(
         "features",
@@ -271,11 +280,13 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         formula="mean p_t log(p_t / p_s), p = rows of (cos + 1) / 2, normalised",
         paper="Passalis, Tefas 2018 (PKT)",
-        weight="30000 (Tian et al. 2020), for a batch of 64: it scales as 1 / B",
+        weight="30000 (Tian et al. 2020, at a batch of 64); any batch size: the value, which falls as 1 / B, is "
+        "multiplied by B / 64",
         cost="B² D",
         places=("last",),
         takes="embeddings",
         per_batch=True,
+        falls_with_batch=True,
     ),
     "flow_of_solution": Loss(
         "features",

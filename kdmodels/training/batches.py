@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -53,16 +54,20 @@ class Batches:
 
 
 def batch_sizes(examples: int, batch: int) -> list[int]:
-    """The sizes of an epoch's batches; a last batch of one joins the one before it.
+    """Return the sizes of an epoch's batches: ceil(examples / batch) of them, which differ by at most one.
 
-    >>> batch_sizes(10, 4), batch_sizes(9, 4), batch_sizes(3, 1)
-    ([4, 4, 2], [4, 5], [1, 1, 1])
+    A short last batch would weigh as much as a full one: each of its examples would count for many, and a loss that
+    compares the examples of a batch would have few to compare. Batches of one are avoided where `batch` is above one,
+    because batch norm cannot learn from a single example.
+
+    >>> batch_sizes(10, 4), batch_sizes(9, 4), batch_sizes(5, 2), batch_sizes(3, 1)
+    ([4, 3, 3], [3, 3, 3], [3, 2], [1, 1, 1])
     """
-    whole, rest = divmod(examples, batch)
-    sizes = [batch] * whole + [rest] * (rest > 0)
-    if rest == 1 and whole:
-        sizes[-2:] = [batch + 1]
-    return sizes
+    count = ceil(examples / batch)
+    if batch > 1:
+        count = min(count, max(examples // 2, 1))
+    size, larger = divmod(examples, count)
+    return [size + 1] * larger + [size] * (count - larger)
 
 
 def class_balance(labels: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def fit(
         checkpoints: where the training goes on from, if it was begun before, and what is kept of it. On the CPU, with
             as many threads the result is the same bit for bit as that of a training that nothing interrupted.
 
-    A last batch of one example joins the batch before it, since batch norm can't learn from one.
+    An epoch's batches are of nearly equal size: see `batch_sizes`.
 
     Raises:
         UserError: a term's features do not exist or do not match, it needs a teacher's knowledge and there is none, it

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from kdmodels import losses
-from kdmodels.catalogue import LOSSES
+from kdmodels.catalogue import LOSSES, WEIGHT_BATCH
 from kdmodels.knowledge import LOGITS
 from kdmodels.losses.features import HintRegressor
 from kdmodels.losses.numerics import unrounded
@@ -65,7 +65,9 @@ class Objective(nn.Module):
         names: Collection[str] | None = None,
         regressed: Mapping[str, list[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """The unweighted values, (B,) or (), of the terms, the probe and the discriminator; of `names` alone, if given.
+        """Return the unweighted values, (B,) or (), of the terms, the probe and the discriminator.
+
+        The value of a loss that falls as 1 / B is multiplied by B / `WEIGHT_BATCH`.
 
         Args:
             logits: (B, K), the student's.
@@ -76,6 +78,7 @@ class Objective(nn.Module):
             indices: (B,), the examples' numbers in their split.
             mixed: `labels` (B,) of other images that are mixed in, and the `share` (B,) that each keeps of itself. Of
                 every loss of labels the mean of the two labels' values is taken, by the share.
+            names: the terms to compute; None: all.
             regressed: by a term's name what its regressors make of the student's features (B, D), where that is known.
         """
         given = (logits, features, labels, teacher, indices, mixed, regressed or {})
@@ -173,7 +176,8 @@ class Objective(nn.Module):
         if row.joint:
             return loss(mine, theirs, **term.hyperparameters)
         values = [loss(one, other, **term.hyperparameters) for one, other in zip(mine, theirs, strict=True)]
-        return torch.stack(values).sum(dim=0)
+        value = torch.stack(values).sum(dim=0)
+        return value * (len(logits) / WEIGHT_BATCH) if row.falls_with_batch else value
 
     def _on_labels(self, loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
         """A loss of labels (B,); of mixed images, of both labels in the images' shares.

@@ -74,7 +74,11 @@ class Stack:
         }
         self.sizes = batch_sizes(len(train.split), recipe.batch)
         per_batch = any(LOSSES[name].per_batch for name in self.names)
-        self.validation_sizes = batch_sizes(len(validation.split), recipe.batch if per_batch else BATCH)
+        examples = len(validation.split)
+        self.validation_sizes = batch_sizes(examples, recipe.batch if per_batch else BATCH)
+        # Files are often in the order of their classes. Losses that compare examples need batches of mixed classes.
+        shuffled = torch.randperm(examples, generator=stream(0, "validation order"))
+        self.validation_order = shuffled if per_batch else torch.arange(examples)  # (N,)
 
         labels = train.split.labels
         sampled = recipe.balance == "sampling"
@@ -136,15 +140,18 @@ class Stack:
 
     @torch.no_grad()
     def validate(self) -> tuple[Figures, Tensor]:
-        """The same means on the validation split, weights being those after every warm-up; and what is right: (S, N).
+        """Measure the kept weights on the validation split, in float32, with the terms' weights after every warm-up.
 
-        Of the weights that are kept, in float32, all examples alike. There is no loss where a term has no value on
-        examples that it was not trained on.
+        All examples count alike. There is no loss if a term has no value on examples that it was not trained on.
+        Losses that compare the examples of a batch see them in a fixed random order, which is the same for all seeds.
+
+        Returns:
+            The same means as `train`, and which examples are classified correctly: (S, N), in the split's order.
         """
         self.distiller.eval()
         replicas, kept = len(self.seeds), self.kept if self.stacked else first_row(self.kept)
         measured, right = [], []
-        for rows in torch.arange(len(self.validation_batches.split)).split(self.validation_sizes):
+        for rows in self.validation_order.split(self.validation_sizes):
             batch = self.validation_batches.batch(rows)
             logits, means = self._values(kept, self.kept_buffers, *(_repeated(one, replicas) for one in _given(batch)))
             measured.append(torch.stack(list(means.values())) if means else logits.new_zeros(0, replicas))
@@ -154,7 +161,7 @@ class Stack:
             weights = torch.tensor([[term.weight for term in self.terms]], device=self.device)
             every, names = figures.with_loss(every, weights), ["loss", *names]
         means = dict(zip(names, figures.means(every, self.validation_sizes), strict=True))
-        return means, torch.cat(right, dim=1).cpu()
+        return means, torch.cat(right, dim=1).cpu()[:, self.validation_order.argsort()]
 
     def state(self, row: int, part: str) -> State:
         """A copy of one replica's part, on the CPU: `student.`, or what its objective has of its `objective.own.`"""

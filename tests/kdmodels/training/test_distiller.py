@@ -19,7 +19,6 @@ from kdmodels.networks import Ensemble, build, initialise
 from kdmodels.objectives import PRESETS
 from kdmodels.randomness import stream
 from kdmodels.training import Distiller, Replica, fit
-from kdmodels.training.batches import batch_sizes
 
 SHAPE = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
 PLACES = ["first", "middle", "deepest", "last"]
@@ -33,7 +32,7 @@ def split(examples: int, purpose: str) -> Split:
     return Split(images, labels)
 
 
-TRAIN, VALIDATION = split(41, "train"), split(20, "validation")  # batches of 16, 16 and 9
+TRAIN, VALIDATION = split(41, "train"), split(20, "validation")  # batches of 14, 14 and 13
 
 
 def make_teacher() -> nn.Module:
@@ -102,11 +101,11 @@ def naive_loop(name: str, seed: int, student: nn.Module, known: Knowledge, epoch
     adversary = torch.optim.Adam(module.parameters(), lr=1e-3, betas=(0.5, 0.999)) if name == "adversarial" else None
     own = [] if adversary else list(module.parameters())
     optimizer = torch.optim.Adam([*network.parameters(), *own], lr=1e-3)
-    steps, step = epochs * len(batch_sizes(len(TRAIN), batch)), 0
+    steps, step = epochs * math.ceil(len(TRAIN) / batch), 0
     for epoch in range(1, epochs + 1):
         order = torch.randperm(len(TRAIN), generator=stream(seed, "order", epoch))
         draws = stream(seed, "objective.own.contrastive_representation.0.drawn", epoch)
-        for rows in order.split(batch):
+        for rows in order.tensor_split(math.ceil(len(TRAIN) / batch)):
             embeddings = network[:-1](TRAIN.images[rows])  # type: ignore[index]
             logits = network[-1](embeddings)  # type: ignore[index]
             teacher = {at: features[rows].float() for at, features in known.features.items()}
@@ -293,7 +292,7 @@ def test_the_discriminator_learns_and_its_loss_is_no_part_of_the_students(
 
 
 def test_per_batch_values_on_validation_are_of_training_sized_batches(knowledge: tuple[Knowledge, Knowledge]) -> None:
-    """Similarity scales as 1 / B: over one large batch it would not be comparable with training's."""
+    """Of mixed examples: files are often in the order of their classes."""
     objective = terms("hard_labels", {"similarity_preserving": {"at": "last"}})
     replica, _ = trained(objective, knowledge, epochs=1, batch=10)
     network = make_student()
@@ -306,8 +305,27 @@ def test_per_batch_values_on_validation_are_of_training_sized_batches(knowledge:
         )
         return losses.similarity_preserving(embeddings, knowledge[1].features["last"][rows].float()).item()
 
-    expected = sum(value(rows) for rows in torch.arange(20).split(10)) / 2
+    order = torch.randperm(20, generator=stream(0, "validation order"))
+    expected = sum(value(rows) * 10 / 64 for rows in order.split(10)) / 2
     assert replica.figures["val/similarity_preserving"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_per_batch_values_on_validation_do_not_depend_on_the_order_of_classes() -> None:
+    """In file order, most batches held one class: the loss was that of another problem."""
+    objective = terms("hard_labels", {"similarity_preserving": {"at": "last"}}, {"relational_distance": {"at": "last"}})
+    validation = split(240, "validation")
+    by_class = Split(*(part[validation.labels.argsort(stable=True)] for part in (validation.images, validation.labels)))
+    figures = []
+    for part in (validation, by_class):
+        known = tuple(distil_knowledge(make_teacher(), one, PLACES) for one in (TRAIN, part))
+        (replica,) = fit(make_student(), objective, Recipe(epochs=2, batch=20), TRAIN, part, seeds=[3], knowledge=known)
+        figures.append(replica.figures)
+        network = make_student()
+        network.load_state_dict(replica.state)
+        assert torch.equal(replica.right, network.eval()(part.images).argmax(1) == part.labels)  # in the split's order
+    for loss in ("similarity_preserving", "relational_distance"):
+        assert figures[0][f"val/{loss}"] == pytest.approx(figures[1][f"val/{loss}"], rel=0.1)
+    assert figures[0]["val/accuracy"] == figures[1]["val/accuracy"]
 
 
 def test_a_weight_rises_in_its_warm_up_and_counts_in_full_on_validation(knowledge: tuple[Knowledge, Knowledge]) -> None:
