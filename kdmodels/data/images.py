@@ -1,10 +1,14 @@
 """Image files as arrays: one decoding for training and for prediction."""
 
+import math
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from kdmodels.data.files import listed, open_files, printable, read_file, require_regular
 from kdmodels.errors import UserError
@@ -13,7 +17,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no other decoder is let near a file
 MODES = {1: "L", 3: "RGB"}
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B")
-DEEP = ("I", "I;16", "I;16L", "I;16B")  # 16 bits a pixel
+DEEP = ("F", "I", "I;16", "I;16L", "I;16B")  # more than 8 bits a pixel
+RANGE_TAGS = (340, 341)  # of a TIFF: SMinSampleValue and SMaxSampleValue
+BITS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, SIGNED = 258, 262, 339, 1, 2
 LARGEST_IMAGE = 89_478_485  # pixels: where Pillow begins to warn of a decompression bomb
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
 
@@ -31,13 +37,15 @@ def measure(content: bytes) -> tuple[int, int, str]:
 
 
 def decode(content: bytes, channels: int, height: int, width: int) -> np.ndarray:
-    """An encoded image as (C, H, W) uint8.
+    """Return an encoded image as (C, H, W) uint8.
 
-    Turned as its EXIF orientation says, 16 bits scaled to 8, what is transparent laid onto black, and resized by
-    Pillow's bilinear filter, which is antialiased. Of an animation the first image.
+    The image is turned as its EXIF orientation says, scaled to 8 bits, laid onto black where it is transparent, and
+    resized by Pillow's bilinear filter, which is antialiased. Of an animation or a TIFF of many pages, the first image
+    is taken.
 
     Raises:
-        Exception: whatever a decoder says of bytes that it can't read.
+        Exception: whatever a decoder says of bytes that it can't read; pixels of floats, of 32 bits or with a sign
+            whose range the file does not state.
     """
     with _opened(content) as image:
         ImageOps.exif_transpose(image, in_place=True)
@@ -46,6 +54,8 @@ def decode(content: bytes, channels: int, height: int, width: int) -> np.ndarray
         if image.has_transparency_data:
             black = Image.new("RGBA", image.size, (0, 0, 0, 255))
             image = Image.alpha_composite(black, image.convert("RGBA"))
+        if image.mode == "LAB":  # Pillow makes no grey of it
+            image = image.convert("RGB")
         image = image.convert(MODES[channels])
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -59,14 +69,58 @@ def _opened(content: bytes) -> Image.Image:
         raise ValueError("no image of a known format") from error
     if image.width * image.height > LARGEST_IMAGE:
         raise ValueError(f"{image.width}x{image.height} are more than {LARGEST_IMAGE} pixels")
+    if image.mode in DEEP:
+        _sample_range(image)  # before anything is decoded
+    elif SIGNED in _tags(image).get(SAMPLE_FORMAT, ()):
+        raise ValueError("its pixels are 8 bits with a sign; allowed: 8 or 16 bits without a sign")  # Pillow ignores it
     return image
 
 
 def _shallow(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("has more than 16 bits a pixel")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    """Return an image of more than 8 bits a pixel as grey of 8, scaled by the range that its file states."""
+    low, high = _sample_range(image)
+    values, tags = np.asarray(image), _tags(image)
+    if image.format == "TIFF" and image.mode == "I" and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED:
+        values = values.view(np.uint32)  # Pillow has no mode for these
+    if not (values.min() >= low and values.max() <= high):  # nor NaN
+        raise ValueError(f"has pixels from {values.min()} to {values.max()}, and says {low:g} to {high:g}")
+    grey = np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
+    if tags.get(PHOTOMETRIC) == 0:  # white is 0: Pillow heeds that for 8 bits alone
+        grey = 255 - grey
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey[values == transparent] = 0
+    return Image.fromarray(grey)
+
+
+def _sample_range(image: Image.Image) -> tuple[float, float]:
+    """Return the values that stand for black and white, from the header.
+
+    Raises:
+        ValueError: the file does not state them.
+    """
+    tags = _tags(image)
+    if image.mode.startswith("I;16"):
+        return 0, 2 ** tags.get(BITS, (16,))[0] - 1
+    if image.format == "PPM" and image.mode == "I":
+        return 0, 65535  # to which Pillow scales it
+    low, high = (_number(tags.get(tag)) for tag in RANGE_TAGS)
+    if low is None or high is None or not -math.inf < low < high < math.inf:
+        kind = "floats" if image.mode == "F" else "32 bits, or with a sign,"
+        raise ValueError(
+            f"its pixels are {kind} and it states no range of them; allowed: 8 or 16 bits without a sign, or a TIFF "
+            "with SMinSampleValue and SMaxSampleValue"
+        )
+    return low, high
+
+
+def _tags(image: Image.Image) -> Mapping[int, Any]:
+    return image.tag_v2 if isinstance(image, TiffImageFile) else {}
+
+
+def _number(value: object) -> float | None:
+    """Return a tag's number, which Pillow gives alone or in a tuple."""
+    first = value[0] if isinstance(value, tuple) and value else value
+    return float(first) if isinstance(first, int | float) else None
 
 
 def find_images(paths: list[Path]) -> list[Path]:
@@ -106,8 +160,8 @@ def read_images(files: list[Path], input_shape: tuple[int, int, int]) -> np.ndar
     for row, file in zip(batch, files, strict=True):
         try:
             row[:] = decode(read_file(file), *input_shape) / np.float32(255)
-        except Exception:  # a decoder of foreign bytes may raise anything
-            unreadable.append(str(file))
+        except Exception as error:  # a decoder of foreign bytes may raise anything
+            unreadable.append(f"{file} ({error})")
     if unreadable:
         raise UserError(f"not readable as images: {listed(unreadable)}")
     return batch
