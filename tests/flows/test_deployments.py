@@ -145,6 +145,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, prefect_home: Path) -> Iter
     (folder / "tmp").mkdir()
     own = {
         "PREFECT_HOME": str(home),
+        "PREFECT_WORKER_HEARTBEAT_SECONDS": "1",
         "TMPDIR": str(folder / "tmp"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
     }
@@ -323,7 +324,7 @@ def test_job_variables_and_the_work_pool_change_nothing_of_a_run(served: Served,
     template["variables"]["properties"]["command"]["default"] = touch
     template["job_configuration"]["command"] = touch
     served.get("work_pools/kdflow", {"base_job_template": template}, method="PATCH")
-    time.sleep(31)  # until the worker has read the template anew
+    time.sleep(5)  # the worker reads the template every second
     path = f"deployments/{scheduled['id']}/create_flow_run"
     changed = evil_parameters(scheduled, student=EVIL_STUDENT) | {"job_variables": variables}
     state, message = end_of(served, served.get(path, changed)["id"])
