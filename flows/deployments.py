@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from flows import server
+from flows.credentials import read_or_create
 from flows.schedule_records import ScheduleRecord, delete_record, write_record
 from kdmodels import own_code
 from kdmodels.durable import write_whole
@@ -33,8 +35,11 @@ ENTRYPOINT = "flows.distill.distill"
 POLL_SECONDS = 2  # how often the worker asks for due runs; it starts them ahead, so that they begin when they are due
 
 
-def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
+def up(*, port: int = 4200, mlflow_port: int = 5000, login: bool = False) -> None:
     """Serve Prefect's UI and schedules and the MLflow UI on this machine, until Ctrl-C or SIGTERM.
+
+    Args:
+        login: whether MLflow asks for a user and password.
 
     Raises:
         UserError: a port is taken, a `kd up` runs already, Prefect is set to another server, or a part of it stops.
@@ -53,26 +58,28 @@ def up(*, port: int = 4200, mlflow_port: int = 5000) -> None:
     server.bind(mlflow_port, option="--mlflow-port").close()
     server.prefect_home().mkdir(mode=0o700, parents=True, exist_ok=True)
     auth = server.auth_string()
-    with _until_stopped() as children, server.bind(port) as listener:
+    with _until_stopped() as children, server.bind(port) as listener, contextlib.ExitStack() as stack:
         os.environ.update(_environment(url, auth))
         process, _ = server.start_server(listener, auth, ephemeral=False, log=sys.stderr.fileno())
         children["the Prefect server"] = process
         store = tracking.configure()
-        mlflow_url = tracking.redacted(store)
+        mlflow = tracking.redacted(store)
         if not store.startswith("http"):
-            mlflow_url = f"http://127.0.0.1:{mlflow_port}"
-            children["the MLflow server"] = _start_mlflow(store, mlflow_port)
+            children["the MLflow server"], mlflow = stack.enter_context(_mlflow_server(store, mlflow_port, login=login))
         server.Server(url, process).wait_ready()
         _prepare_pool()
         children["the Prefect worker"] = _start_module(["flows.worker"])
         with _state(url, auth):
             print(f"Prefect  {url.removesuffix('/api')}  {_password(auth)}", file=sys.stderr)
-            print(f"MLflow   {mlflow_url}\nCtrl-C stops both.", file=sys.stderr, flush=True)
+            print(f"MLflow   {mlflow}\nCtrl-C stops both.", file=sys.stderr, flush=True)
             _wait(children)
 
 
-def mlflow_ui(*, port: int = 5000) -> None:
+def mlflow_ui(*, port: int = 5000, login: bool = False) -> None:
     """Serve the MLflow UI of a store that is not a server, until Ctrl-C or SIGTERM.
+
+    Args:
+        login: whether it asks for a user and password.
 
     Raises:
         UserError: the port is taken.
@@ -81,9 +88,9 @@ def mlflow_ui(*, port: int = 5000) -> None:
 
     store = tracking.configure()
     server.bind(port).close()
-    with _until_stopped() as children:
-        children["the MLflow server"] = _start_mlflow(store, port)
-        print(f"MLflow   http://127.0.0.1:{port}\nCtrl-C stops it.", file=sys.stderr, flush=True)
+    with _until_stopped() as children, contextlib.ExitStack() as stack:
+        children["the MLflow server"], mlflow = stack.enter_context(_mlflow_server(store, port, login=login))
+        print(f"MLflow   {mlflow}\nCtrl-C stops it.", file=sys.stderr, flush=True)
         _wait(children)
 
 
@@ -230,12 +237,14 @@ def _prepare_pool() -> None:
 
 
 def _password(auth: str) -> str:
-    """Say how to log in. Where a file keeps the output, the password itself is not shown."""
-    if sys.stderr.isatty():
-        return f"password {auth}"
-    if server.setting("PREFECT_SERVER_API_AUTH_STRING"):
+    """Say how to log in to Prefect. Where a file keeps the output, the password itself is not shown."""
+    if server.setting("PREFECT_SERVER_API_AUTH_STRING") and not sys.stderr.isatty():
         return "password: your PREFECT_SERVER_API_AUTH_STRING"
-    return f"password {auth.partition(':')[0]}:<the text in {server.auth_file()}>"
+    return f"password {_shown(auth, server.auth_file(), before=auth.partition(':')[0] + ':')}"
+
+
+def _shown(password: str, file: Path, *, before: str = "") -> str:
+    return password if sys.stderr.isatty() else f"{before}<the text in {file}>"
 
 
 def _environment(url: str, auth: str) -> dict[str, str]:
@@ -247,19 +256,40 @@ def _environment(url: str, auth: str) -> dict[str, str]:
         "PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS),
         "DO_NOT_TRACK": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three processes more, for what kdflow does not use
         **({"KD_DATA": str(Path(data).absolute())} if data else {}),  # a scheduled run has another working folder
     }
 
 
-def _start_mlflow(store: str, port: int) -> subprocess.Popen[bytes]:
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = store  # not as an argument, where everybody would see its password
+@contextlib.contextmanager
+def _mlflow_server(store: str, port: int, *, login: bool) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start the MLflow server of a store; yield its process, and its address with how to log in."""
+    from tasks import tracking
+    from tasks.tracking import login as mlflow_login
+
+    folder = tracking.artifact_folder(store)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    return _start_module([*command, "--uvicorn-opts", "--log-level warning"])
+    command += ["--artifacts-destination", str(folder), "--uvicorn-opts", "--log-level warning"]
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": store,  # not as an argument, where everybody would see its password
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # three processes more, for what kdflow does not use
+        "MLFLOW_ENABLE_AI_GATEWAY": "false",
+    }
+    address = f"http://127.0.0.1:{port}"
+    if not login:
+        yield _start_module([*command, "--app-name", "kdflow"], environment), address
+        return
+    file = server.prefect_home() / "kdflow-mlflow-password"
+    password = read_or_create(file)
+    environment |= mlflow_login.settings(folder.parent, password)
+    environment["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_urlsafe(32)
+    address += f"  user {mlflow_login.USER}, password {_shown(password, file)}"
+    with mlflow_login.announced(port, password):
+        yield _start_module([*command, "--app-name", "kdflow-login"], environment), address
 
 
-def _start_module(command: list[str]) -> subprocess.Popen[bytes]:
-    return server.spawn([sys.executable, "-P", "-m", *command], log=sys.stderr.fileno())
+def _start_module(command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    return server.spawn([sys.executable, "-P", "-m", *command], log=sys.stderr.fileno(), env=environment)
 
 
 @contextlib.contextmanager

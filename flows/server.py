@@ -375,10 +375,9 @@ def _serve(fd: int, ephemeral: bool) -> None:
             async with httpx.AsyncClient(transport=probe, headers={"Authorization": f"Basic {token}"}) as client:
                 await client.get("http://here/api/none")
 
-    listener = socket.socket(fileno=fd)
     app = create_app(ephemeral=ephemeral, final=True)
-    checked = same_origin_only(app, listener.getsockname()[1], json_below="/api")
-    OneAtATime(uvicorn.Config(checked, log_level="error", lifespan="on")).run([listener])
+    checked = same_origin_only(app, json_below="/api")
+    OneAtATime(uvicorn.Config(checked, log_level="error", lifespan="on")).run([socket.socket(fileno=fd)])
 
 
 if __name__ == "__main__":

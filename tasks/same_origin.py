@@ -16,8 +16,8 @@ def own_origins(port: int) -> list[str]:
     return [f"http://{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
 
 
-def same_origin_only(application: Application, port: int, *, json_below: str | None = None) -> Application:
-    """Wrap an ASGI application so that it refuses requests that a foreign web page can send.
+def same_origin_only(application: Application, *, json_below: str | None = None) -> Application:
+    """Wrap an ASGI application on a loopback port so that it refuses requests that a foreign web page can send.
 
     A request passes if its Host is the server's own, and its Origin too if it has one.
 
@@ -25,10 +25,10 @@ def same_origin_only(application: Application, port: int, *, json_below: str | N
         json_below: paths that start with this text accept bodies of the type application/json only. A web page cannot
             send that type to another origin without asking the server first.
     """
-    origins = own_origins(port)
-    hosts = [origin.removeprefix("http://") for origin in origins]
 
     def refusal(scope: Message) -> tuple[int, str] | None:
+        origins = own_origins(scope["server"][1])
+        hosts = [origin.removeprefix("http://") for origin in origins]
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1").lower())

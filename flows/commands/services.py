@@ -8,22 +8,27 @@ import typer
 
 from flows.commands.shared import Json, UsageError, experiments, usage
 
+Login = Annotated[
+    bool, typer.Option("--login", help="MLflow asks for a password. Use it where other people have accounts.")
+]
 
-def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000, login: Login = False) -> None:
     """Serve the MLflow UI until Ctrl-C."""
     from flows.ui import ui as serve
 
-    serve(port)
+    serve(port, login=login)
 
 
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of Prefect.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Of MLflow.")] = 5000,
+    login: Login = False,
 ) -> None:
     """Serve schedules, Prefect's UI and the MLflow UI until Ctrl-C."""
     from flows import deployments
 
-    deployments.up(port=port, mlflow_port=mlflow_port)
+    deployments.up(port=port, mlflow_port=mlflow_port, login=login)
 
 
 def schedule(

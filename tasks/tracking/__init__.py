@@ -47,7 +47,7 @@ from tasks.tracking.registry import (
     rollback,
     versions,
 )
-from tasks.tracking.store import configure, experiment_id, redacted
+from tasks.tracking.store import artifact_folder, configure, experiment_id, redacted
 
 __all__ = [
     "CLAIM",
@@ -56,6 +56,7 @@ __all__ = [
     "Version",
     "abandoned",
     "artifact",
+    "artifact_folder",
     "champion",
     "children",
     "claimed",

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kdmodels.errors import UnavailableError
 from kdmodels.redaction import redacted, shown_address
+from tasks.tracking import login
 
 _LOCK = threading.Lock()
 _READY: set[str] = set()  # the stores that this process has checked
@@ -44,6 +45,7 @@ def configure(folder: Path | None = None) -> str:
     with _LOCK:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder or Path.cwd()) / 'mlruns' / 'mlflow.db'}"
         uri = _credentials_apart(uri)
+        login.use_announced(uri)
         if database := _sqlite_file(uri):
             if "?" in str(database):
                 raise UnavailableError(
@@ -109,9 +111,24 @@ def experiment_id(name: str) -> str:
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:
-    """Beside a SQLite file, since MLflow's default would be relative to some working directory; else the server's."""
+    """Return the address of an experiment's artifacts beside a SQLite file; None if MLflow is to choose one.
+
+    MLflow's own choice would be relative to some working folder.
+    """
+    if _sqlite_file(uri) is None:
+        return None
+    folder = artifact_folder(uri)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return (folder / experiment).as_uri()
+
+
+def artifact_folder(uri: str) -> Path:
+    """Return the folder with the artifacts of a store on this machine.
+
+    It lies beside a SQLite file. For another database it is MLflow's own choice, below the working folder.
+    """
     database = _sqlite_file(uri)
-    return (database.parent / "artifacts" / experiment).as_uri() if database else None
+    return database.parent / "artifacts" if database else Path.cwd() / "mlruns"
 
 
 def _sqlite_file(uri: str) -> Path | None:
@@ -124,7 +141,7 @@ def _sqlite_file(uri: str) -> Path | None:
 def _prepare(database: Path) -> None:
     """Bring a SQLite store to this MLflow's schema, once, whoever else wants to do the same now."""
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not os.access(database.parent, os.W_OK) or (database.exists() and not os.access(database, os.W_OK)):
             raise PermissionError("no permission to write there")
         head = _get_latest_schema_revision()
@@ -152,6 +169,7 @@ def _create(database: Path) -> None:
     """Made beside and renamed, so that a crash in the middle of some 60 migrations leaves nothing half made."""
     partial = database.with_name(f"{database.name}.partial")
     partial.unlink(missing_ok=True)
+    _create_private(partial)
     engine = create_sqlalchemy_engine(f"sqlite:///{partial}")
     _initialize_tables(engine)
     engine.dispose()
@@ -161,12 +179,17 @@ def _create(database: Path) -> None:
     partial.replace(database)
 
 
+def _create_private(file: Path) -> None:
+    """Create an empty file for this user alone; SQLite gives its journals the same mode."""
+    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
 def _upgrade(database: Path, revision: str) -> None:
-    """What `mlflow db upgrade` does, after the backup that it asks for."""
-    with (
-        closing(sqlite3.connect(database)) as connection,
-        closing(sqlite3.connect(database.with_name(f"{database.name}.{revision}.backup"))) as backup,
-    ):
+    """Back up the database, as `mlflow db upgrade` asks to, and upgrade it."""
+    copy = database.with_name(f"{database.name}.{revision}.backup")
+    copy.unlink(missing_ok=True)
+    _create_private(copy)
+    with closing(sqlite3.connect(database)) as connection, closing(sqlite3.connect(copy)) as backup:
         connection.backup(backup)
     engine = create_sqlalchemy_engine(f"sqlite:///{database}")
     _upgrade_db(engine)
