@@ -281,6 +281,18 @@ def test_init_writes_a_file_that_can_be_run(kd: Kd, folder: Path) -> None:
     assert not list(folder.glob(".partial-*"))
 
 
+def test_init_writes_through_no_link(kd: Kd, folder: Path) -> None:
+    """A link to nothing too: what it names is not made."""
+    (folder / "victim").write_text("precious")
+    for name, target in (("to-a-file.yaml", "victim"), ("to-nothing.yaml", "nothing")):
+        (folder / name).symlink_to(folder / target)
+        done = kd("init", name)
+        assert (done.returncode, done.stderr) == (2, f"kd: error: {name}: exists already; allowed: a new file\n")
+        assert (folder / name).is_symlink()
+    assert (folder / "victim").read_text() == "precious"
+    assert not (folder / "nothing").exists()
+
+
 def test_variants_lists_the_catalogue(kd: Kd) -> None:
     named: dict[str, Any] = {row["name"]: row for row in json.loads(kd("variants", "--json").stdout)["variants"]}
     assert named["kd"]["terms"] == ["0.1 hard_labels", "0.9 soft_targets, temperature 4"]

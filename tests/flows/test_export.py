@@ -107,3 +107,13 @@ def test_links_that_somebody_planted_are_not_written_through(recorded, tmp_path:
     assert victim.read_text() == "precious"
     assert file.is_file()
     assert not file.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["../../..", "/etc/cron.d/x", "..", "kd 2/5"])
+def test_the_name_of_a_run_leads_to_no_other_folder(recorded, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    run, _ = find(recorded.first)
+    monkeypatch.setattr(tracking, "find_model", lambda word: (_ for _ in ()).throw(UserError("no model")))
+    monkeypatch.setattr(tracking, "find", lambda word: replace(run, name=name))
+    file = new_file(None, find(name)[1], "onnx")
+    assert file.parent == Path()
+    assert len(file.parts) == 1

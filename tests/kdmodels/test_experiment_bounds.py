@@ -4,13 +4,17 @@ With work that grows as the square of a text's length, or with as many variants 
 tests would end within a day.
 """
 
+import json
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Require
+from kdmodels.experiment_file import read_experiment
 from kdmodels.variants import MOST_VARIANTS
 
 LENGTH = 1_000_000
@@ -119,3 +123,32 @@ def test_a_long_list_of_places_is_refused() -> None:
     terms = [{"hint": {"weight": 1, "at": places}}]
     with pytest.raises(ValidationError, match="names 101 places; allowed: at most 100"):
         Experiment.model_validate(SHORT | {"variants": [{"name": "own", "terms": terms}]})
+
+
+@pytest.mark.parametrize("text", ["9" * 5_000, "9" * 400 + ".5", "1e400", "-1e400", "1" + "_000" * 3, "0x" + "f" * 99])
+@pytest.mark.parametrize("field", ["student.epochs", "student.seeds", "student.optimizer.adam.lr", "seed", "threads"])
+def test_a_huge_number_is_one_line(tmp_path: Path, field: str, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(json.dumps(SHORT))
+    with pytest.raises(UserError) as error:
+        read_experiment(tmp_path / "x.yaml", [f"{field}={text}"])
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_merge_key_is_a_field_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(json.dumps(SHORT)[:-1] + ', "<<": {"seed": 3}}')
+    with pytest.raises(UserError, match="<<: is not a field; allowed: "):
+        read_experiment(tmp_path / "x.yaml")
+    with pytest.raises(UserError, match=r"student\.<<: is not a field; allowed: "):
+        read_experiment(tmp_path / "x.yaml", ["student.<<={epochs: 3}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/x", "a/b", "..", ".", "a\\b", "a:b", "models:/x", "x\n", "~root", "%2e%2e"]
+)
+@pytest.mark.parametrize("field", ["name", "promote.model", "variants.0.name"])
+def test_a_name_leads_nowhere_else(tmp_path: Path, field: str, name: str) -> None:
+    raw = SHORT | {"variants": [{"name": "own", "terms": "kd"}]}
+    (tmp_path / "x.yaml").write_text(json.dumps(raw))
+    with pytest.raises(UserError, match=rf"{field}: .* is not a name \(allowed: letters, digits, space"):
+        read_experiment(tmp_path / "x.yaml", [f"{field}={json.dumps(name)}"])

@@ -1,6 +1,11 @@
 """Checkpoints and stored networks of any bytes: tensors, or a user's error of one line."""
 
+import io
 import json
+import os
+import pickle
+import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -117,3 +122,81 @@ def test_a_stored_description_of_a_named_module_is_rebuilt(tmp_path: Path) -> No
     assert description == described
     images = torch.rand(2, 1, 4, 4)
     assert torch.equal(network(images), built.eval()(images))
+
+
+class Poison:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.canary),))
+
+
+def header(about: dict[str, object], data: bytes = b"", length: int | None = None) -> bytes:
+    """A .safetensors file with that header, whatever it says, or with a header that claims to be of that length."""
+    text = json.dumps(about).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def zipped(*contents: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number, content in enumerate(contents):
+            archive.writestr(f"archive/{'data.pkl' if number == 0 else number}", content)
+    return stream.getvalue()
+
+
+def scripted() -> bytes:
+    stream = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), stream)
+    return stream.getvalue()
+
+
+ATTACKS = {  # by the name of the file; each gets a canary's path
+    "pickle.pt": lambda canary: pickle.dumps(Poison(canary)),
+    "pickle.safetensors": lambda canary: pickle.dumps(Poison(canary)),
+    "zip.safetensors": lambda canary: zipped(pickle.dumps(Poison(canary))),
+    "zip.pt": lambda canary: zipped(pickle.dumps(Poison(canary))),
+    "zip-in-zip.pt": lambda canary: zipped(zipped(pickle.dumps(Poison(canary))), zipped(pickle.dumps(Poison(canary)))),
+    "script.pt": lambda canary: scripted(),
+    "script.safetensors": lambda canary: scripted(),
+    "header-of-2-to-62.safetensors": lambda canary: header({}, length=2**62),
+    "header-of-2-to-64.safetensors": lambda canary: header({}, length=2**64 - 1),
+    "beyond-the-data.safetensors": lambda canary: header(
+        {"head.bias": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}, bytes(16)
+    ),
+    "shape-overflows.safetensors": lambda canary: header(
+        {"head.bias": {"dtype": "F32", "shape": [2**62, 4], "data_offsets": [0, 16]}}, bytes(16)
+    ),
+    "one-over-another.safetensors": lambda canary: header(
+        {name: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]} for name in ("a", "b")}, bytes(16)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_refused_and_nothing_of_it_runs(name: str, tmp_path: Path) -> None:
+    canary, file = tmp_path / "canary", tmp_path / name
+    file.write_bytes(ATTACKS[name](canary))
+    with pytest.raises(
+        UserError, match=r"not readable as a checkpoint without running code from it; allowed: "
+    ) as error:
+        read_state(file)
+    assert "\n" not in str(error.value)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_never_ends_is_not_read(suffix: str, tmp_path: Path) -> None:
+    """A link to an endless device, a pipe without a writer, and a file of a terabyte that holds nothing."""
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    for name in ("device", "pipe"):
+        with pytest.raises(UserError, match="no such checkpoint file"):
+            read_state(tmp_path / f"{name}{suffix}")
+    with (tmp_path / f"sparse{suffix}").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match="not readable as a checkpoint"):
+        read_state(tmp_path / f"sparse{suffix}")
