@@ -60,7 +60,8 @@ def main() -> int:
     0: done. 1: an error in the work: data or store that can't be read, a taken port, no student finished, a bug.
     2: what was typed is wrong: options, the experiment file, or a name of an experiment, variant, run or model.
     3: some students failed, the others are kept; it comes before 4. 4: the gate refused, where promotion was asked for:
-    `kd promote`, `kd run --require-promotion`; a winner that is the champion already is not refused.
+    `kd promote`, `kd run --require-promotion`; a winner that is the champion already is refused if it does not meet
+    the requirements.
     130: interrupted, by Ctrl-C or SIGTERM.
     """
     _Command.interrupted = False

@@ -96,6 +96,12 @@ class Promote(Part):
         default=0.002, ge=0, lt=1, description="No worse than the champion by more accuracy than this."
     )
     require: Require = Field(default=Require(), description="Budgets that must hold.")
+    looks: int = Field(
+        default=365,
+        ge=1,
+        le=100_000,
+        description="Comparisons with a champion on one test split that share a 5 % chance of a false promotion.",
+    )
     report: list[str] = Field(default=[], description="Variants whose test accuracy is reported, whichever wins.")
 
     @field_validator("model", mode="after")

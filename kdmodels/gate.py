@@ -1,11 +1,12 @@
 """The gate: whether a challenger becomes the champion, by a paired test and the declared budgets, and never by `>`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from kdmodels.experiment import Require
+from kdmodels.looks import ALPHA, Look
 from kdmodels.statistics import (
     Interval,
     check_correct,
@@ -15,6 +16,7 @@ from kdmodels.statistics import (
     wilson_interval,
 )
 
+ONLY_LOOK = Look(1, 1)
 BUDGETS = {
     "accuracy": "test accuracy's lower 95% bound",
     "parameters": "the number of parameters",
@@ -30,16 +32,23 @@ BUDGETS = {
 class Candidate:
     """A model as the gate sees it.
 
-    correct: (N,) bool, which of the test split's examples it gets right; the order is the same for every candidate.
-    labels: (N,) str, the names of the examples' classes. parameters: their number. file_bytes: the size of its
-    weights' file. latency_ms: the median time of one image on the CPU. confidences: (N,), the probability of the class
-    that it predicts; agrees: (N,) bool, where that is the teacher's; None where it was not measured.
-    Raises ValueError where `correct` is not a boolean vector or is empty, or `labels` are not as many.
+    Attributes:
+        correct: (N,) bool, which test examples it gets right; all candidates have the same examples in the same order.
+        labels: (N,) str, the names of the examples' classes.
+        classes: the names of the classes that it can predict.
+        file_bytes: size of its weights' file.
+        latency_ms: median time of one image on the CPU.
+        confidences: (N,), the probability of the predicted class; None if it was not measured.
+        agrees: (N,) bool, whether the predicted class is the teacher's; None if it was not measured.
+
+    Raises:
+        ValueError: `correct` is not a boolean vector or is empty, or `labels` has another length.
     """
 
     name: str
     correct: np.ndarray
     labels: np.ndarray
+    classes: tuple[str, ...]
     parameters: int
     file_bytes: int
     latency_ms: float
@@ -65,8 +74,12 @@ class Verdict:
 class Comparison:
     """The challenger against another model on the same n examples.
 
-    b, c: examples that only the challenger, only the other gets right. difference: (b - c) / n, with Tango's two-sided
-    interval at 1 - alpha; lower_bound: its one-sided lower bound at 1 - alpha. p_value: McNemar's exact test.
+    Attributes:
+        b, c: examples that only the challenger gets right, and only the other model.
+        difference: (b - c) / n; interval: Tango's two-sided 95 % interval for it.
+        p_value: McNemar's exact test, two-sided. p_better: one-sided, that the challenger is no better.
+        level: the level of this comparison's one-sided test. lower_bound: Tango's bound for the difference at it.
+        decides: whether the one-sided test decides about a promotion.
     """
 
     against: str
@@ -74,25 +87,34 @@ class Comparison:
     b: int
     c: int
     p_value: float
+    p_better: float
     difference: float
     interval: Interval
+    level: float
     lower_bound: float
-    alpha: float
+    decides: bool
 
     @property
     def better(self) -> bool:
-        return self.difference > 0 and self.p_value < self.alpha
+        return self.difference > 0 and (self.p_better < self.level if self.decides else self.p_value < ALPHA)
 
     @property
     def worse(self) -> bool:
-        return self.difference < 0 and self.p_value < self.alpha
+        return self.difference < 0 and self.p_value < ALPHA
 
     def __str__(self) -> str:
         low, high = self.interval
-        p = "p < 0.001" if self.p_value < 0.001 else f"p = {self.p_value:.3f}"
+        name, value = ("one-sided p", self.p_better) if self.decides else ("p", self.p_value)
+        p = (
+            f"{name} = {value:.3f}"
+            if value >= 0.001
+            else f"{name} = {value:.1e}"
+            if self.decides
+            else f"{name} < 0.001"
+        )
         return (
             f"{100 * self.difference:+.2f} points on {self.n} test examples, "
-            f"{100 * (1 - self.alpha):g}% interval {100 * low:+.2f} to {100 * high:+.2f}, {p}"
+            f"95% interval {100 * low:+.2f} to {100 * high:+.2f}, {p}"
         )
 
 
@@ -101,7 +123,7 @@ class Rule:
     """One line of `promote.require`, or of what is asked of a champion's successor: what was measured and is allowed.
 
     The value of an accuracy or an agreement is the lower end of its 95 % Wilson interval; of `file_mb`, in 10^6 bytes.
-    `about` is the class for which `class_accuracy` stands.
+    `about` is the class for which `class_accuracy` stands. `note` says why a value cannot be had.
     """
 
     name: str
@@ -109,6 +131,7 @@ class Rule:
     bound: str
     holds: bool
     about: str = ""
+    note: str = ""
 
 
 def decide(
@@ -118,29 +141,35 @@ def decide(
     *,
     margin: float,
     require: Require,
-    alpha: float = 0.05,
+    look: Look = ONLY_LOOK,
 ) -> Verdict:
     """Promote the challenger, or refuse it, and say why.
 
-    A budget that does not hold refuses. Without a champion the budgets decide alone. A champion is replaced by one that
-    McNemar's test finds better, or by one with fewer parameters whose accuracy is no more than the margin below: the
-    one-sided lower bound of the difference has to say so, since a test that finds nothing proves nothing.
+    A requirement that is not met refuses. Without a champion the requirements decide alone. Against a champion one
+    hypothesis is tested, at the level of this look. It is chosen by what is known before the test split is read:
+
+    - A challenger with fewer parameters, or with more classes, must not be worse by more than the margin. Tango's
+      one-sided bound of the difference has to say so, since a test that finds nothing proves nothing.
+    - Any other challenger must be better, by McNemar's exact one-sided test.
+
+    The two are compared on the classes that both can predict.
 
     Args:
         challenger: the winner of the comparison; it may be the control itself, told by its name.
         control: the same student trained on labels alone, for the record; it has no say in the decision.
-        margin: in accuracy, 0.002 being 0.2 points. require: the declared budgets. alpha: the test's level.
+        margin: in accuracy, 0.002 being 0.2 points. look: which comparison on this test split this is.
     Raises:
         ValueError: vectors of `correct` of different length, or something is required that was not measured.
     """
     is_control = control is not None and control.name == challenger.name
-    vs_control = _compare(challenger, control, alpha) if control and not is_control else None
-    vs_champion = _compare(challenger, champion, alpha) if champion else None
+    vs_control = _compare(challenger, control, None) if control and not is_control else None
+    vs_champion = _compare(*_on_shared_classes(challenger, champion), look) if champion else None
     budgets = _budgets(challenger, require)
     evidence = {
         "n": int(challenger.correct.size),
-        "alpha": alpha,
+        "alpha": ALPHA,
         "margin": margin,
+        "look": {"number": look.number, "of": look.of, "level": look.level} if champion else None,
         "challenger": _describe(challenger),
         "control": _describe(control) if control else None,
         "champion": _describe(champion) if champion else None,
@@ -149,29 +178,43 @@ def decide(
         "budgets": [asdict(budget) for budget in budgets],
         "succession": [asdict(rule) for rule in _succession(challenger, champion, vs_champion, margin)],
     }
-    broken = [budget for budget in budgets if not budget.holds]
+    broken = broken_budgets(budgets)
     if broken:
-        promoted, reason = False, _budgets_broken(challenger, broken)
+        promoted, reason = False, f"{challenger.name} is refused: {broken}."
     elif champion is None or vs_champion is None:
         promoted, reason = True, _first(challenger, is_control, vs_control, bool(budgets))
     else:
-        promoted, reason = _against_champion(challenger, champion, vs_champion, margin)
+        promoted, reason = _against_champion(challenger, champion, vs_champion, margin, look)
     return Verdict(promoted, reason, evidence)
 
 
-def _compare(challenger: Candidate, other: Candidate, alpha: float) -> Comparison:
+def _compare(challenger: Candidate, other: Candidate, look: Look | None) -> Comparison:
+    """Compare the two; `look` None: for the record, which decides nothing."""
     test, n = mcnemar_exact(challenger.correct, other.correct), int(challenger.correct.size)
+    level = look.level if look else ALPHA
     return Comparison(
         against=other.name,
         n=n,
         b=test.b,
         c=test.c,
         p_value=test.p_value,
+        p_better=test.p_better,
         difference=(test.b - test.c) / n,
-        interval=paired_difference_interval(test.b, test.c, n, 1 - alpha),
-        lower_bound=paired_difference_interval(test.b, test.c, n, 1 - 2 * alpha)[0],
-        alpha=alpha,
+        interval=paired_difference_interval(test.b, test.c, n),
+        level=level,
+        lower_bound=paired_difference_interval(test.b, test.c, n, 1 - 2 * level)[0] if level else -1.0,
+        decides=look is not None,
     )
+
+
+def _on_shared_classes(challenger: Candidate, champion: Candidate) -> tuple[Candidate, Candidate]:
+    """Leave out the examples of classes that the champion cannot predict."""
+    shared = [np.isin(each.labels, champion.classes) for each in (challenger, champion)]
+    first, second = (
+        replace(each, correct=each.correct[rows], labels=each.labels[rows])
+        for each, rows in zip((challenger, champion), shared, strict=True)
+    )
+    return first, second
 
 
 def _accuracy(candidate: Candidate) -> tuple[float, Interval]:
@@ -181,11 +224,11 @@ def _accuracy(candidate: Candidate) -> tuple[float, Interval]:
 
 def _weakest_class(candidate: Candidate) -> tuple[str, float, float]:
     """The class whose accuracy's lower bound is lowest, the accuracy and that bound."""
-    found = []
-    for name in np.unique(candidate.labels):
+    found: list[tuple[float, float, str]] = []
+    for name in {*candidate.classes, *candidate.labels.tolist()}:
         correct = candidate.correct[candidate.labels == name]
         right, n = int(np.sum(correct)), int(correct.size)
-        found.append((wilson_interval(right, n)[0], right / n, str(name)))
+        found.append((wilson_interval(right, n)[0], right / n, name) if n else (0.0, 0.0, name))
     bound, accuracy, weakest = min(found)
     return weakest, accuracy, bound
 
@@ -208,6 +251,7 @@ def _describe(candidate: Candidate) -> dict[str, Any]:
 
 def _budgets(challenger: Candidate, require: Require) -> list[Rule]:
     weakest, _, class_bound = _weakest_class(challenger)
+    untested = sorted({*challenger.classes} - {*challenger.labels.tolist()})
     measured: dict[str, int | float | None] = {
         "accuracy": _accuracy(challenger)[1][0],
         "parameters": challenger.parameters,
@@ -225,7 +269,11 @@ def _budgets(challenger: Candidate, require: Require) -> list[Rule]:
                 raise ValueError(f"{name} is required of {challenger.name}, and was not measured")
             sign, number = bound.split()
             holds = value >= float(number) if sign == ">=" else value <= float(number)
-            budgets.append(Rule(name, value, bound, holds, weakest if name == "class_accuracy" else ""))
+            if name == "class_accuracy":
+                note = f"no test example of class {', '.join(map(repr, untested))}" if untested else ""
+                budgets.append(Rule(name, value, bound, holds and not untested, weakest, note))
+            else:
+                budgets.append(Rule(name, value, bound, holds))
     return budgets
 
 
@@ -244,23 +292,30 @@ def _agreement(candidate: Candidate) -> float | None:
 def _succession(
     challenger: Candidate, champion: Candidate | None, comparison: Comparison | None, margin: float
 ) -> list[Rule]:
-    """What a champion's successor has to be: better; or smaller and, at most by the margin, worse."""
+    """Return what is asked of the champion's successor: that it offers more and is not worse, or that it is better."""
     if champion is None or comparison is None:
         return []
-    size, least = challenger.parameters, comparison.lower_bound
-    return [
-        Rule("better than the champion: p", comparison.p_value, f"< {comparison.alpha:g}, above it", comparison.better),
-        Rule("or smaller: parameters", size, f"< {champion.parameters}", size < champion.parameters),
-        Rule("and not worse by the margin: lower bound", least, f">= {-margin:g}", least >= -margin),
+    rules = [
+        Rule("smaller: parameters", challenger.parameters, f"< {champion.parameters}", _smaller(challenger, champion))
     ]
+    if new := _new_classes(challenger, champion):
+        rules.append(Rule("more classes", len(new), ">= 1", True))
+    if offers_more(challenger, champion):
+        least = comparison.lower_bound
+        return [*rules, Rule("not worse by the margin: lower bound", least, f">= {-margin:g}", least >= -margin)]
+    bound = f"< {comparison.level:.3g}, above it"
+    return [*rules, Rule("better than the champion: one-sided p", comparison.p_better, bound, comparison.better)]
 
 
-def _budgets_broken(challenger: Candidate, broken: list[Rule]) -> str:
-    told = [
-        f"{BUDGETS[each.name]}{each.about and f' {each.about!r}'} is {_number(each.value)}, required {each.bound}"
-        for each in broken
-    ]
-    return f"{challenger.name} is refused: {'; '.join(told)}."
+def broken_budgets(budgets: list[Rule]) -> str:
+    """Return the requirements that are not met, in words; empty if all are."""
+    return "; ".join(
+        f"{each.note}, required is {BUDGETS[each.name]} {each.bound}"
+        if each.note
+        else f"{BUDGETS[each.name]}{each.about and f' {each.about!r}'} is {_number(each.value)}, required {each.bound}"
+        for each in budgets
+        if not each.holds
+    )
 
 
 def _number(value: int | float) -> str:
@@ -280,23 +335,49 @@ def _first(challenger: Candidate, is_control: bool, vs_control: Comparison | Non
 
 
 def _against_champion(
-    challenger: Candidate, champion: Candidate, comparison: Comparison, margin: float
+    challenger: Candidate, champion: Candidate, comparison: Comparison, margin: float, look: Look
 ) -> tuple[bool, str]:
-    points, sizes = 100 * margin, f"{challenger.parameters:,} parameters against {champion.parameters:,}"
-    if comparison.better:
-        return True, f"{challenger.name} replaces {champion.name}: it is better ({comparison})."
     refused = f"{challenger.name} does not replace {champion.name}"
-    if comparison.worse and comparison.lower_bound < -margin:
-        return False, f"{refused}: it is worse ({comparison})."
-    if challenger.parameters >= champion.parameters:
-        return False, f"{refused}: it is neither shown to be better ({comparison}) nor smaller ({sizes})."
-    bound = f"one-sided {100 * (1 - comparison.alpha):g}% bound {100 * comparison.lower_bound:+.2f}"
-    if comparison.lower_bound < -margin:
+    sizes = f"{challenger.parameters:,} parameters against {champion.parameters:,}"
+    if look.is_spent:
         return False, (
-            f"{refused}: it is smaller ({sizes}), but may be worse by more than the margin "
-            f"of {points:.2f} points ({comparison}, {bound})."
+            f"{refused}: all {look.of} looks at this test split are spent ({comparison}). "
+            "To go on, use new test images, or promote it with --force --reason TEXT."
         )
-    return True, (
-        f"{challenger.name} replaces {champion.name}: it is smaller ({sizes}) "
-        f"and not worse by more than the margin of {points:.2f} points ({comparison}, {bound})."
+    told = f" This was {look}."
+    if not offers_more(challenger, champion):
+        if comparison.better:
+            return True, f"{challenger.name} replaces {champion.name}: it is better ({comparison}).{told}"
+        if comparison.worse:
+            return False, f"{refused}: it is worse ({comparison}).{told}"
+        return False, f"{refused}: it is neither shown to be better ({comparison}) nor smaller ({sizes}).{told}"
+    new = _new_classes(challenger, champion)
+    offers = [f"it is smaller ({sizes})"] if _smaller(challenger, champion) else []
+    offers += [f"it knows more classes ({', '.join(map(repr, new))}, left out of the comparison)"] if new else []
+    bound = f"one-sided bound at this look's level {100 * comparison.lower_bound:+.2f}"
+    if comparison.lower_bound >= -margin:
+        better = comparison.difference > 0 and comparison.p_better < comparison.level  # closed testing: at no cost
+        offers.append("it is better" if better else f"not worse by more than the margin of {100 * margin:.2f} points")
+        return (
+            True,
+            f"{challenger.name} replaces {champion.name}: {' and '.join(offers)} ({comparison}, {bound}).{told}",
+        )
+    if comparison.worse:
+        return False, f"{refused}: it is worse ({comparison}, {bound}).{told}"
+    return False, (
+        f"{refused}: {' and '.join(offers)}, but may be worse by more than the margin "
+        f"of {100 * margin:.2f} points ({comparison}, {bound}).{told}"
     )
+
+
+def _smaller(challenger: Candidate, champion: Candidate) -> bool:
+    return challenger.parameters < champion.parameters
+
+
+def _new_classes(challenger: Candidate, champion: Candidate) -> list[str]:
+    return sorted({*challenger.classes} - {*champion.classes})
+
+
+def offers_more(challenger: Candidate, champion: Candidate) -> bool:
+    """Whether the challenger has fewer parameters, or more classes: then it need not be better."""
+    return _smaller(challenger, champion) or bool(_new_classes(challenger, champion))

@@ -170,11 +170,13 @@ class McNemar:
 
     b: examples that the challenger alone gets right; c: those that the champion alone gets right.
     p_value: two-sided, of the hypothesis that the two are right equally often.
+    p_better: one-sided, of the hypothesis that the challenger is right no more often.
     """
 
     b: int
     c: int
     p_value: float
+    p_better: float
 
 
 def check_correct(correct: np.ndarray) -> None:
@@ -194,7 +196,7 @@ def mcnemar_exact(challenger_correct: np.ndarray, champion_correct: np.ndarray) 
         McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947.
 
     >>> mcnemar_exact(np.array([True, True, True, False]), np.array([False, True, False, False]))
-    McNemar(b=2, c=0, p_value=0.5)
+    McNemar(b=2, c=0, p_value=0.5, p_better=0.25)
     """
     from scipy.special import bdtr
 
@@ -204,7 +206,7 @@ def mcnemar_exact(challenger_correct: np.ndarray, champion_correct: np.ndarray) 
         raise ValueError(f"not the same examples: {challenger_correct.size} against {champion_correct.size}")
     b = int(np.sum(challenger_correct & ~champion_correct))
     c = int(np.sum(champion_correct & ~challenger_correct))
-    return McNemar(b, c, min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))))
+    return McNemar(b, c, min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))), float(bdtr(c, b + c, 0.5)))
 
 
 def paired_difference_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Interval:

@@ -1,61 +1,37 @@
-"""promote_student: the only reader of the test split, and the gate between a winner and the registry."""
+"""promote_student: the gate between a winner and the registry."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from kdmodels.costs import P50
-from kdmodels.data import Split
-from kdmodels.device import find_device
 from kdmodels.errors import UserError
-from kdmodels.evaluation import BATCH, by_class, confidences, macro, predict
 from kdmodels.experiment import Promote
-from kdmodels.gate import Candidate, Verdict, decide
-from kdmodels.losses import ensemble_logits
-from kdmodels.networks import Description, load_network, read_description
-from kdmodels.statistics import expected_calibration_error
-from tasks import runs, tracking
-from tasks.costs import measured
-from tasks.data import load
+from kdmodels.gate import ONLY_LOOK, Candidate, Rule, Verdict, broken_budgets, decide
+from kdmodels.looks import Look, pair_of
+from tasks import tracking
+from tasks.held_out import (
+    HeldOut,
+    Outcomes,
+    candidate,
+    champion_outcomes,
+    classes_of,
+    keep_trained,
+    require_comparable,
+    student_outcomes,
+    teacher_outcomes,
+)
 from tasks.plan import flatten
 from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
-from tasks.results import NETWORK, SIZE, VERDICT
+from tasks.results import NETWORK, VERDICT
 from tasks.steps import alone
 
-TESTED = "kd.test_digest"  # the tag that says of which test split a run's figures on test are
-READS = "kd.test_reads"  # a comparison's: how many times its promotion opened the test split
-UNKNOWN = -1  # a class that an older champion knows and the data no longer have
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The test split, opened when it is first asked for; the comparison counts how often that was.
-
-    `code` are the modules that the user named, whose code a network that is measured may run.
-    """
-
-    data: DataReference
-    comparison: str
-    code: Collection[str]
-
-    @cached_property
-    def split(self) -> Split:
-        tracking.set_tags(self.comparison, {READS: self.reads + 1})
-        return load(self.data).read_test()
-
-    @property
-    def reads(self) -> int:
-        return int(tracking.get(self.comparison).tags.get(READS, 0))
-
-    @property
-    def digest(self) -> str:
-        return load(self.data).split_digests["test"]
+FEW = 100  # test examples that have to remain if most were left out
 
 
 @task(cache_policy=NO_CACHE)
@@ -86,17 +62,8 @@ def promote_student(
     """
     tracking.configure()
     with alone(f"model {promote.model}"):  # from what the gate sees to the alias that it sets
-        request = Request(
-            leaderboard=leaderboard,
-            promote=promote,
-            test=HeldOut(data, leaderboard.parent_run_id, code),
-            device=device,
-            asked=asked,
-            force=force,
-            dry_run=dry_run,
-            champion=tracking.champion(promote.model),
-        )
-        return _answered(request)
+        test = HeldOut(data, leaderboard.parent_run_id, code, device, record=not dry_run)
+        return _answered(Request(leaderboard, promote, test, asked, force, tracking.champion(promote.model)))
 
 
 @dataclass(frozen=True)
@@ -110,10 +77,8 @@ class Request:
     leaderboard: LeaderboardReference
     promote: Promote
     test: HeldOut
-    device: str
     asked: bool
     force: str | None
-    dry_run: bool
     champion: tracking.Version | None
 
     @cached_property
@@ -144,66 +109,162 @@ class Request:
         names = dict.fromkeys([self.best.variant, self.best.control, *self.promote.report])
         return [self.finished[name] for name in names if name in self.finished]
 
+    @property
+    def dry_run(self) -> bool:
+        """Whether the gate is only asked, and nothing is promoted or recorded."""
+        return not self.test.record
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The test examples that are judged: `kept` (N,) bool.
+
+    copies: how many are copies of images that a model was trained or selected on; they are left out. note: what a
+    reader should know of them. refusal: why the rest cannot decide about a promotion; None: they can.
+    """
+
+    kept: np.ndarray
+    copies: int = 0
+    note: str = ""
+    refusal: str | None = None
+
 
 def _answered(request: Request) -> VerdictReference:
-    """Settle the request without the test split or measure and decide; then apply the verdict."""
-    settled = _settled(request)
-    candidates: dict[str, Candidate] = {}
-    verdict = Verdict(False, settled or "", {})
-    if request.dry_run or not settled:  # a dry run shows each rule
-        candidates = _candidates(request)
-        verdict = _decided(candidates, request)
-        if settled:
-            verdict = replace(verdict, promoted=False, reason=settled)
+    """Settle the request without a comparison, or compare and decide; then apply the verdict."""
+    settled, rival = _settled(request)
+    look = _take_look(request, rival) if rival else None
+    outcomes = {student.variant: student_outcomes(student, request.test) for student in request.read}
+    against = champion_outcomes(rival, request.test) if rival else None
+    examples = _examples(request, outcomes[request.best.variant], rival, against)
+    candidates = _candidates(request, outcomes, examples)
+    opponent = candidate(_named(rival), rival, against, request.test, examples.kept) if rival and against else None
+    verdict = decide(
+        candidates[request.best.variant],
+        candidates.get(request.best.control),
+        opponent,
+        margin=request.promote.margin,
+        require=request.promote.require,
+        look=look or ONLY_LOOK,
+    )
+    accepted = request.is_champion and verdict.promoted
+    verdict = _explained(request, verdict, settled, examples, rival)
+    if look and look.of != request.promote.looks:
+        note = f" promote.looks is {request.promote.looks} now; this test split keeps the {look.of} that it began with."
+        verdict = replace(verdict, reason=verdict.reason + note)
     forced = request.force if not (verdict.promoted or request.is_champion) else None
     if forced:
         reason = f"{request.best.variant} is promoted by force: {forced}. The gate said: {verdict.reason}"
         verdict = replace(verdict, promoted=True, reason=reason)
-    return _applied(request, verdict, candidates, forced)
+    accuracies = {name: float(each.correct.mean()) for name, each in candidates.items()}
+    return _applied(request, verdict, accepted, forced, accuracies)
 
 
-def _settled(request: Request) -> str | None:
-    """Return the reason of a verdict that needs no test example; None: the gate has to decide."""
-    model, best = request.promote.model, request.best
+def _settled(request: Request) -> tuple[str | None, tracking.Version | None]:
+    """Return why nothing is promoted, whatever test says, or None; and the champion to compare with, or None."""
+    model, best, champion = request.promote.model, request.best, request.champion
+    if champion is None:
+        return None, None
     if request.is_champion:
-        assert request.champion is not None
-        return f"already champion: {best.variant} is {model} version {request.champion.version}"
+        return f"already champion: {best.variant} is {model} version {champion.version}", None
+    require_comparable(champion, request.test)
+    assert champion.run_id is not None
+    known, needed = classes_of(champion.run_id), request.test.data.classes
+    if gone := [name for name in known if name not in needed]:
+        new = [name for name in needed if name not in known]
+        return (
+            f"{best.variant} does not replace {_named(champion)}: the champion knows classes that the data do not have "
+            f"({_quoted(gone)}), and the data have classes that it does not know ({_quoted(new) or 'none'}). "
+            "If a class was renamed or merged, every such example would count against the champion. Allowed: the old "
+            "class names, another promote.model, or kd promote --force --reason TEXT."
+        ), None
     if not (request.asked or request.force) and tracking.is_rolled_back(model, request.run_id):
-        return f"{best.variant} was rolled back; to promote it again: kd promote {request.run_id[:8]}"
-    return None
+        told = f"{best.variant} was rolled back; to promote it again: kd promote {request.run_id[:8]}"
+        return told, champion if request.dry_run else None  # a dry run shows each rule
+    return None, champion
 
 
-def _candidates(request: Request) -> dict[str, Candidate]:
-    """Measure the students that are read, by variant."""
-    taught = _taught(request.leaderboard, request.test, request.device) if request.promote.require.agreement else None
+def _take_look(request: Request, champion: tracking.Version) -> Look:
+    """Count this comparison, before the test split is read. The same pair on the same split counts once."""
+    files = sorted(tracking.artifact(request.run_id, NETWORK).iterdir())
+    network = [sha256(file.read_bytes()).hexdigest() for file in files]  # equal if it was trained again, bit for bit
+    return tracking.take_look(
+        request.promote.model,
+        pair_of(network, champion.version, request.test.digest),
+        digest=request.test.digest,
+        sketch=request.test.sketch,
+        looks=request.promote.looks,
+    )
+
+
+def _examples(request: Request, own: Outcomes, rival: tracking.Version | None, against: Outcomes | None) -> Examples:
+    """Leave out the test images that the challenger, or the champion, was trained or selected on."""
+    total, note = len(own.labels), ""
+    seen = np.zeros(total, dtype=bool) if own.seen is None else own.seen
+    who = request.best.variant
+    if rival is not None and against is not None:
+        who = f"{who} or {_named(rival)}"
+        if against.seen is None:
+            note = f" It is not known whether {_named(rival)} was trained on some of the test images."
+        else:
+            seen = seen | against.seen
+    copies = int(seen.sum())
+    if not copies:
+        return Examples(~seen, note=note)
+    remaining = total - copies
+    told = f"copies of images that {who} was trained or validated on"
+    if remaining < min(FEW, total / 2):
+        refusal = (
+            f"{request.best.variant} is not promoted: {copies} of {total} test images are {told}, and the other "
+            f"{remaining} are too few. Allowed: other test images, or kd promote --force --reason TEXT."
+        )
+        return Examples(np.ones(total, dtype=bool), copies, note, refusal)
+    return Examples(~seen, copies, f"{note} {copies} of {total} test images were left out: they are {told}.")
+
+
+def _candidates(request: Request, outcomes: Mapping[str, Outcomes], examples: Examples) -> dict[str, Candidate]:
+    """Return the students that are read as the gate sees them, by variant."""
+    taught = _taught(request) if request.promote.require.agreement else None
     return {
-        student.variant: _candidate(student, request.test, request.device, taught, record=not request.dry_run)
+        student.variant: candidate(
+            student.variant, student, outcomes[student.variant], request.test, examples.kept, taught
+        )
         for student in request.read
     }
 
 
-def _decided(candidates: dict[str, Candidate], request: Request) -> Verdict:
-    """Ask the gate, and add to its verdict what is known of the test split."""
-    champion, test = None if request.is_champion else request.champion, request.test
-    verdict = decide(
-        candidates[request.best.variant],
-        candidates.get(request.best.control),
-        _champion_candidate(champion, test) if champion else None,
-        margin=request.promote.margin,
-        require=request.promote.require,
-    )
-    before = champion.tags.get("kd.test.digest") if champion else None
+def _explained(
+    request: Request, verdict: Verdict, settled: str | None, examples: Examples, rival: tracking.Version | None
+) -> Verdict:
+    """Return the verdict with all that decides beside the gate, and with what is known of the test split."""
+    test = request.test
+    before = rival.tags.get("kd.test.digest") if rival else None
     changed = before is not None and before != test.digest
-    evidence = verdict.evidence | {"test": {"digest": test.digest, "changed": changed, "reads": test.reads}}
-    told = f" The test split is not the one on which {_named(champion)} was promoted." if champion and changed else ""
-    return replace(verdict, reason=verdict.reason + told, evidence=evidence)
+    known = {"digest": test.digest, "changed": changed, "reads": test.reads, "copies": examples.copies}
+    evidence = verdict.evidence | {"test": known}
+    if settled:
+        broken = broken_budgets([Rule(**rule) for rule in verdict.evidence["budgets"]])
+        if request.is_champion and broken:
+            settled = f"{settled}, but it does not meet the requirements: {broken}"
+        return Verdict(False, settled, evidence)
+    if examples.refusal:
+        return Verdict(False, examples.refusal, evidence)
+    note = examples.note
+    if rival and changed:
+        note += f" The test split is not the one on which {_named(rival)} was promoted."
+    return Verdict(verdict.promoted, verdict.reason + note, evidence)
 
 
 def _applied(
-    request: Request, verdict: Verdict, candidates: dict[str, Candidate], forced: str | None
+    request: Request, verdict: Verdict, accepted: bool, forced: str | None, accuracies: dict[str, float]
 ) -> VerdictReference:
-    """Set the champion if the verdict says so, record the verdict with the comparison, and return it."""
+    """Set the champion if the verdict says so, record the verdict with the comparison, and return it.
+
+    Args:
+        accepted: whether the student is the champion already and meets the requirements.
+    """
     model, version = request.promote.model, request.champion.version if request.champion else None
+    if (verdict.promoted or request.is_champion) and not request.dry_run:
+        keep_trained(request.run_id, request.test)
     if verdict.promoted and not request.dry_run:
         now = tracking.champion(model)
         if (now.version if now else None) == version:
@@ -217,17 +278,13 @@ def _applied(
     told = VerdictReference(
         promoted=verdict.promoted,
         already_champion=request.is_champion,
+        accepted=verdict.promoted or accepted,
         model=model,
         version=version,
         reason=verdict.reason,
         winner=request.best.variant,
         evidence=verdict.evidence,
-        test_accuracy={
-            student.variant: float(candidates[student.variant].correct.mean())
-            if student.variant in candidates
-            else _test_accuracy(student, request.test, request.device, record=not request.dry_run)
-            for student in request.read
-        },
+        test_accuracy=accuracies,
         forced=forced,
         dry_run=request.dry_run,
     )
@@ -238,101 +295,21 @@ def _applied(
     return told
 
 
-def _test_accuracy(student: StudentReference, test: HeldOut, device: str, *, record: bool) -> float:
-    """As it was measured on this test split before, or now."""
-    assert student.run_id is not None
-    run = tracking.get(student.run_id)
-    if run.tags.get(TESTED) == test.digest:
-        return run.metrics["test/accuracy"]
-    return float(_candidate(student, test, device, None, record=record).correct.mean())
-
-
-def _candidate(
-    student: StudentReference, test: HeldOut, device: str, taught: np.ndarray | None, *, record: bool
-) -> Candidate:
-    """Its figures on test are recorded with its run, once for each test split."""
-    assert student.run_id is not None
-    network, description = load_network(tracking.artifact(student.run_id, NETWORK), test.code)
-    logits = predict(network, test.split, find_device(device))
-    candidate, figures = measure(student.variant, student.run_id, description, logits.numpy(), test, taught)
-    run = tracking.get(student.run_id)
-    if record and run.tags.get(TESTED) != test.digest:
-        new = {name: value for name, value in figures.items() if run.metrics.get(name) != value}
-        tracking.log_metrics(student.run_id, [(name, value, 0) for name, value in new.items()])
-        tracking.set_tags(student.run_id, {TESTED: test.digest})
-    return candidate
-
-
-def _champion_candidate(champion: tracking.Version, test: HeldOut) -> Candidate:
-    """Measured as it is served, by its stored program: the code that its network was made of may have changed since."""
-    if champion.run_id is None or not tracking.has_artifact(champion.run_id, NETWORK):
-        raise UserError(
-            f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
-            "compared with; promote under another name (promote.model)"
-        )
-    description = read_description(tracking.artifact(champion.run_id, NETWORK))
-    if description.input_shape != test.data.input_shape:
-        raise UserError(
-            f"{_named(champion)} takes images of {description.input_shape}, but {test.data.data.source} has "
-            f"{test.data.input_shape}; promote under another name (promote.model)"
-        )
-    served = tracking.load_predictor(champion.uri)
-    batches = torch.arange(len(test.split)).split(BATCH)
-    logits = np.concatenate([served(test.split.batch(rows).numpy()) for rows in batches])
-    return measure(_named(champion), champion.run_id, description, logits, test, None)[0]
-
-
 def _named(champion: tracking.Version) -> str:
     return f"the champion, version {champion.version}"
 
 
-def _taught(leaderboard: LeaderboardReference, test: HeldOut, device: str) -> np.ndarray:
-    """(N,), the classes that the teacher says the test split's examples are of."""
-    if leaderboard.teacher_run_id is None:
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _taught(request: Request) -> np.ndarray:
+    """(N,), the class that the teacher predicts for each test example."""
+    if request.leaderboard.teacher_run_id is None:
         raise UserError(
             "promote.require.agreement: the comparison does not say which run its teacher is; kd run it again"
         )
-    network, description = runs.recorded_network(leaderboard.teacher_run_id, test.code)
-    logits = predict(network, test.split, find_device(device))
-    joined = ensemble_logits(logits) if logits.ndim == 3 else logits
-    return _places(description, test.data)[joined.argmax(dim=1).numpy()]
-
-
-def _places(description: Description, data: DataReference) -> np.ndarray:
-    """Of each of a network's classes the number that it has in the data.
-
-    They are matched by name: since an older champion was trained, the data may have got another.
-    """
-    return np.array([data.classes.index(name) if name in data.classes else UNKNOWN for name in description.classes])
-
-
-def measure(
-    name: str, run_id: str, description: Description, logits: np.ndarray, test: HeldOut, taught: np.ndarray | None
-) -> tuple[Candidate, dict[str, float]]:
-    """What the gate needs to know of a network, and its metrics on test.
-
-    Args:
-        logits: (N, K), the network's of the test split. taught: (N,), the teacher's classes; None: not asked for.
-    """
-    predicted = _places(description, test.data)[logits.argmax(axis=1)]
-    labels = test.split.labels.numpy()
-    metrics, promised = measured(run_id, test.code), confidences(torch.from_numpy(logits))
-    candidate = Candidate(
-        name=name,
-        correct=predicted == labels,
-        labels=np.array(test.data.classes)[labels],
-        parameters=int(metrics[SIZE]),
-        file_bytes=round(metrics["size/file_mb"] * 1e6),
-        latency_ms=metrics[P50],
-        confidences=promised,
-        agrees=None if taught is None else predicted == taught,
-    )
-    figures = {
-        "accuracy": float(candidate.correct.mean()),
-        **macro(by_class(predicted, labels, test.data.classes)),
-        "ece": expected_calibration_error(promised, candidate.correct),
-    }
-    return candidate, {f"test/{figure}": value for figure, value in figures.items()}
+    return teacher_outcomes(request.leaderboard.teacher_run_id, request.test).predicted
 
 
 def _tags(evidence: dict[str, Any]) -> dict[str, str]:

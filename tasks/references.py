@@ -155,11 +155,14 @@ class LeaderboardReference(Reference):
 class VerdictReference(Reference):
     """What the gate decided; `version` is the registered version that is the champion after it.
 
+    `accepted`: the winner was promoted, or is the champion already and meets every requirement.
+
     `forced` is why somebody promoted what the gate refused; of a `dry_run` nothing was promoted, whatever it says.
     """
 
     promoted: bool
     already_champion: bool
+    accepted: bool
     model: str
     version: int | None
     reason: str

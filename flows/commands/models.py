@@ -34,7 +34,7 @@ def promote(
         console.print_json(verdict.model_dump())
     else:
         console.print_verdict(verdict)
-    return DONE if verdict.promoted or verdict.already_champion else REFUSED
+    return DONE if verdict.accepted else REFUSED
 
 
 def rollback(

@@ -87,8 +87,7 @@ def run(
         console.print_outcome(outcome, results.right(tracking.get(outcome.parent_run_id)))
     if failed:
         return STUDENTS_FAILED
-    refused = not (outcome.verdict.promoted or outcome.verdict.already_champion)
-    return REFUSED if require_promotion and refused else DONE
+    return REFUSED if require_promotion and not outcome.verdict.accepted else DONE
 
 
 def _counted(number: int, noun: str) -> str:

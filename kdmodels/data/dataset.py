@@ -13,6 +13,7 @@ from torch import Tensor
 from kdmodels.data.checks import missing_classes, repeated_images
 from kdmodels.data_fields import Data
 from kdmodels.errors import UserError
+from kdmodels.looks import sketch_of
 
 LONGEST_CLASS = 255  # characters of a class's name, as of a folder's
 TEST_SHARE = 0.2  # of a source without a test split
@@ -128,6 +129,8 @@ class Source:
 class Dataset:
     """Three splits, the classes' names, and a digest over all content; `split_digests` of validation and of test.
 
+    `test_sketch` tells, without the test split, how many examples two test splits share.
+
     The test split is read through `read_test` alone: nothing that trains or chooses may call it. `transfer` are images
     without labels that the student learns from too; `notes` what the user should know, and `skipped` the images left
     out.
@@ -143,6 +146,7 @@ class Dataset:
     indices: dict[str, list[int]]  # of train and validation, in the source's own order
     digest: str
     split_digests: dict[str, str]
+    test_sketch: tuple[int, ...]
     notes: list[str]
     skipped: list[str]
     _test: Split = field(repr=False)
@@ -296,6 +300,7 @@ def assemble(source: Source, data: Data, transfer: Part | None = None, *, fold: 
         indices={name: splits[name].rows.tolist() for name in ("train", "validation")},
         digest=_digest((*form, mean, std), *splits.values(), *([transfer] if transfer else [])),
         split_digests={name: _digest(form, splits[name]) for name in ("validation", "test")},
+        test_sketch=sketch_of(test.prints[:, 0]),
         notes=notes,
         skipped=source.skipped,
         _test=test.split(source.top),

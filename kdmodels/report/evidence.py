@@ -4,8 +4,9 @@ A test over seeds takes the validation examples as given, one over examples the 
 another where both tell it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from kdmodels.statistics import holm, mcnemar_exact, resampled_means, t_interval
 
 ACCURACY = "val/accuracy"
 FINISHED = "FINISHED"
-LEVEL = 0.05  # of all comparisons with a group's best together
+LEVEL = 0.05  # of all pairs of variants together
 RESAMPLES = 2_000
 OF_EXAMPLES = ["examples low", "examples high"]
 OVER_SEEDS = ["vs control", "vs control low", "vs control high", "vs control p", "vs control holm", "vs best holm"]
@@ -71,7 +72,8 @@ def evidence(rows: Sequence[Row], right: Mapping[str, Right] = UNKNOWN) -> list[
         `vs control`: the difference of the means; its 95 % interval and two-sided p-value by Student's t test, both
         paired by seed, as equal seeds share what chance decides; `bootstrap`: its 95 % interval over seeds and
         examples, drawn together. `mcnemar`: the p-value of McNemar's exact test of the stored networks over examples.
-        The p-values `holm` and `mcnemar` are corrected after Holm for all rows that have one. `wins`: in what share of
+        The p-values `holm` and `mcnemar` are corrected after Holm: `vs control` for all rows that have one, `vs best`
+        for all pairs of rows, because the best is chosen by the same accuracies. `wins`: in what share of
         the bootstrap's resamples it is the best. `group`: as `groups` says. What can't be had is None: without a
         control that has finished, of the control itself; t intervals and tests where the seeds differ or the
         differences have no spread, where there is one or all are equal; what needs `right`, without it.
@@ -79,7 +81,6 @@ def evidence(rows: Sequence[Row], right: Mapping[str, Right] = UNKNOWN) -> list[
     order = ranked(rows)
     finished = {row["variant"]: row for row in order}
     controls = [finished.get(row["control"]) if row["status"] == FINISHED else None for row in rows]
-    bests = [order[0] if row["status"] == FINISHED else None for row in rows]
     lines: list[Row] = [dict.fromkeys(EVIDENCE) for _ in rows]
     for line, row, control in zip(lines, rows, controls, strict=True):
         own = right.get(row["run_id"])
@@ -93,13 +94,15 @@ def evidence(rows: Sequence[Row], right: Mapping[str, Right] = UNKNOWN) -> list[
                 line["vs control p"] = t_test(differences)
     columns = {
         "vs control holm": [line["vs control p"] for line in lines],
-        "vs best holm": [_over_seeds(*pair, right) for pair in zip(rows, bests, strict=True)],
         "vs control mcnemar": [_over_examples(*pair, right) for pair in zip(rows, controls, strict=True)],
-        "vs best mcnemar": [_over_examples(*pair, right) for pair in zip(rows, bests, strict=True)],
     }
     for name, values in columns.items():
         for line, value in zip(lines, holm(values), strict=True):
             line[name] = value
+    for name, test in (("vs best holm", _over_seeds), ("vs best mcnemar", _over_examples)):
+        pairs = corrected_pairs(order, right, test)
+        for line, row in zip(lines, rows, strict=True):
+            line[name] = pairs.get(frozenset((order[0]["variant"], row["variant"]))) if order else None
     _bootstrap(dict(zip((row["variant"] for row in rows), lines, strict=True)), order, right)
     numbers = groups(order, right)
     for line, row in zip(lines, rows, strict=True):
@@ -108,26 +111,37 @@ def evidence(rows: Sequence[Row], right: Mapping[str, Right] = UNKNOWN) -> list[
 
 
 def groups(order: Sequence[Row], right: Mapping[str, Right]) -> dict[str, int]:
-    """The group of each variant, counted from 1: of the best and all that are not told from it, then of the rest alike.
+    """Return the group of each variant, counted from 1.
 
-    Two are told apart where both tests do, over seeds and over examples, on the level of 5 % of all comparisons with
-    the group's best together. A variant of which there is no test over seeds is in no group, for one seed may be luck.
+    Group 1 holds the best variant and every variant that is not significantly different from it; the next group is
+    formed in the same way from the rest. Two variants differ significantly if both tests say so, over seeds and over
+    examples, at 5 % of all pairs together. A variant without a test over seeds is in no group: one seed may be luck.
     """
-    found: dict[str, int] = {}
-    rest = list(order)
+    corrected = corrected_pairs(order, right, _over_both)
+    numbers: dict[str, int] = {}
+    rest = [row["variant"] for row in order]
+    number = 0
     while rest:
+        number += 1
         head, *others = rest
-        tested = [(row, p) for row in others if (p := _over_both(row, head, right)) is not None]
-        corrected = holm([p for _, p in tested])
-        number = max(found.values(), default=0) + 1
-        found[head["variant"]] = number
-        rest = []
-        for (row, _), p in zip(tested, corrected, strict=True):
-            if p is not None and p >= LEVEL:
-                found[row["variant"]] = number
-            else:
-                rest.append(row)
-    return found
+        numbers[head] = number
+        p_values = {name: corrected[frozenset((head, name))] for name in others}
+        numbers |= {name: number for name, p in p_values.items() if p is not None and p >= LEVEL}
+        rest = [name for name, p in p_values.items() if p is not None and p < LEVEL]
+    return numbers
+
+
+def corrected_pairs(
+    order: Sequence[Row], right: Mapping[str, Right], test: Callable[[Row, Row, Mapping[str, Right]], float | None]
+) -> dict[frozenset[str], float | None]:
+    """Return the p-value of each pair of variants, corrected after Holm for the number of all pairs.
+
+    The best variant is chosen by the same accuracies that are tested. A correction for the k - 1 comparisons with it
+    would be too small: the best of k equal variants is ahead by luck, of every other one.
+    """
+    pairs = list(combinations(order, 2))
+    names = [frozenset((one["variant"], other["variant"])) for one, other in pairs]
+    return dict(zip(names, holm([test(other, one, right) for one, other in pairs]), strict=True))
 
 
 def _over_both(row: Row, other: Row, right: Mapping[str, Right]) -> float | None:
@@ -138,8 +152,8 @@ def _over_both(row: Row, other: Row, right: Mapping[str, Right]) -> float | None
     return p if p is None or q is None else max(p, q)
 
 
-def _over_seeds(row: Row, other: Row | None, right: Mapping[str, Right]) -> float | None:
-    if other is None or other is row or not _same_examples(row, other, right):
+def _over_seeds(row: Row, other: Row, right: Mapping[str, Right]) -> float | None:
+    if not _same_examples(row, other, right):
         return None
     differences = _by_seed(row, other)
     return t_test(differences) if differences else None

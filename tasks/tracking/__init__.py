@@ -45,6 +45,7 @@ from tasks.tracking.registry import (
     is_rolled_back,
     register,
     rollback,
+    take_look,
     versions,
 )
 from tasks.tracking.store import artifact_folder, configure, experiment_id, redacted
@@ -105,5 +106,6 @@ __all__ = [
     "set_tags",
     "start",
     "sync_artifacts",
+    "take_look",
     "versions",
 ]

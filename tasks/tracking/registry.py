@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from kdmodels.errors import UsageError, UserError, allowed
+from kdmodels.looks import Look, ledger_of, read_ledgers
 from tasks.tracking.contents import model_id
 from tasks.tracking.lookup import get
 
@@ -139,6 +140,22 @@ def _key(run_id: str) -> str | None:
         return get(run_id).key
     except UserError:  # deleted since then: nobody can know any more what it made
         return None
+
+
+def take_look(model: str, pair: str, *, digest: str, sketch: tuple[int, ...], looks: int) -> Look:
+    """Return the look of that pair at the test split; a new pair takes the next one, which is recorded.
+
+    Args:
+        pair: who is compared with whom. digest, sketch: of the test split. looks: as many are declared for a new split.
+    Raises:
+        UserError: no such model.
+    """
+    tags = dict(_registered(model).tags)
+    look, ledger = ledger_of(read_ledgers(tags), digest, sketch, looks).look(pair)
+    for tag, text in ledger.tags().items():
+        if tags.get(tag) != text:
+            MlflowClient().set_registered_model_tag(model, tag, text)
+    return look
 
 
 def find_model(word: str) -> Version:

@@ -59,7 +59,7 @@ def test_a_dry_run_of_a_promotion_says_each_rule_and_promotes_nothing(here: Here
     assert out.splitlines()[-1] == "champion    dry has none"
     document = json.loads(here("promote", run, "--dry-run", "--json")[1])
     assert (document["dry_run"], document["promoted"], document["version"]) == (True, False, None)
-    assert document["evidence"]["test"]["reads"] == 3  # the run's own and these two
+    assert document["evidence"]["test"]["reads"] == 1  # the run's own: outcomes are kept with the runs
     assert tracking.champion("dry") is None
 
 
@@ -76,8 +76,9 @@ def test_what_is_promoted_by_force_has_the_reason_on_its_version(here: Here) -> 
     (version,) = tracking.versions("forced")
     assert (version.aliases, version.tags["kd.forced"]) == (("champion",), "the customer waits")
     code, out, _ = here("promote", run, "--dry-run")
-    assert code == 0
-    assert "verdict     dry run, nothing is promoted: already champion: hard-labels is forced version 1" in out
+    assert code == REFUSED
+    told = "already champion: hard-labels is forced version 1, but it does not meet the requirements: test accuracy's"
+    assert f"verdict     dry run, nothing is promoted: {told}" in out
     words = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
     assert words["parameters"] == ["610", "<=", "610", "yes"]  # what it may be no longer is shown too
     assert words["accuracy"][1:] == [">=", "0.999", "no"]
@@ -94,3 +95,18 @@ def test_rolled_back_to_a_version_that_is_named(here: Here) -> None:
     assert (code, out, told) == (2, "", "kd: error: model 'back': version 1 is the champion\n")
     code, out, told = here("rollback", "back", "--to", "9")
     assert (code, out, told) == (2, "", "kd: error: model 'back' has no version 9; it has: 1, 2, 3\n")
+
+
+def test_a_champion_that_misses_a_new_requirement_exits_4_and_names_it(here: Here) -> None:
+    free = ("--set", "promote.model=strict", "--set", "promote.require={}")
+    assert here("run", "small.yaml", *free, "--quiet", "--require-promotion")[0] == 0
+    assert here("run", "small.yaml", *free, "--quiet", "--require-promotion")[0] == 0  # already champion
+    rule = ("--set", "promote.model=strict", "--set", "promote.require={parameters: <= 609}")
+    code, out, _ = here("run", "small.yaml", *rule, "--quiet", "--require-promotion")
+    assert code == REFUSED
+    assert (
+        "verdict     already champion: hard-labels is strict version 1, but it does not meet the requirements: " in out
+    )
+    assert "the number of parameters is 610, required <= 609" in out
+    assert here("run", "small.yaml", *rule, "--quiet")[0] == 0  # as for any refusal
+    assert here("promote")[0] == REFUSED

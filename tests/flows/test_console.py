@@ -49,6 +49,7 @@ OUTCOME = Outcome(
     verdict=VerdictReference(
         promoted=True,
         already_champion=False,
+        accepted=True,
         model="small-student",
         version=3,
         reason="kd replaces version 2.",

@@ -72,6 +72,7 @@ def test_the_defaults() -> None:
             "model": "mine-student",
             "margin": 0.002,
             "require": dict.fromkeys(BOUNDS),
+            "looks": 365,
             "report": [],
         },
         "runner": {"kind": "thread", "workers": None},

@@ -159,3 +159,23 @@ def test_a_version_whose_run_was_deleted_is_no_longer_in_the_way(store: Path) ->
     tracking.rollback("digits-student")
     MlflowClient().delete_run(runs[1])
     assert not tracking.is_rolled_back("digits-student", runs[2])
+
+
+def test_looks_are_counted_with_the_model_and_outlive_its_runs(store: Path) -> None:
+    """A pair costs one look, once. Other test data begin a new count, with the looks that are declared then."""
+    run = with_model()
+    register(run)
+
+    def look(
+        pair: str, digest: str = "first", sketch: tuple[int, ...] = (1, 2, 3), looks: int = 365
+    ) -> tuple[int, int]:
+        taken = tracking.take_look("digits-student", pair, digest=digest, sketch=sketch, looks=looks)
+        return taken.number, taken.of
+
+    assert [look("a"), look("b"), look("a")] == [(1, 365), (2, 365), (1, 365)]
+    tracking.delete_run(run)
+    assert look("c", looks=1000) == (3, 365)
+    assert look("a", digest="other", sketch=(7, 8, 9), looks=10) == (1, 10)
+    assert look("d", digest="grown", sketch=(1, 2, 3, 4)) == (4, 365)
+    tags = MlflowClient().get_registered_model("digits-student").tags
+    assert set(tags) == {"kd.looks.first", "kd.looks.first.0", "kd.looks.other", "kd.looks.other.0"}
