@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from flows import server
 from flows.credentials import read_or_create
+from flows.processes import spawn, stop
 from flows.schedule_records import ScheduleRecord, delete_record, write_record
 from kdmodels import own_code
 from kdmodels.durable import write_whole
@@ -289,7 +290,7 @@ def _mlflow_server(store: str, port: int, *, login: bool) -> Iterator[tuple[subp
 
 
 def _start_module(command: list[str], environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    return server.spawn([sys.executable, "-P", "-m", *command], log=sys.stderr.fileno(), env=environment)
+    return spawn([sys.executable, "-P", "-m", *command], log=sys.stderr.fileno(), env=environment)
 
 
 @contextlib.contextmanager
@@ -303,7 +304,7 @@ def _until_stopped() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     finally:
         with contextlib.ExitStack() as stack:
             for child in children.values():
-                stack.callback(server.stop, child)
+                stack.callback(stop, child)
         signal.signal(signal.SIGTERM, before)
 
 

@@ -12,8 +12,6 @@ import http.client
 import json
 import os
 import re
-import select
-import signal
 import socket
 import subprocess
 import sys
@@ -24,18 +22,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import IO
 
 from flows.credentials import read_or_create
+from flows.processes import spawn, stop
 from kdmodels.errors import UnavailableError, UserError, redacted
 from kdmodels.garbage import uncollected
 from tasks.same_origin import own_origins, same_origin_only
 
 START_SECONDS = 120  # a first start migrates the database: seconds on an idle machine, many more on a busy one
 BUSY_SECONDS = 10  # how long a server whose process is there may take to answer
-STOP_SECONDS = 10  # what a flow run gets to close its records before it is killed
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -62,8 +59,8 @@ class Server:
         """Return once the server answers.
 
         Raises:
-            UnavailableError: it cannot be reached, has died, or does not answer in time; with a temporary one's last
-                words.
+            UnavailableError: it cannot be reached, has died, does not answer in time, or refuses the user's password;
+                with a temporary one's last words.
         """
         deadline = time.monotonic() + (seconds if self.process else 5)
         while not self.ready():
@@ -78,6 +75,11 @@ class Server:
                     f"the temporary Prefect server is not ready after {seconds:g} s: {self._last_words()}"
                 )
             time.sleep(0.05)
+        if self.process is None and (status := _refusal(self.url)):
+            raise UnavailableError(
+                f"the Prefect server at {redacted(self.url)} refused us (HTTP {status}); set PREFECT_API_AUTH_STRING "
+                "to its user:password, in the environment or the profile"
+            )
 
     def _last_words(self) -> str:
         if self.log is None:
@@ -228,7 +230,7 @@ def _runs(pid: int) -> bool:
 
 
 def answers(url: str, seconds: float = 2) -> bool:
-    """Whether a server answers at this API address, with a refusal too: that is Prefect's to explain."""
+    """Return whether a server answers at this API address, be it with a refusal."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=seconds):
             return True
@@ -236,6 +238,22 @@ def answers(url: str, seconds: float = 2) -> bool:
         return True
     except (OSError, http.client.HTTPException):  # nobody there, or somebody who does not speak HTTP
         return False
+
+
+def _refusal(url: str) -> int | None:
+    """Return 401 or 403 if the server refuses the user's password or key; None if it does not, or fails otherwise."""
+    headers = {}
+    if auth := setting("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    elif key := setting("PREFECT_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/version", headers=headers), timeout=BUSY_SECONDS):
+            return None
+    except urllib.error.HTTPError as error:
+        return error.code if error.code in (401, 403) else None
+    except (OSError, http.client.HTTPException):
+        return None
 
 
 def bind(port: int, *, option: str = "--port") -> socket.socket:
@@ -266,7 +284,7 @@ def start_server(
     with listener:
         port = listener.getsockname()[1]
         mode = "ephemeral" if ephemeral else "persistent"
-        command = [sys.executable, "-P", "-m", "flows.server", "serve", str(listener.fileno()), mode]
+        command = [sys.executable, "-P", "-m", "flows.server", str(listener.fileno()), mode]
         environment = {
             "PREFECT_SERVER_API_AUTH_STRING": auth,
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(own_origins(port)),
@@ -274,80 +292,6 @@ def start_server(
         }
         process = spawn(command, log=log, env=environment, fds=(listener.fileno(),))
     return process, f"http://127.0.0.1:{port}/api"
-
-
-def spawn(
-    command: list[str], *, log: IO[bytes] | int, env: dict[str, str] | None = None, fds: tuple[int, ...] = ()
-) -> subprocess.Popen[bytes]:
-    """Run a command that ends, with all its descendants, when `stop` is called or when this process ends in any way.
-
-    A guard process stands between: it sees the end of this one as the end of its standard input, also after kill -9.
-    It has a session of its own, so that Ctrl-C in the terminal does not stop a server under a closing flow.
-    """
-    process: subprocess.Popen[bytes] = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.server", "guard", *command],
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=log,
-        env={**os.environ, **(env or {})},
-        pass_fds=fds,
-        start_new_session=True,
-    )
-    register_after_fork(process, _let_go)
-    return process
-
-
-def _let_go(process: subprocess.Popen[bytes]) -> None:
-    """In a forked worker, which would hold open what tells the guard that this process has ended."""
-    assert process.stdin is not None
-    process.stdin.close()
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that `spawn` has started, and wait until it and its descendants are gone."""
-    assert process.stdin is not None
-    process.stdin.close()
-    process.wait(2 * STOP_SECONDS + 5)
-
-
-def _guard(command: list[str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in a shell's background job, where Prefect's worker needs it
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False, start_new_session=True)
-    try:
-        while process.poll() is None and not select.select([sys.stdin], [], [], 0.1)[0]:
-            pass
-    finally:
-        _end_group(process)
-    return process.wait()
-
-
-def _end_group(leader: subprocess.Popen[bytes]) -> None:
-    """End a process and its descendants; those first, since Prefect's worker would kill its flow runs unwarned."""
-    with contextlib.suppress(ProcessLookupError):  # raised once nobody of the group is left
-        for pid in _followers(leader.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while _followers(leader.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(leader.pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline:
-            leader.poll()  # reaps it
-            os.killpg(leader.pid, 0)
-            time.sleep(0.02)
-        os.killpg(leader.pid, signal.SIGKILL)
-
-
-def _followers(group: int) -> list[int]:
-    """The processes of a group other than its leader; none is found where the system has no /proc."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(ProcessLookupError):
-            if path.name != str(group) and os.getpgid(int(path.name)) == group:
-                found.append(int(path.name))
-    return found
 
 
 def _serve(fd: int, ephemeral: bool) -> None:
@@ -381,7 +325,4 @@ def _serve(fd: int, ephemeral: bool) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        _serve(int(sys.argv[2]), sys.argv[3] == "ephemeral")
-    else:
-        sys.exit(_guard(sys.argv[2:]))
+    _serve(int(sys.argv[1]), sys.argv[2] == "ephemeral")

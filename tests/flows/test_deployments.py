@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -219,6 +220,17 @@ def test_its_api_refuses_other_users_and_foreign_pages(served: Served) -> None:
     assert _status(pools, json_body | {"Origin": "http://evil.example"}, b"{}") == 403
     assert _status(flows, {"Content-Type": "text/plain"}, b'{"name": "planted"}') == 415
     assert _status(f"http://127.0.0.1:{served.port}/", {"Host": "evil.example"}) == 403
+
+
+def test_its_servers_listen_on_this_machine_only(served: Served) -> None:
+    for port in (served.port, served.mlflow_port):
+        until(lambda port=port: _connects("127.0.0.1", port))
+        assert not _connects("127.0.0.2", port)  # as any other address: it would be one of 0.0.0.0
+
+
+def _connects(address: str, port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((address, port)) == 0
 
 
 def test_its_password_is_shown_to_nobody_else(served: Served) -> None:

@@ -1,7 +1,9 @@
 """What the MLflow server of `kd up` and `kd ui` gives to whom, with and without a login."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import stat
@@ -9,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,9 @@ class Served:
         return self.folder / "outside" / "id_rsa"
 
 
-@contextmanager
-def serve(folder: Path, store: str, run: str, login: str) -> Iterator[Served]:
-    """A server that is stopped with the block."""
+@contextlib.contextmanager
+def serve(folder: Path, store: str, run: str, login: str, *, terminal: int | None = None) -> Iterator[Served]:
+    """A server that is stopped with the block; it writes to a log, or to a terminal."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,7 +68,7 @@ def serve(folder: Path, store: str, run: str, login: str) -> Iterator[Served]:
     }
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(port), login], env=environment, cwd=folder, stderr=log
+            [sys.executable, "-c", SERVE, str(port), login], env=environment, cwd=folder, stderr=terminal or log
         )
     served = Served(f"http://127.0.0.1:{port}", store, folder, run, environment)
     try:
@@ -284,8 +285,10 @@ def test_the_login_is_only_its_owners(guarded: Served) -> None:
     password = (guarded.folder / "prefect" / "kdflow-mlflow-password").read_text()
     assert password not in (guarded.folder / "log").read_text()  # not a terminal
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if path.parent.exists():
-            assert password not in path.read_text(errors="replace")
+        with contextlib.suppress(OSError):  # it has ended
+            line = path.read_text(errors="replace")
+            assert password not in line
+            assert guarded.store not in line  # another store's address may hold a password
     private = ["mlruns/mlflow-login.db", "mlruns/mlflow-login.ini", "prefect/kdflow-mlflow-password"]
     private += [str(path.relative_to(guarded.folder)) for path in (guarded.folder / "cache/kdflow/servers").iterdir()]
     for name in private:
@@ -294,6 +297,17 @@ def test_the_login_is_only_its_owners(guarded: Served) -> None:
         is_login = path.suffix in (".json", "") and path.name.startswith(("mlflow-", "kdflow-mlflow"))
         if path.is_file() and not is_login:
             assert password.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.fault  # another start
+def test_the_password_is_shown_in_a_terminal(tmp_path: Path, new_store: Callable[[Path], str]) -> None:
+    ours, theirs = pty.openpty()
+    with serve(tmp_path, *filled(tmp_path, new_store), "login", terminal=theirs) as served:
+        password = (tmp_path / "prefect" / "kdflow-mlflow-password").read_text()
+        shown = os.read(ours, 10_000).decode()
+        assert f"MLflow   {served.address}  user admin, password {password}\r\n" in shown
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.mark.fault  # two more starts

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from flows import server
+from flows.processes import spawn, stop
 from kdmodels.errors import UserError
 
 RUN_A_FLOW = """
@@ -105,16 +106,16 @@ def no_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def answering() -> Iterator[str]:
-    """The API address of something that answers, with a refusal."""
+    """The API address of something that answers, with an error."""
 
-    class Refusing(http.server.BaseHTTPRequestHandler):
+    class Failing(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_error(401)
+            self.send_error(500)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    listening = http.server.HTTPServer(("127.0.0.1", 0), Refusing)
+    listening = http.server.HTTPServer(("127.0.0.1", 0), Failing)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{listening.server_port}/api"
     listening.shutdown()
@@ -172,11 +173,11 @@ def test_ctrl_c_in_the_terminal_leaves_the_server_until_the_command_is_done(home
 
 def test_a_forked_process_does_not_keep_a_server_from_being_stopped() -> None:
     """It would hold open the pipe whose end says that the command has ended."""
-    process = server.spawn([sys.executable, "-c", "import time; time.sleep(1000)"], log=subprocess.DEVNULL)
+    process = spawn([sys.executable, "-c", "import time; time.sleep(1000)"], log=subprocess.DEVNULL)
     worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
     worker.start()
     try:
-        server.stop(process)  # which raises where nothing ends
+        stop(process)  # which raises where nothing ends
         assert worker.is_alive()
     finally:
         worker.kill()
@@ -272,6 +273,12 @@ def test_a_password_that_the_user_has_set_for_servers_is_kept(
         for password, status in {"ann:secret": 200, "kdflow:secret": 401}.items():
             login = {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
             assert httpx.get(f"{running.url}/version", headers=login).status_code == status
+        for password in ("", "ann:other"):
+            monkeypatch.setenv("PREFECT_API_AUTH_STRING", password)
+            with pytest.raises(UserError, match=rf"^the Prefect server at {running.url} refused us \(HTTP 401\); set "):
+                server.Server(running.url).wait_ready()
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "ann:secret")
+        server.Server(running.url).wait_ready()
     assert not server.auth_file().exists()
 
 
