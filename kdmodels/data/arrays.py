@@ -238,7 +238,8 @@ def class_codes(
     found = [str(value) for value in values]
     classes = found if all(whole) else ordered(set(found))
     bounds = np.cumsum([len(own) for own in labels])[:-1]
-    return classes, np.split(np.array([classes.index(name) for name in found])[places], bounds)
+    codes = {name: code for code, name in enumerate(classes)}
+    return classes, np.split(np.array([codes[name] for name in found])[places], bounds)
 
 
 def chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:

@@ -93,15 +93,17 @@ class Part:
         return Split(torch.from_numpy(self.pixels), torch.from_numpy(self.labels), top, rows)
 
 
+LONGEST_NUMBER = 1_000  # digits of a class's name; Python reads no more than 4,300
+
+
 def ordered(names: set[str]) -> list[str]:
     """Numbers by their value, else by name.
 
     >>> ordered({"10", "9", "09"}), ordered({"b", "a"})
     (['09', '9', '10'], ['a', 'b'])
     """
-    return (
-        sorted(names, key=lambda name: (int(name), name)) if all(name.isdecimal() for name in names) else sorted(names)
-    )
+    numbers = all(name.isdecimal() and len(name) <= LONGEST_NUMBER for name in names)
+    return sorted(names, key=lambda name: (int(name), name)) if numbers else sorted(names)
 
 
 def parts_of(pixels: np.ndarray, prints: np.ndarray, splits: np.ndarray, labels: np.ndarray) -> dict[str, Part]:

@@ -16,7 +16,7 @@ from kdmodels.errors import UserError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no other decoder is let near a file
 MODES = {1: "L", 3: "RGB"}
-GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B")
+GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16L", "I;16B")
 DEEP = ("F", "I", "I;16", "I;16L", "I;16B")  # more than 8 bits a pixel
 RANGE_TAGS = (340, 341)  # of a TIFF: SMinSampleValue and SMaxSampleValue
 BITS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, SIGNED = 258, 262, 339, 1, 2

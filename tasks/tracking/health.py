@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from kdmodels.errors import UserError
+from kdmodels.redaction import shown_address
 from tasks.tracking import store
 
 _LOCKED_S = 3.0  # a writer that holds the file longer than this is worth a line
@@ -25,7 +26,7 @@ def examine() -> str:
     """
     database = embedded_file()
     if database is None:
-        return f"{store.redacted(store.configure())} answers"
+        return f"{shown_address(store.configure())} answers"
     if not database.exists():
         existing = next(folder for folder in database.parents if folder.exists())
         if not os.access(existing, os.W_OK):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kdmodels.data import Dataset, load_dataset
+from kdmodels.data.arrays import class_codes
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data
 
@@ -158,3 +159,11 @@ def test_digits_in_another_size_and_without_a_transfer_set(tmp_path: Path) -> No
     assert load("digits", size=16).input_shape == (1, 16, 16)
     with pytest.raises(UserError, match="image files do not fit digits, whose values end at 16"):
         load("digits", transfer={"unlabelled": str(tmp_path)})
+
+
+def test_as_many_classes_as_examples_take_no_longer_than_each_is_read() -> None:
+    """With a search through all classes for each label this test would run for an hour."""
+    labels = np.array([f"class {number:06}" for number in range(500_000)])
+    classes, (codes,) = class_codes([labels], None, "x")
+    assert classes == labels.tolist()
+    assert np.array_equal(codes, np.arange(len(labels)))

@@ -186,7 +186,9 @@ def test_a_zip_s_link_is_no_way_out(tmp_path: Path) -> None:
         load_dataset(Data(source=str(tmp_path / "x.zip")))
 
 
-@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nb", "a\0b", "x" * 300], ids=["escape", "newline", "nul", "long"])
+@pytest.mark.parametrize(
+    "name", ["a\x1b[31m", "a\nb", "a\0b", "x" * 300, "1" * 5_000], ids=["escape", "newline", "nul", "long", "digits"]
+)
 def test_the_name_of_a_class_is_one_line_that_can_be_shown(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "x.npz", **arrays() | {"classes": np.array(["b", name])})
     with pytest.raises(
@@ -194,6 +196,14 @@ def test_the_name_of_a_class_is_one_line_that_can_be_shown(tmp_path: Path, name:
     ) as e:
         load_dataset(Data(source=str(tmp_path / "x.npz")))
     assert str(e.value).isprintable()
+
+
+def test_a_label_of_thousands_of_digits_is_a_users_error(tmp_path: Path) -> None:
+    labels = np.array(["1" * 5_000, "2" * 5_000] * 20)
+    np.savez(tmp_path / "x.npz", images=arrays()["images"], labels=labels)
+    with pytest.raises(UserError, match="is no name of a class") as error:
+        load_dataset(Data(source=str(tmp_path / "x.npz")))
+    assert str(error.value).isprintable()
 
 
 def encoded(kind: str, **more: object) -> bytes:

@@ -203,6 +203,15 @@ def test_training_and_prediction_name_the_file(tmp_path_factory: pytest.TempPath
     assert np.array_equal(images[0, 0], GREY / np.float32(255))
 
 
+def test_grey_floats_have_one_channel(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("floats")
+    for number in range(20):
+        (folder / str(number % 2)).mkdir(exist_ok=True)
+        content = tiff((SHARE * (number + 1) / 20).astype(np.float32), **stated(0, 1))
+        (folder / str(number % 2) / f"{number}.tif").write_bytes(content)
+    assert load_dataset(Data(source=str(folder))).train.images.shape[1:] == (1, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
