@@ -88,7 +88,7 @@ class Loss:
             weight means the same for every batch size. The expected values and gradients of all other losses do not
             depend on B, up to a share of about 1 / B.
         module: the class of a loss that has parameters or memory of its own.
-        remembers: it needs the examples' indices and has no value on examples that it was not trained on.
+        remembers: it needs the examples' indices and labels, and has no value on examples that it was not trained on.
     """
 
     needs: Literal["labels", "logits", "logits and labels", "features"]
@@ -325,8 +325,9 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "contrastive_representation": Loss(
         "features",
-        formula="-log h(m_i) - Σ over negatives j of log(1 - h(m_j)), h(m) = u / (u + negatives / N), "
-        "u = exp(f · m / T) / Z, f = normalise(W F_i), m rows of the other network's bank; of both networks, added",
+        formula="-log h(m_i) - Σ over negatives j, of other classes, of log(1 - h(m_j)), "
+        "h(m) = u / (u + negatives / N), u = exp(f · m / T) / Z, f = normalise(W F_i), m rows of the other network's "
+        "bank; of both networks, added",
         paper="Tian et al. 2020 (CRD)",
         weight="0.8 (its authors, with the defaults here, at a batch of 64); any batch size",
         cost="B N width, and banks of 2 N width numbers",

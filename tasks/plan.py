@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import torch
 from torch import nn
 
 from kdmodels.catalogue import LOSSES
@@ -164,7 +165,7 @@ def _tried(
             terms,
             input_shape=data.input_shape,
             teacher_shapes=shapes,
-            examples=TRIAL,
+            labels=torch.arange(TRIAL),
             batch=recipe.batch,
             repeats=recipe.balance == "sampling",
         )

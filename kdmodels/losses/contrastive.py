@@ -14,12 +14,15 @@ from kdmodels.losses.relations import require_embeddings
 class ContrastiveRepresentation(nn.Module):
     """Noise-contrastive estimation: an example's two embeddings are told from pairs of two examples' embeddings.
 
-    Both networks' embeddings are projected and made one long. With a bank's row m of example i, the score of
-    projection v is exp(v · m_i / T) / Z; its odds against the noise, K uniform draws among N examples, are the score
-    divided by K / N. The value is -log of the probability given to the example itself, minus the sum over the
-    negatives of the log of the probability that they are noise; student against the teacher's bank plus teacher
-    against the student's. Z is N times the mean of the first batch's unnormalised scores, and stays. Where all scores
-    are equal, nothing being told apart, the value is 2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
+    With a bank's row m of example i, the score of projection v is exp(v · m_i / T) / Z. Its odds against the noise, K
+    uniform draws among N examples, are the score divided by K / N. The value is -log of the probability given to the
+    example itself, minus the sum over the negatives of the log of the probability that they are noise; student against
+    the teacher's bank plus teacher against the student's. Z is N times the mean of the first batch's unnormalised
+    scores, and stays. Where all scores are equal, nothing being told apart, the value is
+    2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
+
+    Negatives are drawn among the examples of other classes, as its authors do: those of the same class have similar
+    embeddings, and telling them apart costs accuracy.
 
     Projections, banks and Z are checkpointed with the student, and are no part of the exported model. When training,
     the rows of the batch's examples move to momentum times themselves plus (1 - momentum) times the projections, made
@@ -31,14 +34,15 @@ class ContrastiveRepresentation(nn.Module):
 
     Args:
         student_width, teacher_width: of the embeddings.
-        examples: N, how many there are to train on.
+        labels: (N,), those of the training split. An example without a label, -1, counts as a class of its own: its
+            negatives are all other examples, and it is a negative of all others.
         width: of the projections.
-        negatives: K; at most all other examples.
+        negatives: K; at most the largest number of examples of other classes that an example has.
         temperature: T, positive.
         momentum: in [0, 1).
 
     Raises:
-        ValueError: there are fewer than two examples, or a hyperparameter is out of range; on use, what is given is
+        ValueError: all labels are equal, or a hyperparameter is out of range; on use, what is given is
             not two batches of embeddings of the same examples and an index for each.
 
     References:
@@ -47,7 +51,7 @@ class ContrastiveRepresentation(nn.Module):
 
     Example:
         >>> import torch
-        >>> contrast = ContrastiveRepresentation(4, 6, examples=10)
+        >>> contrast = ContrastiveRepresentation(4, 6, labels=torch.arange(10) % 3)
         >>> contrast(torch.ones(2, 4), torch.ones(2, 6), torch.tensor([3, 7])).shape
         torch.Size([2])
     """
@@ -61,7 +65,7 @@ class ContrastiveRepresentation(nn.Module):
         self,
         student_width: int,
         teacher_width: int,
-        examples: int,
+        labels: Tensor,
         *,
         width: int = 128,
         negatives: int = 16384,
@@ -69,12 +73,19 @@ class ContrastiveRepresentation(nn.Module):
         momentum: float = 0.5,
     ) -> None:
         super().__init__()
-        if examples < 2:
-            raise ValueError(f"{examples} examples leave no negatives; there must be at least 2")
+        examples = len(labels)
+        classes = torch.where(labels < 0, -1 - torch.arange(examples), labels)  # (N,)
+        _, numbers, sizes = classes.unique(return_inverse=True, return_counts=True)
+        if len(sizes) < 2:
+            raise ValueError(f"{examples} examples of one class leave no negatives; allowed: two or more classes")
         if negatives < 1 or temperature <= 0 or not 0 <= momentum < 1:
             given = f"negatives {negatives}, temperature {temperature}, momentum {momentum}"
             raise ValueError(f"{given}: not at least 1, positive and in [0, 1)")
-        self.examples, self.negatives = examples, min(negatives, examples - 1)
+        self.examples, self.negatives = examples, min(negatives, examples - int(sizes.min()))
+        # Sorted by class, an example's own class is one range: its beginning and its size. No buffers: negatives are
+        # drawn on the CPU.
+        self._by_class, self._sizes = numbers.argsort(stable=True), sizes[numbers]  # (N,) each
+        self._starts = (sizes.cumsum(0) - sizes)[numbers]  # (N,)
         self.temperature, self.momentum = temperature, momentum
         self.student_projection = nn.Linear(student_width, width)
         self.teacher_projection = nn.Linear(teacher_width, width)
@@ -91,14 +102,16 @@ class ContrastiveRepresentation(nn.Module):
         self.log_z.fill_(-torch.inf)
 
     def draw(self, indices: Tensor, generator: Generator) -> Tensor:
-        """Negatives (B, K) for the examples of these indices (B,): uniform over all others, or simply all others."""
-        others = self.examples - 1
-        drawn = (
-            torch.arange(others).expand(len(indices), -1)
-            if self.negatives == others
-            else torch.randint(others, (len(indices), self.negatives), generator=generator)
-        )
-        return drawn + (drawn >= indices.unsqueeze(1))  # skips the example itself
+        """Draw negatives (B, K) for the examples of these indices (B,): examples of other classes.
+
+        A systematic sample: with M others, sorted by class, every (M / K)-th of them from a random start. All have the
+        same chance, every class has its share, and none is drawn twice unless K exceeds M. If K is M, each is taken.
+        """
+        starts, sizes = self._starts[indices].unsqueeze(1), self._sizes[indices].unsqueeze(1)  # (B, 1)
+        begin = torch.rand(len(indices), 1, generator=generator).double()  # of single precision: begin + K - 1 < K
+        places = (begin + torch.arange(self.negatives)).mul_((self.examples - sizes).double() / self.negatives)
+        drawn = places.long()  # (B, K), numbers among the others
+        return self._by_class.take(drawn.add_((drawn >= starts) * sizes))  # skips the example's own class
 
     def forward(self, student_embeddings: Tensor, teacher_embeddings: Tensor, indices: Tensor) -> Tensor:
         """(B,), nats, summed over the negatives and the two directions.

@@ -88,7 +88,7 @@ def _inputs(name: str) -> str:
     if loss.places:
         told.append(f"at {', '.join(loss.places)}")
     if loss.remembers:
-        told.append("the examples' indices")
+        told.append("the examples' indices and labels")
     told.append("one value per batch" if loss.per_batch else "one value per example")
     if loss.module:
         told.append(f"the module `{loss.module}`, trained with the student")

@@ -31,13 +31,12 @@ class Distiller(nn.Module):
         terms: the objective, a weighted sum.
         input_shape: (C, H, W).
         teacher_shapes: the shape of one example's features at each tapped place of the teacher.
-        examples: how many there are to train on.
+        labels: (N,), those of the training split; -1: not known.
         batch: how many of them a step takes.
         repeats: whether a step may take one of them more than once.
         autocast: whether the student's training forward pass is in bfloat16; the terms are computed in float32.
         compiled: whether steps are compiled, which chooses how its maps lie in memory.
         class_weights: (K,), by which losses on labels are weighed in training.
-        unlabelled: whether some of the labels are -1: not known.
 
     Attributes:
         draws: whether the student, when training, draws from torch's global generator.
@@ -57,13 +56,12 @@ class Distiller(nn.Module):
         *,
         input_shape: Shape,
         teacher_shapes: Mapping[str, Shape],
-        examples: int,
+        labels: Tensor,
         batch: int,
         repeats: bool = False,
         autocast: bool = False,
         compiled: bool = False,
         class_weights: Tensor | None = None,
-        unlabelled: bool = False,
     ) -> None:
         super().__init__()
         frozen = [name for name, parameter in student.named_parameters() if not parameter.requires_grad]
@@ -82,12 +80,12 @@ class Distiller(nn.Module):
             ]
             try:
                 with forked(stream(0, "own")):  # torch's layers draw, and another student may be drawing now
-                    module = own_modules(term, pairs, classes=classes, examples=examples)
+                    module = own_modules(term, pairs, classes=classes, labels=labels)
             except ValueError as error:
                 raise _misfit(term, error) from error
             if module is not None:
                 own[name] = module
-        self.objective = Objective(terms, own, class_weights=class_weights, unlabelled=unlabelled)
+        self.objective = Objective(terms, own, class_weights=class_weights, unlabelled=bool((labels < 0).any()))
         self.layout = (lambda images: images) if autocast or compiled else layout_of(student)
         make_precise(self)
         if batch == 1:

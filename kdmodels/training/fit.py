@@ -83,13 +83,12 @@ def fit(
         terms,
         input_shape=input_shape,
         teacher_shapes=shapes,
-        examples=len(train),
+        labels=train.labels,
         batch=recipe.batch,
         repeats=recipe.balance == "sampling",
         autocast=recipe.precision == "bfloat16",
         compiled=recipe.compile,
         class_weights=class_balance(train.labels) if recipe.balance == "weights" else None,
-        unlabelled=bool((train.labels < 0).any()),
     )
     groups = [list(seeds)] if is_stackable(network) else [[seed] for seed in seeds]
     replicas = [Replica(seed) for seed in seeds]

@@ -12,12 +12,13 @@ Shape = tuple[int, ...]
 """Of one example's features: (C, H, W) or (D,)."""
 
 
-def own_modules(term: Term, pairs: Sequence[tuple[Shape, Shape]], *, classes: int, examples: int) -> nn.Module | None:
+def own_modules(term: Term, pairs: Sequence[tuple[Shape, Shape]], *, classes: int, labels: Tensor) -> nn.Module | None:
     """The modules of one term; None where it has none.
 
     Args:
         pairs: the shapes of the student's and of the teacher's features at each place, as `taken_shape` gives them.
-        examples: how many there are to train on.
+        classes: K.
+        labels: (N,), those of the training split; -1: not known.
 
     Returns:
         For a loss on features a `ModuleList` with one module a place, except for `review`, which joins its places.
@@ -46,7 +47,7 @@ def own_modules(term: Term, pairs: Sequence[tuple[Shape, Shape]], *, classes: in
                 losses.ContrastiveRepresentation(
                     mine[0],
                     theirs[0],
-                    examples,
+                    labels,
                     width=int(numbers["width"]),
                     negatives=int(numbers["negatives"]),
                     temperature=float(numbers["temperature"]),

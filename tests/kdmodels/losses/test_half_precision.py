@@ -109,7 +109,9 @@ CASES: dict[str, Case] = {  # by the name in kdmodels.losses, and what tells two
     "VariationalInformation": Case(MAP, SMALL, as_given, lambda: losses.VariationalInformation(MAP, SMALL)),
     "VariationalInformation of embeddings": Case(D, WIDER, as_given, lambda: losses.VariationalInformation(D, WIDER)),
     "SimpleRecipe": Case(D, WIDER, as_given, lambda: losses.SimpleRecipe(4, 6)),
-    "ContrastiveRepresentation": Case(D, WIDER, contrasted, lambda: losses.ContrastiveRepresentation(4, 6, 9)),
+    "ContrastiveRepresentation": Case(
+        D, WIDER, contrasted, lambda: losses.ContrastiveRepresentation(4, 6, torch.arange(9))
+    ),
 }
 MODULES = [name for name, case in CASES.items() if case.make is not nn.Identity]
 

@@ -188,7 +188,7 @@ def test_variational_information_of_an_exact_prediction_is_half_the_log_of_the_v
 
 @pytest.mark.parametrize("negatives", [1, 3, 8])
 def test_contrast_that_tells_nothing_apart_has_the_value_of_a_guess(negatives: int) -> None:
-    module = losses.ContrastiveRepresentation(4, 6, 9, width=5, negatives=negatives).double()
+    module = losses.ContrastiveRepresentation(4, 6, torch.arange(9), width=5, negatives=negatives).double()
     for bank in (module.student_bank, module.teacher_bank):
         bank.copy_(bank[:1].expand_as(bank).clone())  # all examples are remembered alike
     student, teacher = drawn(0, 1, 4).expand(3, -1), drawn(1, 1, 6).expand(3, -1)
@@ -202,7 +202,8 @@ SAME: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, Tensor], Ten
     "variational maps": (lambda: losses.VariationalInformation((4, 1, 1), (4, 1, 1)),
                          lambda m, f: m(f[..., None, None], f[..., None, None])),
     "variational embeddings": (lambda: losses.VariationalInformation((4,), (4,)), lambda m, f: m(f, f)),
-    "contrastive": (lambda: losses.ContrastiveRepresentation(4, 4, 9), lambda m, f: m(f, f, torch.arange(len(f)))),
+    "contrastive": (lambda: losses.ContrastiveRepresentation(4, 4, torch.arange(9)),
+                    lambda m, f: m(f, f, torch.arange(len(f)))),
     "simple recipe": (lambda: losses.SimpleRecipe(4, 4), lambda m, f: m(f, f)),
     "adversarial": (lambda: losses.Adversarial(4), lambda m, f: m(f, f)),
     "discriminator": (lambda: losses.Adversarial(4), lambda m, f: m.discriminator_loss(f, f)),  # type: ignore[operator]

@@ -22,8 +22,11 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+LABELS = torch.tensor([1, 0, 2, 0, 1, -1, 0, 1, -1])  # unequal classes, and two examples without a label
+
+
 def contrast(negatives: int = 16384, momentum: float = 0.5) -> losses.ContrastiveRepresentation:
-    return losses.ContrastiveRepresentation(4, 6, EXAMPLES, width=5, negatives=negatives, momentum=momentum).double()
+    return losses.ContrastiveRepresentation(4, 6, LABELS, width=5, negatives=negatives, momentum=momentum).double()
 
 
 def drawn_for(module: losses.ContrastiveRepresentation, indices: Tensor, seed: int = 0) -> dict[str, Tensor]:
@@ -309,29 +312,66 @@ def test_banks_and_z_are_in_the_checkpoint_and_the_draw_is_not() -> None:
     assert "drawn" not in state
 
 
-@given(seed=st.integers(0, 2**32), negatives=st.integers(1, EXAMPLES + 3), batch=st.integers(1, EXAMPLES))
-@settings(max_examples=30)
-def test_no_example_is_its_own_negative(seed: int, negatives: int, batch: int) -> None:
-    module, generator = contrast(negatives), torch.Generator().manual_seed(seed)
-    indices = torch.randperm(EXAMPLES, generator=generator)[:batch]
-    before = generator.get_state()
-    others = module.draw(indices, generator)
-    assert others.shape == (batch, min(negatives, EXAMPLES - 1))
-    assert (others != indices.unsqueeze(1)).all()
-    assert ((others >= 0) & (others < EXAMPLES)).all()
-    if negatives >= EXAMPLES - 1:  # all others, and nothing is drawn
-        assert all(len(set(row)) == EXAMPLES - 1 for row in others.tolist())
-        assert torch.equal(generator.get_state(), before)
+def naive_others(labels: Tensor, example: int) -> list[int]:
+    """The examples that may be an example's negatives."""
+    own = labels[example].item()
+    return [other for other, label in enumerate(labels.tolist()) if other != example and (own < 0 or label != own)]
 
 
-def test_negatives_are_uniform_over_the_others() -> None:
-    module = contrast(negatives=4)
-    indices = torch.full((10_000,), 3)
-    counts = module.draw(indices, torch.Generator().manual_seed(0)).flatten().bincount(minlength=EXAMPLES)
-    assert counts[3] == 0
-    others = counts[counts > 0]
-    assert len(others) == EXAMPLES - 1
-    assert (others - 5000).abs().max() < 350  # five standard deviations of a binomial
+@given(
+    labels=st.lists(st.integers(-1, 3), min_size=2, max_size=12).filter(lambda labels: len(set(labels)) > 1),
+    seed=st.integers(0, 2**32),
+    negatives=st.integers(1, 15),
+)
+@settings(max_examples=60)
+def test_negatives_are_examples_of_other_classes(labels: list[int], seed: int, negatives: int) -> None:
+    """Against a naive loop: which examples they are, that each is drawn as often as the others, and how many."""
+    known = torch.tensor(labels)
+    module = losses.ContrastiveRepresentation(4, 6, known, negatives=negatives)
+    generator = torch.Generator().manual_seed(seed)
+    indices = torch.randperm(len(labels), generator=generator)
+    drawn = module.draw(indices, generator)
+    most = max(len(naive_others(known, example)) for example in range(len(labels)))
+    assert drawn.shape == (len(labels), min(negatives, most))
+    for example, row in zip(indices.tolist(), drawn.tolist(), strict=True):
+        others = naive_others(known, example)
+        assert set(row) <= set(others)
+        counts = [row.count(other) for other in others]
+        assert max(counts) <= math.ceil(len(row) / len(others))
+        assert min(counts) >= len(row) // len(others)
+
+
+@pytest.mark.parametrize("negatives", [1, 4, 16384])
+def test_negatives_are_uniform_over_the_other_classes(negatives: int) -> None:
+    module = contrast(negatives)
+    for example in range(EXAMPLES):
+        drawn = module.draw(torch.full((20_000,), example), torch.Generator().manual_seed(example))
+        counts = drawn.flatten().bincount(minlength=EXAMPLES)
+        others = naive_others(LABELS, example)
+        assert counts.nonzero().flatten().tolist() == others
+        expected = drawn.numel() / len(others)
+        assert (counts[others] - expected).abs().max() < 5 * math.sqrt(expected)  # at most a binomial's deviation
+
+
+@pytest.mark.parametrize("examples", [1150, 5003, 20_000])
+def test_of_many_examples_all_of_other_classes_are_taken_once(examples: int) -> None:
+    """In single precision the last place would be rounded up to one that does not exist."""
+    labels = torch.arange(examples) * 10 // examples
+    module = losses.ContrastiveRepresentation(4, 6, labels, negatives=100_000)
+    indices = torch.arange(examples)[:: examples // 20]
+    smallest = labels.bincount().min()
+    for example, row in zip(indices, module.draw(indices, torch.Generator().manual_seed(0)), strict=True):
+        others = (labels != labels[example]).nonzero().flatten()
+        assert torch.equal(row.unique(), others)
+        assert len(row) == examples - smallest
+
+
+def test_a_draw_is_a_function_of_the_generator() -> None:
+    module, indices = contrast(negatives=4), torch.arange(EXAMPLES)
+    one, other = (module.draw(indices, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    torch.manual_seed(5)
+    assert torch.equal(module.draw(indices, torch.Generator().manual_seed(0)), one)
+    assert not torch.equal(one, other)
 
 
 def test_banks_are_a_function_of_the_generator_and_of_unit_rows() -> None:
@@ -360,11 +400,13 @@ def test_building_draws_nothing_beyond_the_layers_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    ("examples", "wrong"), [(1, {}), (9, {"negatives": 0}), (9, {"temperature": 0.0}), (9, {"momentum": 1.0})]
-)
-def test_contrast_refuses_what_it_cannot_work_with(examples: int, wrong: dict[str, float]) -> None:
+    ("labels", "wrong"),
+    [([0], {}), ([-1], {}), ([2, 2], {}), ([0, 1], {"negatives": 0}), ([0, 1], {"temperature": 0.0}),
+     ([0, 1], {"momentum": 1.0})],
+)  # fmt: skip
+def test_contrast_refuses_what_it_cannot_work_with(labels: list[int], wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"leave no negatives|not at least 1"):
-        losses.ContrastiveRepresentation(4, 6, examples, **wrong)  # type: ignore[arg-type]
+        losses.ContrastiveRepresentation(4, 6, torch.tensor(labels), **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("indices", [torch.arange(2), torch.zeros(3, 1, dtype=torch.int64)])

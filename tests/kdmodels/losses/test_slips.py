@@ -50,7 +50,9 @@ def test_slip_cross_entropy_is_applied_to_features() -> None:
     """Features that are as wide as there are classes, or wider, pass for logits in silence."""
     network = build(Network(mlp=[7]), input_shape=(1, 4, 4), classes=5, mean=[0.5], std=[0.25])
     terms = [Term(loss="hard_labels"), Term.model_validate({"hint": {"at": "last"}})]
-    joined = Distiller(network, terms, input_shape=(1, 4, 4), teacher_shapes={"last": (7,)}, examples=6, batch=6).eval()
+    joined = Distiller(
+        network, terms, input_shape=(1, 4, 4), teacher_shapes={"last": (7,)}, labels=torch.arange(6) % 3, batch=6
+    ).eval()
     images, labels = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2)), torch.arange(6) % 5
     with torch.no_grad():
         _, values = joined(images, labels, {"last": torch.zeros(6, 7)}, torch.arange(6))

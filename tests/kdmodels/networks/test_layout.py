@@ -109,7 +109,8 @@ def test_bfloat16_and_compiled_steps_keep_the_usual_layout(seen: list[tuple[bool
     assert (True, False) in seen
     assert (True, True) not in seen
     seen.clear()
-    Distiller(net, [Term(loss="hard_labels")], input_shape=(3, 32, 32), teacher_shapes={}, examples=12, batch=4,
+    Distiller(net, [Term(loss="hard_labels")], input_shape=(3, 32, 32), teacher_shapes={},
+              labels=torch.arange(12) % 3, batch=4,
               compiled=True).train()(split.images, split.labels, {}, split.labels)  # fmt: skip
     assert set(seen) == {(True, False)}
 
@@ -130,7 +131,8 @@ def test_a_step_is_the_same_in_both_layouts(channels: int, description: dict[str
     net, split, gradients = network(channels, **description), images(channels), []
     for compiled in (False, True):
         distiller = Distiller(deepcopy(net), [Term(loss="hard_labels")], input_shape=(channels, 32, 32),
-                              teacher_shapes={}, examples=12, batch=12, compiled=compiled).train()  # fmt: skip
+                              teacher_shapes={}, labels=torch.arange(12) % 3, batch=12,
+                              compiled=compiled).train()  # fmt: skip
         with Smooth():
             _, values = distiller(split.images, split.labels, {}, split.labels)
         parts = torch.autograd.grad(values["hard_labels"].mean(), list(distiller.parameters()))

@@ -113,7 +113,9 @@ def test_teachers_and_students_are_tapped_alike(change: Callable[[Tensor, Tensor
     assert torch.equal(said["body"], network.given)
     assert torch.equal(distil_knowledge(network, SPLIT, ["body"]).features["body"], network.given.half())
     term = Term.model_validate({"attention_transfer": {"at": "body"}})
-    student = Distiller(network, [term], input_shape=(1, 5, 5), teacher_shapes={"body": (4, 3, 3)}, examples=6, batch=6)
+    student = Distiller(
+        network, [term], input_shape=(1, 5, 5), teacher_shapes={"body": (4, 3, 3)}, labels=torch.arange(6) % 3, batch=6
+    )
     _, values = student(IMAGES, SPLIT.labels, said, torch.arange(6))
     assert values["attention_transfer"].tolist() == [0.0] * 6
 
@@ -154,7 +156,9 @@ def test_a_module_that_is_called_twice_is_refused_before_training() -> None:
         distil_knowledge(network, Split(images, torch.arange(3)), ["relu"])
     term = Term.model_validate({"hint": {"at": {"student": "relu", "teacher": "x"}}})
     with pytest.raises(UserError, match=line):
-        Distiller(network, [term], input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, examples=3, batch=3)
+        Distiller(
+            network, [term], input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, labels=torch.arange(3) % 3, batch=3
+        )
 
 
 def test_a_module_that_is_called_twice_in_training_alone_is_refused_before_it() -> None:
@@ -162,4 +166,6 @@ def test_a_module_that_is_called_twice_in_training_alone_is_refused_before_it() 
     assert find_tap(network, "last").shape(network, (1, 2, 2)) == (6,)
     terms = [Term(loss="hard_labels"), Term.model_validate({"hint": {"at": {"student": "last", "teacher": "x"}}})]
     with pytest.raises(UserError, match="at: head: the network calls this module 2 times"):
-        Distiller(network, terms, input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, examples=3, batch=3)
+        Distiller(
+            network, terms, input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, labels=torch.arange(3) % 3, batch=3
+        )

@@ -93,7 +93,7 @@ def joined(loss: str, digits: Dataset, shapes: Mapping[str, tuple[int, ...]]) ->
     term = Term.model_validate({loss: known.get(loss, {})})
     distiller = Distiller(
         build(Network(conv=[4, 8, 16]), **digits.signature), [term],
-        input_shape=(1, 8, 8), teacher_shapes=shapes, examples=len(digits.train), batch=64,
+        input_shape=(1, 8, 8), teacher_shapes=shapes, labels=digits.train.labels, batch=64,
     )  # fmt: skip
     initialise(distiller.student, stream(0, "student"))
     initialise(distiller.objective, stream(0, "own"))

@@ -121,7 +121,7 @@ def test_every_loss_of_labels_is_the_mean_over_both_labels() -> None:
     network = build(Network(mlp=[5]), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     terms = [Term(loss="hard_labels"), Term(loss="label_smoothing", hyperparameters={"epsilon": 0.1}),
              Term(loss="decoupled", hyperparameters={"alpha": 1.0, "beta": 8.0, "temperature": 4.0})]  # fmt: skip
-    joined = Distiller(network, terms, input_shape=(1, 4, 4), teacher_shapes={}, examples=50, batch=16).eval()
+    joined = Distiller(network, terms, input_shape=(1, 4, 4), teacher_shapes={}, labels=TRAIN.labels, batch=16).eval()
     rows = torch.arange(8)
     images, labels, teacher = TRAIN.batch(rows), TRAIN.labels[rows], torch.randn(8, 3, generator=stream(0, "teacher"))
     mixed = {"labels": labels.roll(1), "share": torch.linspace(0, 1, 8)}
@@ -144,7 +144,9 @@ def test_every_loss_of_labels_is_the_mean_over_both_labels() -> None:
 def test_a_linear_probe_is_fitted_on_mixed_labels_too() -> None:
     network = build(Network(mlp=[5]), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     term = Term.model_validate({"similarity_preserving": {"at": "last"}})
-    joined = Distiller(network, [term], input_shape=(1, 4, 4), teacher_shapes={"last": (5,)}, examples=50, batch=16)
+    joined = Distiller(
+        network, [term], input_shape=(1, 4, 4), teacher_shapes={"last": (5,)}, labels=TRAIN.labels, batch=16
+    )
     rows = torch.arange(8)
     mixed = {"labels": TRAIN.labels[rows].roll(1), "share": torch.full((8,), 0.25)}
     teacher = {LOGITS: torch.zeros(8, 3), "last": torch.ones(8, 5)}

@@ -59,7 +59,7 @@ def terms(*written: Any) -> list[Term]:
 def distiller(*written: Any, student: nn.Module | None = None) -> Distiller:
     network = make_student() if student is None else student
     return Distiller(
-        network, terms(*written), input_shape=(1, 8, 8), teacher_shapes=TEACHER_SHAPES, examples=41, batch=16
+        network, terms(*written), input_shape=(1, 8, 8), teacher_shapes=TEACHER_SHAPES, labels=TRAIN.labels, batch=16
     )
 
 
@@ -90,7 +90,7 @@ def naive_loop(name: str, seed: int, student: nn.Module, known: Knowledge, epoch
     network = deepcopy(student)
     initialise(network, stream(seed, "student"))
     module: nn.Module = {
-        "crd": lambda: losses.ContrastiveRepresentation(5, 6, len(TRAIN), negatives=7, temperature=0.5),
+        "crd": lambda: losses.ContrastiveRepresentation(5, 6, TRAIN.labels, negatives=7, temperature=0.5),
         "vid": lambda: losses.VariationalInformation((5,), (12,)),
         "srd": lambda: losses.SimpleRecipe(5, 6),
         "adversarial": lambda: losses.Adversarial(3),
@@ -196,10 +196,22 @@ def test_batches_of_one_are_refused_where_examples_are_compared(term: str) -> No
     shapes = {"logits": (3,), "last": (6,), "deepest": (6,)}
     with pytest.raises(UserError, match=f"batch: 1: {term} compares the examples of a batch"):
         Distiller(
-            student, terms("hard_labels", term), input_shape=(1, 8, 8), teacher_shapes=shapes, examples=9, batch=1
+            student,
+            terms("hard_labels", term),
+            input_shape=(1, 8, 8),
+            teacher_shapes=shapes,
+            labels=torch.arange(9) % 3,
+            batch=1,
         )
     with pytest.raises(UserError, match="batch: 1: batch norm"):
-        Distiller(make_student(), terms("hard_labels"), input_shape=(1, 8, 8), teacher_shapes={}, examples=9, batch=1)
+        Distiller(
+            make_student(),
+            terms("hard_labels"),
+            input_shape=(1, 8, 8),
+            teacher_shapes={},
+            labels=torch.arange(9) % 3,
+            batch=1,
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("attention", "nst", "fsp", "review")])

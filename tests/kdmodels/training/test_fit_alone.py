@@ -82,7 +82,9 @@ def test_such_a_network_drops_anew_in_every_step() -> None:
 
 def test_a_network_that_draws_nothing_is_seen() -> None:
     def distiller(network: nn.Module) -> Distiller:
-        return Distiller(network, LABELS, input_shape=(1, 4, 4), teacher_shapes={}, examples=40, batch=16)
+        return Distiller(
+            network, LABELS, input_shape=(1, 4, 4), teacher_shapes={}, labels=torch.arange(40) % 3, batch=16
+        )
 
     own = build(Network(mlp=[6], dropout=0.5), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     assert not distiller(own).draws
@@ -129,7 +131,9 @@ def test_no_tensor_of_a_step_stays_behind_on_the_cpu() -> None:
     terms = [Term.model_validate(name) for name in ("decoupled", "hint", "contrastive_representation", "adversarial")]
     terms = [term.model_copy(update={"at": "last"}) if term.at else term for term in terms]
     student = build(Network(mlp=[6], dropout=0.5), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
-    distiller = Distiller(student, terms, input_shape=(1, 4, 4), teacher_shapes={"last": (5,)}, examples=40, batch=16)
+    distiller = Distiller(
+        student, terms, input_shape=(1, 4, 4), teacher_shapes={"last": (5,)}, labels=torch.arange(40) % 3, batch=16
+    )
     train, validation = (Batches(split, [known], device=cuda) for split in (TRAIN, VALIDATION))
     stack = Stack(distiller, Recipe(epochs=1), train, validation, [0, 1], torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:

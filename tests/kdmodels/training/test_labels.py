@@ -26,8 +26,8 @@ def value(
     """Logits, and the mean of cross entropy as a step takes it."""
     terms = [Term(loss="hard_labels")]
     distiller = Distiller(
-        student(), terms, input_shape=(1, 4, 4), teacher_shapes={}, examples=4, batch=4,
-        class_weights=weights, unlabelled=min(labels) < 0,
+        student(), terms, input_shape=(1, 4, 4), teacher_shapes={}, labels=torch.tensor(labels), batch=4,
+        class_weights=weights,
     ).train()  # fmt: skip
     logits, values = distiller(IMAGES, torch.tensor(labels), {}, INDICES, mixed)
     return logits, values["hard_labels"].mean()

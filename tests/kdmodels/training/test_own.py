@@ -1,6 +1,7 @@
 """What an objective owns beside the student is built as its terms say."""
 
 import pytest
+import torch
 from torch import nn
 
 from kdmodels.experiment import Network
@@ -14,7 +15,7 @@ from kdmodels.training.own import own_modules
 def test_widths_reach_the_modules(width: int | None) -> None:
     def built(loss: str) -> nn.Module:
         term = Term.model_validate({loss: {} if width is None else {"width": width}})
-        own = own_modules(term, [((4, 8, 8), (6, 8, 8))], classes=3, examples=9)
+        own = own_modules(term, [((4, 8, 8), (6, 8, 8))], classes=3, labels=torch.arange(9) % 3)
         assert own is not None
         return own
 
@@ -30,5 +31,7 @@ def test_an_objective_with_a_width_of_its_own_has_a_value(loss: str) -> None:
     student = build(Network(conv=[4, 8, 16]), input_shape=(1, 8, 8), classes=3, mean=[0.5], std=[0.5])
     shapes = {"first": (4, 8, 8), "middle": (8, 4, 4), "deepest": (16, 2, 2), "last": (16,)}
     # It tries every term on two images.
-    distiller = Distiller(student, [term], input_shape=(1, 8, 8), teacher_shapes=shapes, examples=9, batch=4)
+    distiller = Distiller(
+        student, [term], input_shape=(1, 8, 8), teacher_shapes=shapes, labels=torch.arange(9) % 3, batch=4
+    )
     assert loss in distiller.objective.own
