@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from kdmodels.costs import flops
 from kdmodels.networks.blocks import BLOCKS, unit
 
 STAGES = 4  # at most; each but the first halves the map, and doubles the channels
@@ -87,13 +88,10 @@ def _parameters(block: str, inputs: int, outputs: int, stride: int) -> int:
 
 @cache
 def _flops(block: str, inputs: int, outputs: int, stride: int, height: int, width: int) -> int:
-    from torch.utils.flop_counter import FlopCounterMode  # it imports triton, where there is one
-
     with torch.device("meta"):
-        layers, maps = BLOCKS[block](inputs, outputs, stride).eval(), torch.zeros(1, inputs, height, width)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        layers(maps)
-    return counter.get_total_flops()
+        operations = flops(BLOCKS[block](inputs, outputs, stride).eval(), (inputs, height, width))
+    assert operations is not None  # blocks are of convolutions
+    return operations
 
 
 def _halved(size: int, stride: int) -> int:
