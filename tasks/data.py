@@ -36,6 +36,7 @@ def prepare_data(data: Data, folder: str | None, quiet: bool = False, fold: int 
         data=data,
         folder=folder,
         digest=dataset.digest,
+        training_digest=dataset.training_digest,
         examples={
             "train": len(dataset.train),
             "taught": len(dataset.taught),
@@ -68,7 +69,7 @@ def found_again(
         require_named("data.source", experiment.data.source.rpartition(":")[0], code)
     for fold in range(experiment.data.folds or 1):
         data = prepare_data.fn(experiment.data, folder or comparison.tags.get("kd.data_dir") or None, fold=fold)
-        if run.params["data.digest"] == data.digest:
+        if run.params["data.digest"] in (data.training_digest, data.digest):  # older runs recorded the latter
             return data
     raise UserError(
         f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {run.name} was trained on; "

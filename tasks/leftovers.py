@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from kdmodels.fingerprint import code_fingerprint
+from kdmodels.versions import is_outdated
 from tasks import tracking
-from tasks.references import Step
+from tasks.references import CODE, Step
 
 CLAIM = "claim"  # the file with the claim of the runs to which the checkpoints belong
 
@@ -60,9 +60,9 @@ def kept_in(folder: Path) -> Kept:
         return Kept(folder, size, "their run is not in the store")
     if run.status == "FINISHED":
         return Kept(folder, size, "their run is finished")
-    now = {"code": code_fingerprint(), "torch": version("torch")}
-    if any(run.params.get(name, known) != known for name, known in now.items()):  # of one just begun there may be none
-        return Kept(folder, size, "kdflow's code or torch has changed since")
+    torch = version("torch")
+    if is_outdated(run.params, CODE) or run.params.get("torch", torch) != torch:  # of one just begun there may be none
+        return Kept(folder, size, "kdflow's results or torch have changed since")
     return Kept(folder, size)
 
 

@@ -16,7 +16,6 @@ from kdmodels.data.files import listed
 from kdmodels.device import find_device, told_when_full
 from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Experiment, Network, Recipe, Student, Teacher, Term, Variant
-from kdmodels.fingerprint import code_fingerprint
 from kdmodels.folders import find_path
 from kdmodels.networks import (
     Description,
@@ -31,11 +30,12 @@ from kdmodels.networks import (
 )
 from kdmodels.networks.storage import fill
 from kdmodels.own_code import named_modules
-from kdmodels.recipe import WEIGHTS_FILES, Member
+from kdmodels.recipe import OPTIMIZERS, WEIGHTS_FILES, Member
 from kdmodels.training import Distiller
+from kdmodels.versions import versions
 from tasks import tracking
-from tasks.leftovers import interrupted, last_epoch
-from tasks.references import DataReference, Plan, Step, Views
+from tasks.reasons import explained
+from tasks.references import CODE, DataReference, Plan, Step, Views
 from tasks.results import NETWORK
 from tasks.views import choose_views
 
@@ -57,11 +57,12 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     common, classes = _common(experiment, data), len(data.classes)
     teachers = [_member(index, experiment, data, common) for index in range(len(experiment.teacher.members))]
     if experiment.teacher.ensemble:
-        joined = common | {"members": [member.key for member in teachers]}
+        keys = [member.key for member in teachers]
+        joined = common | {"members": keys, CODE: versions(None, is_teacher=True)}
         teachers.append(_step("teacher", "teacher", joined, [experiment.seed]))
     teacher = teachers[-1]
     students = [
-        _step(variant.name, "student", common | _student(variant, experiment, teacher.key, views), seeds)
+        _step(variant.name, "student", common | _student(variant, experiment, data, teacher.key, views), seeds)
         for variant in experiment.variants
     ]
     heads = [replaced_head(experiment.student_of(variant).network, classes) for variant in experiment.variants]
@@ -84,7 +85,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
                  for step in steps]  # fmt: skip
         if any(step.action == "train" for step in steps):
             recent = [run for run in tracking.runs(limit=RECENT) if run.experiment == experiment.name]
-            steps = [_explained(step, recent, experiment.name) if step.action == "train" else step for step in steps]
+            steps = [explained(step, recent, experiment.name) if step.action == "train" else step for step in steps]
     *members, teacher = steps[: len(teachers)]
     return Plan(members=members, teacher=teacher, knowledge=views, students=steps[len(teachers) :], notes=data.notes)
 
@@ -249,7 +250,7 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
         items = [(str(index), item) for index, item in enumerate(value)]
     else:
-        return {name: json.dumps(value) if isinstance(value, list) else value}
+        return {name: json.dumps(value, sort_keys=True) if isinstance(value, list) else value}
     flat: dict[str, Any] = {}
     for key, item in items:
         flat |= flatten(item, f"{name}.{key}" if name else str(key))
@@ -258,14 +259,13 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
 
 def _common(experiment: Experiment, data: DataReference) -> dict[str, Any]:
     return {
-        # The digest says all; the rest is there to tell what has changed. Where the files lie is no matter.
+        # The digest determines the training data; the other fields tell what changed. The test split is in no key.
         "data": {
             **data.data.model_dump(mode="json", include={"size", "normalise", "validation", "subset", "augment"}),
-            "digest": data.digest,
+            "digest": data.training_digest,
         },
         "threads": threads(experiment),
         "device": find_device(experiment.device).type,
-        "code": code_fingerprint(),
         "torch": version("torch"),
     } | ({"augment_seed": experiment.seed} if data.data.augment else {})
 
@@ -299,23 +299,43 @@ def _teacher(teacher: Member, data: DataReference, code: Collection[str]) -> dic
         assert teacher.network is not None
         fill(describe(teacher.network, data).build(pretrained=False), read_state(path), path)  # before any is trained
         content = sha256(path.read_bytes()).hexdigest()
-        return {"checkpoint": content, "network": teacher.network.model_dump(mode="json"), **_source(teacher.network)}
+        params: dict[str, Any] = {"checkpoint": content, "network": teacher.network.model_dump(mode="json")}
+        return params | _code(teacher.network, data, is_teacher=True)
     if teacher.registry:
         model = tracking.find_model(teacher.registry)
         network = buildable_description(tracking.artifact(model.run_id or "", NETWORK), code).network
-        return {"registry": {"model": model.model, "version": model.version, "run": model.run_id}, **_source(network)}
+        params = {"registry": {"model": model.model, "version": model.version, "run": model.run_id}}
+        return params | _code(network, data, is_teacher=True)
     assert teacher.network is not None
-    return teacher.model_dump(mode="json", include={"network", *Teacher.training}) | _source(teacher.network)
+    params = teacher.model_dump(mode="json", include={"network", *Teacher.training}) | _optimizer(teacher)
+    return params | _code(teacher.network, data, recipe=teacher, terms=[supervision(teacher)], is_teacher=True)
 
 
-def _source(network: Network) -> dict[str, dict[str, str]]:
-    return {"source": sources(network)}
+def supervision(teacher: Member) -> Term:
+    """Return the loss that a teacher is trained with."""
+    if not teacher.label_smoothing:
+        return Term(loss="hard_labels")
+    return Term(loss="label_smoothing", hyperparameters={"epsilon": teacher.label_smoothing})
 
 
-def _student(variant: Variant, experiment: Experiment, teacher_key: str, views: Views) -> dict[str, Any]:
+def _code(network: Network, data: DataReference, **depends: Any) -> dict[str, Any]:
+    """Return the params that say which code a run depends on: versions of kdflow's results, the user's, a library's."""
+    return {CODE: versions(network, augment=data.data.augment, **depends), "source": sources(network)}
+
+
+def _optimizer(recipe: Recipe) -> dict[str, Any]:
+    """Return the optimizer with all its arguments, so that another default is another key."""
+    ((name, arguments),) = recipe.optimizer.items()
+    return {"optimizer": {name: OPTIMIZERS[name].model_validate(arguments).model_dump(mode="json")}}
+
+
+def _student(
+    variant: Variant, experiment: Experiment, data: DataReference, teacher_key: str, views: Views
+) -> dict[str, Any]:
     student = experiment.student_of(variant)
-    terms = [term.model_dump(mode="json") for term in variant.terms]
-    params = student.model_dump(mode="json", exclude={"seeds"}) | _source(student.network) | {"terms": terms}
+    params = student.model_dump(mode="json", exclude={"seeds"}) | _optimizer(student)
+    params |= {"terms": [term.model_dump(mode="json") for term in variant.terms]}
+    params |= _code(student.network, data, recipe=student, terms=variant.terms)
     if experiment.data.augment:
         params["views"] = min(views.count or student.epochs, student.epochs)
     return params | ({"teacher": teacher_key, "live_teacher": not views.count} if needs_teacher(variant) else {})
@@ -340,57 +360,3 @@ def _reused(step: Step, run: tracking.Run) -> Step:
     return step.model_copy(
         update={"action": "reuse", "reason": f"run {run.run_id[:8]} has the same key", "source": run.run_id}
     )
-
-
-def _explained(step: Step, recent: list[tracking.Run], experiment: str) -> Step:
-    """Why there is nothing to reuse; where a run differs in its seeds alone, what it has is taken over."""
-    same = [run for run in recent if run.status == "FINISHED" and run.tags.get("kd.replicas") == step.replicas]
-    if same:
-        have = {run.run_id: set(json.loads(run.tags["kd.seeds"])) & set(step.seeds) for run in same}
-        best = max(have, key=lambda run_id: len(have[run_id]))
-        if have[best]:
-            missing = sorted(set(step.seeds) - have[best])
-            reason = f"run {best[:8]} has seeds {_listed(have[best])}; " + (
-                f"seeds {_listed(missing)} are missing" if missing else "no more are asked for"
-            )
-            return step.model_copy(update={"action": "extend", "reason": reason, "source": best})
-    if run := interrupted(step, experiment):
-        epoch = last_epoch(step)
-        told = f"run {run.run_id[:8]} was interrupted {f'after epoch {epoch}' if epoch else 'when it had just begun'}"
-        return step.model_copy(update={"action": "resume", "reason": told, "source": run.run_id})
-    earlier = [run for run in recent if run.kind == step.kind and run.name == step.name]
-    if not earlier:
-        return step.model_copy(update={"reason": "new: it has not run before"})
-    if earlier[0].status != "FINISHED" and earlier[0].key == step.key:
-        return step.model_copy(update={"reason": f"run {earlier[0].run_id[:8]} is {earlier[0].status}"})
-    nearest = min((_changes(step, run) for run in earlier), key=len)
-    told = ", ".join(nearest[:4]) + (f" and {len(nearest) - 4} more" if len(nearest) > 4 else "")
-    return step.model_copy(update={"reason": told})
-
-
-def _changes(step: Step, run: tracking.Run) -> list[str]:
-    """What differs between a step and a run of the same name, in words."""
-    wanted = {name: str(value) for name, value in step.params.items()} | {"seeds": str(step.seeds)}
-    if ("members" in wanted) != ("members" in run.params):
-        return ["it is an ensemble now" if "members" in wanted else "it is one network now"]
-    told = {"code": "kdflow's code changed", "teacher": "its teacher changed", "data.digest": "the data changed",
-            "members": "its members changed"}  # fmt: skip
-    return [
-        told.get(name)
-        or _changed_source(name, run.params.get(name), wanted.get(name))
-        or f"{name}: {run.params.get(name, 'absent')} -> {wanted.get(name, 'absent')}"
-        for name in sorted(wanted.keys() | run.params.keys())
-        if wanted.get(name) != run.params.get(name)
-    ]
-
-
-def _changed_source(name: str, before: str | None, now: str | None) -> str:
-    """Say which module of the user's changed; empty for other params, and where only a version changed."""
-    kind, _, module = name.partition(".")
-    if kind != "source" or module.endswith(" version"):
-        return ""
-    return f"{module} changed" if before and now else f"{module} is {'new' if now else 'gone'}"
-
-
-def _listed(seeds: set[int] | list[int]) -> str:
-    return ", ".join(str(seed) for seed in sorted(seeds))

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from kdmodels.experiment import Data
 from kdmodels.objectives import CONTROL
 
+CODE = "code"
+"""The prefix of the params that hold the versions of kdflow's results on which a run depends."""
+
 
 class Reference(BaseModel):
     """Frozen and JSON-able, so that a task runs the same in this thread, another process or on another machine."""
@@ -25,12 +28,14 @@ class Options(Reference):
 class DataReference(Reference):
     """A dataset by its content, and how any worker loads it: `folder` None means without, or downloaded.
 
+    `training_digest` leaves the test split out: new test images change no key of a run.
     With cross-validation it is one `fold` of it, counted from 0.
     """
 
     data: Data
     folder: str | None
     digest: str
+    training_digest: str
     examples: dict[str, int]
     input_shape: tuple[int, int, int]
     classes: list[str]

@@ -18,11 +18,10 @@ from kdmodels.networks.storage import fill
 from kdmodels.own_code import named_modules
 from kdmodels.randomness import TEACHER_SEEDS
 from kdmodels.recipe import Member
-from kdmodels.terms import Term
 from kdmodels.training import fit
 from tasks import interruption, runs, tracking
 from tasks.data import load
-from tasks.plan import checkpoint, describe, registered_teacher
+from tasks.plan import checkpoint, describe, registered_teacher, supervision
 from tasks.references import DataReference, Step, TeacherReference
 from tasks.results import ACCURACY, MEMBERS, SIZE
 from tasks.steps import Begun, begun
@@ -100,7 +99,7 @@ def _train(
     with runs.timed(run_id, "training", lambda: checkpoints.seconds):
         (replica,) = fit(
             description.build(),
-            [_loss(teacher)],
+            [supervision(teacher)],
             teacher,
             dataset.train,
             dataset.validation,
@@ -118,12 +117,6 @@ def _train(
             f"{work.step.name} diverged in epoch {replica.diverged}: its loss is not finite; lower its lr"
         )
     return description, replica.state
-
-
-def _loss(teacher: Member) -> Term:
-    if not teacher.label_smoothing:
-        return Term(loss="hard_labels")
-    return Term(loss="label_smoothing", hyperparameters={"epsilon": teacher.label_smoothing})
 
 
 def _read(teacher: Member, data: DataReference, code: Collection[str]) -> tuple[Description, dict[str, Tensor]]:

@@ -248,7 +248,11 @@ def chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def resize(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """(N, C, H, W) to another height and width, in the same type."""
-    images = torch.from_numpy(pixels.astype(np.float32))
+    """Resize (N, C, H, W) to another height and width, in the same type.
+
+    Whole numbers are the same on every CPU: computed in float64, and halves rounded up, even if just missed.
+    """
+    whole = pixels.dtype == np.uint8
+    images = torch.from_numpy(pixels.astype(np.float64 if whole else np.float32))
     values = interpolate(images, size=tuple(size), mode="bilinear", antialias=True, align_corners=False).numpy()
-    return np.rint(values).astype(np.uint8) if pixels.dtype == np.uint8 else values
+    return np.floor(values + (0.5 + 1e-6)).astype(np.uint8) if whole else values

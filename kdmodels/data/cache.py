@@ -12,8 +12,10 @@ from filelock import FileLock
 
 from kdmodels.durable import sync
 from kdmodels.errors import UserError
-from kdmodels.fingerprint import code_fingerprint
 from kdmodels.folders import DECODED_LOCK, cache_folder, private_folder
+from kdmodels.versions import VERSIONS
+
+LAYOUT = 1  # of the folders' files: raise it when they are written in another form
 
 
 def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], None]) -> Path:
@@ -29,7 +31,7 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
         UserError: the cache folder can't be written.
     """
     root = cache_folder() / "decoded" / _digest([str(part) for part in place])
-    wanted = root / _digest([manifest, code_fingerprint("data")])
+    wanted = root / _digest([manifest, VERSIONS["data"], LAYOUT])
     try:
         private_folder(root)
         with FileLock(root / DECODED_LOCK, mode=0o600):

@@ -1,5 +1,6 @@
 """A dataset: train, validation, and a test split behind a door of its own. Its pixels may lie on disk."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -129,7 +130,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, the classes' names, and a digest over all content; `split_digests` of validation and of test.
+    """Three splits, the classes' names, and digests of their content.
+
+    `digest` is over all content, `training_digest` over all but the test split: what trains and chooses depends on
+    nothing else. `split_digests` are those of validation and of test.
 
     `test_sketch` tells, without the test split, how many examples two test splits share.
 
@@ -147,6 +151,7 @@ class Dataset:
     std: list[float]
     indices: dict[str, list[int]]  # of train and validation, in the source's own order
     digest: str
+    training_digest: str
     split_digests: dict[str, str]
     test_sketch: tuple[int, ...]
     notes: list[str]
@@ -291,6 +296,7 @@ def assemble(source: Source, data: Data, transfer: Part | None = None, *, fold: 
     learnt = train.split(source.top)
     mean, std = _normalisation(data, learnt) or source.normalise or moments(learnt)
     form = (source.top, train.pixels.shape[1:], source.classes)
+    unlabelled = [transfer] if transfer else []
     return Dataset(
         source=data.source,
         classes=source.classes,
@@ -300,8 +306,9 @@ def assemble(source: Source, data: Data, transfer: Part | None = None, *, fold: 
         mean=mean,
         std=std,
         indices={name: splits[name].rows.tolist() for name in ("train", "validation")},
-        digest=_digest((*form, mean, std), *splits.values(), *([transfer] if transfer else [])),
-        split_digests={name: _digest(form, splits[name]) for name in ("validation", "test")},
+        digest=_digest(repr((*form, mean, std)), *splits.values(), *unlabelled),
+        training_digest=_digest(json.dumps((*form, mean, std)), train, validation, *unlabelled),
+        split_digests={name: _digest(repr(form), splits[name]) for name in ("validation", "test")},
         test_sketch=sketch_of(test.prints[:, 0]),
         notes=notes,
         skipped=source.skipped,
@@ -309,8 +316,8 @@ def assemble(source: Source, data: Data, transfer: Part | None = None, *, fold: 
     )
 
 
-def _digest(form: tuple[Any, ...], *parts: Part) -> str:
-    content = sha256(repr(form).encode())
+def _digest(form: str, *parts: Part) -> str:
+    content = sha256(form.encode())
     for part in parts:
         content.update(f"{len(part.labels)}".encode())
         content.update(np.ascontiguousarray(part.labels).data)

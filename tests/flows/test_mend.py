@@ -13,8 +13,8 @@ import pytest
 
 from flows import doctor
 from flows.mend import mend
-from kdmodels.fingerprint import code_fingerprint
 from kdmodels.temporary import temporary_folder
+from kdmodels.versions import VERSIONS
 from tasks import leftovers, steps, tracking
 from tasks.references import Step
 
@@ -22,7 +22,7 @@ CHILD = """
 import os, signal, sys
 from tasks import tracking
 tracking.configure()
-params = dict(code=sys.argv[1], torch=sys.argv[2])
+params = {"code.data": sys.argv[1], "torch": sys.argv[2]}
 print(tracking.start("digits", "dead", "student", key="dead", params=params), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -46,7 +46,7 @@ with temporary_folder() as folder:
 KD = Path(sys.executable).with_name("kd")
 
 LINK, OTHER, GONE = "a" * 32, "b" * 32, "c" * 32
-PARAMS = {"code": code_fingerprint(), "torch": version("torch")}
+PARAMS = {"code.data": str(VERSIONS["data"]), "torch": version("torch")}
 
 
 @pytest.fixture
@@ -84,15 +84,21 @@ def check(name: str) -> dict[str, object]:
 
 
 def test_runs_and_checkpoints_that_nothing_goes_on_with_are_mended(dead: str) -> None:
-    params = {"living": PARAMS, "young": {}, "done": PARAMS, "old": PARAMS | {"code": "0123456789abcdef"}}
-    living, young, done, old = (
+    params = {"living": PARAMS, "young": {}, "done": PARAMS, "old": PARAMS | {"code.data": "0"},
+              "older": {"code": "0123456789abcdef"}}  # fmt: skip
+    living, young, done, old, older = (
         tracking.start("digits", name, "student", key=name, params=of_it) for name, of_it in params.items()
     )
     tracking.end(done, "FINISHED")
     kept = [checkpoints("dead", dead), checkpoints("living", living), checkpoints("young", young)]
-    orphans = [checkpoints("done", done), checkpoints("gone", None), checkpoints("old", old)]
+    orphans = [
+        checkpoints("done", done),
+        checkpoints("gone", None),
+        checkpoints("old", old),
+        checkpoints("older", older),
+    ]
     assert check("unended runs")["detail"] == f"their process is gone: dead ({dead})"
-    assert "3 of them, 0.3 MB, have no run to go on with" in str(check("checkpoints")["detail"])
+    assert "4 of them, 0.4 MB, have no run to go on with" in str(check("checkpoints")["detail"])
 
     told = mend(dry_run=True)
     assert [line.split(",")[0] for line in told] == [
@@ -101,9 +107,9 @@ def test_runs_and_checkpoints_that_nothing_goes_on_with_are_mended(dead: str) ->
     assert tracking.get(dead).status == "RUNNING"
     assert all(folder.exists() for folder in kept + orphans)
 
-    assert len(mend()) == 4
+    assert len(mend()) == 5
     assert [tracking.get(run_id).status for run_id in (dead, living, done)] == ["KILLED", "RUNNING", "FINISHED"]
-    assert [folder.exists() for folder in kept + orphans] == [True, True, True, False, False, False]
+    assert [folder.exists() for folder in kept + orphans] == [True, True, True, False, False, False, False]
     assert mend() == []
     assert check("unended runs")["ok"] is True
     row = check("checkpoints")

@@ -76,16 +76,6 @@ def test_hidden_files_in_a_folder_are_no_images(recorded, folder: Path, tmp_path
     assert len(predict("small-student", [tmp_path])) == 1
 
 
-def test_pipes_and_devices_in_a_folder_are_left_out(recorded, folder: Path, tmp_path: Path) -> None:
-    """A pipe was waited for without end, and a link to an endless device was read until the memory was full."""
-    (tmp_path / "0000.png").write_bytes((folder / "0000.png").read_bytes())
-    os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "device.png").symlink_to("/dev/zero")
-    assert [row["file"] for row in predict("small-student", [tmp_path])] == [str(tmp_path / "0000.png")]
-    with pytest.raises(UserError, match=r"pipe\.png: is a pipe or device; allowed: a regular file"):
-        predict("small-student", [tmp_path / "pipe.png"])
-
-
 def test_mistakes_are_one_line(recorded, folder: Path, tmp_path: Path) -> None:
     text = tmp_path / "notes.png"
     text.write_text("not an image")

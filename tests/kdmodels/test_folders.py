@@ -9,7 +9,6 @@ import pytest
 
 from kdmodels.data.cache import cached
 from kdmodels.errors import UserError
-from kdmodels.fingerprint import code_fingerprint
 from kdmodels.folders import cache_folder, private_folder
 from kdmodels.temporary import temporary_folder
 from tasks import tracking
@@ -41,7 +40,6 @@ def test_all_that_is_kept_is_for_this_user_alone(home: Path, monkeypatch: pytest
         (folder / "inner" / "pixels").write_bytes(b"x")
 
     cached(["a"], 1, produce)
-    code_fingerprint.__wrapped__("randomness.py")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////somewhere")
     tracking.machine_folder("locks")
     with temporary_folder() as folder:
@@ -89,13 +87,3 @@ def test_a_cache_that_another_user_prepared_is_refused(home: Path) -> None:
     os.chown(cache_folder(), OTHER, OTHER, follow_symlinks=False)
     with pytest.raises(PermissionError, match="belongs to another user"):
         private_folder(cache_folder())
-
-
-def test_a_prepared_digest_of_the_code_is_not_believed(home: Path) -> None:
-    """Whoever could write there could have chosen the keys by which results are found again."""
-    compute = code_fingerprint.__wrapped__
-    right = compute("randomness.py")
-    (remembered,) = (cache_folder() / "code").iterdir()
-    remembered.write_text("f" * len(right))
-    cache_folder().chmod(0o777)
-    assert compute("randomness.py") == right

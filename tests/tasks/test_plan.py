@@ -18,8 +18,8 @@ DATA = Data(source="digits")
 def data() -> DataReference:
     dataset = load_dataset(DATA)
     return DataReference(
-        data=DATA, folder=None, digest=dataset.digest, examples={}, input_shape=dataset.input_shape,
-        classes=dataset.classes, mean=dataset.mean, std=dataset.std,
+        data=DATA, folder=None, digest=dataset.digest, training_digest=dataset.training_digest, examples={},
+        input_shape=dataset.input_shape, classes=dataset.classes, mean=dataset.mean, std=dataset.std,
     )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ def choice(
 ) -> Views:
     data = Data.model_validate({"source": "digits", "augment": augment or []})
     reference = DataReference(
-        data=data, folder=None, digest="", examples={"train": 1000, "taught": 1000, "validation": 100, "test": 100},
+        data=data, folder=None, digest="", training_digest="",
+        examples={"train": 1000, "taught": 1000, "validation": 100, "test": 100},
         input_shape=(1, 8, 8), classes=[str(number) for number in range(10)], mean=[0.5], std=[0.2],
     )  # fmt: skip
     network = {"network": {"mlp": [4]}, "epochs": epochs}
