@@ -35,7 +35,7 @@ def difficulties(generator: np.random.Generator, examples: int, disagreement: fl
     return np.where(chances < CERTAIN, 0.0, np.where(chances > 1 - CERTAIN, 1.0, chances))
 
 
-def promoted(wins: int, losses: int, examples: int, look: Look, smaller: bool) -> bool:
+def promoted(wins: int, losses: int, examples: int, look: Look, smaller: bool, margin: float = MARGIN) -> bool:
     """Whether the gate promotes a challenger that is right alone on `wins` examples, the champion on `losses`."""
     challenger, champion = np.ones(examples, dtype=bool), np.ones(examples, dtype=bool)
     champion[:wins] = challenger[wins : wins + losses] = False
@@ -44,7 +44,7 @@ def promoted(wins: int, losses: int, examples: int, look: Look, smaller: bool) -
         Candidate(name, correct, labels, ("any",), size, 10_000, 1.0)
         for name, correct, size in (("challenger", challenger, 1_000 - smaller), ("champion", champion, 1_000))
     )
-    return decide(first, None, second, margin=MARGIN, require=Require(), look=look).promoted
+    return decide(first, None, second, margin=margin, require=Require(), look=look).promoted
 
 
 def year(
@@ -102,6 +102,23 @@ def power(repeats: int, disagreement: float, gain: float, look: Look) -> dict[st
     }
 
 
+def power_if_smaller(repeats: int, disagreement: float, margin: float, look: Look) -> dict[str, Any]:
+    """How often a challenger that is as good and smaller is promoted at that look."""
+    generator = np.random.default_rng([repeats, look.number, look.of])
+    rates = [disagreement / 2, disagreement / 2, 1 - disagreement]
+    outcomes = [
+        promoted(int(wins), int(losses), TEST, look, smaller=True, margin=margin)
+        for wins, losses, _ in generator.multinomial(TEST, rates, size=repeats)
+    ]
+    return {
+        "margin": margin,
+        "test examples": TEST,
+        "disagreement": disagreement,
+        "look": f"{look.number} of {look.of}",
+        **_share("promoted", outcomes),
+    }
+
+
 def leaderboards(repeats: int, variants: int, seeds: int, gain: float = 0.0) -> dict[str, Any]:
     """How often a leaderboard tells a variant from the best; all are equal but the first, which is better by `gain`.
 
@@ -151,10 +168,16 @@ def main() -> None:
     ]
     looks = [Look(number, NIGHTS) for number in (1, 2, 5, 10, 30, 100, 365)]
     found = [power(REPEATS, 0.05, 0.01, look) for look in looks]
+    small = [
+        power_if_smaller(REPEATS, 0.05, margin, look)
+        for margin in (MARGIN, 0.005, 0.01)
+        for look in (looks[0], looks[4])
+    ]
     boards = [leaderboards(REPEATS, variants, seeds) for variants in (4, 8, 12) for seeds in (3, 5, 10)]
     boards += [leaderboards(REPEATS, 8, seeds, gain=0.05) for seeds in (3, 5, 10)]
     rules = {"repeats": REPEATS, "accuracy": ACCURACY, "margin": MARGIN}
-    write("gate", {**rules, "false promotions in a year": years, "true gains found": found, "leaderboards": boards})
+    results = {"false promotions in a year": years, "true gains found": found, "equal and smaller": small}
+    write("gate", {**rules, **results, "leaderboards": boards})
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def promote(
         data_dir: the folder of the data's files; None is the one that the comparison read.
         force: why it shall be the champion even where the gate refuses.
         code: the modules that the user named, whose code a stored network or data source may run.
-        dry_run: only say what the gate says; test is read and that is counted.
+        dry_run: only say what the gate says; looks at the test split and reads of it are counted.
 
     Raises:
         UserError: as `find`; the data can't be read, or the champion can't be compared with.

@@ -163,7 +163,8 @@ def decide(
     """
     is_control = control is not None and control.name == challenger.name
     vs_control = _compare(challenger, control, None) if control and not is_control else None
-    vs_champion = _compare(*_on_shared_classes(challenger, champion), look) if champion else None
+    comparable = champion is not None and bool(np.isin(challenger.labels, champion.classes).any())
+    vs_champion = _compare(*_on_shared_classes(challenger, champion), look) if champion and comparable else None
     budgets = _budgets(challenger, require)
     evidence = {
         "n": int(challenger.correct.size),
@@ -181,6 +182,9 @@ def decide(
     broken = broken_budgets(budgets)
     if broken:
         promoted, reason = False, f"{challenger.name} is refused: {broken}."
+    elif champion is not None and vs_champion is None:
+        told = "no test example is of a class that both know"
+        promoted, reason = False, f"{challenger.name} does not replace {champion.name}: {told}."
     elif champion is None or vs_champion is None:
         promoted, reason = True, _first(challenger, is_control, vs_control, bool(budgets))
     else:

@@ -55,7 +55,7 @@ def promote_student(
         code: the modules that the user named, whose code a stored network may run.
         asked: a person named this student, so that even one that was rolled back may be the champion again.
         force: why a person wants this student promoted though the gate refuses; it is recorded on the version.
-        dry_run: promote and record nothing, but for the count of how often test was read.
+        dry_run: promote and record nothing, but count looks at the test split and how often it was read.
 
     Raises:
         UserError: the champion was not made by kdflow, or takes other images.

@@ -227,12 +227,14 @@ def test_a_test_split_that_has_changed_is_said(run: Run, tmp_path: Path) -> None
         np.savez(path, images=(images[:count] * 255).astype(np.uint8), labels=labels[:count])
         return run(name="grown", data={"source": str(path)}, student=SMALL["student"] | {"epochs": epochs})
 
-    first, same, larger = grown(500, 3), grown(500, 4), grown(1_000, 25)
+    first, same, little, larger = grown(500, 3), grown(500, 4), grown(520, 5), grown(1_294, 25)
     assert first.verdict.promoted
     assert not same.verdict.evidence["test"]["changed"]
     assert larger.verdict.evidence["test"]["changed"]
     told = "The test split is not the one on which the champion, version 1 was promoted."
     assert [told in outcome.verdict.reason for outcome in (first, same, larger)] == [False, False, True]
+    # A split that grew a little continues the count; one of mostly new images begins a new one.
+    assert [look(outcome.verdict) for outcome in (same, little, larger)] == [1, 2, 1]
     assert larger.verdict.evidence["champion"]["accuracy"] != first.verdict.evidence["challenger"]["accuracy"]
 
 

@@ -342,3 +342,10 @@ def test_a_champion_that_lacks_a_class_is_compared_on_the_others_and_kept_unless
     bad = decide(candidate("kd", range(40)), None, champion, margin=0.01, require=FREE)  # knows owls, and fewer cats
     assert not bad.promoted
     assert "it is worse (-4.44 points on 900 test examples" in bad.reason
+
+
+def test_without_an_example_of_a_class_that_both_know_nothing_is_promoted() -> None:
+    champion = replace(candidate("v1", range(N)), classes=("dog",))
+    verdict = decide(candidate("kd", range(0)), None, champion, margin=0.5, require=FREE)
+    assert not verdict.promoted
+    assert verdict.reason == "kd does not replace v1: no test example is of a class that both know."
