@@ -69,12 +69,17 @@ def found_again(
         require_named("data.source", experiment.data.source.rpartition(":")[0], code)
     for fold in range(experiment.data.folds or 1):
         data = prepare_data.fn(experiment.data, folder or comparison.tags.get("kd.data_dir") or None, fold=fold)
-        if run.params["data.digest"] in (data.training_digest, data.digest):  # older runs recorded the latter
+        if is_trained_on(run, data):
             return data
     raise UserError(
         f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {run.name} was trained on; "
         "what is held out there may have been learnt from; allowed: --data-dir with the same files"
     )
+
+
+def is_trained_on(run: tracking.Run, data: DataReference) -> bool:
+    """Whether a teacher's or student's run was trained and selected on these data."""
+    return run.params.get("data.digest") in (data.training_digest, data.digest)  # older runs recorded the latter
 
 
 def load(reference: DataReference) -> Dataset:

@@ -23,7 +23,7 @@ from kdmodels.statistics import expected_calibration_error
 from kdmodels.temporary import temporary_folder
 from tasks import runs, tracking
 from tasks.costs import measured
-from tasks.data import load
+from tasks.data import is_trained_on, load
 from tasks.references import DataReference, StudentReference
 from tasks.results import MEMBERS, NETWORK, SIZE
 
@@ -121,6 +121,8 @@ def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
         return np.concatenate([served(test.split.batch(rows).numpy()) for rows in batches])
 
     def seen() -> np.ndarray | None:
+        if is_trained_on(tracking.get(run_id), test.data):
+            return look_alike(test.images, test.trained)
         if not tracking.has_artifact(run_id, TRAINED):
             return None
         return look_alike(test.images, load_file(tracking.artifact(run_id, TRAINED))["descriptors"])

@@ -146,6 +146,7 @@ def test_of_a_champion_whose_training_images_are_not_known_that_is_said(
     run_id = first.students[0].run_id
     assert run_id is not None
     tracking.artifact(run_id, "trained_on.safetensors").unlink()
+    assert "It is not known" not in run(pool, student=WORSE).verdict.reason  # the same data as the challenger
     verdict = run(brighter, student=WORSE).verdict
     assert "It is not known whether the champion, version 1 was trained on some of the test images." in verdict.reason
     assert verdict.evidence["test"]["copies"] == 0
