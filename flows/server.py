@@ -29,6 +29,7 @@ from flows.credentials import read_or_create
 from flows.processes import spawn, stop
 from kdmodels.errors import UnavailableError, UserError, redacted
 from kdmodels.garbage import uncollected
+from kdmodels.redaction import shown_address
 from tasks.same_origin import own_origins, same_origin_only
 
 START_SECONDS = 120  # a first start migrates the database: seconds on an idle machine, many more on a busy one
@@ -178,7 +179,7 @@ def configured_url() -> str | None:
     url = setting("PREFECT_API_URL")
     if url and not url.startswith(("http://", "https://")):
         raise UserError(
-            f"PREFECT_API_URL: {redacted(url)!r} is not the address of a server; allowed: http://HOST:PORT/api"
+            f"PREFECT_API_URL: {shown_address(url)!r} is not the address of a server; allowed: http://HOST:PORT/api"
         )
     return url
 

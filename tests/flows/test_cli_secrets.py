@@ -1,5 +1,6 @@
 """Addresses that hold secrets, through real commands: nothing of a secret is printed, with a traceback or without."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.server import configured_url
+from kdmodels.errors import UserError, redacted
 from tests.flows.conftest import Here
 from tests.kdmodels.test_redaction import CANARY, FORMS, NEW
 
@@ -48,6 +51,24 @@ def test_a_prefect_server_that_is_named(
         assert code == 1
         assert "PREFECT_API_URL" in err
         assert CANARY not in out + err
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_prefect_server_that_a_profile_names(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment does not tell what is secret then."""
+    (tmp_path / "profiles.toml").write_text(
+        f'active = "own"\n[profiles.own]\nPREFECT_API_URL = {json.dumps(address)}\n'
+    )
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    if address.startswith(("http://", "https://")):
+        assert configured_url() == address
+        assert CANARY not in redacted(f"no Prefect server answers at {address}, which the profile names")
+        return
+    with pytest.raises(UserError, match="is not the address of a server") as error:
+        configured_url()
+    assert CANARY not in str(error.value)
 
 
 @pytest.mark.parametrize("address", [address for address in ADDRESSES if " " in address or address.startswith("ann")])
