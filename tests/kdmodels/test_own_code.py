@@ -43,6 +43,10 @@ def test_every_name_must_be_allowed() -> None:
         with pytest.raises(UsageError, match=f"the code of {refused} is not allowed in this schedule") as error:
             require_all_allowed(EXPERIMENT, words)
         assert "\n" not in str(error.value)
+    more = EXPERIMENT.model_copy(update={"allow_code": ["os_of_mine"]})  # as anybody could say in Prefect's form
+    with pytest.raises(UsageError, match=r"^allow_code: the code of os_of_mine is not allowed in this schedule"):
+        require_all_allowed(more, "own,big.nets,small,wide")
+    require_all_allowed(more, "own,big.nets,small,wide,os_of_mine")
 
 
 def test_a_file_is_the_same_by_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

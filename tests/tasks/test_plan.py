@@ -1,5 +1,9 @@
 """Before anything trains, every objective is tried on the networks as they will be built."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +12,7 @@ import torch
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
-from tasks.plan import _common, check_objectives, make_plan, sized
+from tasks.plan import _common, check_objectives, digest, flatten, make_plan, sized
 from tasks.references import DataReference
 
 DATA = Data(source="digits")
@@ -106,3 +110,29 @@ def test_the_device_is_part_of_every_key_as_it_was_found(data: DataReference) ->
     if found == "cpu":
         with pytest.raises(UserError, match=r"^device: cuda: this machine has none; allowed: auto, cpu$"):
             _common(experiment(device="cuda"), data)
+
+
+def test_the_order_of_a_mapping_is_in_no_key() -> None:
+    one = {"arguments": {"layers": [[{"width": 4, "depth": 2.5}]], "a": None, "b": True}}
+    other = {"arguments": {"b": True, "a": None, "layers": [[{"depth": 2.5, "width": 4}]]}}
+    assert digest(flatten(one)) == digest(flatten(other))
+    assert digest(flatten(one)) != digest(flatten({"arguments": one["arguments"] | {"b": 1.0}}))
+
+
+def test_the_keys_are_the_same_in_every_process_and_locale(tmp_path: Path) -> None:
+    keys = []
+    for number, locale in enumerate(("C", "tr_TR.UTF-8")):
+        environment = os.environ | {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/{number}.db", "PYTHONHASHSEED": str(number + 1),
+            "LC_ALL": locale, "LANG": locale, "XDG_CACHE_HOME": str(tmp_path / str(number)),
+            "PYTHONUTF8": str(number),
+        }  # fmt: skip
+        words = ["run", "digits-losses", "--dry-run", "--json"]
+        told = subprocess.run(
+            [Path(sys.executable).with_name("kd"), *words], env=environment, cwd=tmp_path, check=True,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        plan = json.loads(told.stdout)
+        keys.append({step["name"]: step["key"] for step in [plan["teacher"], *plan["students"]]})
+    assert keys[0] == keys[1]
+    assert len(set(keys[0].values())) == len(keys[0]) > 20
