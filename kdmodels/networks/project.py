@@ -6,7 +6,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -29,16 +29,19 @@ def project_modules(names: Iterable[str]) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     seen: set[str] = set()
+    foreign = set(sys.stdlib_module_names)  # top-level modules that are not the user's
     todo = [part for name in names for part in _prefixes(name)]
     while todo:
-        name = todo.pop()
-        if name in seen:
+        name = todo.pop(0)
+        if name in seen or name.partition(".")[0] in foreign:
             continue
         seen.add(name)
         file = _locate(name).file
-        if file is not None and _is_users(name, file):
+        if file is not None and _is_users(file):
             files[name] = file
             todo += [part for found in _imported(name, file) for part in _prefixes(found)]
+        elif file is not None and "." not in name:
+            foreign.add(name)
     return dict(sorted(files.items()))
 
 
@@ -69,14 +72,16 @@ def _locate(name: str) -> _Located:
     return _Located(None, portions)  # a namespace package, or nothing
 
 
-def _is_users(name: str, file: Path) -> bool:
-    if name.partition(".")[0] in sys.stdlib_module_names or INSTALLED & set(file.parts):
-        return False
-    file = file.resolve()
+def _is_users(file: Path) -> bool:
+    return not INSTALLED & set(file.parts) and not any(file.resolve().is_relative_to(folder) for folder in _others())
+
+
+@cache
+def _others() -> list[Path]:
+    """Return the folders of Python's own, installed, and kdflow's modules."""
     installed = [*site.getsitepackages(), site.getusersitepackages()]
     installed += [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-    others = [*map(Path, installed), *(KDFLOW / package for package in KDFLOW_PACKAGES)]
-    return not any(file.is_relative_to(other.resolve()) for other in others)
+    return [folder.resolve() for folder in [*map(Path, installed), *(KDFLOW / name for name in KDFLOW_PACKAGES)]]
 
 
 def _imported(name: str, file: Path) -> Iterator[str]:
