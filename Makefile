@@ -30,7 +30,7 @@ lint: $(VENV)/installed  ## Style, types, and imports that point one way.
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed  ## Every benchmark, side by side with what it is compared with (over an hour; KD_DATA as for test), written to benchmarks/results.
-	for name in mnist starting stacking step recording ledger knowledge fanout large gate likeness "losses digits" "losses mnist"; do \
+	for name in mnist starting stacking step recording serving ledger knowledge fanout large gate likeness "losses digits" "losses mnist"; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 

@@ -94,10 +94,10 @@ def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
                 for split, part in zip(splits, [plan, *plan.folds], strict=True)
             ]
             with clock("compare"):
-                teacher, students = joined([measure_costs(*first, code), *others], splits)
+                teacher, students = joined([measure_costs(*first), *others], splits)
                 leaderboard = compare_students(students, teacher, parent)
             with clock("promote"):
-                verdict = promote_student(leaderboard, experiment.promote, data, device=experiment.device, code=code)
+                verdict = promote_student(leaderboard, experiment.promote, data, code=code)
             outcome = Outcome(
                 experiment=experiment.name,
                 parent_run_id=parent,

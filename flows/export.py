@@ -16,6 +16,7 @@ from kdmodels.networks.storage import WEIGHTS
 from kdmodels.randomness import stream
 from tasks import tracking
 from tasks.data import found_again, load
+from tasks.restored import model_of
 from tasks.results import MEMBERS, NETWORK
 
 CALIBRATION = 512  # training images that show the ranges of a network's outputs
@@ -73,7 +74,7 @@ def new_file(out: Path | None, name: str, kind: str) -> Path:
 def export(
     run: tracking.Run, kind: str, file: Path, *, data_dir: str | None = None, code: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Write the run's stored network to a new file, whole or not at all.
+    """Write the run's stored model to a new file, whole or not at all, and compare it with the model on validation.
 
     Args:
         kind: one of `kdmodels.export.SUFFIXES`. data_dir: the folder of the data's files; None is where they lay.
@@ -82,19 +83,23 @@ def export(
         run_id, format, file, file_mb and exported_file_mb (of the stored weights and of the new file), and what
         `kdmodels.export.compare` says of the two on the validation split.
     Raises:
-        UserError: a package is missing, the data can't be read, or the file can't be written.
+        UserError: the data can't be read, the model is refused, or the file can't be written.
     """
-    formats.check_format(kind)
     assert run.parent is not None
     dataset = load(found_again(tracking.get(run.parent), run, data_dir, code))
     stored = tracking.artifact(run.run_id, NETWORK)
-    network, _ = load_network(stored, code)
-    chosen = torch.randperm(len(dataset.train), generator=stream(0, "calibration"))[:CALIBRATION]
+    served = model_of(run.run_id, dataset, code, record=False)
     figures: dict[str, float] = {}
 
     def write(partial: Path) -> None:
-        formats.export(network, kind, partial, dataset.train.batch(chosen))
-        figures.update(formats.compare(network, formats.load(partial, kind), dataset.validation))
+        if kind == "onnx":
+            exported = formats.write_onnx(served, partial)
+        elif kind == "int8":
+            chosen = torch.randperm(len(dataset.train), generator=stream(0, "calibration"))[:CALIBRATION]
+            exported = formats.write_int8(served, partial, dataset.train.batch(chosen))
+        else:
+            exported = formats.write_pt2(load_network(stored, code)[0], partial, served.input_shape)
+        figures.update(formats.compare(served, exported, dataset.validation))
 
     try:
         write_whole(file, write, mode=SHARED)

@@ -82,7 +82,6 @@ def promote(
         leaderboard,
         experiment.promote,
         data,
-        device=experiment.device,
         code=code,
         asked=word is not None,
         force=force,

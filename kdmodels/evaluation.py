@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kdmodels.data.dataset import Split
 from kdmodels.device import CPU
 from kdmodels.networks.layout import layout_of
+from kdmodels.serving.model_file import ServedModel
 
 BATCH = 2048  # of a forward pass without gradient
 
@@ -20,6 +21,11 @@ def predict(network: nn.Module, split: Split, device: torch.device = CPU) -> Ten
     network.eval().to(device)
     batches, laid_out = torch.arange(len(split)).split(BATCH), layout_of(network)
     return torch.cat([network(laid_out(split.batch(rows).to(device))).cpu() for rows in batches])
+
+
+def served_logits(model: ServedModel, split: Split) -> np.ndarray:
+    """Return the logits (N, K) that a served model gives."""
+    return np.concatenate([model(split.batch(rows).numpy()) for rows in torch.arange(len(split)).split(BATCH)])
 
 
 def correct(network: nn.Module, split: Split, device: torch.device = CPU) -> Tensor:

@@ -10,22 +10,23 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from kdmodels.costs import P50
 from kdmodels.data import Split
 from kdmodels.data.likeness import descriptors, look_alike
-from kdmodels.device import find_device
 from kdmodels.errors import UserError
-from kdmodels.evaluation import BATCH, by_class, confidences, macro, predict
+from kdmodels.evaluation import by_class, confidences, macro, served_logits
 from kdmodels.gate import Candidate
 from kdmodels.losses import ensemble_logits
-from kdmodels.networks import Description, load_network, read_description
+from kdmodels.networks import Description, read_description
+from kdmodels.serving.costs import P50
 from kdmodels.statistics import expected_calibration_error
 from kdmodels.temporary import temporary_folder
-from tasks import runs, tracking
+from tasks import tracking
 from tasks.costs import measured
 from tasks.data import is_trained_on, load
 from tasks.references import DataReference, StudentReference
+from tasks.restored import model_of, models_of
 from tasks.results import MEMBERS, NETWORK, SIZE
+from tasks.tracking.served import load_model
 
 READS = "kd.test_reads"  # tag of a comparison: how many times its promotion opened the test split
 OUTCOMES = "test_outcomes.safetensors"  # artifact of a run: what its network predicts on a test split
@@ -38,14 +39,13 @@ UNKNOWN = -1  # a class that a network knows and the data do not have
 class HeldOut:
     """The test split, opened when it is first needed; the comparison counts how often it was opened.
 
-    code: the modules that the user named, whose code a network that is measured may run. device: the experiment's.
+    code: the modules that the user named, whose code may run if a model has to be made from stored weights.
     record: whether outcomes are kept with the runs.
     """
 
     data: DataReference
     comparison: str
     code: Collection[str]
-    device: str
     record: bool
 
     @cached_property
@@ -99,26 +99,23 @@ class Outcomes:
 
 
 def student_outcomes(student: StudentReference, test: HeldOut) -> Outcomes:
-    """Outcomes of a student of the comparison."""
+    """Outcomes of a student of the comparison, by its stored file: its source code may have changed."""
     assert student.run_id is not None
     run_id = student.run_id
 
     def logits() -> np.ndarray:
-        network, _ = load_network(tracking.artifact(run_id, NETWORK), test.code)
-        return predict(network, test.split, find_device(test.device)).numpy()
+        return served_logits(model_of(run_id, load(test.data), test.code, record=test.record), test.split)
 
     return _outcomes(run_id, logits, test, lambda: look_alike(test.images, test.trained))
 
 
 def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
-    """Outcomes of the champion, by the stored program that is served: its source code may have changed."""
+    """Outcomes of the champion, by the stored file that is served: its source code may have changed."""
     run_id = require_comparable(champion, test).run_id
     assert run_id is not None
 
     def logits() -> np.ndarray:
-        served = tracking.load_predictor(champion.uri)
-        batches = torch.arange(len(test.split)).split(BATCH)
-        return np.concatenate([served(test.split.batch(rows).numpy()) for rows in batches])
+        return served_logits(load_model(champion.uri), test.split)
 
     def seen() -> np.ndarray | None:
         if is_trained_on(tracking.get(run_id), test.data):
@@ -131,12 +128,12 @@ def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
 
 
 def teacher_outcomes(run_id: str, test: HeldOut) -> Outcomes:
-    """Outcomes of a teacher, or of an ensemble's mean distribution."""
+    """Outcomes of a teacher, or of an ensemble's mean distribution, by the stored files."""
 
     def logits() -> np.ndarray:
-        network, _ = runs.recorded_network(run_id, test.code)
-        values = predict(network, test.split, find_device(test.device))
-        return (ensemble_logits(values) if values.ndim == 3 else values).numpy()
+        models = models_of(run_id, load(test.data), test.code, record=False)
+        values = np.stack([served_logits(model, test.split) for model in models], axis=1)  # (N, M, K)
+        return ensemble_logits(torch.from_numpy(values)).numpy() if len(models) > 1 else values[:, 0]
 
     return _outcomes(run_id, logits, test, lambda: None)
 
@@ -243,7 +240,7 @@ def candidate(
     """
     run_id = of.run_id
     assert run_id is not None
-    metrics = measured(run_id, test.code)
+    metrics = measured(run_id)
     predicted, labels = outcomes.predicted[kept], outcomes.labels[kept]
     return Candidate(
         name=name,

@@ -31,6 +31,7 @@ from kdmodels.networks import (
 from kdmodels.networks.storage import fill
 from kdmodels.own_code import named_modules
 from kdmodels.recipe import OPTIMIZERS, WEIGHTS_FILES, Member
+from kdmodels.serving.graph import graph_of
 from kdmodels.training import Distiller
 from kdmodels.versions import versions
 from tasks import tracking
@@ -123,8 +124,8 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
         shape of one example's features at each of the teacher's places that any of them taps.
 
     Raises:
-        UserError: a tapped place does not exist, its features can't be compared, or no term reaches the student; or as
-            `registered_teacher`.
+        UserError: a tapped place does not exist, its features can't be compared, no term reaches the student, or a
+            network can't be written as ONNX; or as `registered_teacher`.
     """
     code = named_modules(experiment)
     teacher, *_ = [_untrained_teacher(member, data, code) for member in experiment.teacher.members]
@@ -136,6 +137,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> tuple[list[
         try:
             shapes = {at: _teacher_tap(teacher, at).shape(teacher, data.input_shape) for at in variant.teacher_places}
             distiller = _tried(student, variant.terms, recipe, data, shapes)
+            graph_of(describe(recipe.network, data))
         except UserError as error:
             raise type(error)(f"variant {variant.name}: {error}") from error
         notes.append(_untrained(distiller))
@@ -149,11 +151,12 @@ def _untrained_teacher(teacher: Member, data: DataReference, code: Collection[st
         return registered_teacher(teacher.registry, data, code)[0]
     assert teacher.network is not None
     network = describe(teacher.network, data).build(pretrained=False)
-    if not teacher.checkpoint:
-        try:
+    try:
+        if not teacher.checkpoint:
             _tried(network, [Term(loss="hard_labels")], teacher, data, {})
-        except UserError as error:
-            raise type(error)(f"teacher: {error}") from error
+        graph_of(describe(teacher.network, data))
+    except UserError as error:
+        raise type(error)(f"teacher: {error}") from error
     return network
 
 

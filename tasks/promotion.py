@@ -15,6 +15,7 @@ from kdmodels.experiment import Promote
 from kdmodels.gate import ONLY_LOOK, Candidate, Rule, Verdict, broken_budgets, decide
 from kdmodels.looks import Look, pair_of
 from tasks import tracking
+from tasks.data import load
 from tasks.held_out import (
     HeldOut,
     Outcomes,
@@ -28,6 +29,7 @@ from tasks.held_out import (
 )
 from tasks.plan import flatten
 from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
+from tasks.restored import served_champion
 from tasks.results import NETWORK, VERDICT
 from tasks.steps import alone
 
@@ -40,7 +42,6 @@ def promote_student(
     promote: Promote,
     data: DataReference,
     *,
-    device: str,
     code: Collection[str],
     asked: bool = False,
     force: str | None = None,
@@ -51,7 +52,6 @@ def promote_student(
     The verdict and its evidence are recorded on the comparison, and on the model version when there is one.
 
     Args:
-        device: the experiment's.
         code: the modules that the user named, whose code a stored network may run.
         asked: a person named this student, so that even one that was rolled back may be the champion again.
         force: why a person wants this student promoted though the gate refuses; it is recorded on the version.
@@ -62,8 +62,11 @@ def promote_student(
     """
     tracking.configure()
     with alone(f"model {promote.model}"):  # from what the gate sees to the alias that it sets
-        test = HeldOut(data, leaderboard.parent_run_id, code, device, record=not dry_run)
-        return _answered(Request(leaderboard, promote, test, asked, force, tracking.champion(promote.model)))
+        test = HeldOut(data, leaderboard.parent_run_id, code, record=not dry_run)
+        request = Request(leaderboard, promote, test, asked, force, tracking.champion(promote.model))
+        if request.champion and request.is_champion and not dry_run:
+            request = replace(request, champion=served_champion(request.champion, load(data), code))
+        return _answered(request)
 
 
 @dataclass(frozen=True)

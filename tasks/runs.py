@@ -24,7 +24,8 @@ from kdmodels.temporary import temporary_folder
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.references import DataReference
-from tasks.results import CLASSES, MEMBERS, NETWORK
+from tasks.results import CLASSES, MEMBERS, NETWORK, SIZE
+from tasks.served import record_model
 from tasks.steps import Begun
 
 FLUSH_SECONDS = 1.0  # how old the figures in the ledger may be while a network trains
@@ -151,7 +152,7 @@ def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, 
 
 
 def record_network(run_id: str, description: Description, state: dict[str, Tensor], data: Dataset) -> nn.Module:
-    """Store the network twice: to be served (pt2), and to be trained on or tapped (safetensors and description).
+    """Store the network twice: as ONNX, to be served, and as safetensors and description, to be trained on or tapped.
 
     Its figures by class, on validation, are recorded too: they are of this network, not means over seeds.
     """
@@ -162,11 +163,11 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
         save_network(folder, description, state)
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         tracking.log_folder(run_id, folder, NETWORK)
-    tracking.log_metrics(run_id, [("size/parameters", parameters(network), 0), ("size/file_mb", size / 1e6, 0)])
+    sizes = {SIZE: parameters(network), "size/file_mb": size / 1e6}
+    tracking.log_metrics(run_id, [(name, value, 0) for name, value in sizes.items()])
     record_classes(run_id, predict(network, data.validation), data)
-    metadata = {"classes": description.classes, "input": "float32 images (N, C, H, W) in [0, 1]", "output": "logits"}
     with timed(run_id, "model"):
-        tracking.log_model(run_id, network, data.train.batch(torch.arange(2)).numpy(), metadata=metadata)
+        record_model(run_id, description, network, data)
     return network
 
 

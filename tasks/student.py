@@ -27,6 +27,7 @@ from tasks.references import DataReference, KnowledgeReference, Step, StudentRef
 from tasks.results import ACCURACY, OWN, REPLICAS, RIGHT, TABLE, read_right, reference, write_right
 from tasks.results import replicas as stored_replicas
 from tasks.steps import Begun, begun
+from tasks.tracking.models import prepare_models
 from tasks.workers import done
 
 
@@ -63,14 +64,14 @@ def train_student(
 def prepare() -> None:
     """In a worker, before there is a student to train: what every student needs there."""
     tracking.configure()
-    tracking.prepare_models()
+    prepare_models()
 
 
 def prepare_if_new(experiment: str) -> None:
     """The same where nothing is known of the experiment, and most of it will be trained, whatever its plan says."""
     tracking.configure()
     if tracking.is_new(experiment):
-        tracking.prepare_models()
+        prepare_models()
 
 
 def _train(

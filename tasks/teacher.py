@@ -7,6 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
+from kdmodels.costs import FLOPS
 from kdmodels.data.augment import Augmentation
 from kdmodels.device import find_device
 from kdmodels.errors import DivergedError
@@ -83,7 +84,11 @@ def _record_ensemble(
         network, _ = runs.recorded_network(run_id, named_modules(experiment))
         logits = ensemble_logits(predict(network, dataset.validation, find_device(experiment.device)))
         accuracy = (logits.argmax(dim=1) == dataset.validation.labels).double().mean().item()
-        sizes = [(name, sum(member.metrics[name] for member in members), 0) for name in (SIZE, "size/file_mb")]
+        sizes = [
+            (name, sum(member.metrics[name] for member in members), 0)
+            for name in (SIZE, "size/file_mb", FLOPS)
+            if all(name in member.metrics for member in members)
+        ]
         tracking.log_metrics(run_id, [(ACCURACY, accuracy, 0), *sizes])
         runs.record_classes(run_id, logits, dataset)
     return run_id

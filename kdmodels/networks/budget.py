@@ -4,13 +4,14 @@ from bisect import bisect_right
 from collections.abc import Callable
 from functools import cache
 
+import torch
 from torch import nn
 
-from kdmodels.costs import latency
 from kdmodels.errors import UserError
 from kdmodels.network import WIDTH_STEP, Compact, Network
 from kdmodels.networks.compact import Shape, stages
 from kdmodels.randomness import forked
+from kdmodels.timing import latency
 
 DEEPEST = 3  # blocks a stage
 WIDEST = 512
@@ -69,10 +70,12 @@ def _told(shape: Shape, cost: float, name: str) -> str:
 
 @cache
 def latency_ms(shape: Shape) -> float:
-    """Median milliseconds of one image's forward pass, measured here at torch's present number of threads."""
+    """Median milliseconds of one image's forward pass in torch's eager mode, at its present number of threads."""
     with forked():
         network = nn.Sequential(*shape.layers().values()).eval()
-    return latency(network, shape.input_shape, batch=1)[0]
+    images = torch.full((1, *shape.input_shape), 0.5)
+    with torch.inference_mode():
+        return latency(lambda: network(images))[0]
 
 
 COSTS: dict[str, Callable[[Shape], float]] = {

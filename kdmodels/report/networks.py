@@ -46,7 +46,8 @@ first blocks have `width` channels. Each further stage halves the map, down to 4
 times the width. From 64x64 on the stem halves the map as well. Batch norm follows every convolution.
 
 `budget` is a whole number of parameters, or `{parameters: 60000}`, `{flops: 5000000}` for one image (a multiply-add is
-two), or `{latency_ms: 2}` (median of one image on this machine). Of all widths up to 512 that are multiples of 4, and
+two), or `{latency_ms: 2}` (median of one image on this machine, in torch's eager mode). Of all widths up to 512 that
+are multiples of 4, and
 depths of one to three blocks a stage, the largest inside the budget is taken: that which comes nearest to it, of equals
 the deepest; of a latency budget that of the most parameters. What was found is recorded, and part of the key. Latency
 is measured anew by every run: to keep a network, write its `width` and `depth` into the file. With them and a `budget`,

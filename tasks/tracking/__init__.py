@@ -35,7 +35,6 @@ from tasks.tracking.lifecycle import (
     start,
 )
 from tasks.tracking.lookup import CLAIM, WARNING, Run, children, claimed, find, finished, get, is_new, running, runs
-from tasks.tracking.models import load_predictor, log_model, prepare_models
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.registry import (
     Version,
@@ -44,6 +43,7 @@ from tasks.tracking.registry import (
     find_model,
     is_rolled_back,
     register,
+    register_again,
     rollback,
     take_look,
     versions,
@@ -82,22 +82,20 @@ __all__ = [
     "is_new",
     "is_rolled_back",
     "kill_running",
-    "load_predictor",
     "log_dataset",
     "log_folder",
     "log_json",
     "log_metrics",
-    "log_model",
     "log_table",
     "log_text",
     "machine_folder",
     "marked_runs",
     "outage",
-    "prepare_models",
     "read_json",
     "recording",
     "redacted",
     "register",
+    "register_again",
     "registered_runs",
     "rollback",
     "run_bytes",

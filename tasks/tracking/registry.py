@@ -67,7 +67,8 @@ def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: s
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = [version for version in versions(model) if version.run_id == run_id]
+    found = client.search_model_versions(f"name = '{model}'", max_results=10_000)
+    made = [_read(each, _registered(model)) for each in found if each.source == f"models:/{made_of}"]
     if made:
         version = made[0]
         client.update_model_version(model, str(version.version), description)
@@ -86,6 +87,16 @@ def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: s
     links.append({"name": model, "version": entity.version})  # the UI's link from the logged model to its versions
     client.set_logged_model_tags(made_of, {MLFLOW_MODEL_VERSIONS: json.dumps(links)})
     return _read(entity, client.get_registered_model(model))
+
+
+def register_again(champion: Version) -> Version:
+    """Make a new version of the champion's run, for the run has a model of another format now, and the champion of it.
+
+    The tags stay, and so does the alias `previous`, for the weights are the same.
+    """
+    assert champion.run_id is not None
+    told = f"Version {champion.version} again, as ONNX."
+    return _enthrone(register(champion.model, champion.run_id, tags=champion.tags, description=told))
 
 
 def crown(version: Version) -> Version:

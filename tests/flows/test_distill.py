@@ -18,6 +18,7 @@ from kdmodels.networks.compact import Shape
 from kdmodels.report.leaderboard import leaderboard
 from tasks import interruption, tracking
 from tasks.runners import workers_for
+from tasks.tracking.served import load_model
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -105,7 +106,7 @@ def test_the_dataset_is_an_input_with_its_digest(first: Outcome) -> None:
 
 
 def test_the_exported_model_is_the_stored_replica(first: Outcome) -> None:
-    predict = tracking.load_predictor("models:/small-student@champion")
+    predict = load_model(tracking.find_model("small-student").uri)
     validation = load_dataset(Data(source="digits", validation=0.2)).validation
     logits = predict(validation.images.numpy())
     accuracy = float((logits.argmax(1) == validation.labels.numpy()).mean())
@@ -330,7 +331,7 @@ def test_a_users_own_teacher_and_a_student_inside_a_budget(run: Run) -> None:
     assert {name: taught.params[f"source.{name}"] for name in code} == code
     width, depth = (int(trained.params[f"network.compact.{name}"]) for name in ("width", "depth"))
     assert trained.metrics["size/parameters"] == Shape("ghost", width, depth, (1, 8, 8), 10).parameters() <= 2_000
-    predict = tracking.load_predictor("models:/compact-student@champion")
+    predict = load_model(tracking.find_model("compact-student").uri)
     assert predict(np.zeros((3, 1, 8, 8), np.float32)).shape == (3, 10)
     assert all(reused(run(**changes)).values())
 

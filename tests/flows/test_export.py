@@ -13,6 +13,8 @@ from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data
 from tasks import tracking
+from tasks.tracking.contents import model_id
+from tasks.tracking.served import read_model
 
 
 def test_a_model_or_a_run_is_found_by_every_name(recorded) -> None:
@@ -64,7 +66,8 @@ def test_the_report_is_of_the_runs_own_validation_split(recorded, tmp_path: Path
     assert report["accuracy"] == report["exported_accuracy"] == pytest.approx(right)
     assert f'"val/accuracy": {right:.6}'[:22] in run.tags["replica"]
     assert report["agreement"] == 1
-    assert 0 <= report["largest_difference"] < 1e-4
+    assert report["largest_difference"] == 0
+    assert file.read_bytes() == read_model(f"models:/{model_id(run.run_id)}")
     assert report["file_mb"] == run.metrics["size/file_mb"]
     assert report["exported_file_mb"] == file.stat().st_size / 1e6
     assert (report["run_id"], report["format"], report["file"]) == (run.run_id, "onnx", str(file))

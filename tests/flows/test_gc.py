@@ -27,6 +27,7 @@ from kdmodels.experiment import Experiment
 from kdmodels.folders import cache_folder
 from tasks import caches, tracking
 from tasks.steps import PLANNING, lock_of
+from tasks.tracking.served import load_model
 
 pytestmark = pytest.mark.fault
 SMALL: dict[str, Any] = {
@@ -152,13 +153,13 @@ def test_dry_run_tells_the_same_and_changes_nothing(ledger: Ledger) -> None:
 def test_what_the_registry_needs_still_works(ledger: Ledger, tmp_path: Path) -> None:
     words = ("small-student/1", "small-student@previous", "small-student/2", "small-student@champion")
     uris = [tracking.find_model(word).uri for word in words]
-    said = [tracking.load_predictor(uri)(images()) for uri in uris]
+    said = [load_model(uri)(images()) for uri in uris]
     shown = {run_id: show(run_id) for outcome in (ledger.first, ledger.better) for run_id in runs_of(outcome).values()}
     rows = [compare([outcome.parent_run_id])[0] for outcome in (ledger.first, ledger.better)]
     ledger.collect()
 
     for uri, before in zip(uris, said, strict=True):
-        np.testing.assert_array_equal(tracking.load_predictor(uri)(images()), before)
+        np.testing.assert_array_equal(load_model(uri)(images()), before)
     for run_id, before in shown.items():
         after = show(run_id)
         if run_id == ledger.first.teacher.run_id:  # its knowledge alone can be made again

@@ -17,6 +17,7 @@ from kdmodels.errors import UserError
 from kdmodels.experiment_file import read_experiment
 from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
+from tasks.tracking.served import load_model
 
 
 def child(parent: str, variant: str) -> tracking.Run:
@@ -127,7 +128,7 @@ def test_a_student_is_shown_with_every_seed(recorded) -> None:
     assert shown["tags"]["kd.variant"] == "kd"
     assert all(tag.startswith("kd.") for tag in shown["tags"])
     assert shown["artifacts"] == ["classes.csv", "network", "replicas"]
-    assert tracking.load_predictor(shown["model"])  # its URI is one that loads
+    assert load_model(shown["model"])  # its URI is one that loads
     assert (shown["error"], shown["parent"]) == (None, recorded.first)
 
 

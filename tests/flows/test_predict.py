@@ -1,6 +1,8 @@
 """Image files through the registered model, against the arrays that they were written from."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from sklearn.datasets import load_digits
 from flows.predict import as_submission, predict, write_csv
 from kdmodels.errors import UserError
 from tasks import tracking
+from tasks.tracking.models import log_model
+from tasks.tracking.served import load_model
+from tests.served import onnx_of
 
 COUNT = 300  # more than a batch
 
@@ -29,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_files_are_classified_as_the_arrays_are(recorded, folder: Path) -> None:
     digits = load_digits()
     arrays = (digits.images[:COUNT, None] / 16).astype(np.float32)
-    logits = tracking.load_predictor("models:/small-student@champion")(arrays)
+    logits = load_model("models:/small-student/1")(arrays)
     direct, labels = logits.argmax(axis=1), digits.target[:COUNT]
     rows = predict("small-student", [folder])
     assert [row["file"] for row in rows] == [str(folder / f"{index:04}.png") for index in range(COUNT)]
@@ -40,6 +45,23 @@ def test_files_are_classified_as_the_arrays_are(recorded, folder: Path) -> None:
     assert np.array([row["probability"] for row in rows]) == pytest.approx(
         expected, abs=0.02
     )  # 8 bits against 16 steps
+
+
+WITHOUT_TORCH = """
+import sys
+from flows import cli
+
+code = cli.main()
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+
+
+def test_prediction_does_not_import_torch(recorded, folder: Path) -> None:
+    """It takes seconds, and is of no use to a file that onnxruntime runs."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, "predict", "small-student", str(folder)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert len(told.stdout.splitlines()) == COUNT + 1
 
 
 def test_a_submission_has_ids_in_order_and_indices_of_classes(recorded, folder: Path, tmp_path: Path) -> None:
@@ -100,10 +122,10 @@ def test_a_model_that_names_no_classes_is_refused(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
     tracking.configure()
     run = tracking.start("foreign", "foreign", "student")
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
-    tracking.log_model(run, network, np.zeros((2, 1, 8, 8), dtype=np.float32), metadata={})
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    log_model(run, onnx_of(network, (1, 8, 8)), np.zeros((2, 1, 8, 8), dtype=np.float32))
     tracking.crown(tracking.register("foreign", run, tags={}, description=""))
-    with pytest.raises(UserError, match="was not made by kdflow"):
+    with pytest.raises(UserError, match=r"^model 'foreign' names no classes; allowed: a model of a kd run$"):
         predict("foreign", [folder])
 
 

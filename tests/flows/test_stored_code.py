@@ -68,7 +68,8 @@ def test_a_run_builds_the_code_that_its_own_file_names(outcome: Outcome) -> None
 def test_export_runs_no_code_that_only_the_store_names(poisoned: Outcome, canary: Path, tmp_path: Path) -> None:
     run, _ = find(winner(poisoned))
     with pytest.raises(UserError, match=r"the store names the code of sympy, .*--allow-code sympy"):
-        export(run, "onnx", tmp_path / "a.onnx", code=[OWN])
+        export(run, "pt2", tmp_path / "a.pt2", code=[OWN])
+    assert export(run, "onnx", tmp_path / "a.onnx")["agreement"] == 1  # the stored file needs no code
     assert not canary.exists()
 
 
@@ -103,12 +104,12 @@ def test_a_registered_teacher_of_the_users_own_module_needs_its_name(outcome: Ou
 def test_the_command_line_names_the_module(
     outcome: Outcome, tmp_path: Path, kd_here: Callable[..., tuple[int, str, str]]
 ) -> None:
-    run_id, file = winner(outcome), tmp_path / "a.onnx"
-    code, _, told = kd_here("export", run_id, "--onnx", "--out", str(file))
+    run_id, file = winner(outcome), tmp_path / "a.pt2"
+    code, _, told = kd_here("export", run_id, "--pt2", "--out", str(file))
     assert code in (cli.ERROR, cli.USAGE)
     assert f"--allow-code {OWN}" in told
     assert not file.exists()
-    code, _, told = kd_here("export", run_id, "--onnx", "--out", str(file), "--allow-code", OWN)
+    code, _, told = kd_here("export", run_id, "--pt2", "--out", str(file), "--allow-code", OWN)
     assert (code, file.exists()) == (cli.DONE, True), told
     experiment = tmp_path / "taught.yaml"
     tracking.register("named-teacher", run_id, tags={}, description="")

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from kdmodels.experiment import Network
-from kdmodels.networks import Description, save_network
+from kdmodels.networks import Description
 from tasks import tracking
 from tasks.costs import measure_costs, measured
 from tasks.references import StudentReference, TeacherReference
-from tasks.results import NETWORK
+from tasks.tracking.models import log_model
+from tests.served import onnx_of
 
 
 @pytest.fixture
@@ -22,9 +24,8 @@ def old(new_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.Mo
     description = Description(
         network=Network(mlp=[8]), input_shape=(1, 8, 8), classes=["a", "b"], mean=[0.5], std=[0.5]
     )
-    (tmp_path / "made").mkdir()
-    save_network(tmp_path / "made", description, description.build().state_dict())
-    tracking.log_folder(run_id, tmp_path / "made", NETWORK)
+    content = onnx_of(description.build(), (1, 8, 8))
+    log_model(run_id, content, np.zeros((2, 1, 8, 8), np.float32))
     tracking.log_metrics(run_id, [("val/accuracy", 0.5, 0)])
     tracking.end(run_id, "FINISHED")
     return run_id
@@ -34,14 +35,15 @@ def test_costs_are_logged_once_and_threads_are_left_as_they_were(old: str) -> No
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        metrics = measured(old, ())
+        metrics = measured(old)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-    assert metrics["cost/flops"] == 2 * (64 * 8 + 8 * 2)
+    weights, alive = 4 * (64 * 8 + 8 + 8 * 2 + 2 + 2) + 8 * 2, 4 * 3 * 64
+    assert metrics["cost/memory_mb"] == pytest.approx((weights + alive) / 1e6)
     assert metrics["val/accuracy"] == 0.5
     assert tracking.get(old).metrics == metrics
-    assert measured(old, ()) == metrics
+    assert measured(old) == metrics
 
 
 def test_a_student_that_failed_is_passed_by(old: str) -> None:
@@ -50,6 +52,6 @@ def test_a_student_that_failed_is_passed_by(old: str) -> None:
     )
     finished = failed.model_copy(update={"run_id": old, "status": "FINISHED"})
     teacher = TeacherReference(run_id=old, reused=True, metrics={})
-    told, (one, other) = measure_costs.fn(teacher, [failed, finished], ())
+    told, (one, other) = measure_costs.fn(teacher, [failed, finished])
     assert one == failed
-    assert other.metrics == told.metrics == measured(old, ())
+    assert other.metrics == told.metrics == measured(old)

@@ -13,9 +13,19 @@ from kdmodels.experiment import Data, Network
 from kdmodels.networks import Description, load_network, save_network
 from tasks import tracking
 from tasks.data import load, prepare_data
-from tasks.held_out import READS, HeldOut, candidate, champion_outcomes, keep_trained, student_outcomes
+from tasks.held_out import (
+    READS,
+    HeldOut,
+    candidate,
+    champion_outcomes,
+    keep_trained,
+    student_outcomes,
+    teacher_outcomes,
+)
 from tasks.references import DataReference, StudentReference
 from tasks.results import NETWORK
+from tasks.tracking.models import log_model
+from tests.served import onnx_of
 from tests.tasks.rows import Rows
 
 CODE = {"tests.tasks.rows"}
@@ -46,6 +56,7 @@ def recorded(classes: list[str], rows: list[int], folder: Path) -> str:
     folder.mkdir()
     save_network(folder, description, state)
     tracking.log_folder(run_id, folder, NETWORK)
+    log_model(run_id, onnx_of(load_network(folder, CODE)[0], (1, 3, 3), classes), np.zeros((2, 1, 3, 3), np.float32))
     tracking.log_metrics(run_id, [("size/parameters", 1, 0), ("size/file_mb", 1, 0)])
     tracking.end(run_id, "FINISHED")
     return run_id
@@ -60,7 +71,7 @@ def row_of(run_id: str) -> StudentReference:
 
 def held_out(data: DataReference, student: StudentReference, record: bool = True) -> HeldOut:
     """The test split, as the promotion step of a command opens it."""
-    return HeldOut(data, str(student.run_id), CODE, "cpu", record)
+    return HeldOut(data, str(student.run_id), CODE, record)
 
 
 @pytest.mark.parametrize(("classes", "rows", "accuracy"), [
@@ -112,7 +123,6 @@ def test_the_champion_is_measured_as_it_is_served_though_its_code_has_changed(
 ) -> None:
     run_id = recorded(["bird", "cat", "dog"], [0, 1, 2], tmp_path / "made")
     network, _ = load_network(tracking.artifact(run_id, NETWORK), CODE)
-    tracking.log_model(run_id, network, np.zeros((2, 1, 3, 3), np.float32), metadata={})
     champion = tracking.crown(tracking.register("rows", run_id, tags={}, description=""))
     monkeypatch.setattr(Rows, "forward", lambda self, images: -self.row(images.mean(dim=3).squeeze(1)))
     assert predict(network, load(data).read_test()).argmax(dim=1).ne(load(data).read_test().labels).all()
@@ -121,13 +131,23 @@ def test_the_champion_is_measured_as_it_is_served_though_its_code_has_changed(
     assert outcomes.seen is None  # the run does not say what it was trained on
 
 
+def test_challenger_and_teacher_are_measured_by_their_stored_files_though_their_code_has_changed(
+    data: DataReference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once an edit of the user's class after training changed what the gate measured."""
+    run_id = recorded(["bird", "cat", "dog"], [0, 1, 2], tmp_path / "made")
+    monkeypatch.setattr(Rows, "forward", lambda self, images: -self.row(images.mean(dim=3).squeeze(1)))
+    student = row_of(run_id)
+    test = HeldOut(data, run_id, (), False)  # no code may run
+    for outcomes in (student_outcomes(student, test), teacher_outcomes(run_id, test)):
+        np.testing.assert_array_equal(outcomes.predicted, outcomes.labels)
+
+
 def test_a_champion_knows_the_images_that_it_was_trained_on_after_the_data_were_mixed_anew(
     data: DataReference, tmp_path: Path
 ) -> None:
     """All images of the first data become the test split of others, each a grey level brighter."""
     run_id = recorded(["bird", "cat", "dog"], [0, 1, 2], tmp_path / "made")
-    network, _ = load_network(tracking.artifact(run_id, NETWORK), CODE)
-    tracking.log_model(run_id, network, np.zeros((2, 1, 3, 3), np.float32), metadata={})
     champion = tracking.crown(tracking.register("rows", run_id, tags={}, description=""))
     keep_trained(run_id, held_out(data, row_of(run_id)))
     path = tmp_path / "rows.npz"

@@ -7,7 +7,6 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,16 +15,22 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from packaging.requirements import Requirement
 from torch import nn
 
 from tasks import tracking
+from tasks.tracking.models import log_model
+from tasks.tracking.served import load_model
+from tests.served import onnx_of
+
+NAMES = list("0123456789")
 
 STRANGER = """
 import sys
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("kdmodels", "tasks", "flows"):
+        if name.split(".")[0] in ("kdmodels", "tasks", "flows", "torch"):
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
@@ -34,7 +39,7 @@ import numpy as np
 
 model = mlflow.pyfunc.load_model(sys.argv[1])
 images = np.load(sys.argv[2])
-np.savez(sys.argv[3], *[model.predict(images[:n]) for n in (1, 2, 7)])
+np.savez(sys.argv[3], *[model.predict(images[:n])["logits"] for n in (1, 2, 7)])
 """
 
 
@@ -60,15 +65,16 @@ def logits(module: nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.fault  # takes long
-def test_a_model_serves_people_who_have_only_mlflow_and_torch(
+def test_a_model_serves_people_who_have_only_mlflow_and_onnxruntime(
     store: Path, tmp_path: Path, module: nn.Module, images: np.ndarray
 ) -> None:
     run = tracking.start("digits", "kd", "student")
-    uri = tracking.log_model(run, module, images, metadata={"classes": [0, 1]})
+    content = onnx_of(module, (1, 8, 8), NAMES)
+    uri = log_model(run, content, images)
     tracking.crown(tracking.register("digits-student", run, tags={}, description=""))
 
-    for word in (uri, "models:/digits-student@champion"):
-        np.testing.assert_allclose(tracking.load_predictor(word)(images), logits(module, images), atol=1e-5)
+    for word in (uri, "models:/digits-student/1"):
+        np.testing.assert_allclose(load_model(word)(images), logits(module, images), atol=1e-5)
 
     np.save(tmp_path / "images.npy", images)
     elsewhere = tmp_path / "elsewhere"
@@ -83,7 +89,6 @@ def test_a_model_serves_people_who_have_only_mlflow_and_torch(
             tmp_path / "out.npz",
         ],
         cwd=elsewhere,
-        env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
         check=True,
         timeout=120,
     )
@@ -94,17 +99,22 @@ def test_a_model_serves_people_who_have_only_mlflow_and_torch(
     model = MlflowClient().get_logged_model(uri.removeprefix("models:/"))
     assert (model.name, model.source_run_id, str(model.status)) == ("model", run, "READY")
     folder = store / "artifacts" / "digits" / "models" / model.model_id / "artifacts"
-    assert sorted((folder / "requirements.txt").read_text().split()) == [
-        f"{package}=={version(package).split('+')[0]}" for package in ("mlflow", "numpy", "torch")
-    ]
+    assert (folder / "model.onnx").read_bytes() == content
+    requirements = [Requirement(line) for line in (folder / "requirements.txt").read_text().split()]
+    assert sorted(each.name for each in requirements) == ["mlflow", "numpy", "onnx", "onnxruntime"]
+    for each in requirements:
+        assert each.specifier.contains(version(each.name))
+        assert {part.operator for part in each.specifier} == {">=", "<"}
     described = yaml.safe_load((folder / "MLmodel").read_text())
-    assert described["metadata"] == {"classes": [0, 1]}
+    assert json.loads(described["metadata"]["kd.classes"]) == NAMES
     assert described["run_id"] == run
-    assert described["flavors"]["python_function"]["config"] == {"device": "cpu"}
+    assert described["flavors"]["onnx"]["providers"] == ["CPUExecutionProvider"]
     assert json.loads(described["signature"]["inputs"]) == [
         {"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 1, 8, 8]}}
     ]
-    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pth", ".pickle")]
+    assert json.loads(described["signature"]["outputs"]) == [
+        {"name": "logits", "type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 10]}}
+    ]
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -130,7 +140,7 @@ def invoke(port: int, images: np.ndarray, server: subprocess.Popen[bytes]) -> np
     for _ in range(240):
         try:
             with urllib.request.urlopen(request, timeout=60) as response:
-                return np.array(json.load(response)["predictions"])
+                return np.array(json.load(response)["predictions"]["logits"])
         except ConnectionError:
             pass
         except OSError as error:
@@ -142,37 +152,72 @@ def invoke(port: int, images: np.ndarray, server: subprocess.Popen[bytes]) -> np
 
 
 def test_threads_may_store_and_load_models_at_once(store: Path, module: nn.Module, images: np.ndarray) -> None:
-    expected = logits(module, images)
+    expected, content = logits(module, images), onnx_of(module, (1, 8, 8))
 
-    def store_and_load(own: nn.Module) -> np.ndarray:
-        uri = tracking.log_model(tracking.start("digits", "kd", "student"), own, images, metadata={})
-        return tracking.load_predictor(uri)(images)
+    def store_and_load(_: int) -> np.ndarray:
+        uri = log_model(tracking.start("digits", "kd", "student"), content, images)
+        return load_model(uri)(images)
 
     with ThreadPoolExecutor(4) as pool:
-        for answer in pool.map(store_and_load, [deepcopy(module) for _ in range(8)]):
+        for answer in pool.map(store_and_load, range(8)):
             np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
-def test_a_module_that_would_be_frozen_wrongly_is_refused(store: Path, module: nn.Module, images: np.ndarray) -> None:
+RECORD = """
+import sys
+import numpy as np
+from pathlib import Path
+from tasks import tracking
+from tasks.tracking.models import log_model
+from tasks.tracking.served import load_model
+
+tracking.configure()
+content = Path(sys.argv[1]).read_bytes()
+for _ in range(3):
+    uri = log_model(tracking.start("digits", "kd", "student"), content, np.zeros((2, 1, 8, 8), np.float32))
+    assert load_model(uri)(np.zeros((2, 1, 8, 8), np.float32)).shape == (2, 10)
+"""
+
+
+def test_processes_may_store_models_at_once(store: Path, tmp_path: Path, module: nn.Module) -> None:
+    (tmp_path / "model.onnx").write_bytes(onnx_of(module, (1, 8, 8)))
+    command = [sys.executable, "-c", RECORD, str(tmp_path / "model.onnx")]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    models = MlflowClient().search_logged_models([tracking.experiment_id("digits")])
+    assert [str(model.status) for model in models] == ["READY"] * 6
+
+
+def test_a_run_has_one_model(store: Path, module: nn.Module, images: np.ndarray) -> None:
     run = tracking.start("digits", "kd", "student")
-    with pytest.raises(ValueError, match="eval mode"):
-        tracking.log_model(run, module.train(), images, metadata={})
-    module.eval()
-    for example in (images[:1], images.astype(np.float64), images[:, 0]):
-        with pytest.raises(ValueError, match=r"float32 \(N >= 2, C, H, W\)"):
-            tracking.log_model(run, module, example, metadata={})
+    content = onnx_of(module, (1, 8, 8))
+    assert log_model(run, content, images) == log_model(run, content, images)
+    assert len(MlflowClient().search_logged_models([tracking.experiment_id("digits")])) == 1
+
+
+def test_an_example_of_another_shape_is_refused(store: Path, module: nn.Module, images: np.ndarray) -> None:
+    run = tracking.start("digits", "kd", "student")
+    content = onnx_of(module, (1, 8, 8))
+    for example in (images.astype(np.float64), images[:, 0], images[:, :, :4]):
+        with pytest.raises(ValueError, match=r"float32 \(N, 1, 8, 8\)"):
+            log_model(run, content, example)
     assert MlflowClient().get_run(run).outputs.model_outputs == []
 
 
-class Undecided(nn.Module):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images.flatten(1) if images.sum() > 0 else -images.flatten(1)  # a branch on data can't be exported
-
-
-def test_a_failed_export_is_no_model_of_the_run(store: Path, images: np.ndarray) -> None:
+def test_a_model_that_was_not_wholly_stored_is_no_model_of_the_run(
+    store: Path, module: nn.Module, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tracking.start("digits", "kd", "student")
-    with pytest.raises(Exception, match="data-dependent"):
-        tracking.log_model(run, Undecided().eval(), images, metadata={})
+    content = onnx_of(module, (1, 8, 8))
+
+    def full(self: MlflowClient, model_id: str, path: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_model_artifacts", full)
+        with pytest.raises(OSError, match="No space left"):
+            log_model(run, content, images)
     assert MlflowClient().get_run(run).outputs.model_outputs == []
     (model,) = MlflowClient().search_logged_models([tracking.experiment_id("digits")])
     assert str(model.status) == "FAILED"
+    assert load_model(log_model(run, content, images))(images).shape == (7, 10)

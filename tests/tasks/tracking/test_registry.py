@@ -8,13 +8,16 @@ from mlflow.entities import LoggedModelOutput
 from kdmodels.errors import UserError
 from tasks import tracking
 from tasks.tracking import registry
+from tasks.tracking.contents import FORMAT, ONNX
 
 
 def with_model(name: str = "kd") -> str:
     """A run with a logged model that has no files, which the registry never looks at."""
     client = MlflowClient()
     run = tracking.start("digits", name, "student")
-    model = client.create_logged_model(tracking.experiment_id("digits"), name="model", source_run_id=run)
+    model = client.create_logged_model(
+        tracking.experiment_id("digits"), name="model", source_run_id=run, tags={FORMAT: ONNX}
+    )
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
     return run
@@ -92,7 +95,9 @@ def test_of_an_interrupted_run_the_finished_model_is_registered(store: Path) -> 
     client, run = MlflowClient(), with_model()
     finished = client.get_run(run).outputs.model_outputs[0].model_id
     for ending in (None, "FAILED"):  # what was stored before it went on, whichever the store tells first
-        model = client.create_logged_model(tracking.experiment_id("digits"), name="model", source_run_id=run)
+        model = client.create_logged_model(
+            tracking.experiment_id("digits"), name="model", source_run_id=run, tags={FORMAT: ONNX}
+        )
         if ending:
             client.finalize_logged_model(model.model_id, ending)
         client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
