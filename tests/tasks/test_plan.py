@@ -103,6 +103,17 @@ def test_a_student_over_its_budget_is_refused_before_anything_trains(data: DataR
         sized(Experiment.model_validate(asked), data)
 
 
+def test_a_network_that_can_not_be_served_is_refused_before_anything_trains(data: DataReference) -> None:
+    """torch computes eigenvalues, and their gradient; ONNX has no operation for them."""
+    spectral = {"module": "tests.kdmodels.networks.own:Spectral"}
+    line = r": this network can't be written as ONNX, as served models are: .*"
+    with pytest.raises(UserError, match=f"^variant hard-labels{line}$") as told:
+        check_objectives(experiment("kd", student={"network": spectral, "epochs": 1}), data)
+    assert "\n" not in str(told.value)
+    with pytest.raises(UserError, match=f"^teacher{line}$"):
+        check_objectives(experiment("kd", teacher={"network": spectral, "epochs": 1}), data)
+
+
 def test_the_device_is_part_of_every_key_as_it_was_found(data: DataReference) -> None:
     found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert _common(experiment(), data)["device"] == found
