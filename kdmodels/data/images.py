@@ -20,6 +20,7 @@ GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16L", "I;16B")
 DEEP = ("F", "I", "I;16", "I;16L", "I;16B")  # more than 8 bits a pixel
 RANGE_TAGS = (340, 341)  # of a TIFF: SMinSampleValue and SMaxSampleValue
 BITS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, SIGNED = 258, 262, 339, 1, 2
+PLANAR, APART = 284, 2  # one plane per channel
 LARGEST_IMAGE = 89_478_485  # pixels: where Pillow begins to warn of a decompression bomb
 TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
 
@@ -73,7 +74,16 @@ def _opened(content: bytes) -> Image.Image:
         _sample_range(image)  # before anything is decoded
     elif SIGNED in _tags(image).get(SAMPLE_FORMAT, ()):
         raise ValueError("its pixels are 8 bits with a sign; allowed: 8 or 16 bits without a sign")  # Pillow ignores it
+    elif _has_deep_planes(image):
+        raise ValueError("its channels of 16 bits are stored as separate planes; allowed: interleaved or compressed")
     return image
+
+
+def _has_deep_planes(image: Image.Image) -> bool:
+    """Return whether it is an uncompressed TIFF of such planes: Pillow reads half their bytes, as 8-bit pixels."""
+    tags = _tags(image)
+    is_raw = image.info.get("compression") == "raw"  # libtiff decodes the others, and does it right
+    return is_raw and tags.get(PLANAR) == APART and max(tags.get(BITS, (1,))) > 8
 
 
 def _shallow(image: Image.Image) -> Image.Image:

@@ -136,6 +136,32 @@ def test_twelve_bits_are_scaled_by_4095() -> None:
     assert decode(content, 1, 1, 4).tolist() == [[[255, 0, 128, 64]]]
 
 
+@pytest.mark.parametrize(("kind", "samples"), [("RGB", 3), ("CMYK", 4)])
+def test_separate_planes_of_sixteen_bits_are_refused(kind: str, samples: int) -> None:
+    """Pillow would read half their bytes, as pixels of 8 bits: noise."""
+    planes = np.stack([GREY.astype(np.uint16) * 257] * samples)  # (C, H, W)
+    content = tiff(
+        planes.reshape(2, 3, samples),
+        photometric={"RGB": 2, "CMYK": 5}[kind],
+        tag273=(LONG, [8 + place * GREY.size * 2 for place in range(samples)]),
+        tag279=(LONG, [GREY.size * 2] * samples),
+        tag284=(SHORT, [2]),
+    )
+    with pytest.raises(ValueError, match="16 bits are stored as separate planes"):
+        decode(content, 3, 2, 3)
+
+
+def test_separate_planes_of_eight_bits_are_read() -> None:
+    planes = np.stack([GREY, 255 - GREY, np.full_like(GREY, 7)])  # (C, H, W)
+    content = tiff(
+        planes.reshape(2, 3, 3),
+        tag273=(LONG, [8 + place * GREY.size for place in range(3)]),
+        tag279=(LONG, [GREY.size] * 3),
+        tag284=(SHORT, [2]),
+    )
+    assert decode(content, 3, 2, 3).tolist() == planes.tolist()
+
+
 def test_colour_of_sixteen_bits_keeps_its_levels() -> None:
     colour = np.dstack([GREY, 255 - GREY, np.full_like(GREY, 7)])
     for order in "<>":
