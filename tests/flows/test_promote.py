@@ -235,7 +235,7 @@ def test_a_test_split_that_has_changed_is_said(run: Run, tmp_path: Path) -> None
     assert [told in outcome.verdict.reason for outcome in (first, same, larger)] == [False, False, True]
     # A split that grew a little continues the count; one of mostly new images begins a new one.
     assert [look(outcome.verdict) for outcome in (same, little, larger)] == [1, 2, 1]
-    assert larger.verdict.evidence["vs_champion"]["n"] > first.verdict.evidence["n"]  # today's images, not those of then
+    assert larger.verdict.evidence["vs_champion"]["n"] > first.verdict.evidence["n"]  # today's images
 
 
 def test_of_two_promotions_at_once_the_second_meets_the_first(run: Run) -> None:
