@@ -35,7 +35,7 @@ MISTAKES = [  # what is replaced in SHORT, by what, and the line that it gives
     ("name: mine", "name: .mine", f"1: name: '.mine' is not a name (allowed: {NAME_RULE})"),
     ("name: mine", "name: 5", "1: name: 5 is not text (allowed: at most 92 characters)"),
     ("name: mine", "nmae: mine", "1: nmae: is not a field; did you mean 'name'? allowed: name, seed, threads, device, "
-     "data, teacher, student, knowledge, variants, promote, runner, schedule"),
+     "data, teacher, student, knowledge, variants, promote, runner, schedule, allow_code"),
     ("name: mine", "name: mine\nseed: -1", "2: seed: -1 is out of range (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nseed: true", "2: seed: true is not a whole number (allowed: 0 to 4294967295)"),
     ("name: mine", "name: mine\nthreads: 0", "2: threads: 0 is out of range (allowed: 1 to 1024, or null)"),
@@ -295,7 +295,8 @@ def test_several_mistakes_stand_in_the_order_of_the_file(file: Path) -> None:
 )
 def test_what_is_no_mapping(file: Path, content: str, line: str) -> None:
     fields = (
-        "allowed: name, seed, threads, device, data, teacher, student, knowledge, variants, promote, runner, schedule"
+        "allowed: name, seed, threads, device, data, teacher, student, knowledge, variants, promote, runner, "
+        "schedule, allow_code"
     )
     assert error_of(file, content) == line + fields
 
@@ -304,7 +305,7 @@ OVERRIDES = [
     ("student.epochs=five", "student.epochs: 'five' is not a whole number (allowed: 1 to 1000000)"),
     ("student=five", f"student: 'five' is not a mapping; allowed: {STUDENT}"),
     ("studnet.epochs=5", "studnet.epochs: studnet: is not a field; did you mean 'student'? allowed: name, seed, "
-     "threads, device, data, teacher, student, knowledge, variants, promote, runner, schedule"),
+     "threads, device, data, teacher, student, knowledge, variants, promote, runner, schedule, allow_code"),
     ("student.epohcs=5", f"student.epohcs: is not a field; did you mean 'epochs'? allowed: {STUDENT}"),
     ("student.network={mlp: [0]}", "student.network: student.network.mlp.0: 0 is out of range (allowed: 1 to 100000)"),
     ("variants.2=kd", "variants.2: variants has no item '2'; allowed: 0, 1"),

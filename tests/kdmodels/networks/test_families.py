@@ -61,7 +61,7 @@ def test_it_is_drawn_from_a_generator_learns_and_is_stored(raw: object, tmp_path
 
     network.eval()
     save_network(tmp_path, described(raw), network.state_dict())
-    loaded, description = load_network(tmp_path)
+    loaded, description = load_network(tmp_path, ["tests.kdmodels.networks.own"])
     assert description == described(raw)
     assert torch.equal(loaded(images), network(images))
 
