@@ -42,8 +42,9 @@ def delete_record(deployment_id: UUID) -> None:
 def enter_schedule(deployment_id: str) -> None:
     """Restrict this process to the code that a deployment's record allows, and move to its folder.
 
-    The folder comes last in the search for modules, so that no file in it takes the place of a library. Without a
-    record no code of the user's is allowed.
+    If the record allows code, the folder comes last in the search for modules, so that no file in it takes the place
+    of a library. If not, no module is found there: libraries try to import others that are not installed, and any file
+    of such a name would run. Without a record no code of the user's is allowed.
     """
     path = _path(UUID(deployment_id))
     if not path.exists():
@@ -52,7 +53,8 @@ def enter_schedule(deployment_id: str) -> None:
     record = ScheduleRecord.model_validate_json(path.read_text())
     os.environ[own_code.ALLOWED] = ",".join(record.allow_code)
     os.chdir(record.folder)
-    sys.path.append(record.folder)
+    if record.allow_code:
+        sys.path.append(record.folder)
 
 
 def _path(deployment_id: UUID) -> Path:

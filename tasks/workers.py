@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
@@ -169,7 +169,8 @@ def _prepare() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     interruption.reset()  # a stop is the parent's to pass on
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    with uncollected():
+    # Prefect takes settings from the working folder, some of which name code. A schedule does not allow that code.
+    with uncollected(), chdir(os.sep):
         importlib.import_module("tasks.student")  # which imports all that students need
         gc.freeze()  # nothing of it is ever garbage
 

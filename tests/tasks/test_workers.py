@@ -150,3 +150,24 @@ def test_work_that_ends_by_a_stop_may_write_its_checkpoint_for_longer_than_a_sec
     with workers.workers(1) as pool, pytest.raises(UnavailableError, match=TOLD):
         workers.done(pool, end_slowly)
     assert (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize("name", [".env", "prefect.toml", "pyproject.toml"])
+def test_a_spawned_worker_takes_no_settings_from_its_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a schedule it is the schedule's, and Prefect's logging settings name code that is called at once."""
+    config = tmp_path / "logging.yml"
+    config.write_text("version: 1\nhandlers: {x: {'()': os.mkdir, path: canary}}\n")
+    line = f'config_path = "{config}"'
+    texts = {
+        ".env": f"PREFECT_LOGGING_SETTINGS_PATH={config}\n",
+        "prefect.toml": f"[logging]\n{line}\n",
+        "pyproject.toml": f"[tool.prefect.logging]\n{line}\n",
+    }
+    (tmp_path / name).write_text(texts[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_LOGGING_SETTINGS_PATH", raising=False)
+    with workers.workers(1) as pool:
+        assert workers.done(pool, os.getcwd) == str(tmp_path)
+    assert not (tmp_path / "canary").exists()
