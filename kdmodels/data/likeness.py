@@ -2,9 +2,13 @@
 
 A copy of an image that was saved again, as JPEG or with other compression, has other pixels but the same descriptor up
 to a few grey levels. Scaled, cropped, mirrored or rotated copies are not found.
+
+Different images of one scene, such as parts under a fixed camera, are as close to each other as copies are. Among
+such images only equal descriptors count as copies.
 """
 
 from collections.abc import Iterable
+from math import ceil
 
 import numpy as np
 import torch
@@ -15,6 +19,10 @@ from kdmodels.data.dataset import Split
 SIDE = 8  # cells in a row, and in a column
 MOST, LEAST = 20.0, 5.0  # bounds of the largest distance between descriptors of one image, in grey levels
 OF_CONTRAST = 0.1  # between them: this share of the image's contrast, so that plain images do not all look the same
+COPIES = 10  # copies of one image that may be among the known ones
+ONE_SCENE = 0.1  # known images are of one scene if more than this share looks like more than `COPIES` others
+_SAMPLE = 500  # known images of which that is asked
+_EQUAL = 0.5  # largest distance between equal descriptors
 _MEAN_WEIGHT = 2.0  # of a difference in brightness; one in all cells would count 8
 _CHUNK_VALUES = 2**22  # that are read at once
 
@@ -32,10 +40,23 @@ def look_alike(images: np.ndarray, known: np.ndarray) -> np.ndarray:
     """
     from scipy.spatial import KDTree  # takes a second to import
 
-    points, contrast = _points(images)
-    bound = np.clip(OF_CONTRAST * contrast, LEAST, MOST)
-    distances, _ = KDTree(_points(known)[0]).query(points, distance_upper_bound=MOST, workers=-1)
+    others = np.unique(known, axis=0)
+    tree = KDTree(_points(others)[0])
+    sample, bound = _points_and_bounds(others[:: ceil(len(others) / _SAMPLE)])
+    # The nearest is the image itself. Distances beyond the bound are infinite.
+    distances, _ = tree.query(sample, k=[COPIES + 2], distance_upper_bound=MOST + 1, workers=-1)
+    is_one_scene = (distances[:, 0] <= bound).mean() > ONE_SCENE
+    points, bound = _points_and_bounds(images)
+    if is_one_scene:
+        bound = np.full(len(points), _EQUAL)
+    distances, _ = tree.query(points, distance_upper_bound=bound.max() + 1, workers=-1)
     return np.asarray(distances <= bound)
+
+
+def _points_and_bounds(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N, 65), the points of descriptors; and (N,), how close a copy of each has to be."""
+    points, contrast = _points(cells)
+    return points, np.clip(OF_CONTRAST * contrast, LEAST, MOST)
 
 
 def _points(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -72,6 +72,28 @@ def test_distinct_plain_images_are_no_copies() -> None:
     assert look_alike(descriptors([split(first + 1)]), known).all()
 
 
+def scene(count: int, seed: int) -> np.ndarray:
+    """(N, H, W, 3) uint8: parts under a fixed camera, which differ in grain, light and small defects."""
+    generator = np.random.default_rng(seed)
+    images = photos(1, seed=99).astype(float) + generator.normal(0, 4, (count, 48, 48, 3))
+    images += generator.normal(0, 1, (count, 1, 1, 1))
+    for image, (row, column) in zip(images[::2], generator.integers(0, 42, (count, 2)), strict=False):
+        image[row : row + 6, column : column + 6] += 60
+    return np.clip(images, 0, 255).astype(np.uint8)
+
+
+def test_distinct_images_of_one_scene_are_no_copies() -> None:
+    known = scene(600, seed=0)
+    assert not look_alike(descriptors([split(scene(300, seed=1))]), descriptors([split(known)])).any()
+    assert look_alike(descriptors([split(known[:100])]), descriptors([split(known)])).all()
+
+
+def test_copies_of_an_image_that_is_known_in_several_versions_are_found() -> None:
+    images = photos(50, seed=0) // 2 + 40
+    known = descriptors([split(images + np.uint8(level)) for level in range(10)])
+    assert look_alike(descriptors([split(saved_again(images + np.uint8(4), format="JPEG", quality=90))]), known).all()
+
+
 def test_the_scanned_digits_of_training_and_test_are_distinct() -> None:
     data = load_dataset(Data(source="digits"))
     assert not look_alike(descriptors([data.read_test()]), descriptors([data.train, data.validation])).any()
