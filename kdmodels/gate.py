@@ -370,7 +370,18 @@ def _against_champion(
         return False, f"{refused}: it is worse ({comparison}, {bound}).{told}"
     return False, (
         f"{refused}: {' and '.join(offers)}, but may be worse by more than the margin "
-        f"of {100 * margin:.2f} points ({comparison}, {bound}).{told}"
+        f"of {100 * margin:.2f} points ({comparison}, {bound}).{told}{_too_few(comparison, margin)}"
+    )
+
+
+def _too_few(comparison: Comparison, margin: float) -> str:
+    """Return a sentence if the test examples are too few for the margin, whatever an equal challenger answers."""
+    least = -paired_difference_interval(0, 0, comparison.n, 1 - 2 * comparison.level)[0]
+    if least <= margin:
+        return ""
+    return (
+        f" Even two models that agree on all {comparison.n} test examples would show no margin below "
+        f"{100 * least:.2f} points at this look."
     )
 
 

@@ -189,6 +189,17 @@ def test_smaller_is_refused_when_the_data_can_not_show_the_margin() -> None:
     assert "one-sided bound at this look's level -0.27" in verdict.reason
 
 
+@pytest.mark.parametrize(("look", "least"), [(Look(1, 365), "1.28"), (Look(30, 365), "3.78")])
+def test_a_verdict_says_what_margin_the_test_examples_can_show(look: Look, least: str) -> None:
+    """The bound of two models that always agree is -z^2 / (n + z^2), for z of the look's level."""
+    small, champion = candidate("kd", range(3), parameters=500, n=360), candidate("v1", range(0), n=360)
+    reason = decide(small, None, champion, margin=0.002, require=FREE, look=look).reason
+    assert reason.endswith(
+        f" Even two models that agree on all 360 test examples would show no margin below {least} points at this look."
+    )
+    assert "Even two models" not in decide(small, None, champion, margin=0.04, require=FREE, look=look).reason
+
+
 def test_a_smaller_file_alone_is_not_smaller() -> None:
     challenger = candidate("kd", range(0), file_bytes=1)
     assert not decide(challenger, None, candidate("v1", range(0)), margin=0.5, require=FREE).promoted
