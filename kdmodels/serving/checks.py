@@ -16,6 +16,7 @@ NODES = 20_000  # the most operations of a graph; swin_v2 has 1,000
 IMAGE_BYTES = 2**32  # the most that all tensors of one image's pass may take together
 SMALL = 4096  # elements of a constant whose values shape inference may need
 LONGEST, LONGEST_TOTAL = 2**16, 2**22  # whole numbers that shape inference may compute with
+_WHOLE = (TensorProto.INT32, TensorProto.INT64)
 _PROPAGATES = ("Add", "Sub", "Mul", "Cast", "Identity", "Shape", "Size", "Slice", "Squeeze", "Unsqueeze")
 DOMAINS = ("", "ai.onnx")
 _SESSION_CONFIG = "ort_config"  # the metadata key from which onnxruntime can be told to read session options
@@ -92,6 +93,7 @@ def tensor_bytes(model: ModelProto, batch: int) -> dict[str, int]:
             node, name = unknown[0]
             raise RefusedError(f"the size of {node.op_type}'s output {name!r} can't be told beforehand")
     types = {value.name: value.type.tensor_type.elem_type for value in values}
+    _check_divisions(model.graph, types)
     computed = {name for node in model.graph.node for name in node.output if name}
     return {name: _bytes(shapes[name] or (), types[name]) for name in computed}
 
@@ -170,9 +172,8 @@ def _check_propagated(graph: GraphProto) -> None:
 
     A Range, or a Concat of Concats, of a few bytes would otherwise fill the memory before any size is known.
     """
-    integers = (TensorProto.INT64, TensorProto.INT32)
     known = _scalars(graph)
-    count = {tensor.name: prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in integers}
+    count = {tensor.name: prod(tensor.dims) for tensor in graph.initializer if tensor.data_type in _WHOLE}
     total = 0
     for node in graph.node:
         given = [count.get(name, 0) for name in node.input]
@@ -192,6 +193,21 @@ def _check_propagated(graph: GraphProto) -> None:
         if entries > LONGEST or total > LONGEST_TOTAL:
             raise RefusedError(f"{node.op_type}'s output {node.output[0]!r} is {entries} whole numbers in a row")
         count[node.output[0]] = entries
+
+
+def _check_divisions(graph: GraphProto, types: dict[str, int]) -> None:
+    """Check that whole numbers are divided by positive constants only.
+
+    The processor stops a program that divides the smallest whole number by -1, and onnxruntime does not prevent it.
+    """
+    constants = _constants(graph)
+    for node in graph.node:
+        if node.op_type in ("Div", "Mod") and types.get(node.output[0]) in _WHOLE:
+            divisor = constants.get(node.input[1])
+            if divisor is None or not (numpy_helper.to_array(divisor) > 0).all():
+                raise RefusedError(
+                    f"{node.op_type} divides whole numbers by {node.input[1]!r}; allowed: a positive constant"
+                )
 
 
 def _described(of: TypeProto) -> str:
@@ -239,6 +255,12 @@ def _fix_ranges(graph: GraphProto, shapes: dict[str, tuple[int, ...] | None]) ->
 
 
 def _scalars(graph: GraphProto) -> dict[str, np.ndarray]:
+    constants = _constants(graph)
+    return {name: numpy_helper.to_array(tensor) for name, tensor in constants.items() if prod(tensor.dims) == 1}
+
+
+def _constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Return the tensors of the graph that are the same for all images, by name."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     constants |= {
         node.output[0]: attribute.t
@@ -246,7 +268,7 @@ def _scalars(graph: GraphProto) -> dict[str, np.ndarray]:
         for attribute in node.attribute
         if node.op_type == "Constant" and attribute.name == "value"
     }
-    return {name: numpy_helper.to_array(tensor) for name, tensor in constants.items() if prod(tensor.dims) == 1}
+    return constants
 
 
 def _range_length(node: NodeProto, known: dict[str, np.ndarray]) -> int:

@@ -67,12 +67,15 @@ class ServedModel:
         """Return the logits of images that are run at once.
 
         Raises:
-            RefusedError: a tensor grows faster than the batch.
+            RefusedError: a tensor grows faster than the batch, or onnxruntime fails, as at an index beyond a tensor.
         """
         if len(images) not in self._checked:
             check_batch(self.model, len(images), self._single)
             self._checked.add(len(images))
-        logits: np.ndarray = self._session.run([OUTPUT], {INPUT: images})[0]
+        try:
+            logits: np.ndarray = self._session.run([OUTPUT], {INPUT: images})[0]
+        except Exception as error:  # onnxruntime raises errors of many kinds
+            raise RefusedError(f"it can't be run: {first_line(error)}") from error
         return logits
 
 

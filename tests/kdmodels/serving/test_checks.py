@@ -223,6 +223,28 @@ def doubling(model: ModelProto) -> None:
     )
 
 
+def division_of_the_smallest_number(model: ModelProto) -> None:
+    """The processor would stop the whole program."""
+    names = [constant(model, "smallest", -(2**63)), constant(model, "minus_one", -1)]
+    splice(
+        model,
+        helper.make_node("Div", names, ["quotient"]),
+        helper.make_node("Cast", ["quotient"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["inner", "float"], ["logits"]),
+    )
+
+
+def remainder_by_a_computed_number(model: ModelProto) -> None:
+    constant(model, "one", 1, np.int32)
+    splice(
+        model,
+        helper.make_node("Cast", ["inner"], ["whole"], to=TensorProto.INT32),
+        helper.make_node("Neg", ["one"], ["minus_one"]),
+        helper.make_node("Mod", ["whole", "minus_one"], ["rest"]),
+        helper.make_node("Cast", ["rest"], ["logits"], to=TensorProto.FLOAT),
+    )
+
+
 def shape_beyond_the_data(model: ModelProto) -> None:
     model.graph.initializer[0].dims[0] = 2**40
 
@@ -325,6 +347,8 @@ REFUSED: dict[Change, str] = {
     size_from_pixels: "can't be told beforehand",
     square_of_the_batch: "for 2 images",
     doubling: "bytes for one image",
+    division_of_the_smallest_number: "Div divides whole numbers by 'minus_one'; allowed: a positive constant",
+    remainder_by_a_computed_number: "Mod divides whole numbers by 'minus_one'; allowed: a positive constant",
     shape_beyond_the_data: "does not hold what its shape says",
     negative_shape: "Negative dimension value",
     text: "holds text",
@@ -397,6 +421,30 @@ def test_a_batch_that_makes_a_tensor_explode_is_refused_before_it_runs(model: Mo
     assert served(np.zeros((2, 3, 8, 8), np.float32)).shape == (2, 3)
     with pytest.raises(RefusedError, match="for 5 images"):
         served(np.zeros((5, 3, 8, 8), np.float32))
+
+
+def test_an_index_beyond_its_tensor_is_refused_in_one_line(model: ModelProto) -> None:
+    """Only onnxruntime sees the index, when it runs."""
+    constant(model, "far", [2**40])
+    splice(
+        model,
+        helper.make_node("Gather", ["inner", "far"], ["beyond"], axis=1),
+        helper.make_node("Add", ["inner", "beyond"], ["logits"]),
+    )
+    with pytest.raises(RefusedError, match="^it can't be run: .*out of data bounds") as refused:
+        loaded(model)(np.zeros((1, 3, 8, 8), np.float32))
+    assert "\n" not in str(refused.value)
+
+
+def test_whole_numbers_may_be_divided_by_a_positive_constant(model: ModelProto) -> None:
+    constant(model, "two", 2)
+    splice(
+        model,
+        helper.make_node("Cast", ["inner"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Div", ["whole", "two"], ["half"]),
+        helper.make_node("Cast", ["half"], ["logits"], to=TensorProto.FLOAT),
+    )
+    assert loaded(model)(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 3)
 
 
 def test_the_sizes_are_those_that_onnxruntime_computes(model: ModelProto) -> None:
