@@ -431,7 +431,7 @@ def test_an_index_beyond_its_tensor_is_refused_in_one_line(model: ModelProto) ->
         helper.make_node("Gather", ["inner", "far"], ["beyond"], axis=1),
         helper.make_node("Add", ["inner", "beyond"], ["logits"]),
     )
-    with pytest.raises(RefusedError, match="^it can't be run: .*out of data bounds") as refused:
+    with pytest.raises(RefusedError, match=r"^it can't be run: .*out of data bounds") as refused:
         loaded(model)(np.zeros((1, 3, 8, 8), np.float32))
     assert "\n" not in str(refused.value)
 
