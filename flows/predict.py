@@ -11,6 +11,7 @@ import numpy as np
 from kdmodels.data.images import find_images, read_images
 from kdmodels.durable import write_output
 from kdmodels.errors import UserError
+from kdmodels.text import escaped
 from tasks import tracking
 from tasks.tracking.served import load_model
 
@@ -73,14 +74,17 @@ def as_submission(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def write_csv(rows: list[dict[str, Any]], path: Path | None = None) -> None:
     """Write the rows as CSV with the first one's columns, whole or not at all; None is stdout.
 
+    A terminal gets control characters of names escaped.
+
     Raises:
         UserError: the file can't be written.
     """
-    if path is None:
-        _write(rows, sys.stdout)
-        return
     text = StringIO(newline="")
     _write(rows, text)
+    if path is None:
+        whole = text.getvalue()
+        sys.stdout.write(escaped(whole, keep="\n") if sys.stdout.isatty() else whole)
+        return
     try:
         write_output(path, text.getvalue())
     except OSError as error:

@@ -4,7 +4,6 @@ from pathlib import Path, PurePosixPath
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
-from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
@@ -58,7 +57,9 @@ def read_model(uri: str) -> bytes:
             return read_file(Path(download_artifacts(f"{location}/{FILE}", dst_path=str(folder))))
     except RefusedError as error:
         raise UserError(f"model {uri!r} is refused: {error}") from error
-    except (MlflowException, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # MLflow's clients of other stores raise errors of many kinds
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"model {uri!r} can't be read: {line}") from error
 

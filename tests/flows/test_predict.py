@@ -145,6 +145,16 @@ def test_csv_goes_to_a_file_or_to_stdout(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == TEXT
 
 
+@pytest.mark.parametrize(("is_terminal", "shown"), [(True, "a\\x1b[2J"), (False, "a\x1b[2J")])
+def test_a_terminal_gets_names_escaped(
+    is_terminal: bool, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A class is named by the model, a file by whoever made it."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    write_csv([{"file": "a\x1b[2J", "class": "a\x1b[2J"}])
+    assert capsys.readouterr().out == f"file,class\n{shown},{shown}\n"
+
+
 def test_csv_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
     target.write_text("earlier")

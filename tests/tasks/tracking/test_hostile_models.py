@@ -234,3 +234,15 @@ def test_a_version_whose_source_is_a_folder_elsewhere_is_read_as_data_too(whole:
     with pytest.raises(UserError, match=r"^model 'models:/elsewhere/1' is refused: ") as refused:
         load_model("models:/elsewhere/1")
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize(
+    "source", ["http://127.0.0.1:9/x", "s3://bucket/x", "sftp://127.0.0.1:9/x", "/etc", "runs:/none/x"]
+)
+def test_a_version_whose_files_lie_elsewhere_is_an_error_in_one_line(source: str) -> None:
+    """MLflow's clients of other stores raise errors of many kinds, also since one is not installed."""
+    version = MlflowClient().create_model_version("poisoned", source)
+    with pytest.raises(UserError, match=rf"^model 'models:/poisoned/{version.version}' ") as refused:
+        load_model(f"models:/poisoned/{version.version}")
+    assert "\n" not in str(refused.value)
