@@ -86,6 +86,8 @@ def read_description(folder: Path) -> Description:
         UserError: there is none, or it is damaged.
     """
     path = folder / DESCRIPTION
+    if path.exists() and not path.is_file():  # a pipe or device never ends
+        raise UserError(f"{path}: not a regular file")
     try:
         return Description.model_validate_json(path.read_text())
     except FileNotFoundError as error:

@@ -67,11 +67,13 @@ def artifact(run_id: str, path: str) -> Path:
     """A local path of that file or folder: the stored one itself in a local store, else a copy kept until exit.
 
     Raises:
-        UserError: the run has no such file.
+        UserError: the run has no such file, or it is a pipe or device.
     """
     root = _root(run_id)
     if is_local_uri(root):  # MLflow would read the run twice more
         found = Path(local_file_uri_to_path(root)) / path
+        if found.exists() and not found.is_file() and not found.is_dir():  # a pipe or device never ends
+            raise UserError(f"run {run_id!r}: its file {path!r} is not a regular file")
         if found.exists():
             return found
     elif has_artifact(run_id, path):
@@ -87,7 +89,7 @@ def read_json(run_id: str, path: str) -> Any:
     """
     try:
         return json.loads(artifact(run_id, path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"run {run_id!r}: its file {path!r} is not JSON: {error}") from error
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.networks import Description, load_network, read_state, save_network
-from kdmodels.networks.storage import DESCRIPTION, WEIGHTS
+from kdmodels.networks.storage import DESCRIPTION, WEIGHTS, read_description
 
 DESCRIBED = Description(network=Network(mlp=[5]), input_shape=(1, 4, 4), classes=["a", "b"], mean=[0.5], std=[0.2])
 
@@ -200,3 +200,9 @@ def test_what_never_ends_is_not_read(suffix: str, tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(UserError, match="not readable as a checkpoint"):
         read_state(tmp_path / f"sparse{suffix}")
+
+
+def test_a_description_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / DESCRIPTION)
+    with pytest.raises(UserError, match=r"network\.json: not a regular file$"):
+        read_description(tmp_path)

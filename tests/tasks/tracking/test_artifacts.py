@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -52,3 +53,22 @@ def test_what_is_not_json_is_refused_and_not_stored(store: Path) -> None:
     with pytest.raises(TypeError):
         tracking.log_json(run, "a.json", {"path": Path("x")})
     assert not tracking.has_artifact(run, "a.json")
+
+
+def test_pipes_and_devices_are_no_files_of_a_run(store: Path) -> None:
+    """Reading one would never end."""
+    run = tracking.start("digits", "kd", "student")
+    tracking.log_text(run, "a.json", "{}")
+    file = tracking.artifact(run, "a.json")
+    for plant in (os.mkfifo, lambda path: os.symlink("/dev/zero", path)):
+        file.unlink()
+        plant(file)
+        with pytest.raises(UserError, match=f"^run '{run}': its file 'a.json' is not a regular file$"):
+            tracking.read_json(run, "a.json")
+
+
+def test_endless_nesting_is_a_clear_error(store: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    tracking.log_text(run, "a.json", "[" * 100_000)
+    with pytest.raises(UserError, match=f"^run '{run}': its file 'a.json' is not JSON"):
+        tracking.read_json(run, "a.json")
