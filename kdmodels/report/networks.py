@@ -64,7 +64,8 @@ ELSEWHERE = """
 - **Your own** class or function is found on Python's path or in the current folder, and called with `arguments`. Where
   its signature has parameters of these names it also gets `classes` or `num_classes`, `in_channels`, and `input_shape`,
   (C, H, W). It takes (N, C, H, W), already normalised, and gives (N, classes). The file it is written in is part of
-  the key; what that file imports is not.
+  the key, and so is every module of your project that the file imports. Not part of it are modules imported by a
+  computed name, data files that the code reads, and the versions of other libraries than torch that it imports.
 - **A checkpoint** of a network from elsewhere has the names of its own state dict.
 - torchvision's networks see one channel three times. What a training step draws from torch's global generator is a
   function of the seed and the step, and the generator is put back.
