@@ -100,8 +100,7 @@ def _interrupt(*_: object) -> None:
         print("kd: stopped at once", file=sys.stderr)
         os._exit(INTERRUPTED)
     _Command.interrupted = True
-    interruption.stop()
-    raise KeyboardInterrupt
+    interruption.interrupt()
 
 
 def _dropped(lost: "sys.UnraisableHookArgs") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -20,6 +21,7 @@ from mlflow.utils.validation import (
 )
 
 from kdmodels.errors import UserError, redacted
+from tasks import interruption
 from tasks.tracking import alive
 from tasks.tracking.artifacts import sync_tree
 from tasks.tracking.lookup import (
@@ -42,6 +44,20 @@ Ending = Literal["FINISHED", "FAILED", "KILLED"]
 _ERROR_LENGTH = 5_000
 _locks: dict[str, dict[str, str]] = {}  # by run id, of the runs that this process records
 _told: dict[str, set[tuple[str, int]]] = {}  # by run id, the metrics and steps of a run that goes on
+
+
+@contextmanager
+def _whole_write() -> Iterator[None]:
+    """Let Ctrl-C wait until a write to an SQLite file ends.
+
+    Raised inside SQLAlchemy, an interruption may leave a transaction open, which locks the file for this process's own
+    last words and for its workers.
+    """
+    if mlflow.get_tracking_uri().startswith("sqlite"):
+        with interruption.deferred():
+            yield
+    else:
+        yield
 
 
 def start(
@@ -87,12 +103,14 @@ def start(
     return run_id
 
 
+@_whole_write()
 def _create(experiment: str, name: str, tags: Mapping[str, Any]) -> str:
     told = {tag: _cut(value, MAX_TAG_VAL_LENGTH) for tag, value in tags.items()}
     id_, begun = experiment_id(experiment), next_start()
     return str(MlflowClient().create_run(id_, start_time=begun, run_name=name, tags=told).info.run_id)
 
 
+@_whole_write()
 def _continue(run_id: str, name: str, tags: Mapping[str, Any]) -> str:
     client = MlflowClient()
     before = client.get_run(run_id).data
@@ -148,6 +166,7 @@ def _hides_a_stop(error: BaseException) -> bool:
     return before is not None and (not isinstance(before, Exception) or _hides_a_stop(before))
 
 
+@_whole_write()
 def end(run_id: str, status: Ending) -> None:
     """Give the run that ending, now."""
     MlflowClient().set_terminated(run_id, status)
@@ -179,6 +198,7 @@ def end_abandoned(experiment: str | None = None) -> list[Run]:
     return ended
 
 
+@_whole_write()
 def set_tags(run_id: str, tags: Mapping[str, Any]) -> None:
     """Set or replace tags, in as few calls as MLflow allows."""
     entities = [RunTag(tag, _cut(value, MAX_TAG_VAL_LENGTH)) for tag, value in tags.items()]
@@ -186,6 +206,7 @@ def set_tags(run_id: str, tags: Mapping[str, Any]) -> None:
         MlflowClient().log_batch(run_id, tags=batch)
 
 
+@_whole_write()
 def log_metrics(run_id: str, rows: Iterable[tuple[str, float, int] | tuple[str, float, int, float]]) -> None:
     """Log rows, 1,000 a call; of a run that goes on, those that it was not told before.
 
@@ -204,6 +225,7 @@ def log_metrics(run_id: str, rows: Iterable[tuple[str, float, int] | tuple[str, 
         MlflowClient().log_batch(run_id, metrics=batch)
 
 
+@_whole_write()
 def log_dataset(
     run_id: str, *, name: str, digest: str, context: str, source: dict[str, Any], profile: dict[str, Any]
 ) -> None:
