@@ -172,11 +172,11 @@ def _settled(request: Request) -> tuple[str | None, tracking.Version | None]:
     require_comparable(champion, request.test)
     assert champion.run_id is not None
     known, needed = classes_of(champion.run_id), request.test.data.classes
-    if gone := [name for name in known if name not in needed]:
+    if missing := [name for name in known if name not in needed]:
         new = [name for name in needed if name not in known]
         return (
             f"{best.variant} does not replace {_named(champion)}: the champion knows classes that the data do not have "
-            f"({_quoted(gone)}), and the data have classes that it does not know ({_quoted(new) or 'none'}). "
+            f"({_quoted(missing)}), and the data have classes that it does not know ({_quoted(new) or 'none'}). "
             "If a class was renamed or merged, every such example would count against the champion. Allowed: the old "
             "class names, another promote.model, or kd promote --force --reason TEXT."
         ), None
@@ -278,7 +278,7 @@ def _applied(
             version, reason = now.version if now else None, f"the champion of {model} was changed meanwhile"
             verdict = replace(verdict, promoted=False, reason=f"{reason}; ask again: kd promote {request.run_id[:8]}")
             forced = None
-    told = VerdictReference(
+    reference = VerdictReference(
         promoted=verdict.promoted,
         already_champion=request.is_champion,
         accepted=verdict.promoted or accepted,
@@ -293,9 +293,9 @@ def _applied(
     )
     if not request.dry_run:
         parent = request.leaderboard.parent_run_id
-        tracking.log_json(parent, VERDICT, told.model_dump(mode="json"))
-        tracking.set_tags(parent, {"kd.verdict": told.reason, "kd.promoted": told.promoted})
-    return told
+        tracking.log_json(parent, VERDICT, reference.model_dump(mode="json"))
+        tracking.set_tags(parent, {"kd.verdict": reference.reason, "kd.promoted": reference.promoted})
+    return reference
 
 
 def _named(champion: tracking.Version) -> str:

@@ -45,19 +45,19 @@ def served_file(
     Raises:
         UserError: the network can't be written as ONNX, or the file gives other logits than the network.
     """
-    told = ""
+    reason = ""
     # A network whose graph depends on its weights has no graph that fits all of them: it is exported itself.
     for graph in (graph_of, lambda description: export_graph(network, description.input_shape)):
         try:
             content = fill(graph(description), network.state_dict(), metadata)
         except KeyError as error:
-            told = str(error)
+            reason = str(error)
             continue
         agreement = compared(network, ServedModel(content), split)
         if agreement.holds:
             return content, agreement
-        told = f"logits differ by {agreement.difference:.3g} (allowed: {agreement.tolerance:.3g})"
-    raise UserError(f"the ONNX file does not give what the trained network gives: {told}")
+        reason = f"logits differ by {agreement.difference:.3g} (allowed: {agreement.tolerance:.3g})"
+    raise UserError(f"the ONNX file does not give what the trained network gives: {reason}")
 
 
 @torch.no_grad()

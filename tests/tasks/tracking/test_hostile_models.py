@@ -101,7 +101,7 @@ def with_options_for_the_session(folder: Path, canary: Path) -> None:
 
 def with_hostile_requirements(folder: Path, canary: Path) -> None:
     for name in ("requirements.txt", "conda.yaml", "python_env.yaml"):
-        (folder / name).write_text("--index-url http://127.0.0.1:9/\nevil\n")
+        (folder / name).write_text("--find-links http://127.0.0.1:9/\nevil\n")
 
 
 def without_a_description(folder: Path, canary: Path) -> None:
