@@ -1,47 +1,56 @@
-# make run: from nothing but Python 3.11+ and make to a champion in the registry. make help lists the rest.
+# `make run` needs Python 3.11 or later. `make help` lists all targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-faults lint bench docs ui lock
+.PHONY: help run test coverage test-faults test-stack lint bench docs ui lock
 
-help:  ## List what can be made.
+help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile
 
 run: $(VENV)/installed  ## Set up, then compare losses on scikit-learn's digits.
 	$(BIN)/kd run digits
 
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault and not stack" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-test: $(VENV)/installed  ## Set up, then run every test, two files at a time, but for those of test-faults; KD_DATA names the folder that holds MNIST/raw, if any.
+test: $(VENV)/installed  ## Run all tests except those of test-faults and test-stack. KD_DATA names the folder that holds MNIST/raw.
 	$(TESTS)
 
-coverage: $(VENV)/installed  ## The same tests, and which lines they reach; it takes a third longer.
+coverage: $(VENV)/installed  ## Run the same tests and report line coverage; takes a third longer.
 	$(TESTS) --cov --cov-report=term:skip-covered
 
-test-faults: $(VENV)/installed  ## The tests that interrupt, kill or race whole processes, or take long.
+test-faults: $(VENV)/installed  ## Run the tests that interrupt, kill or race real processes, or take long.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests
 
-lint: $(VENV)/installed  ## Style, types, and imports that point one way.
+test-stack: $(VENV)/installed  ## Start the services of docker-compose.yml as plain processes and test them; needs PostgreSQL and wget.
+	@if ! ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || ! command -v wget > /dev/null; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+			echo "test-stack needs PostgreSQL in /usr/lib/postgresql and wget: apt-get install postgresql wget" >&2; exit 1; \
+		fi; \
+		apt-get update -qq && apt-get install -qq --yes --no-install-recommends postgresql wget > /dev/null || exit 1; \
+	fi
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m stack tests/stack
+
+lint: $(VENV)/installed  ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed  ## Every benchmark, side by side with what it is compared with (over an hour; KD_DATA as for test), written to benchmarks/results.
+bench: $(VENV)/installed  ## Run every benchmark and write benchmarks/results; over an hour. KD_DATA as for test.
 	for name in mnist starting stacking step recording serving ledger knowledge fanout large gate likeness "losses digits" "losses mnist"; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
-docs: $(VENV)/installed  ## Write docs/losses.md and docs/networks.md from the tables of losses and networks.
+docs: $(VENV)/installed  ## Write docs/losses.md and docs/networks.md from their tables.
 	$(BIN)/python -m kdmodels.report.losses > docs/losses.md
 	$(BIN)/python -m kdmodels.report.networks > docs/networks.md
 
-ui: $(VENV)/installed  ## The MLflow UI over what has been recorded.
+ui: $(VENV)/installed  ## Serve the MLflow UI.
 	$(BIN)/kd ui
 
-lock:  ## Resolve pyproject.toml anew into requirements.lock, with hashes and without index addresses.
+lock:  ## Resolve pyproject.toml into requirements.lock, with hashes and without index addresses.
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header -o requirements.lock
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: turns, a result with its machine and versions, the peak of something meanwhile."""
+"""Shared parts of the benchmarks: alternating runs, result files, and peak sampling."""
 
 import json
 import os
@@ -11,14 +11,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from kdmodels.evaluation.ranking import StudentResult
+from kdmodels.run_status import RunStatus
+
 LIBRARIES = ("torch", "numpy", "mlflow", "prefect", "kdflow")
 
 
 def write(name: str, result: dict[str, Any]) -> None:
     """Add the machine and the versions, print the result, and write it to benchmarks/results/NAME.json."""
     versions = {"python": platform.python_version()} | {library: version(library) for library in LIBRARIES}
-    told = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions, **result}
-    text = json.dumps(told, indent=1, ensure_ascii=False)
+    document = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "versions": versions, **result}
+    text = json.dumps(document, indent=1, ensure_ascii=False)
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text + "\n", encoding="utf-8")
@@ -26,7 +31,7 @@ def write(name: str, result: dict[str, Any]) -> None:
 
 
 def turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """The seconds of every round of each way, the ways taking turns so that what disturbs one disturbs all."""
+    """Return the seconds of each way in each round. The ways alternate, so a disturbance affects all of them."""
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, work in ways.items():
@@ -38,7 +43,7 @@ def turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 @contextmanager
 def peaks(sample: Callable[[], dict[str, float]], every: float = 0.01) -> Iterator[dict[str, float]]:
-    """The most of each figure in the block, looked at when it begins and ends, and every so many seconds between."""
+    """Yield the peak of each sampled figure. Sample at the start and end of the block, and every `every` seconds."""
     most: dict[str, float] = {}
     done = threading.Event()
 
@@ -62,7 +67,23 @@ def peaks(sample: Callable[[], dict[str, float]], every: float = 0.01) -> Iterat
 
 
 def memory(pid: int | str = "self") -> dict[str, float]:
-    """A process's memory by the names of /proc/PID/status, in 1e6 bytes: `VmRSS` all, `RssAnon` its own."""
+    """Return a process's memory from /proc/PID/status in 1e6 bytes: `VmRSS` all, `RssAnon` private."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return {name: int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "RssAnon")}
+
+
+def student_result(name: str, outcomes: np.ndarray) -> StudentResult:
+    """Return a finished student whose replicas classify these examples correctly, (S, N) bool. The control is `v0`."""
+    accuracies = outcomes.mean(axis=1)
+    return StudentResult(
+        variant=name,
+        control="v0",
+        run_id=name,
+        status=RunStatus.FINISHED,
+        reused=False,
+        seeds=list(range(len(accuracies))),
+        metrics={"val/accuracy": float(accuracies.mean())},
+        per_seed={"val/accuracy": accuracies.tolist()},
+        parameters=1,
+    )

@@ -1,11 +1,13 @@
-"""A hundred students in one fan-out, against ten: python -m benchmarks.fanout [FEW MANY]
+"""Train 100 students in one fan-out, and 10: python -m benchmarks.fanout [FEW MANY]
 
-`kd run` on digits in stores of its own: a grid of temperatures and the control, one seed each, in two processes, which
-are ready before the teacher is. The control needs no teacher and is trained beside it: a stage of students has one less
-of them, and is taken for the share that it is of all. Memory is the peak of what processes hold for themselves
-(`RssAnon`), in 1e6 bytes, sampled five times a second: of the command, its server, its workers, and all; what a worker
-shares with the command that it was forked from counts twice. A locked database is looked for in what the command
-writes, and in its server's log, which is told to say so: Prefect tries again, and keeps it to itself.
+Each run is `kd run` on the digits in its own store: a grid of temperatures and the control, one seed each, in two
+processes. The control needs no teacher, so it is trained beside the teacher. The stage "students" therefore holds one
+student fewer; its time is scaled by n / (n - 1).
+
+Memory is the peak of the processes' private memory (`RssAnon`) in 1e6 bytes, sampled five times a second, for the
+command, its server, its workers, and all together. Memory that a forked worker shares with the command counts twice.
+"database is locked" is searched for in the output of the command and in the log of its server. Prefect retries
+silently, so its server is configured to log such errors.
 """
 
 import json
@@ -22,11 +24,11 @@ from benchmarks.common import memory, peaks, write
 
 FEW, MANY, WORKERS, INTERVAL = 10, 100, 2, 0.2
 LOCKED = "database is locked"
-TOLD = {"PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}
+LOGGING = {"PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"}
 
 
 def experiment(students: int) -> dict[str, Any]:
-    """So many variants, the control among them."""
+    """Return an experiment with this number of variants, including the control."""
     return {
         "name": "fanout",
         "data": "digits",
@@ -39,43 +41,43 @@ def experiment(students: int) -> dict[str, Any]:
 
 
 def family(root: int) -> dict[int, str]:
-    """A process and its descendants, and what each is for."""
+    """Return a process and its descendants, with the role of each."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended
             parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
+    pids = {root}
+    while children := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= children
     roles = {}
-    for pid in found:
+    for pid in pids:
         with suppress(OSError):
             line = Path(f"/proc/{pid}/cmdline").read_text()
-            roles[pid] = "server" if "flows.server" in line else "command" if pid == root else "workers"
+            roles[pid] = "server" if "flows.services.serve_prefect" in line else "command" if pid == root else "workers"
     return roles
 
 
 def run(students: int, folder: Path) -> dict[str, Any]:
-    """A fan-out's seconds, memory and endings, and how often a database was locked."""
+    """Run one fan-out. Return its seconds, memory, finished students, and how often a database was locked."""
     path = folder / f"{students}.yaml"
     path.write_text(json.dumps(experiment(students)))  # JSON is YAML
     places = {"PREFECT_HOME": f"{folder}/prefect", "XDG_CACHE_HOME": f"{folder}/cache"}
-    environment = {**os.environ, **TOLD, **places, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/{students}/mlflow.db"}
+    environment = {**os.environ, **LOGGING, **places, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/{students}/mlflow.db"}
     logs: list[BufferedReader] = []
 
-    def held() -> dict[str, float]:
+    def sample() -> dict[str, float]:
         figures = dict.fromkeys(("command", "server", "workers"), 0.0)
         for pid, role in family(process.pid).items():
-            with suppress(OSError, KeyError):  # one that ends has no memory any more
+            with suppress(OSError, KeyError):  # a process that is ending has no memory
                 figures[role] += memory(pid)["RssAnon"]
                 if role == "server" and not logs:
-                    logs.append(open(f"/proc/{pid}/fd/2", "rb"))  # noqa: SIM115 - read when the server has gone
+                    logs.append(open(f"/proc/{pid}/fd/2", "rb"))  # noqa: SIM115 - read after the server has ended
         return figures | {"all": sum(figures.values())}
 
     with (folder / "stderr").open("w+") as stderr:
         command = [str(Path(sys.executable).with_name("kd")), "run", str(path), "--json", "--quiet"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True)
-        with peaks(held, INTERVAL) as most:
+        with peaks(sample, INTERVAL) as most:
             outcome = json.loads(process.communicate()[0])
         stderr.seek(0)
         written = stderr.read()
@@ -93,10 +95,10 @@ def main(few: int = FEW, many: int = MANY) -> None:
     """Measure, print and write the result."""
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         runs = {students: run(students, Path(folder)) for students in (few, many)}
-    took = {number: told["seconds"]["students"] * number / (number - 1) for number, told in runs.items()}
-    each = {"of the few": took[few] / few, "of the rest": (took[many] - took[few]) / (many - few)}  # the rest: no start
-    told = {"ratio": round(took[many] / took[few], 2), "seconds each": {who: round(s, 2) for who, s in each.items()}}
-    write("fanout", {"workers": WORKERS, **told, "students": runs})
+    took = {number: result["seconds"]["students"] * number / (number - 1) for number, result in runs.items()}
+    each = {"of the few": took[few] / few, "of the rest": (took[many] - took[few]) / (many - few)}
+    ratio, rounded = round(took[many] / took[few], 2), {who: round(s, 2) for who, s in each.items()}
+    write("fanout", {"workers": WORKERS, "ratio": ratio, "seconds each": rounded, "students": runs})
 
 
 if __name__ == "__main__":

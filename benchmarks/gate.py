@@ -1,8 +1,8 @@
 """How often the gate and the leaderboard err: python -m benchmarks.gate
 
-Models are simulated by the test examples that they get right. Every example has a difficulty of its own; all models are
-right there with the same probability, by independent coins. Most examples are nearly always right or nearly always
-wrong. So two models of equal accuracy (0.90) disagree on a small share of the examples.
+A model is simulated by the set of test examples that it classifies correctly. Each example has a difficulty: all models
+are correct on it with the same probability, independently. Most examples are nearly always or nearly never correct, so
+two models of equal accuracy (0.90) disagree on a small share of the examples.
 
 A year is 365 nights on one test split. Every night a new challenger meets the same champion. Both routes to promotion
 are simulated at their null hypothesis: a challenger that is exactly as good, and one that is smaller and worse by
@@ -14,21 +14,27 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import write
+from benchmarks.common import student_result, write
+from kdmodels.evaluation.candidate import Candidate
+from kdmodels.evaluation.correctness import Correctness
+from kdmodels.evaluation.gate import decide
+from kdmodels.evaluation.looks import Look
+from kdmodels.evaluation.ranking import ranked
+from kdmodels.evaluation.significance import groups
+from kdmodels.evaluation.statistics import wilson_interval
 from kdmodels.experiment import Require
-from kdmodels.gate import Candidate, decide
-from kdmodels.looks import Look
-from kdmodels.report.evidence import Right, groups, ranked
-from kdmodels.statistics import wilson_interval
 
 TEST, REPEATS, ACCURACY, MARGIN, NIGHTS = 10_000, 1_000, 0.90, 0.002, 365
 DISAGREEMENTS = (0.05, 0.10)
-CERTAIN = 1e-4  # an example this easy, or this hard, is the same for all models
-SUSPICIOUS = 1.9  # standard errors; the gate promotes nothing below, since its largest level is 1.5 %
+CERTAIN = 1e-4  # all models agree on an example this easy or this hard
+SUSPICIOUS = 1.9  # standard errors; below this the gate never promotes, because its largest level is 1.5 %
 
 
 def difficulties(generator: np.random.Generator, examples: int, disagreement: float) -> np.ndarray:
-    """(N,), the probability that a model is right: beta-distributed, so that E[2 p (1 - p)] is the disagreement."""
+    """Draw each example's probability of a correct prediction, (N,).
+
+    The probabilities are beta-distributed, so that E[2 p (1 - p)] is the disagreement.
+    """
     spread = ACCURACY * (1 - ACCURACY)
     concentration = disagreement / 2 / (spread - disagreement / 2)
     chances = generator.beta(ACCURACY * concentration, (1 - ACCURACY) * concentration, examples)
@@ -36,7 +42,7 @@ def difficulties(generator: np.random.Generator, examples: int, disagreement: fl
 
 
 def promoted(wins: int, losses: int, examples: int, look: Look, smaller: bool, margin: float = MARGIN) -> bool:
-    """Whether the gate promotes a challenger that is right alone on `wins` examples, the champion on `losses`."""
+    """Return whether the gate promotes a challenger that alone is correct on `wins` examples, and not on `losses`."""
     challenger, champion = np.ones(examples, dtype=bool), np.ones(examples, dtype=bool)
     champion[:wins] = challenger[wins : wins + losses] = False
     labels = np.full(examples, "any")
@@ -50,7 +56,7 @@ def promoted(wins: int, losses: int, examples: int, look: Look, smaller: bool, m
 def year(
     generator: np.random.Generator, examples: int, disagreement: float, *, smaller: bool, nights: int = NIGHTS
 ) -> int | None:
-    """The first night on which a challenger at the null hypothesis is promoted; None: never."""
+    """Return the first night on which a challenger at the null hypothesis is promoted, or None."""
     chances = difficulties(generator, examples, disagreement)
     champion = generator.random(examples) < chances
     challenger = chances * (1 - MARGIN / ACCURACY) if smaller else chances
@@ -64,7 +70,7 @@ def year(
 
 
 def _counts(generator: np.random.Generator, rates: np.ndarray, nights: int) -> np.ndarray:
-    """(nights,), how many of the events with these probabilities happen each night."""
+    """Draw how many of the events with these probabilities happen each night, (nights,)."""
     uncertain = rates[(rates > 0) & (rates < 1)].astype(np.float32)
     coins = generator.random((nights, uncertain.size), dtype=np.float32) < uncertain
     return (rates == 1).sum() + coins.sum(axis=1)
@@ -73,7 +79,7 @@ def _counts(generator: np.random.Generator, rates: np.ndarray, nights: int) -> n
 def false_promotions(
     repeats: int, examples: int, disagreement: float, *, smaller: bool, nights: int = NIGHTS
 ) -> dict[str, Any]:
-    """In what share of years a challenger that is no better, or worse by the margin, is promoted."""
+    """Return the share of years in which a challenger that is no better, or worse by the margin, is promoted."""
     generator = np.random.default_rng([repeats, examples, int(1000 * disagreement), smaller])
     firsts = [year(generator, examples, disagreement, smaller=smaller, nights=nights) for _ in range(repeats)]
     return {
@@ -86,7 +92,7 @@ def false_promotions(
 
 
 def power(repeats: int, disagreement: float, gain: float, look: Look) -> dict[str, Any]:
-    """How often a challenger that is truly better by `gain` is promoted at that look."""
+    """Return how often a challenger that is better by `gain` is promoted at a look."""
     generator = np.random.default_rng([repeats, look.number, look.of])
     rates = [(disagreement + gain) / 2, (disagreement - gain) / 2, 1 - disagreement]
     outcomes = [
@@ -103,7 +109,7 @@ def power(repeats: int, disagreement: float, gain: float, look: Look) -> dict[st
 
 
 def power_if_smaller(repeats: int, disagreement: float, margin: float, look: Look) -> dict[str, Any]:
-    """How often a challenger that is as good and smaller is promoted at that look."""
+    """Return how often an equally good, smaller challenger is promoted at a look."""
     generator = np.random.default_rng([repeats, look.number, look.of])
     rates = [disagreement / 2, disagreement / 2, 1 - disagreement]
     outcomes = [
@@ -120,12 +126,12 @@ def power_if_smaller(repeats: int, disagreement: float, margin: float, look: Loo
 
 
 def leaderboards(repeats: int, variants: int, seeds: int, gain: float = 0.0) -> dict[str, Any]:
-    """How often a leaderboard tells a variant from the best; all are equal but the first, which is better by `gain`.
+    """Return how often a leaderboard separates a variant from the best. The first is better by `gain`, the rest equal.
 
     The accuracies of the seeds vary by 2 points, far more than 10,000 validation examples can explain.
     """
     generator = np.random.default_rng([repeats, variants, seeds])
-    told = []
+    separated = []
     for _ in range(repeats):
         difficulty = generator.random(TEST)
         rows, right = [], {}
@@ -133,24 +139,10 @@ def leaderboards(repeats: int, variants: int, seeds: int, gain: float = 0.0) -> 
             accuracies = generator.normal(ACCURACY + (gain if number == 0 else 0.0), 0.02, seeds)
             noise = generator.normal(0.0, 0.03, (seeds, TEST))
             outcomes = difficulty + noise < accuracies[:, None]
-            rows.append(_row(f"v{number}", outcomes))
-            right[f"v{number}"] = Right("validation", outcomes)
-        told.append(max(groups(ranked(rows), right).values()) > 1)
-    return {"variants": variants, "seeds": seeds, "true gain": gain, **_share("told from the best", told)}
-
-
-def _row(name: str, outcomes: np.ndarray) -> dict[str, Any]:
-    accuracies = outcomes.mean(axis=1)
-    return {
-        "variant": name,
-        "control": "v0",
-        "run_id": name,
-        "status": "FINISHED",
-        "seeds": list(range(len(accuracies))),
-        "metrics": {"val/accuracy": float(accuracies.mean())},
-        "per_seed": {"val/accuracy": accuracies.tolist()},
-        "parameters": 1,
-    }
+            rows.append(student_result(f"v{number}", outcomes))
+            right[f"v{number}"] = Correctness("validation", outcomes)
+        separated.append(max(groups(ranked(rows), right).values()) > 1)
+    return {"variants": variants, "seeds": seeds, "true gain": gain, **_share("told from the best", separated)}
 
 
 def _share(name: str, outcomes: Sequence[bool]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""A million examples' knowledge: python -m benchmarks.knowledge [EXAMPLES]
+"""Store and read the knowledge of a million examples: python -m benchmarks.knowledge [EXAMPLES]
 
-What a teacher that costs next to nothing says of a million images of 2x2 bytes, 100 logits each in float16, is stored
-as `kd run` stores it, and a student of 8 hidden units learns from it for an epoch. Memory is the growth of the peak
-above what there is before: `RssAnon` is the process's own, `VmRSS` has the pages of mapped files too, which the system
-drops when it needs the room. Then it is read, 256 rows at a time, in random order and as it is stored: with images and
-labels as training does, as knowledge alone, and by torch from the mapped file; beside that, the whole file as bytes.
-`disk` means that the system was told to drop the file before, `memory` that it holds all of it.
+A tiny teacher's 100 logits for each of a million images of 2x2 bytes are stored in float16, as `kd run` stores them. A
+student of 8 hidden units is then trained for one epoch. Memory is the growth of the peak: `RssAnon` is private memory,
+`VmRSS` also counts pages of mapped files, which the system drops when it needs memory.
+
+The knowledge is then read, 256 rows at a time, in random and in stored order, in three ways: with images and labels
+as in training, as knowledge alone, and by torch from the mapped file. For comparison the whole file is read as bytes.
+For `disk`, the system is asked to drop the file first. For `memory`, the file is cached completely.
 """
 
 import gc
@@ -28,9 +29,9 @@ from benchmarks.common import memory, peaks, write
 from kdmodels.data import Split
 from kdmodels.device import keep_freed_memory
 from kdmodels.experiment import Network, Recipe
+from kdmodels.experiment.presets import PRESETS
 from kdmodels.knowledge import LOGITS, Knowledge, load_knowledge, store_knowledge
 from kdmodels.networks import build
-from kdmodels.objectives import PRESETS
 from kdmodels.training import fit
 from kdmodels.training.batches import Batches, order
 
@@ -44,7 +45,7 @@ WAYS: dict[str, Callable[[Split, Knowledge], Callable[[Tensor], object]]] = {
 
 
 def images(examples: int, path: Path) -> Split:
-    """Random images, mapped from that file, and labels."""
+    """Return random images, mapped from a file, and labels."""
     generator = np.random.default_rng(0)
     np.save(path, generator.integers(0, 256, (examples, 1, 2, 2), dtype=np.uint8))
     labels = torch.from_numpy(generator.integers(0, CLASSES, examples))
@@ -52,21 +53,21 @@ def images(examples: int, path: Path) -> Split:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes once."""
+    """Return the seconds of one call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def grown(work: Callable[[], object], before: dict[str, float]) -> dict[str, float]:
-    """Its seconds, and how far it lets memory grow."""
+    """Return the seconds of one call, and how much memory grows."""
     with peaks(memory) as most:
         took = seconds(work)
     return {"seconds": round(took, 1), **{f"{name}_growth_mb": round(most[name] - before[name], 1) for name in most}}
 
 
 def read(split: Split, folder: Path, way: str, rows: Tensor) -> None:
-    """Read these rows once, in their order, a batch at a time."""
+    """Read rows once, in the given order, in batches."""
     one_batch = WAYS[way](split, load_knowledge(folder))
     for batch in rows.split(BATCH):
         one_batch(batch)
@@ -80,7 +81,7 @@ def read_whole(path: Path) -> None:
 
 
 def drop(path: Path) -> None:
-    """Let the system forget what it holds of a file that is not mapped."""
+    """Ask the system to drop a file from its cache. The file must not be mapped."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -105,7 +106,7 @@ def main(examples: int = EXAMPLES) -> None:
             "making it": grown(lambda: store_knowledge(teacher, train, [LOGITS], learnt), before),
             "an epoch of training": grown(epoch, before),
         }
-        gc.collect()  # training leaves cycles, which have the file mapped
+        gc.collect()  # training leaves reference cycles that keep the file mapped
         path = learnt / f"{LOGITS}.npy"
         size = path.stat().st_size / 1e6
         orders = {"random": order(examples, 0, 1), "stored": torch.arange(examples)}
@@ -117,9 +118,8 @@ def main(examples: int = EXAMPLES) -> None:
             drop(path)
             for source in ("disk", "memory"):
                 rates.setdefault(f"{what}, {source}", []).append(round(size / seconds(work)))
-    told = {"examples": examples, "knowledge_mb": round(size, 1), "steps": steps}
     rated = {what: {"median": statistics.median(values), "all": values} for what, values in rates.items()}
-    write("knowledge", {**told, "MB/s": rated})
+    write("knowledge", {"examples": examples, "knowledge_mb": round(size, 1), "steps": steps, "MB/s": rated})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A dataset larger than one likes to hold in memory: python -m benchmarks.large
+"""Load a data set that is larger than the memory one would give it: python -m benchmarks.large
 
-One million synthetic images of 32x32x3 bytes in an .npz file (3 GB) are loaded, and read once in random batches. Memory
-is what this process holds for itself (`RssAnon` of /proc/self/status, sampled every 10 ms, above what it is after the
-imports): pages of mapped files, which the system drops when it needs the room, are not in it. Needs 10 GB of disk.
+One million random images of 32x32x3 bytes in an .npz file (3 GB) are loaded, and read once in random batches. Memory is
+the growth of the process's private memory (`RssAnon`), sampled every 10 ms. Pages of mapped files are not included,
+because the system drops them when it needs memory. Needs 10 GB of disk.
 """
 
 import json
@@ -22,7 +22,7 @@ import torch
 
 from kdmodels.data import Dataset, load_dataset
 from kdmodels.experiment import Data
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 
 IMAGES, CLASSES, SHAPE = 1_000_000, 100, (3, 32, 32)
 CHUNK, BATCH = 10_000, 256
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def write_images(path: Path) -> None:
-    """Random images and labels, a chunk at a time."""
+    """Write random images and labels in chunks."""
     generator = np.random.default_rng(0)
     header = {"descr": "|u1", "fortran_order": False, "shape": (IMAGES, *SHAPE)}
     with zipfile.ZipFile(path, "w") as archive:
@@ -43,13 +43,13 @@ def write_images(path: Path) -> None:
 
 
 def own_megabytes() -> float:
-    """Memory of this process alone, in 1e6 bytes."""
+    """Return the private memory of this process in 1e6 bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("RssAnon"))
 
 
 def measured(work: Callable[[], T]) -> tuple[T, dict[str, float]]:
-    """What the work returns, its seconds, and the peak of this process's own memory meanwhile."""
+    """Return the result of one call, its seconds, and the peak of private memory during the call."""
     done, peak = threading.Event(), [own_megabytes()]
 
     def watch() -> None:
@@ -68,8 +68,8 @@ def measured(work: Callable[[], T]) -> tuple[T, dict[str, float]]:
 
 
 def one_pass(data: Dataset) -> int:
-    """Read every training image once, in random order; how many there were."""
-    order = torch.randperm(len(data.train), generator=stream(0, "order"))
+    """Read every training image once, in random order. Return the number of images."""
+    order = torch.randperm(len(data.train), generator=generator_for(0, "order"))
     return sum(len(data.train.batch(rows)) for rows in order.split(BATCH))
 
 

@@ -1,10 +1,10 @@
-"""Reading a full ledger: python -m benchmarks.ledger [STUDENTS]
+"""Read a store with many runs: python -m benchmarks.ledger [STUDENTS]
 
-A temporary store gets 100 comparisons without students, and then one of 1,000 finished students of 25 epochs and 3
-seeds, each measured on 5,000 validation examples, recorded as `kd run` does, but for the networks. Each command then
-takes turns with a process that imports all that the command had imported by its end, in the same order, and does
-nothing else. `beyond` is the difference of the medians. A comparison of single runs, by their ids, is measured for a
-few: its time is in proportion to their number.
+A temporary store gets 100 comparisons without students, and one with 1,000 finished students of 25 epochs and 3
+seeds, each validated on 5,000 examples. They are recorded as `kd run` records them, without the networks. Each
+command alternates with a process that only imports the modules which the command had imported at its end, in the same
+order. `beyond` is the difference of the medians. Comparing single runs by id is measured for a few runs, since its
+time grows linearly.
 """
 
 import os
@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import turns, write
+from kdmodels.evaluation.correctness import Correctness
 from kdmodels.experiment import Experiment
-from kdmodels.report.evidence import Right
+from kdmodels.run_status import RunStatus
 from kdmodels.training import Replica
-from tasks import results, runs, tracking
-from tasks.data import prepare_data
-from tasks.leaderboard import compare_students
-from tasks.plan import make_plan
+from tasks import results, tracking
+from tasks import training_runs as runs
+from tasks.compare_students import compare_students
+from tasks.execution.steps import StepWork
+from tasks.planning.plan import make_plan
+from tasks.prepare_data import prepare_data
 from tasks.references import TeacherReference
-from tasks.steps import Begun
 
 STUDENTS, COMPARISONS, EXPERIMENTS, EPOCHS, SEEDS, EXAMPLES = 1_000, 100, 10, 25, 3, 5_000
 NAMED, ROUNDS = 20, 5
@@ -41,8 +43,8 @@ EXPERIMENT: dict[str, Any] = {
     "teacher": {"network": {"mlp": [256, 128]}, "epochs": 20},
     "student": {"network": {"mlp": [8]}, "epochs": EPOCHS, "seeds": SEEDS},
 }
-# The names of its modules, on stderr's last line; and a process that imports what is named on stdin.
-COMMAND = "import sys; from flows.cli import main; main(); print(*sys.modules, file=sys.stderr)"
+# COMMAND prints the names of its modules on the last line of stderr. IMPORTS imports the modules named on stdin.
+COMMAND = "import sys; from kd.main import main; main(); print(*sys.modules, file=sys.stderr)"
 IMPORTS = """import contextlib, importlib, sys
 for name in sys.stdin.read().split():
     with contextlib.suppress(ImportError):
@@ -51,22 +53,22 @@ for name in sys.stdin.read().split():
 
 
 def fill(students: int) -> list[str]:
-    """Record everything; the ids of the last comparison's students."""
+    """Record everything. Return the run ids of the last comparison's students."""
     tracking.configure()
     for number in range(COMPARISONS):
         name = f"earlier-{number % EXPERIMENTS}"
         params = {f"field.{field}": field for field in range(50)}
-        tracking.end(tracking.start(name, name, "comparison", params=params), "FINISHED")
-    grid = [{"kd": {"temperature": [1 + number / 100 for number in range(students - 1)]}}]  # and the control
+        tracking.end(tracking.start(name, name, "comparison", params=params), RunStatus.FINISHED)
+    grid = [{"kd": {"temperature": [1 + number / 100 for number in range(students - 1)]}}]  # beside the control
     experiment = Experiment.model_validate(EXPERIMENT | {"variants": grid})
     data = prepare_data.fn(experiment.data, None)
     parent = tracking.start(experiment.name, experiment.name, "comparison")
-    found, generator = [], np.random.default_rng(0)
+    run_ids, generator = [], np.random.default_rng(0)
     for number, step in enumerate(make_plan(experiment, data, fresh=True).students):
-        begun = Begun(step, tracking.machine_folder("checkpoints") / step.key)
+        begun = StepWork(step, tracking.machine_folder("checkpoints") / step.key)
         run_id = runs.start(experiment.name, begun, data, parent, runs.origin(), control="hard-labels")
         figures = dict.fromkeys(FIGURES, 0.5)
-        # A fifth of the examples is hard; all others every student gets right.
+        # A fifth of the examples is hard. Every student is correct on all others.
         chances = [[0.5 + (7 * number + 13 * seed) % 97 / 200] for seed in step.seeds]
         outcomes = (generator.random((SEEDS, EXAMPLES)) < chances) | (np.arange(EXAMPLES) % 5 > 0)
         accuracies = outcomes.mean(axis=1).tolist()
@@ -80,27 +82,32 @@ def fill(students: int) -> list[str]:
         table = [{"seed": r.seed, "epoch": r.epoch, "figures": r.figures, "history": r.history} for r in replicas]
         tracking.log_json(run_id, results.TABLE, table)
         with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-            results.write_right(Path(folder) / results.RIGHT, {results.OWN: Right("validation", outcomes)})
+            results.write_correctness(
+                Path(folder) / results.CORRECTNESS, {results.OWN: Correctness("validation", outcomes)}
+            )
             tracking.log_folder(run_id, Path(folder), results.REPLICAS)
-        tracking.end(run_id, "FINISHED")
-        found.append(run_id)
+        tracking.end(run_id, RunStatus.FINISHED)
+        run_ids.append(run_id)
     teacher = TeacherReference(run_id=parent, reused=False, metrics={results.ACCURACY: 1.0})
-    compare_students.fn([results.reference(run_id, reused=False) for run_id in found], teacher, parent)
-    tracking.end(parent, "FINISHED")
-    return found
+    compare_students.fn([results.reference(run_id, reused=False) for run_id in run_ids], teacher, parent)
+    tracking.end(parent, RunStatus.FINISHED)
+    return run_ids
 
 
-def started(command: list[str], told: str = "") -> None:
-    """Run the command and wait for its end."""
-    subprocess.run(command, input=told, stdout=subprocess.DEVNULL, text=True, check=True)
+def run_command(command: list[str], stdin: str = "") -> None:
+    """Run a command to its end."""
+    subprocess.run(command, input=stdin, stdout=subprocess.DEVNULL, text=True, check=True)
 
 
 def measured(words: list[str]) -> dict[str, Any]:
-    """A command's times, and those of its imports."""
+    """Return the times of a command and of its imports."""
     python, kd = sys.executable, str(Path(sys.executable).with_name("kd"))
     warm_up = subprocess.run([python, "-c", COMMAND, *words], capture_output=True, text=True, check=True)
     modules = warm_up.stderr.splitlines()[-1]
-    ways = {"command": partial(started, [kd, *words]), "imports": partial(started, [python, "-c", IMPORTS], modules)}
+    ways = {
+        "command": partial(run_command, [kd, *words]),
+        "imports": partial(run_command, [python, "-c", IMPORTS], modules),
+    }
     times = turns(ways, ROUNDS)
     median = {way: statistics.median(values) for way, values in times.items()}
     spread = {way: round(max(values) - min(values), 3) for way, values in times.items()}
@@ -112,14 +119,14 @@ def main(students: int = STUDENTS) -> None:
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "XDG_CACHE_HOME": f"{folder}/cache"}
         began = time.perf_counter()
-        found = fill(students)
+        run_ids = fill(students)
         filled = round(time.perf_counter() - began, 1)
         whole = ["list", "--limit", str(students + COMPARISONS + 1)]
         commands = [["compare"], ["list"], whole, ["list", "--experiments"]]
-        told = {f"kd {' '.join(words)}": measured(words) for words in commands}
-        told[f"kd compare with {NAMED} ids"] = measured(["compare", *found[:NAMED]])
+        times = {f"kd {' '.join(words)}": measured(words) for words in commands}
+        times[f"kd compare with {NAMED} ids"] = measured(["compare", *run_ids[:NAMED]])
         megabytes = round(Path(folder, "mlflow.db").stat().st_size / 1e6, 1)
-    write("ledger", {"students": students, "store_mb": megabytes, "seconds to fill it": filled, "commands": told})
+    write("ledger", {"students": students, "store_mb": megabytes, "seconds to fill it": filled, "commands": times})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""How often copies of training images are found, and distinct images taken for copies: python -m benchmarks.likeness
+"""Measure how often copies of training images are found, and other images mistaken for copies.
+
+Run: python -m benchmarks.likeness
 
 The test split of a data set holds no training image, so every test image that looks like one is a false match. Copies
 are test images that were saved again. MNIST is read from $KD_DATA.
@@ -24,7 +26,7 @@ QUALITIES = (95, 90, 75, 50)
 
 
 def saved_again(split: Split, quality: int) -> Split:
-    """The images of a grey split after they were saved as JPEG."""
+    """Return the images of a grey split after saving them as JPEG."""
     decoded = []
     for image in (split.images[:, 0] * 255).round().to(torch.uint8).numpy():
         file = io.BytesIO()
@@ -34,15 +36,15 @@ def saved_again(split: Split, quality: int) -> Split:
 
 
 def brighter(split: Split) -> Split:
-    """The images, a grey level brighter."""
+    """Return the images, one grey level brighter."""
     return Split((split.images * 255).round().add(1).clamp(max=255).to(torch.uint8), split.labels, 255)
 
 
 def row(source: str) -> dict[str, Any]:
-    """The rates of one data set, and the seconds of CPU time."""
+    """Return the rates of one data set, and the seconds of CPU time."""
     data = load_dataset(Data(source=source), Path(os.environ["KD_DATA"]) if "KD_DATA" in os.environ else None)
     test = data.read_test()
-    data.train.stored(torch.arange(len(data.train)))  # so that no time is that of reading the file
+    data.train.stored(torch.arange(len(data.train)))  # read the file before the clock starts
     began = time.process_time()
     known = descriptors([data.train, data.validation])
     described = time.process_time()

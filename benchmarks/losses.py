@@ -1,8 +1,8 @@
-"""Every ready-made variant compared on real data: python -m benchmarks.losses digits|mnist [KD RUN OPTION]...
+"""Compare every preset on real data: python -m benchmarks.losses digits|mnist [KD RUN OPTION]...
 
-Runs `kd run NAME-losses` in a store of its own and writes its leaderboard, by validation, to
-benchmarks/results/NAME-losses.json: means over seeds with their intervals over seeds and over examples, differences
-from the control and tests against it and the best, and the groups that these do not tell apart.
+Runs `kd run NAME-losses` in its own store and writes the leaderboard on validation to
+benchmarks/results/NAME-losses.json: means over seeds with intervals over seeds and over examples, differences from the
+control, tests against the control and the best, and groups of variants that do not differ significantly.
 """
 
 import io
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from kdmodels.report.leaderboard import FIGURES
+from kdmodels.report.tables import FIGURES
 
 COLUMNS = ["rank", "variant", *FIGURES, "group", "parameters", "status"]
 
 
 def main(name: str, options: list[str]) -> int:
-    """Run, and write the result; kd's exit code."""
+    """Run `kd`, write the result, and return the exit code of `kd`."""
     command = ["kd", "run", f"{name}-losses", "--json", *options]
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
@@ -34,15 +34,15 @@ def main(name: str, options: list[str]) -> int:
         csv = subprocess.check_output([binary, "compare", "--csv"], env=environment, text=True)
     frame = pd.read_csv(io.StringIO(csv)).filter(COLUMNS)
     rows = json.loads(frame.round(5).to_json(orient="records", force_ascii=False))
-    told = json.loads(done.stdout)
+    outcome = json.loads(done.stdout)
     result = {
         "command": f"python -m benchmarks.losses {' '.join([name, *options])}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), "torch": version("torch"), "kdflow": version("kdflow")},
-        "seconds": told["seconds"],
-        "teacher val/accuracy": told["teacher"]["metrics"]["val/accuracy"],
+        "seconds": outcome["seconds"],
+        "teacher val/accuracy": outcome["teacher"]["metrics"]["val/accuracy"],
         "leaderboard": rows,
-        "verdict": told["verdict"]["reason"],
+        "verdict": outcome["verdict"]["reason"],
     }
     path = Path(__file__).parent / "results" / f"{name}-losses.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

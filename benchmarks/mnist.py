@@ -1,8 +1,8 @@
-"""Eight losses on MNIST, against the script that everybody writes: python -m benchmarks.mnist
+"""Compare eight losses on MNIST with kdflow and with a plain script: python -m benchmarks.mnist
 
-`$KD_DATA` holds MNIST/raw. The script (`benchmarks.plain`), the training alone, in two processes that have imported
-everything, and the whole command, with an empty store and an empty Prefect home, take turns. What the script takes for
-one student is taken 40 times, or 8 times for one seed of each loss.
+`$KD_DATA` holds MNIST/raw. Three things alternate: the script (`benchmarks.plain`), the training alone in two
+processes that have imported everything, and the whole command with an empty store and an empty Prefect home. The
+script's time for one student is multiplied by 40, or by 8 for one seed of each loss.
 """
 
 import json
@@ -28,7 +28,7 @@ from benchmarks.common import write
 from kdmodels.data import Dataset, load_dataset
 from kdmodels.device import keep_freed_memory
 from kdmodels.experiment import Experiment
-from kdmodels.experiment_file import read_experiment
+from kdmodels.experiment.file import read_experiment
 from kdmodels.knowledge import Knowledge, distil_knowledge
 from kdmodels.networks import build
 from kdmodels.training import fit
@@ -36,10 +36,10 @@ from kdmodels.training import fit
 HERE = Path(__file__).parent
 EXPERIMENT = HERE / "mnist.yaml"
 KD = Path(sys.executable).with_name("kd")
-STUDENTS = 1  # of the script, each time
+STUDENTS = 1  # that the script trains in each round
 ROUNDS = 2
 WORKERS = 2
-PLACES = ["middle"]  # that `hint` taps
+PLACES = ["middle"]  # where `hint` takes features
 SEEDS = (5, 1)
 FIRST_EXPORT = """
 import gc, time, torch
@@ -51,19 +51,19 @@ print(time.perf_counter() - began)
 
 
 def plain() -> dict[str, Any]:
-    """The script's seconds and accuracies, with the same images held out as in the command."""
+    """Run the script with the command's validation images. Return its seconds and accuracies."""
     held_out = load_dataset(read_experiment(EXPERIMENT).data, Path(os.environ["KD_DATA"])).indices["validation"]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(held_out, file)
         file.flush()
         command = [sys.executable, "-m", "benchmarks.plain", str(STUDENTS), file.name]
-        told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return told
+        result: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return result
 
 
 @cache
 def prepared() -> tuple[Experiment, Dataset, tuple[Knowledge, Knowledge]]:
-    """In a worker: what training needs, made once. The teacher is untrained, which takes no other time."""
+    """Return what training needs, once in each worker. The teacher is untrained, which does not change the time."""
     torch.set_num_threads(1)
     keep_freed_memory()
     experiment = read_experiment(EXPERIMENT)
@@ -76,16 +76,16 @@ def prepared() -> tuple[Experiment, Dataset, tuple[Knowledge, Knowledge]]:
 
 
 def get_ready(all_ready: Barrier) -> None:
-    """In a worker: wait until every one of them has what it needs."""
+    """Prepare this worker, and wait until all workers are prepared."""
     prepared()
     all_ready.wait()
 
 
 def train(name: str, seeds: int) -> tuple[float, float]:
-    """In a worker: when one variant's training began and ended."""
+    """Train one variant in a worker. Return when the training began and ended."""
     experiment, data, both = prepared()
     (variant,) = [variant for variant in experiment.variants if variant.name == name]
-    # As in the product, of the teacher's features those that the variant compares are read.
+    # As in kdflow, only the features that the variant compares are read.
     knowledge = both if variant.teacher_places else (replace(both[0], features={}), replace(both[1], features={}))
     student, recipe = build(experiment.student.network, **data.signature), experiment.student
     began = time.monotonic()
@@ -94,7 +94,7 @@ def train(name: str, seeds: int) -> tuple[float, float]:
 
 
 def training(names: list[str], seeds: int) -> float:
-    """The seconds of all variants' training, in this order, from the first one's beginning to the last one's end."""
+    """Train all variants in this order. Return the seconds from the first start to the last end."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, spawning, get_ready, (spawning.Barrier(WORKERS),)) as pool:
         times = list(pool.map(train, names, [seeds] * len(names)))
@@ -102,17 +102,17 @@ def training(names: list[str], seeds: int) -> float:
 
 
 def first_export() -> float:
-    """The seconds of a process's first `torch.export`, of a network of one weight: imports nearly all."""
+    """Return the seconds of a process's first `torch.export`. Nearly all of it is imports."""
     words = [sys.executable, "-c", FIRST_EXPORT]
     return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 def command(seeds: int) -> dict[str, Any]:
-    """The whole of `kd run`, nothing cached: its seconds, and where they went.
+    """Run the whole of `kd run` with nothing cached. Return its seconds, and how they divide.
 
-    `overhead` is the time, after the start and beyond a first export, in which no process trains or validates, in
-    shares of the time in which any does. What torchvision imports to read MNIST is nearly all of a first export; where
-    the server was still starting it is in the start, and not taken off again.
+    `overhead` is the time, after the start and without a first export, in which no process trains or validates, as a
+    share of the time in which any process does. torchvision's imports for reading MNIST are nearly all of a first
+    export. If they happened while the server was still starting, they are part of the start and not subtracted again.
     """
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         store = f"sqlite:///{folder}/mlflow.db"
@@ -126,18 +126,18 @@ def command(seeds: int) -> dict[str, Any]:
         began = time.perf_counter()
         done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
         took = time.perf_counter() - began
-        told = json.loads(done.stdout)
-        runs = [run["run_id"] for run in [told["teacher"], *told["students"]]]
+        outcome = json.loads(done.stdout)
+        runs = [run["run_id"] for run in [outcome["teacher"], *outcome["students"]]]
         client = MlflowClient(store)
         metrics = [client.get_metric_history(run, "seconds/training")[0] for run in runs]
-    (classic,) = [student for student in told["students"] if student["variant"] == "classic"]
+    (classic,) = [student for student in outcome["students"] if student["variant"] == "classic"]
     trained = covered([(metric.timestamp / 1000 - metric.value, metric.timestamp / 1000) for metric in metrics])
     export = first_export()
-    in_start = told["seconds"]["data"] < export
-    rest = told["seconds"]["total"] - told["seconds"]["start"] - trained - (0 if in_start else export)
+    in_start = outcome["seconds"]["data"] < export
+    rest = outcome["seconds"]["total"] - outcome["seconds"]["start"] - trained - (0 if in_start else export)
     return {
         "seconds": round(took, 1),
-        "stages": told["seconds"],
+        "stages": outcome["seconds"],
         "training": [round(metric.value, 1) for metric in metrics],
         "something trains": round(trained, 1),
         "a first export, apart": round(export, 1),
@@ -147,7 +147,7 @@ def command(seeds: int) -> dict[str, Any]:
 
 
 def covered(intervals: list[tuple[float, float]]) -> float:
-    """The length of what these (begin, end) cover together.
+    """Return the total length that the intervals (begin, end) cover.
 
     >>> covered([(0, 2), (1, 3), (5, 6)])
     4.0
@@ -161,7 +161,7 @@ def covered(intervals: list[tuple[float, float]]) -> float:
 
 def main() -> None:
     """Measure, print and write the result."""
-    # In the product's order: those that compare features first.
+    # In kdflow's order: variants that compare features come first.
     variants = sorted(read_experiment(EXPERIMENT).variants, key=lambda variant: -len(variant.teacher_places))
     names = [variant.name for variant in variants]
     scripts = [plain()]
@@ -175,7 +175,7 @@ def main() -> None:
     student = statistics.median(seconds for script in scripts for seconds in script["students"])
     teacher = statistics.median(script["teacher"] for script in scripts)
     students = {seeds: student * len(names) * seeds for seeds in SEEDS}
-    whole = {seeds: statistics.mean(told["seconds"] for told in commands[seeds]) for seeds in SEEDS}
+    whole = {seeds: statistics.mean(result["seconds"] for result in commands[seeds]) for seeds in SEEDS}
     accuracies = [value for script in scripts for value in script["accuracies"][1:]]
     write(
         "mnist",
@@ -188,7 +188,7 @@ def main() -> None:
             },
             "script / kd run": {seeds: round((teacher + students[seeds]) / whole[seeds], 1) for seeds in SEEDS},
             "overhead": {
-                seeds: round(statistics.mean(told["overhead"] for told in commands[seeds]), 3) for seeds in SEEDS
+                seeds: round(statistics.mean(result["overhead"] for result in commands[seeds]), 3) for seeds in SEEDS
             },
             "validation accuracy, mean": {
                 "script": round(statistics.mean(accuracies), 4),

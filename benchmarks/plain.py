@@ -1,9 +1,9 @@
-"""The script that everybody writes, as the yardstick: python -m benchmarks.plain [STUDENTS [VALIDATION]]
+"""The script that everybody writes, for comparison: python -m benchmarks.plain [STUDENTS [VALIDATION]]
 
-MNIST through a DataLoader, one teacher, then one student after the other with the teacher in the loop: the recipe of
-the variant `classic` (Adam 1e-3, batch 64, 5 epochs, 0.5 cross entropy + 0.5 T² KL at T 2). Nothing in it is slow on
-purpose, and nothing clever. It prints the seconds of the teacher and of each student, and their accuracies, as JSON.
-VALIDATION is a JSON file of the numbers of the images that are held out; without it they are drawn.
+MNIST through a DataLoader, one teacher, then one student after the other with the teacher in the loop. The recipe is
+that of the variant `classic`: Adam 1e-3, batch 64, 5 epochs, 0.5 cross entropy + 0.5 T² KL at T = 2. The script is
+neither slow on purpose nor optimised. It prints the seconds and accuracies of the teacher and of each student as
+JSON. VALIDATION is a JSON file with the indices of the validation images. Without it they are drawn at random.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ EPOCHS, BATCH, TEMPERATURE = 5, 64, 2.0
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """A ReLU network on flat images."""
+    """Return a ReLU network on flattened images."""
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
@@ -31,25 +32,25 @@ def mlp(*widths: int) -> nn.Sequential:
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """Half labels, half soft targets."""
+    """Return half cross entropy, half soft targets."""
     soft = F.kl_div(
         F.log_softmax(student / TEMPERATURE, dim=1), F.softmax(teacher / TEMPERATURE, dim=1), reduction="batchmean"
     )
     return 0.5 * F.cross_entropy(student, labels) + 0.5 * TEMPERATURE**2 * soft
 
 
-def accuracy(network: nn.Module, loader: DataLoader) -> float:
-    """The share of a loader's images that the network classifies rightly."""
+def accuracy(network: nn.Module, loader: DataLoader[Any]) -> float:
+    """Return the share of correctly classified images."""
     network.eval()
     with torch.no_grad():
         hits = sum((network(images).argmax(dim=1) == labels).sum().item() for images, labels in loader)
     return hits / len(loader.dataset)  # type: ignore[arg-type]  # torch's datasets need not have a length
 
 
-def train(network: nn.Module, teacher: nn.Module | None, loader: DataLoader, validation: DataLoader) -> float:
-    """Train it, measuring it after every epoch; the last epoch's accuracy."""
+def train(network: nn.Module, teacher: nn.Module | None, loader: DataLoader[Any], validation: DataLoader[Any]) -> float:
+    """Train a network and validate it after every epoch. Return the last epoch's accuracy."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-    measured = 0.0
+    last = 0.0
     for _ in range(EPOCHS):
         network.train()
         for images, labels in loader:
@@ -59,12 +60,12 @@ def train(network: nn.Module, teacher: nn.Module | None, loader: DataLoader, val
                 loss = F.cross_entropy(logits, labels)
             else:
                 with torch.no_grad():
-                    taught = teacher(images)
-                loss = distillation_loss(logits, taught, labels)
+                    teacher_logits = teacher(images)
+                loss = distillation_loss(logits, teacher_logits, labels)
             loss.backward()
             optimizer.step()
-        measured = accuracy(network, validation)
-    return measured
+        last = accuracy(network, validation)
+    return last
 
 
 def main(students: int, validation_file: Path | None) -> None:

@@ -1,7 +1,8 @@
-"""Recording a trained network, against `mlflow.pytorch.log_model`: python -m benchmarks.recording
+"""Record a trained network with kdflow and with `mlflow.pytorch.log_model`: python -m benchmarks.recording
 
-The two ways take turns in one process and one SQLite store, each time in a new run; the first of each, which pays for
-imports, is told apart. MLflow's is called as its documentation shows: with a name and an input example, inside a run.
+The two ways alternate in one process and one SQLite store, each time in a new run. The first round, which includes the
+imports, is reported apart. MLflow's function is called as its documentation shows: with a name and an input example,
+inside a run.
 """
 
 import os
@@ -25,8 +26,8 @@ def main() -> None:
     """Measure, print and write the result."""
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"  # no graph is there yet
-        os.chdir(folder)  # where MLflow's own default puts artifacts
+        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"  # no graph is cached yet
+        os.chdir(folder)  # MLflow's default puts artifacts in the working folder
         times = measured(
             Description(
                 network=Network(mlp=[32]),
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def measured(description: Description) -> dict[str, list[float]]:
-    """The seconds of every round, by way."""
+    """Return the seconds of each round of each way."""
     import mlflow.pytorch
 
     from tasks import tracking
@@ -60,18 +61,18 @@ def measured(description: Description) -> dict[str, list[float]]:
     images = torch.rand(5000, 1, 28, 28)
     split = Split(images, torch.zeros(5000, dtype=torch.int64))
 
-    def ours() -> None:
-        """What a student's run does: fill the graph, check the file on 512 images, store it."""
+    def with_kdflow() -> None:
+        """Record as a student's run does: fill the graph, check the file on 512 images, store it."""
         run_id = tracking.start("recording", "one", "student")
         with tracking.recording(run_id):
             content, _ = served_file(description, network, metadata_of(description, run_id), split)
             log_model(run_id, content, images[:2].numpy())
 
-    def theirs() -> None:
+    def with_mlflow() -> None:
         with mlflow.start_run():
             mlflow.pytorch.log_model(network, name="model", input_example=images[:2].numpy())
 
-    return turns({"kdflow": ours, "mlflow.pytorch.log_model": theirs}, 1 + ROUNDS)
+    return turns({"kdflow": with_kdflow, "mlflow.pytorch.log_model": with_mlflow}, 1 + ROUNDS)
 
 
 if __name__ == "__main__":

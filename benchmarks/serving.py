@@ -1,7 +1,7 @@
-"""The served ONNX file, against the torch program (pt2) that was served before: python -m benchmarks.serving
+"""Compare the served ONNX file with the torch program (pt2) that was served before: python -m benchmarks.serving
 
-Everything is timed from the start of a process to its end, as a user waits for it: `kd predict` on 100 image files, and
-loading either file in Python and running it on 100 images. The ways take turns.
+All times are from the start of a process to its end, as a user waits: `kd predict` on 100 image files, and loading each
+file in Python and running it on 100 images. The ways alternate.
 """
 
 import os
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measured(network: Network, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Sizes of the two files, and the seconds of each way, the median and every round."""
+    """Return the sizes of the two files, and the seconds of each way."""
     from tasks import tracking
     from tasks.tracking.models import log_model
 
@@ -76,7 +76,7 @@ def measured(network: Network, shape: tuple[int, int, int]) -> dict[str, Any]:
         content = fill(graph_of(description), module.state_dict(), metadata_of(description, run_id))
         images = np.random.default_rng(0).random((IMAGES, *shape), dtype=np.float32)
         log_model(run_id, content, images[:2])
-        tracking.crown(tracking.register("served", run_id, tags={}, description=""))
+        tracking.set_champion(tracking.register("served", run_id, tags={}, description=""))
         (folder / "model.onnx").write_bytes(content)
         example = (torch.zeros(2, *shape),)
         batch = torch.export.Dim("batch")

@@ -1,7 +1,7 @@
-"""Seeds of one student in one fit, against one after the other and against one seed: python -m benchmarks.stacking
+"""Train 8 seeds in one fit, one after the other, and a single seed: python -m benchmarks.stacking
 
-An MLP's seeds are stacked into one computation, a convolutional net's are trained side by side: see LOG.md. The data
-are random images of MNIST's size: speed alone is measured here, that the results agree is tested.
+The seeds of an MLP are stacked into one computation. The seeds of a convolutional network are trained side by side (see
+LOG.md). The data are random images of MNIST's size: this measures speed only; tests check that the results agree.
 """
 
 import statistics
@@ -14,10 +14,10 @@ from benchmarks.common import turns, write
 from kdmodels.data import Split
 from kdmodels.device import keep_freed_memory
 from kdmodels.experiment import Network, Recipe
+from kdmodels.experiment.presets import PRESETS
 from kdmodels.knowledge import Knowledge, distil_knowledge
 from kdmodels.networks import build
-from kdmodels.objectives import PRESETS
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import fit
 
 SEEDS = 8
@@ -30,14 +30,14 @@ PAIRS = {  # student, teacher, examples
 
 
 def images(examples: int, purpose: str) -> Split:
-    """Random images and labels."""
-    generator = stream(0, purpose)
+    """Return random images and labels."""
+    generator = generator_for(0, purpose)
     pixels = torch.randint(256, (examples, 1, 28, 28), generator=generator, dtype=torch.uint8)
     return Split(pixels, torch.randint(10, (examples,), generator=generator), top=255)
 
 
 def ways(pair: str) -> dict[str, Callable[[], object]]:
-    """One seed, all in one fit, and all in turn."""
+    """Return the three ways: one seed, all seeds in one fit, and one seed after the other."""
     shape, teachers, examples = PAIRS[pair]
     train, validation = images(examples, "train"), images(1_000, "validation")
     student, teacher = build(shape, **SHAPE), build(teachers, **SHAPE)
@@ -59,7 +59,7 @@ def ways(pair: str) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Measure, print and write the result."""
-    torch.set_num_threads(1)  # as the shipped experiments do
+    torch.set_num_threads(1)  # as in the shipped experiments
     keep_freed_memory()
     every = {way: work for pair in PAIRS for way, work in ways(pair).items()}
     times = turns(every, 1 + ROUNDS)
@@ -68,8 +68,8 @@ def main() -> None:
         other: {pair: round(median[f"{pair}, {SEEDS} seeds"] / median[f"{pair}, {other}"], 2) for pair in PAIRS}
         for other in ("1 seed", f"{SEEDS} in turn")
     }
-    told = {f"{SEEDS} seeds / {other}": ratios for other, ratios in against.items()}
-    write("stacking", {"seconds, the first a warm-up": times, **told})
+    ratios = {f"{SEEDS} seeds / {other}": by_pair for other, by_pair in against.items()}
+    write("stacking", {"seconds, the first a warm-up": times, **ratios})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How long commands take to begin: python -m benchmarks.starting
+"""Measure how long commands take to start: python -m benchmarks.starting
 
-`kd run digits` with a new MLflow store and a new Prefect home (both are migrated), later with `--fresh`, and so with
-the server of a `kd up` running; each until the teacher's first epoch of 18 steps is over and recorded, so a little
-beyond its first step. The first command once more, which reuses everything; `kd --help`; each library's own import.
+`kd run digits` runs with a new MLflow store and a new Prefect home (both are migrated), again with `--fresh`, and with
+`--fresh` while `kd up` serves. The time ends when the teacher's first epoch of 18 steps is recorded. Also measured: the
+first command once more, which reuses everything; `kd --help`; and the import of each library.
 """
 
 import json
@@ -23,7 +23,7 @@ IMPORTS = ("torch", "prefect", "mlflow", "prefect.server.api.server", "sklearn.m
 
 
 def run(folder: str, *words: str) -> dict[str, Any]:
-    """One `kd run`: its seconds, those until the teacher's first epoch was recorded, and those of its stages."""
+    """Run `kd run` once. Return its seconds, the seconds to the teacher's first epoch, and those of its stages."""
     environment = {
         **os.environ,
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
@@ -34,16 +34,16 @@ def run(folder: str, *words: str) -> dict[str, Any]:
     done = subprocess.run(
         [KD, "run", "digits", "--json", *words], env=environment, check=True, capture_output=True, text=True
     )
-    told = json.loads(done.stdout)
+    outcome = json.loads(done.stdout)
     return {
         "total": round(time.perf_counter() - clock, 2),
-        "first epoch": first_epoch(folder, told["teacher"]["run_id"], began),
-        "stages": told["seconds"],
+        "first epoch": first_epoch(folder, outcome["teacher"]["run_id"], began),
+        "stages": outcome["seconds"],
     }
 
 
 def first_epoch(folder: str, run_id: str, began: float) -> float:
-    """When the first metric of a run was made, in seconds after the command began."""
+    """Return when a run's first metric was recorded, in seconds after the command began."""
     from mlflow import MlflowClient
 
     history = MlflowClient(f"sqlite:///{folder}/mlflow.db").get_metric_history(run_id, "epoch")
@@ -51,14 +51,14 @@ def first_epoch(folder: str, run_id: str, began: float) -> float:
 
 
 def seconds(*command: object) -> float:
-    """How long a process takes that ends by itself."""
+    """Return the seconds of one process."""
     began = time.perf_counter()
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
     return round(time.perf_counter() - began, 2)
 
 
 def with_server(folder: str) -> list[dict[str, Any]]:
-    """Runs while a `kd up` serves."""
+    """Run the command several times while `kd up` serves."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
     environment["PREFECT_HOME"] = f"{folder}/prefect"
     serving = subprocess.Popen([KD, "up"], env=environment, stderr=subprocess.PIPE, text=True)
@@ -67,7 +67,7 @@ def with_server(folder: str) -> list[dict[str, Any]]:
         for line in serving.stderr:
             if "Ctrl-C" in line:
                 break
-        time.sleep(10)  # its own worker imports too
+        time.sleep(10)  # its worker is still importing
         return [run(folder, "--fresh") for _ in range(ROUNDS)]
     finally:
         serving.terminate()

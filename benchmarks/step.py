@@ -1,8 +1,8 @@
-"""A student's step on stored knowledge, against the teacher in the loop: python -m benchmarks.step
+"""Compare a student's step on stored knowledge with the teacher in the loop: python -m benchmarks.step
 
-resnet32x4 teaches resnet8x4 on images of CIFAR's size in batches of 64: by its logits, and by its embeddings too. Both
-ways are the same `fit`, so that all that differs is whether the teacher is asked anew. The images are random. A step is
-the time from one to the next, so that neither a fit's beginning nor its validation counts; the first is a warm-up.
+resnet32x4 teaches resnet8x4 on random images of CIFAR's size in batches of 64, by logits, and by logits and embeddings.
+Both ways call the same `fit`. A step is the time from one step to the next, so neither the start of a fit nor its
+validation counts. The first step is a warm-up.
 """
 
 import statistics
@@ -17,10 +17,10 @@ from benchmarks.common import turns, write
 from kdmodels.data import Split
 from kdmodels.device import keep_freed_memory
 from kdmodels.experiment import Network, Recipe
+from kdmodels.experiment.terms import Term
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import build
-from kdmodels.randomness import stream
-from kdmodels.terms import Term
+from kdmodels.randomness import generator_for
 from kdmodels.training import fit
 
 STEPS, BATCH, ROUNDS = 6, 64, 4
@@ -32,15 +32,15 @@ OBJECTIVES = {
 
 
 def images(examples: int) -> Split:
-    """Random images and labels."""
-    generator = stream(0, "images")
+    """Return random images and labels."""
+    generator = generator_for(0, "images")
     pixels = torch.randint(256, (examples, 3, 32, 32), generator=generator, dtype=torch.uint8)
     return Split(pixels, torch.randint(100, (examples,), generator=generator), top=255)
 
 
 def main() -> None:
     """Measure, print and write the result."""
-    keep_freed_memory()  # as every run does
+    keep_freed_memory()  # as in every run
     teacher, student = (build(Network(name=name), **SHAPE).eval() for name in ("resnet32x4", "resnet8x4"))
     train, validation = images(STEPS * BATCH), images(2)
     ways: dict[str, Callable[[], object]] = {}
@@ -48,8 +48,8 @@ def main() -> None:
     for name, terms in OBJECTIVES.items():
         places = [there for term in terms for _, there in term.pairs]
         stored = (distil_knowledge(teacher, train, places), distil_knowledge(teacher, validation, places))
-        asked = (LiveTeacher(teacher, places), LiveTeacher(teacher, places))
-        for way, knowledge in ((f"{name}, stored", stored), (f"{name}, in the loop", asked)):
+        live = (LiveTeacher(teacher, places), LiveTeacher(teacher, places))
+        for way, knowledge in ((f"{name}, stored", stored), (f"{name}, in the loop", live)):
             steps[way] = []
 
             def one_fit(way: str = way, terms: list[Term] = terms, knowledge: object = knowledge) -> None:

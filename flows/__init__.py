@@ -1,1 +1,1 @@
-"""What runs, in which order: Prefect flows and the `kd` command."""
+"""Prefect flows. A flow defines which tasks run, and in which order."""

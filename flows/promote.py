@@ -1,100 +1,64 @@
-"""`kd promote` and `kd rollback`: the gate asked again, and its undoing. They need no Prefect server."""
+"""The flow of `kd promote`. It promotes a student of an earlier comparison if the promotion gate agrees."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
-from kdmodels.errors import UserError
+from prefect import flow
+from prefect.runtime import deployment
+
+from flows.run_names import promote_run
+from flows.services.schedule_records import enter_schedule
+from kdmodels.errors import UsageError
 from kdmodels.experiment import Experiment
 from tasks import tracking
-from tasks.data import found_again
-from tasks.promotion import promote_student
-from tasks.references import LeaderboardReference, StudentReference, VerdictReference
-from tasks.results import ALL, ROWS, TEACHER, latest_comparison
-from tasks.steps import alone
+from tasks.prepare_data import find_training_data
+from tasks.promote_student import promote_student
+from tasks.promotion import PromoteOptions
+from tasks.promotion_candidates import find_candidate, recorded_leaderboard
+from tasks.references import VerdictReference
+from tasks.ui.comparison import publish_verdict
+
+ALLOW = "To allow code, promote with the command: kd promote RUN --allow-code MODULE"
 
 
-def find(word: str | None) -> tuple[tracking.Run, str]:
-    """The newest comparison that a RUN is or is in, and the student of it that is meant: its winner, or the one named.
-
-    Args:
-        word: None is the latest comparison.
-
-    Raises:
-        UserError: no such run, or not one of a finished student.
-    """
-    tracking.configure()
-    run = latest_comparison() if word is None else tracking.find(word)
-    if run.kind not in ("comparison", "student"):
-        raise UserError(f"run {run.name} is a {run.kind}; allowed: a comparison or a student")
-    if run.kind == "student":
-        if run.status != "FINISHED":
-            raise UserError(f"run {run.name} is {run.status}; allowed: a finished student")
-        return _compared(run)
-    if not tracking.has_artifact(run.run_id, ROWS):
-        raise UserError(f"run {run.name} ({run.status}) has no leaderboard: none of its students was compared")
-    if "kd.winner" not in run.tags:
-        raise UserError(f"run {run.name} has no winner: none of its students finished")
-    return run, run.tags["kd.winner"]
-
-
-def _compared(student: tracking.Run) -> tuple[tracking.Run, str]:
-    """The newest comparison that a student is in, trained there or reused, and its name in that one."""
-    for comparison in tracking.runs(kind="comparison", limit=ALL):
-        rows = tracking.read_json(comparison.run_id, ROWS) if tracking.has_artifact(comparison.run_id, ROWS) else []
-        for row in rows:
-            if row["run_id"] == student.run_id:
-                return comparison, row["variant"]
-            if student.run_id in row.get("folds", []):
-                first = row["run_id"]
-                raise UserError(f"run {student.name} is of another fold than the first, {first}, which is promoted")
-    raise UserError(f"run {student.name} is in no leaderboard: the run that trained it ended before it was compared")
-
-
+@flow(flow_run_name=promote_run)
 def promote(
-    word: str | None = None,
+    run: str | None = None,
     *,
     data_dir: str | None = None,
     force: str | None = None,
     dry_run: bool = False,
-    code: Collection[str] = (),
+    code: Sequence[str] = (),
 ) -> VerdictReference:
-    """Send a comparison's winner, or one student, through the gate.
+    """Promote the winner of a comparison, or another student, if the promotion gate accepts the student.
+
+    The promotion gate decides whether a student replaces the champion, which is the registered model in use.
 
     Args:
-        word: a RUN; None is the latest comparison.
-        data_dir: the folder of the data's files; None is the one that the comparison read.
-        force: why it shall be the champion even where the gate refuses.
-        code: the modules that the user named, whose code a stored network or data source may run.
-        dry_run: only say what the gate says; looks at the test split and reads of it are counted.
+        run: The run of a comparison or of a student in MLflow. The run is given by its id, a unique prefix of its id,
+            or its name. Default: the latest comparison.
+        data_dir: Folder of the data files. Default: the folder from which the comparison read its data.
+        force: The user's reason for promoting the student even if the gate refuses. Default: the student is promoted
+            only if the gate accepts it.
+        dry_run: Whether to report the gate's decision without promoting the student. Even a dry run
+            reads the test split, and this read is counted.
+        code: Modules whose code a stored network or data source is allowed to run.
 
     Raises:
-        UserError: as `find`; the data can't be read, or the champion can't be compared with.
+        UsageError: A deployment started the flow, and `code` names modules.
+        UserError: The run cannot be promoted, the data cannot be read, or the student cannot be compared with the
+            champion.
     """
-    parent, chosen = find(word)
-    experiment = Experiment.model_validate(tracking.read_json(parent.run_id, "experiment.json"))
-    students = [StudentReference.model_validate(row) for row in tracking.read_json(parent.run_id, ROWS)]
-    run_id = next(student.run_id for student in students if student.variant == chosen)
+    if deployment.id:
+        if code:
+            raise UsageError(f"code: {', '.join(code)}: a run that Prefect's UI starts uses no code of yours. {ALLOW}")
+        enter_schedule(deployment.id)
+    comparison, variant = find_candidate(run)
+    experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
+    leaderboard = recorded_leaderboard(comparison, variant)
+    (run_id,) = [student.run_id for student in leaderboard.students if student.variant == variant]
     assert run_id is not None
-    data = found_again(parent, tracking.get(run_id), data_dir, code)
-    leaderboard = LeaderboardReference(
-        parent_run_id=parent.run_id, teacher_run_id=parent.tags.get(TEACHER), students=students, winner=chosen
-    )
-    return promote_student.fn(
-        leaderboard,
-        experiment.promote,
-        data,
-        code=code,
-        asked=word is not None,
-        force=force,
-        dry_run=dry_run,
-    )
-
-
-def rollback(model: str, to: int | None = None) -> tracking.Version:
-    """Make the previous champion, or the version `to`, the champion again.
-
-    Raises:
-        UserError: no such model or version, it is the champion, or there is no previous champion.
-    """
-    tracking.configure()
-    with alone(f"model {model}"):
-        return tracking.rollback(model, to)
+    data = find_training_data(comparison, tracking.get(run_id), data_dir, code)
+    options = PromoteOptions(by_name=run is not None, force=force, dry_run=dry_run)
+    verdict = promote_student(leaderboard, experiment.promote, data, code=code, options=options)
+    publish_verdict(verdict, leaderboard.teacher_run_id)
+    return verdict

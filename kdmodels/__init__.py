@@ -1,5 +1,5 @@
-"""Knowledge distillation in pure PyTorch, usable alone from a notebook."""
+"""Knowledge distillation in pure PyTorch. This package also works without the rest of kdflow, e.g. in a notebook."""
 
-from kdmodels.compiled import name_folder
+from kdmodels.files.torch_cache import name_folder
 
-name_folder()  # before torch is imported, which else prepares a folder that anybody could have prepared
+name_folder()  # must run before torch is imported; otherwise, torch uses a folder that other users can write to

@@ -1,4 +1,4 @@
-"""Where tensors are computed, and what to change when they do not fit there."""
+"""The choice of a device, and the handling of out-of-memory errors."""
 
 import ctypes
 from collections.abc import Iterator, Mapping
@@ -10,16 +10,17 @@ import torch
 from kdmodels.errors import UserError
 
 CPU = torch.device("cpu")
-MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # constants of glibc's malloc.h
 FULL = ("out of memory", "not enough memory", "can't allocate memory")
-"""How torch's allocators say it; the CPU's raises a plain RuntimeError."""
+"""Texts in out-of-memory errors of torch. They are needed because the CPU allocator raises a plain RuntimeError."""
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 256 MB that a step frees for the next one; under another C library nothing happens.
+    """Make glibc keep up to 256 MB of freed memory, so that the next training step can reuse the memory.
 
-    Else it gives arrays of a few megabytes back to the system and has them mapped anew in every step.
+    By default, glibc returns the memory of freed arrays of a few megabytes to the system. Every training step must then
+    request new memory. With other C libraries, this function has no effect.
     """
     with suppress(AttributeError):
         libc = ctypes.CDLL(None)
@@ -28,31 +29,34 @@ def keep_freed_memory() -> None:
 
 
 def find_device(name: str) -> torch.device:
-    """The device that an experiment names; `auto` is the first there is of CUDA, MPS and the CPU.
+    """Return the device that an experiment names. `auto` selects CUDA if available, then MPS, then the CPU.
 
     Raises:
-        UserError: this machine does not have it.
+        UserError: This machine does not have the device.
 
     >>> find_device("cpu")
     device(type='cpu')
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    found = [kind for kind, is_there in there.items() if is_there]
-    if name not in ("auto", *found):
-        raise UserError(f"device: {name}: this machine has none; allowed: auto, {', '.join(found)}")
-    return torch.device(found[0] if name == "auto" else name)
+    availability = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    devices = [kind for kind, is_available in availability.items() if is_available]
+    if name not in ("auto", *devices):
+        raise UserError(f"device: this machine has no {name} device. Allowed: auto, {', '.join(devices)}")
+    return torch.device(devices[0] if name == "auto" else name)
 
 
 @contextmanager
-def told_when_full(settings: Mapping[str, object]) -> Iterator[None]:
-    """Turn a lack of memory inside the block into an error that names the settings to lower, with their values.
+def out_of_memory_as_user_error(settings: Mapping[str, object]) -> Iterator[None]:
+    """Turn an out-of-memory error in the block into a UserError that names the settings to lower.
+
+    Args:
+        settings: The settings that determine how much memory the block needs: each value, by the setting's name.
 
     Raises:
-        UserError: memory ran out.
+        UserError: The device or the machine ran out of memory.
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is of the first kind, NumPy's of the second
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError; NumPy raises MemoryError
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in FULL):
             raise
         lower = ", ".join(f"{name} ({value})" for name, value in settings.items())

@@ -1,4 +1,4 @@
-"""The error types for everything that a user can get wrong."""
+"""Errors that a user can cause and correct. Each error is reported on one line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,32 +7,40 @@ from kdmodels.redaction import redacted as redacted
 
 
 class UserError(Exception):
-    """A mistake that its maker can mend: one clear line that names the thing, its value and what is allowed."""
+    """An error that the user can correct. The message is one line: the field, its value and the allowed values."""
 
 
 class UnavailableError(UserError):
-    """A store or a server that can't be reached, read or written: whatever was typed, it is not that."""
+    """An error that is raised if a store or a server can't be reached, read or written. The command itself is valid."""
 
 
 class UsageError(UserError):
-    """What was typed, or an experiment says, is wrong or names what does not exist: exit code 2."""
+    """An error in a command or an experiment, for example the name of a missing file. The exit code is 2."""
+
+
+class CancelledError(UserError):
+    """An error that ends a command because somebody cancelled its run. The exit code is 130."""
 
 
 class DivergedError(UserError):
-    """A training whose loss is no longer finite; to go on with it would lead nowhere else."""
+    """An error that is raised if the training loss is no longer finite and training could not recover."""
 
 
 def allowed(name: str, choices: Iterable[str]) -> str:
-    """The second half of an error line: the nearest of the choices, and all of them.
+    """Return the nearest allowed name and a list of all allowed names, as the end of an error message.
+
+    Args:
+        name: The unknown name that the error message is about.
+        choices: The allowed names.
 
     >>> allowed("digit", ["digits", "mnist"])
-    "did you mean 'digits'? allowed: digits, mnist"
+    "Did you mean 'digits'? Allowed: digits, mnist"
     >>> allowed("x", [])
-    'there is none'
+    'None exist'
     """
     names = list(choices)
     if not names:
-        return "there is none"
+        return "None exist"
     nearest = get_close_matches(name, names, n=1)
-    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return f"{hint}allowed: {', '.join(names)}"
+    hint = f"Did you mean '{nearest[0]}'? " if nearest else ""
+    return f"{hint}Allowed: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Secrets kept out of messages: of an address, only the scheme and the host are shown."""
+"""Removal of secrets from messages. Only the scheme and the host of an address are shown."""
 
 import os
 import re
@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 HIDDEN = "***"
-SHORTEST = 4  # characters of a secret that is hidden wherever it stands; a shorter one would hide half of any text
+SHORTEST = 4  # characters; shorter secrets occur in ordinary text, so they are hidden only in addresses and parameters
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}")
-_FILES = ("sqlite", "file")  # schemes whose path is shown: it has no host, and holds no secret
-_VARIABLES = ("PASSWORD", "TOKEN", "SECRET", "API_KEY", "ACCESS_KEY", "AUTH_STRING")  # how names of secrets end
+_FILES = ("sqlite", "file")  # schemes without a host; the path is shown, because it holds no secret
+# Suffixes of the names of environment variables. `_VARIABLES` hold secrets, and `_ADDRESSES` hold addresses.
+_VARIABLES = ("PASSWORD", "TOKEN", "SECRET", "API_KEY", "ACCESS_KEY", "AUTH_STRING")
 _ADDRESSES = ("_URI", "_URL", "_PROXY", "_proxy")
 _WORDS = "pass|pwd|token|secret|credential"
 _VALUE = r"(?:\{[^}\n]*\}|[^\s&;'\"]*)"
@@ -18,12 +19,14 @@ _PARAMETERS = re.compile(
     rf"(?i)((?:[?&;][\w-]{{0,40}}(?:{_WORDS}|key|sig)|(?:^|(?<=[\s'\"]))[\w-]{{0,40}}(?:{_WORDS}|odbc_connect))"
     rf"[\w-]{{0,40}}(?:=|%3D)){_VALUE}"
 )
-_LOGIN = re.compile(r"://[^\s/:@'\"]*:(?![0-9]{1,5}(?![^\s/?#'\",;.)\]]))")  # a name and a colon, and no port
+_LOGIN = re.compile(
+    r"://[^\s/:@'\"]*:(?![0-9]{1,5}(?![^\s/?#'\",;.)\]]))"
+)  # a user name and a colon that is not followed by a port
 _EDGES = "'\"`()[]{}<>,;.:"
 
 
 def shown_address(uri: str) -> str:
-    """Return the scheme and the host of an address, or the path of a file; whatever may be a secret is left out.
+    """Return the scheme and the host of an address, or the path of a file, without anything that may be a secret.
 
     >>> shown_address("https://ann:secret@ml.example:5000/x?token=abc#def")
     'https://ml.example:5000'
@@ -45,14 +48,14 @@ def shown_address(uri: str) -> str:
         return f"{scheme}://{re.split('[?#]', rest, maxsplit=1)[0]}"
     authority, *beyond = re.split("[/?#]", rest, maxsplit=1)
     host = authority.rpartition("@")[2]
-    # An @ further on may mean that the login itself holds one of / ? #: then nothing is certainly the host.
+    # If there is a later @, the login itself may contain / ? or #. The host is then uncertain, and is hidden.
     if any("@" in part for part in beyond) or not _HOST.fullmatch(host):
         host = HIDDEN
     return f"{scheme}://{host}"
 
 
 def redacted(text: str) -> str:
-    """Return a text fit to be shown: without logins, secret parameters, and secrets of the environment.
+    """Remove secrets from a text: logins, secret parameters, and secrets from environment variables.
 
     >>> redacted("no answer from https://ann:secret@ml.example:5000/x")
     'no answer from https://ml.example:5000'
@@ -63,15 +66,15 @@ def redacted(text: str) -> str:
     >>> redacted("see https://ml.example/docs for models:/digits@champion in sqlite:////tmp/mlflow.db")
     'see https://ml.example/docs for models:/digits@champion in sqlite:////tmp/mlflow.db'
     """
-    for secret, instead in sorted(_known(), key=lambda pair: -len(pair[0])):
-        text = text.replace(secret, instead)
+    for secret, replacement in sorted(_secrets(), key=lambda pair: -len(pair[0])):
+        text = text.replace(secret, replacement)
     return "\n".join(_redacted_line(line) for line in text.split("\n"))
 
 
 def _redacted_line(line: str) -> str:
     line = "".join(_redacted_word(word) for word in re.split(r"(\s+)", line))
     at = line.rfind("@")
-    if login := _LOGIN.search(line, 0, at + 1):  # a login that holds spaces
+    if login := _LOGIN.search(line, 0, at + 1):  # a login that contains spaces
         line = f"{line[: login.start() + 3]}{HIDDEN}{line[at:]}"
     return _PARAMETERS.sub(rf"\1{HIDDEN}", line)
 
@@ -90,8 +93,8 @@ def _redacted_word(word: str) -> str:
     return f"{before}{shown_address(core)}{after}" if ":" in login and not core.startswith("models:/") else word
 
 
-def _known() -> Iterator[tuple[str, str]]:
-    """Yield each secret of the environment in each of its spellings, and what to show in its place."""
+def _secrets() -> Iterator[tuple[str, str]]:
+    """Yield each secret in the environment variables and its replacement. A secret is yielded in several encodings."""
     for name, value in os.environ.items():
         secrets: list[str] = []
         if name.endswith(_VARIABLES):
@@ -107,11 +110,11 @@ def _known() -> Iterator[tuple[str, str]]:
 
 
 def _secrets_of(uri: str) -> list[str]:
-    """Return what an address holds beside scheme, host and path: the login, its password, the query, the fragment."""
+    """Return the parts of an address that may be secrets: the login, its password, the query and the fragment."""
     rest = uri.partition("://")[2] or uri
     login, at, _ = rest.rpartition("@")
     secrets = [login, login.partition(":")[2], login.rpartition(":")[2]] if at else []
-    if "@" in rest[len(re.split("[/?#]", rest, maxsplit=1)[0]) :]:  # where the login ends is not certain
+    if "@" in rest[len(re.split("[/?#]", rest, maxsplit=1)[0]) :]:  # it is uncertain where the login ends
         secrets += [rest, *rest.split("@")]
     _, mark, extra = rest.partition("?") if "?" in rest else rest.partition("#")
     if mark:

@@ -1,12 +1,14 @@
-"""Names from elsewhere as text that a terminal shows and does not obey."""
+"""Safe printing of untrusted text on a terminal."""
 
 import unicodedata
 
-_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (also direction), half characters, line separators
+_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (such as text direction), surrogates, line separators
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Return a text with every control character written as Python writes it, but for those to keep.
+    """Replace characters that are unsafe on a terminal, such as control characters, with Python's escape sequences.
+
+    Characters in `keep` are not replaced.
 
     >>> escaped("kd\\x1b[2J\\n"), escaped("two\\nlines", keep="\\n"), escaped("Füße 猫")
     ('kd\\\\x1b[2J\\\\n', 'two\\nlines', 'Füße 猫')
@@ -15,7 +17,7 @@ def escaped(text: str, keep: str = "") -> str:
         return text
     return "".join(
         character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in _OBEYED and character not in keep
+        if unicodedata.category(character) in _UNSAFE and character not in keep
         else character
         for character in text
     )

@@ -1,21 +1,31 @@
-"""The versions of kdflow's results, which are part of every run's key.
+"""Versions of the parts of kdflow that affect results, such as a loss or an optimizer.
 
-An upgrade that changes no result keeps all keys, so that finished runs are reused. One that changes a result raises the
-row of what changed, and only runs that depend on that row are trained anew.
+The table `VERSIONS` has one row per part. The versions are included in the cache key of a run, which
+`tasks/planning/keys.py` computes. A finished run with the same key is reused.
 
-`tests/kdmodels/test_versions.py` trains and measures one small case of everything in the table, and compares the
-figures with recorded ones. If a figure moves, the test names the row to raise. After that, record the new figures by
-`python -m tests.kdmodels.golden`. What no case shows is not noticed: an effect below the test's tolerance, on sizes or
-settings that no case has, on a GPU, or of `compile`. Raise the row by hand if you know of such a change.
+If a change to kdflow changes the results of a part, increase the version of this part. Only the runs that depend on
+this part are then trained again. If a change to kdflow changes no result, all keys stay the same.
+
+`tests/kdmodels/test_versions.py` trains and measures one small case per row, and compares the results with recorded
+results. If a result differs, the test names the row whose version must be increased. After increasing the version,
+record the new results with `python -m tests.kdmodels.golden`.
+
+Some changes of results are not detected by the test:
+
+- changes that are smaller than the test's tolerance
+- changes that occur only on a GPU or with `compile`
+- changes that occur only with sizes or settings that no case uses
+
+If you know of such a change, increase the version of the row yourself.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
-from kdmodels.catalogue import LOSSES
-from kdmodels.network import Network
-from kdmodels.recipe import Recipe
-from kdmodels.terms import Term
-from kdmodels.views import Operation
+from kdmodels.experiment.augmentation import Operation
+from kdmodels.experiment.catalogue import LOSSES
+from kdmodels.experiment.network import Network
+from kdmodels.experiment.recipe import Recipe
+from kdmodels.experiment.terms import Calibrated, Term
 
 VERSIONS: Mapping[str, int] = {
     "data": 1,  # decoding, resizing, splits and normalisation
@@ -29,32 +39,10 @@ VERSIONS: Mapping[str, int] = {
     "network.conv": 1,
     "network.name": 1,
     "network.compact": 1,
-    "network.torchvision": 1,
+    "network.torchvision": 2,
     "network.timm": 1,
-    "network.module": 1,
-    "loss.hard_labels": 1,
-    "loss.label_smoothing": 1,
-    "loss.soft_targets": 1,
-    "loss.reverse_soft_targets": 1,
-    "loss.standardised_soft_targets": 1,
-    "loss.logit_regression": 1,
-    "loss.decoupled": 1,
-    "loss.dist": 1,
-    "loss.adversarial": 1,
-    "loss.hint": 1,
-    "loss.cosine_features": 1,
-    "loss.attention_transfer": 1,
-    "loss.neuron_selectivity": 1,
-    "loss.similarity_preserving": 1,
-    "loss.relational_distance": 1,
-    "loss.relational_angle": 1,
-    "loss.distance_metric": 1,
-    "loss.probabilistic_transfer": 1,
-    "loss.flow_of_solution": 1,
-    "loss.review": 1,
-    "loss.variational_information": 1,
-    "loss.contrastive_representation": 1,
-    "loss.simple_recipe": 1,
+    "network.module": 2,
+    **{f"loss.{name}": loss.version for name, loss in LOSSES.items()},
     "optimizer.adam": 1,
     "optimizer.adamw": 1,
     "optimizer.sgd": 1,
@@ -62,8 +50,10 @@ VERSIONS: Mapping[str, int] = {
     "schedule.step": 1,
     "schedule.constant": 1,
     "schedule.one_cycle": 1,
-    "knowledge": 1,  # what a teacher says, stored or live, of one network or of an ensemble
-    "training": 1,  # all else: batches, steps, averages, clipping, balance, selection, measuring
+    "calibration": 1,  # loss weights that are computed from the size of gradients
+    "knowledge": 1,  # stored or live outputs of a teacher, which is one network or an ensemble
+    "tuning": 3,  # trials that a search proposes, and the choice of the best
+    "training": 1,  # everything else: batches, steps, averages, clipping, class balance, selection, measuring
 }
 
 
@@ -71,18 +61,21 @@ def versions(
     network: Network | None,
     *,
     recipe: Recipe | None = None,
-    terms: Iterable[Term] = (),
+    terms: Collection[Term] = (),
     augment: Iterable[Operation] = (),
     is_teacher: bool = False,
+    is_tuned: bool = False,
 ) -> dict[str, int]:
-    """Return the rows of the table that a run depends on.
+    """Return the current versions of the parts that affect a run's results, by the name of the part.
 
     Args:
-        network: None: an ensemble.
-        recipe: how the network is trained; None: it is only read and measured.
-        terms: the objective.
-        augment: what is done to the training images.
-        is_teacher: the run holds a teacher's knowledge too.
+        network: The network of the run. `None` if the run combines an ensemble, whose members have their own runs.
+        recipe: The training settings. `None` if the run trains no network, for example because weights are read from a
+            checkpoint.
+        terms: The terms of the training objective.
+        augment: The operations that augment the training images.
+        is_teacher: Whether the network or ensemble is a teacher, whose outputs are used to train students.
+        is_tuned: Whether a search chooses the hyperparameters of the training.
 
     >>> versions(Network(mlp=[8]))
     {'data': 1, 'network.mlp': 1}
@@ -94,17 +87,25 @@ def versions(
         names |= {"training", *(f"optimizer.{name}" for name in recipe.optimizer)}
         names |= {f"schedule.{name}" for name in recipe.schedule or ()}
     names |= {f"loss.{term.loss}" for term in terms}
+    if any(isinstance(term.weight, Calibrated) for term in terms):
+        names.add("calibration")
     names |= {f"augment.{name}" for operation in augment for name in type(operation).model_fields}
     if is_teacher or any(LOSSES[term.loss].needs != "labels" for term in terms):
         names.add("knowledge")
+    if is_tuned:
+        names.add("tuning")
     return {name: VERSIONS[name] for name in sorted(names)}
 
 
 def is_outdated(params: Mapping[str, str], prefix: str) -> bool:
-    """Return whether a run recorded other versions than today's, or a digest of the code instead, as it once was.
+    """Return whether a version that a run recorded differs from the current version.
+
+    Very old runs recorded a digest of the code instead of versions. Such runs are always outdated. A run that has
+    recorded neither is not outdated.
 
     Args:
-        params: the run's, in which a row's name follows the prefix and a dot.
+        params: The params of the run, by name. The version of a row is in the param `PREFIX.ROW`.
+        prefix: The prefix of the params that hold versions. Very old runs recorded the digest in the param `PREFIX`.
     """
     recorded = {
         name.removeprefix(f"{prefix}."): value for name, value in params.items() if name.startswith(f"{prefix}.")

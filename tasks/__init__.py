@@ -1,1 +1,1 @@
-"""One step each: Prefect tasks that call kdmodels and record through `tracking`."""
+"""The Prefect tasks of a comparison. They call kdmodels and record the results through `tasks.tracking`."""

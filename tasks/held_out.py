@@ -1,4 +1,11 @@
-"""The test split: opened here alone, and what networks predict on it, which is kept with their runs."""
+"""Measurements on the test split.
+
+Only this module calls `Dataset.read_test`, and only the task `promote_student` uses this module. The test
+`tests/flows/test_who_reads_the_test_split.py` enforces both rules.
+
+The predictions of a network are stored with its run, so each network is measured once per test split. The tag
+`kd.test_reads` of a comparison's run holds the number of times that the split was read for the comparison.
+"""
 
 import json
 from collections.abc import Callable, Collection
@@ -13,34 +20,37 @@ from safetensors.numpy import load_file, save_file
 from kdmodels.data import Split
 from kdmodels.data.likeness import descriptors, look_alike
 from kdmodels.errors import UserError
-from kdmodels.evaluation import by_class, confidences, macro, served_logits
-from kdmodels.gate import Candidate
+from kdmodels.evaluation.calibration import expected_calibration_error
+from kdmodels.evaluation.candidate import Candidate
+from kdmodels.evaluation.costs import P50
+from kdmodels.evaluation.predictions import by_class, confidences, macro, served_logits
+from kdmodels.files.temporary import temporary_folder
 from kdmodels.losses import ensemble_logits
 from kdmodels.networks import Description, read_description
-from kdmodels.serving.costs import P50
-from kdmodels.statistics import expected_calibration_error
-from kdmodels.temporary import temporary_folder
 from tasks import tracking
-from tasks.costs import measured
-from tasks.data import is_trained_on, load
+from tasks.legacy_models import model_of, models_of
+from tasks.measure_costs import measured
+from tasks.prepare_data import is_trained_on, load
 from tasks.references import DataReference, StudentReference
-from tasks.restored import model_of, models_of
-from tasks.results import MEMBERS, NETWORK, SIZE
+from tasks.results import NETWORK, SIZE
 from tasks.tracking.served import load_model
+from tasks.tracking.tags import Tag
 
-READS = "kd.test_reads"  # tag of a comparison: how many times its promotion opened the test split
-OUTCOMES = "test_outcomes.safetensors"  # artifact of a run: what its network predicts on a test split
-TRAINED = "trained_on.safetensors"  # artifact of a champion's run: descriptors of the images it has seen
-DIGEST = "test_digest"  # metadata of OUTCOMES: the test split
-UNKNOWN = -1  # a class that a network knows and the data do not have
+OUTCOMES = "test_outcomes.safetensors"  # artifact of a run: the predictions of the run's network on a test split
+TRAINED = "trained_on.safetensors"  # artifact of a champion's run: descriptors of its training and validation images
+DIGEST = "test_digest"  # metadata key of OUTCOMES: the digest of the test split
+UNKNOWN = -1  # index that stands for a predicted class that the data do not have
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The test split, opened when it is first needed; the comparison counts how often it was opened.
+    """The test split of one comparison. The split is read from the data source when it is first needed.
 
-    code: the modules that the user named, whose code may run if a model has to be made from stored weights.
-    record: whether outcomes are kept with the runs.
+    Attributes:
+        data: The data of the students.
+        comparison: The id of the comparison's run, which records the number of times that the split was read.
+        code: The modules that the user named. Their code may run if a model has to be converted from stored weights.
+        record: Whether predictions are stored with the runs of the networks.
     """
 
     data: DataReference
@@ -50,46 +60,53 @@ class HeldOut:
 
     @cached_property
     def split(self) -> Split:
-        """The split; each object opens it at most once."""
-        tracking.set_tags(self.comparison, {READS: self.reads + 1})
+        """The test split. Each `HeldOut` object reads it at most once."""
+        tracking.set_tags(self.comparison, {Tag.TEST_READS: self.reads + 1})
         return load(self.data).read_test()
 
     @property
     def reads(self) -> int:
-        """How many times it was opened for this comparison."""
-        return int(tracking.get(self.comparison).tags.get(READS, 0))
+        """The number of times that the split was read for this comparison."""
+        return int(tracking.get(self.comparison).tags.get(Tag.TEST_READS, 0))
 
     @property
     def digest(self) -> str:
-        """Digest of its content."""
+        """The digest of the split's content."""
         return load(self.data).split_digests["test"]
 
     @property
     def sketch(self) -> tuple[int, ...]:
-        """Sketch of its examples."""
+        """A small sample of hashes of the split's examples, which shows whether two splits are similar.
+
+        See `kdmodels.evaluation.looks`.
+        """
         return load(self.data).test_sketch
 
     @cached_property
     def trained(self) -> np.ndarray:
-        """(M, 64) uint8, descriptors of all images that the data's students are trained or selected on."""
+        """The descriptors of all images on which students are trained or validated: (M, 64) uint8.
+
+        A descriptor is a small summary of an image. Copies of an image have similar descriptors.
+        """
         data = load(self.data)
         return descriptors(split for split in (data.train, data.validation, data.transfer) if split is not None)
 
     @cached_property
     def images(self) -> np.ndarray:
-        """(N, 64) uint8, descriptors of the test images."""
+        """The descriptors of the test images: (N, 64) uint8."""
         return descriptors([self.split])
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What a network predicts on the test split; all arrays are (N,).
+    """The predictions of a network on the test split. All arrays are (N,).
 
     Attributes:
-        labels: the true classes, as indices of the data's classes.
-        predicted: the predicted ones; UNKNOWN is a class that the data do not have.
-        confidences: the probability of the predicted class.
-        seen: whether the network was trained or selected on a copy of the image; None if that is not known.
+        labels: The true classes, as indices of the data's classes.
+        predicted: The predicted classes. `UNKNOWN` stands for a class that the data do not have.
+        confidences: The probabilities of the predicted classes.
+        seen: For each image, whether the network was trained or validated on a copy of the image, bool. `None` if this
+            is unknown.
     """
 
     labels: np.ndarray
@@ -99,7 +116,10 @@ class Outcomes:
 
 
 def student_outcomes(student: StudentReference, test: HeldOut) -> Outcomes:
-    """Outcomes of a student of the comparison, by its stored file: its source code may have changed."""
+    """Return the predictions of a student's stored model on the test split.
+
+    The stored model is used, because the source code of the network may have changed since the training.
+    """
     assert student.run_id is not None
     run_id = student.run_id
 
@@ -110,7 +130,11 @@ def student_outcomes(student: StudentReference, test: HeldOut) -> Outcomes:
 
 
 def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
-    """Outcomes of the champion, by the stored file that is served: its source code may have changed."""
+    """Return the predictions of the champion's registered model file on the test split.
+
+    Raises:
+        UserError: the champion cannot be compared on this test split, see `require_comparable`.
+    """
     run_id = require_comparable(champion, test).run_id
     assert run_id is not None
 
@@ -128,7 +152,10 @@ def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
 
 
 def teacher_outcomes(run_id: str, test: HeldOut) -> Outcomes:
-    """Outcomes of a teacher, or of an ensemble's mean distribution, by the stored files."""
+    """Return the predictions of a teacher's stored model on the test split.
+
+    An ensemble predicts the mean of its members' class probabilities.
+    """
 
     def logits() -> np.ndarray:
         models = models_of(run_id, load(test.data), test.code, record=False)
@@ -141,14 +168,21 @@ def teacher_outcomes(run_id: str, test: HeldOut) -> Outcomes:
 def _outcomes(
     run_id: str, logits: Callable[[], np.ndarray], test: HeldOut, seen: Callable[[], np.ndarray | None]
 ) -> Outcomes:
-    """Return what was recorded with the run for this test split, or measure and record it."""
+    """Return the predictions of a run's network on this test split.
+
+    If the predictions are not stored, compute them. If `test.record` is set, also store them.
+
+    Args:
+        logits: A function that computes the network's logits for the test images, (N, K).
+        seen: A function that computes `Outcomes.seen`.
+    """
     recorded = _recorded(run_id, test.digest)
     if recorded is not None and len(recorded.labels) == test.data.examples["test"]:
         return recorded
     values = logits()
     outcomes = Outcomes(
         labels=test.split.labels.numpy(),
-        predicted=_places(_description(run_id).classes, test.data)[values.argmax(axis=1)],
+        predicted=_class_indices(_description(run_id).classes, test.data)[values.argmax(axis=1)],
         confidences=confidences(torch.from_numpy(values)),
         seen=seen(),
     )
@@ -168,7 +202,11 @@ def _recorded(run_id: str, digest: str) -> Outcomes | None:
 
 
 def _record(run_id: str, outcomes: Outcomes, test: HeldOut) -> None:
-    """Keep the outcomes with the run, and its figures on the examples that it has not seen as metrics."""
+    """Store the predictions with the run, and log test metrics.
+
+    The metrics leave out test images that are copies of images on which the network was trained or validated. If all
+    test images are copies, none is left out.
+    """
     arrays = {name: value for name, value in vars(outcomes).items() if value is not None}
     with temporary_folder() as folder:
         save_file(arrays, folder / OUTCOMES, metadata={DIGEST: test.digest})
@@ -190,9 +228,15 @@ def _figures(outcomes: Outcomes, classes: list[str]) -> dict[str, float]:
 
 
 def keep_trained(run_id: str, test: HeldOut) -> None:
-    """Keep descriptors of the images that a champion was trained and selected on with its run, if it has none.
+    """Store, with a champion's run, a descriptor of each image on which the champion was trained or validated.
 
-    Later data may mix these images into another test split.
+    A later comparison may use other data. The descriptors show which test images of the later comparison the champion
+    has already seen. If the run already has descriptors, do nothing.
+
+    Args:
+        run_id: The id of the champion's run.
+        test: The test split of the champion's dataset. The training and validation images are read from the same
+            dataset.
     """
     if not tracking.has_artifact(run_id, TRAINED):
         with temporary_folder() as folder:
@@ -201,44 +245,52 @@ def keep_trained(run_id: str, test: HeldOut) -> None:
 
 
 def require_comparable(champion: tracking.Version, test: HeldOut) -> tracking.Version:
-    """Return the champion.
+    """Return the champion, after checking that it can be compared on this test split.
 
     Raises:
-        UserError: kdflow did not make it, or it takes images of another shape.
+        UserError: the champion was not made by kdflow, or takes images of another shape.
     """
     if champion.run_id is None or not tracking.has_artifact(champion.run_id, NETWORK):
         raise UserError(
-            f"model {champion.model}: version {champion.version}, its champion, was not made by kdflow and can't be "
-            "compared with; promote under another name (promote.model)"
+            f"model {champion.model}: its champion, version {champion.version}, was not made by kdflow and cannot be "
+            "compared. Allowed: another promote.model"
         )
     shape = _description(champion.run_id).input_shape
     if shape != test.data.input_shape:
         raise UserError(
             f"the champion, version {champion.version}, takes images of {shape}, but {test.data.data.source} has "
-            f"{test.data.input_shape}; promote under another name (promote.model)"
+            f"{test.data.input_shape}. Allowed: another promote.model"
         )
     return champion
 
 
 def classes_of(run_id: str) -> list[str]:
-    """The classes that a run's network can predict."""
+    """Return the classes that a run's network can predict."""
     return _description(run_id).classes
 
 
 def candidate(
     name: str,
-    of: StudentReference | tracking.Version,
+    model: StudentReference | tracking.Version,
     outcomes: Outcomes,
     test: HeldOut,
     kept: np.ndarray,
-    taught: np.ndarray | None = None,
+    teacher_classes: np.ndarray | None = None,
 ) -> Candidate:
-    """Return a network as the gate sees it, on the test examples that are `kept`.
+    """Return a network with its predictions, as an input of the promotion gate.
+
+    The gate is the set of rules that decides whether a student becomes the champion.
 
     Args:
-        kept: (N,) bool. taught: (N,), the classes that the teacher predicts; None: agreement is not required.
+        name: The name of the network in the text of the verdict.
+        model: The student, or the registered version of the champion.
+        outcomes: The predictions of the network.
+        test: The test split.
+        kept: Whether each test example is used by the gate, (N,) bool.
+        teacher_classes: The class that the teacher predicts for each test example, shape (N,). `None` if the student
+            does not have to agree with the teacher.
     """
-    run_id = of.run_id
+    run_id = model.run_id
     assert run_id is not None
     metrics = measured(run_id)
     predicted, labels = outcomes.predicted[kept], outcomes.labels[kept]
@@ -251,16 +303,19 @@ def candidate(
         file_bytes=round(metrics["size/file_mb"] * 1e6),
         latency_ms=metrics[P50],
         confidences=outcomes.confidences[kept],
-        agrees=None if taught is None else predicted == taught[kept],
+        agrees=None if teacher_classes is None else predicted == teacher_classes[kept],
     )
 
 
 def _description(run_id: str) -> Description:
-    """The description of a run's network; of an ensemble, of its first member."""
-    members = tracking.get(run_id).tags.get(MEMBERS)
+    """Return the description of a run's network. For an ensemble, return the description of its first member."""
+    members = tracking.get(run_id).tags.get(Tag.MEMBERS)
     return _description(json.loads(members)[0]) if members else read_description(tracking.artifact(run_id, NETWORK))
 
 
-def _places(classes: list[str], data: DataReference) -> np.ndarray:
-    """(K,), the number that each of a network's classes has in the data; they are matched by name."""
+def _class_indices(classes: list[str], data: DataReference) -> np.ndarray:
+    """Return the index of each class of a network in `data.classes`, (K,). Classes are matched by name.
+
+    If the data do not have a class, its index is `UNKNOWN`.
+    """
     return np.array([data.classes.index(name) if name in data.classes else UNKNOWN for name in classes])

@@ -1,129 +1,115 @@
-"""promote_student: the gate between a winner and the registry."""
+"""The decision whether the winner of a comparison becomes the champion, the model that is served.
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+The gate, a set of rules, compares the winner with its control, the teacher and the current champion on the test split.
+This module computes decisions from measurements, and neither reads nor writes the MLflow store. Its caller,
+`tasks/promote_student.py`, first decides everything for which no test split is needed. Then it measures the networks,
+calls `judge`, and carries out the decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from hashlib import sha256
-from typing import Any
 
 import numpy as np
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
-from kdmodels.errors import UserError
+from kdmodels.evaluation.candidate import Candidate
+from kdmodels.evaluation.gate import ONLY_LOOK, Verdict, decide, decide_on_control
+from kdmodels.evaluation.looks import Look
 from kdmodels.experiment import Promote
-from kdmodels.gate import ONLY_LOOK, Candidate, Rule, Verdict, broken_budgets, decide
-from kdmodels.looks import Look, pair_of
 from tasks import tracking
-from tasks.data import load
-from tasks.held_out import (
-    HeldOut,
-    Outcomes,
-    candidate,
-    champion_outcomes,
-    classes_of,
-    keep_trained,
-    require_comparable,
-    student_outcomes,
-    teacher_outcomes,
-)
-from tasks.plan import flatten
-from tasks.references import DataReference, LeaderboardReference, StudentReference, VerdictReference
-from tasks.restored import served_champion
-from tasks.results import NETWORK, VERDICT
-from tasks.steps import alone
+from tasks.held_out import Outcomes
+from tasks.references import LeaderboardReference, StudentReference
 
-FEW = 100  # test examples that have to remain if most were left out
+FEW = 100  # a promotion needs this many test examples that are not copies, or half of the split if that is fewer
 
 
-@task(cache_policy=NO_CACHE)
-def promote_student(
-    leaderboard: LeaderboardReference,
-    promote: Promote,
-    data: DataReference,
-    *,
-    code: Collection[str],
-    asked: bool = False,
-    force: str | None = None,
-    dry_run: bool = False,
-) -> VerdictReference:
-    """Read the test split for the winner, its control, the champion and the reported variants, and let the gate decide.
+@dataclass(frozen=True)
+class PromoteOptions:
+    """The user's options for a promotion, in addition to the rules of the experiment file.
 
-    The verdict and its evidence are recorded on the comparison, and on the model version when there is one.
-
-    Args:
-        code: the modules that the user named, whose code a stored network may run.
-        asked: a person named this student, so that even one that was rolled back may be the champion again.
-        force: why a person wants this student promoted though the gate refuses; it is recorded on the version.
-        dry_run: promote and record nothing, but count looks at the test split and how often it was read.
-
-    Raises:
-        UserError: the champion was not made by kdflow, or takes other images.
+    Attributes:
+        by_name: Whether the user named the student to promote. A student that was rolled back can become the champion
+            again only if the user names it. If a named student is refused, its control is not promoted instead.
+        force: The user's reason for promoting the student even if the gate refuses. The reason is recorded on the
+            model version. `None` if the promotion is not forced.
+        dry_run: Whether this is a dry run. A dry run promotes nothing and records no results, but it counts as a use
+            of the test split.
     """
-    tracking.configure()
-    with alone(f"model {promote.model}"):  # from what the gate sees to the alias that it sets
-        test = HeldOut(data, leaderboard.parent_run_id, code, record=not dry_run)
-        request = Request(leaderboard, promote, test, asked, force, tracking.champion(promote.model))
-        if request.champion and request.is_champion and not dry_run:
-            request = replace(request, champion=served_champion(request.champion, load(data), code))
-        return _answered(request)
+
+    by_name: bool = False
+    force: str | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
 class Request:
-    """A student that is to become the champion, the rules, and how that was asked for.
+    """A request to make a student the champion, with the rules that apply.
 
-    `champion` is the version that it would replace; None: the model has none. The other fields are those of
-    `promote_student`.
+    Attributes:
+        champion: The version that the student would replace. `None` if the model has no champion.
     """
 
     leaderboard: LeaderboardReference
     promote: Promote
-    test: HeldOut
-    asked: bool
-    force: str | None
     champion: tracking.Version | None
+    options: PromoteOptions
 
     @cached_property
     def finished(self) -> dict[str, StudentReference]:
-        """By variant, the students that finished."""
-        students = self.leaderboard.students
-        return {student.variant: student for student in students if student.status == "FINISHED"}
+        """The finished students, by variant."""
+        return {student.variant: student for student in self.leaderboard.students if student.finished}
 
     @property
-    def best(self) -> StudentReference:
-        """The student that is to be promoted."""
+    def winner(self) -> StudentReference:
+        """The student that is a candidate for the promotion."""
         return self.finished[self.leaderboard.winner]
 
     @property
     def run_id(self) -> str:
-        """The run of that student."""
-        assert self.best.run_id is not None
-        return self.best.run_id
+        """The id of the winner's run."""
+        assert self.winner.run_id is not None
+        return self.winner.run_id
 
     @property
     def is_champion(self) -> bool:
-        """Whether that student is the champion already."""
+        """Whether the winner is the champion already."""
         return self.champion is not None and self.champion.run_id == self.run_id
 
-    @property
-    def read(self) -> list[StudentReference]:
-        """The students whose test accuracy is reported: the winner, its control, and those that the file names."""
-        names = dict.fromkeys([self.best.variant, self.best.control, *self.promote.report])
-        return [self.finished[name] for name in names if name in self.finished]
+    def for_student(self, variant: str) -> "Request":
+        """Return the same request for another student of the comparison."""
+        return replace(self, leaderboard=self.leaderboard.model_copy(update={"winner": variant}))
 
     @property
-    def dry_run(self) -> bool:
-        """Whether the gate is only asked, and nothing is promoted or recorded."""
-        return not self.test.record
+    def reported(self) -> list[StudentReference]:
+        """The students whose test accuracy is reported: the winner, its control, and those in `promote.report`."""
+        names = dict.fromkeys([self.winner.variant, self.winner.control or "", *self.promote.report])
+        return [self.finished[name] for name in names if name in self.finished]
 
 
 @dataclass(frozen=True)
-class Examples:
-    """The test examples that are judged: `kept` (N,) bool.
+class Settlement:
+    """The part of a decision that is made before the test split is read.
 
-    copies: how many are copies of images that a model was trained or selected on; they are left out. note: what a
-    reader should know of them. refusal: why the rest cannot decide about a promotion; None: they can.
+    Attributes:
+        reason: The reason for refusing a promotion, whatever the test split shows. `None` if there is no such reason.
+        rival: The champion that the winner is compared with. `None` if the winner is compared with no champion.
+    """
+
+    reason: str | None = None
+    rival: tracking.Version | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """The choice of the test examples on which the networks are judged. Copies of training images are left out.
+
+    Attributes:
+        kept: Whether each test example is judged, (N,) bool.
+        copies: Number of test examples that are copies of images on which a model was trained or validated.
+        note: Sentences for the user about the examples that are left out, each after a space. Empty if there is nothing
+            to report.
+        refusal: The reason for refusing a promotion because too few examples can be judged. `None` if there are enough
+            examples.
     """
 
     kept: np.ndarray
@@ -132,188 +118,183 @@ class Examples:
     refusal: str | None = None
 
 
-def _answered(request: Request) -> VerdictReference:
-    """Settle the request without a comparison, or compare and decide; then apply the verdict."""
-    settled, rival = _settled(request)
-    look = _take_look(request, rival) if rival else None
-    outcomes = {student.variant: student_outcomes(student, request.test) for student in request.read}
-    against = champion_outcomes(rival, request.test) if rival else None
-    examples = _examples(request, outcomes[request.best.variant], rival, against)
-    candidates = _candidates(request, outcomes, examples)
-    opponent = candidate(_named(rival), rival, against, request.test, examples.kept) if rival and against else None
+@dataclass(frozen=True)
+class SplitRecord:
+    """The facts about the test split that are recorded with a verdict.
+
+    Attributes:
+        digest: Digest of the split's content.
+        changed: Whether the champion was promoted on another test split.
+        reads: Number of times that the split was read for this comparison.
+        copies: Number of test examples that are copies of training or validation images, see `Examples`.
+    """
+
+    digest: str
+    changed: bool
+    reads: int
+    copies: int
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """The measurements on the test examples that are judged.
+
+    Attributes:
+        candidates: The reported students by variant.
+        rival: The champion that the winner is compared with. `None` if the winner is compared with no champion.
+        look: The number of this comparison among all comparisons with a champion on this test split. `None` if the
+            winner is compared with no champion.
+    """
+
+    candidates: dict[str, Candidate]
+    rival: Candidate | None
+    look: Look | None
+    examples: Examples
+    test: SplitRecord
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The decision about a request for a promotion.
+
+    Attributes:
+        verdict: The verdict on the winner. If the winner's control is promoted instead, the verdict on the control.
+        accepted: Whether a student is promoted, its promotion waits for a person, or the winner is already the champion
+            and still meets all requirements.
+        forced: The user's reason for forcing the promotion. `None` if the promotion was not forced.
+        pending: The version that waits until a person approves its promotion. `None` if no promotion waits.
+    """
+
+    verdict: Verdict
+    accepted: bool
+    forced: str | None = None
+    pending: int | None = None
+
+
+def judge(request: Request, settlement: Settlement, measurements: Measurements) -> Judgement:
+    """Decide whether the winner becomes the champion, and give the reason.
+
+    If there is no champion, and the winner is refused because it is worse than its control, the control can become the
+    champion instead. The control is not promoted if the user named the student or forced the promotion.
+
+    Args:
+        request: The request to make the winner the champion.
+        settlement: The part of the decision that was made before the test split was read.
+        measurements: The measurements on the test split.
+    """
+    winner, promote, look = request.winner, request.promote, measurements.look
+    control = measurements.candidates.get(winner.control or "")
     verdict = decide(
-        candidates[request.best.variant],
-        candidates.get(request.best.control),
-        opponent,
-        margin=request.promote.margin,
-        require=request.promote.require,
+        measurements.candidates[winner.variant],
+        control,
+        measurements.rival,
+        margin=promote.margin,
+        require=promote.require,
         look=look or ONLY_LOOK,
     )
-    accepted = request.is_champion and verdict.promoted
-    verdict = _explained(request, verdict, settled, examples, rival)
-    if look and look.of != request.promote.looks:
-        note = f" promote.looks is {request.promote.looks} now; this test split keeps the {look.of} that it began with."
+    if control and verdict.worse_than_control and _may_promote_control(request, measurements):
+        verdict = decide_on_control(verdict, control, margin=promote.margin, require=promote.require)
+    meets_requirements = not verdict.unmet
+    verdict = _with_other_reasons(request, settlement, measurements, verdict)
+    if look and look.of != promote.looks:
+        note = f" promote.looks is now {promote.looks}, but this test split keeps its first value, {look.of}."
         verdict = replace(verdict, reason=verdict.reason + note)
-    forced = request.force if not (verdict.promoted or request.is_champion) else None
-    if forced:
-        reason = f"{request.best.variant} is promoted by force: {forced}. The gate said: {verdict.reason}"
-        verdict = replace(verdict, promoted=True, reason=reason)
-    accuracies = {name: float(each.correct.mean()) for name, each in candidates.items()}
-    return _applied(request, verdict, accepted, forced, accuracies)
+    force = request.options.force
+    if force and not (verdict.promoted or request.is_champion):
+        reason = f"{winner.variant} is promoted by force: {force}. The gate said: {verdict.reason}"
+        return Judgement(replace(verdict, promoted=True, reason=reason), accepted=True, forced=force)
+    return Judgement(verdict, accepted=verdict.promoted or (request.is_champion and meets_requirements))
 
 
-def _settled(request: Request) -> tuple[str | None, tracking.Version | None]:
-    """Return why nothing is promoted, whatever test says, or None; and the champion to compare with, or None."""
-    model, best, champion = request.promote.model, request.best, request.champion
-    if champion is None:
-        return None, None
-    if request.is_champion:
-        return f"already champion: {best.variant} is {model} version {champion.version}", None
-    require_comparable(champion, request.test)
-    assert champion.run_id is not None
-    known, needed = classes_of(champion.run_id), request.test.data.classes
-    if missing := [name for name in known if name not in needed]:
-        new = [name for name in needed if name not in known]
-        return (
-            f"{best.variant} does not replace {_named(champion)}: the champion knows classes that the data do not have "
-            f"({_quoted(missing)}), and the data have classes that it does not know ({_quoted(new) or 'none'}). "
-            "If a class was renamed or merged, every such example would count against the champion. Allowed: the old "
-            "class names, another promote.model, or kd promote --force --reason TEXT."
-        ), None
-    if not (request.asked or request.force) and tracking.is_rolled_back(model, request.run_id):
-        told = f"{best.variant} was rolled back; to promote it again: kd promote {request.run_id[:8]}"
-        return told, champion if request.dry_run else None  # a dry run shows each rule
-    return None, champion
+def judged_examples(winner: str, outcomes: Outcomes, rival: str, rival_outcomes: Outcomes | None) -> Examples:
+    """Choose the test examples that are judged.
 
+    A test example is left out if it is a copy of an image that the winner or the rival was trained or validated on.
+    The rival is the champion that the winner is compared with.
 
-def _take_look(request: Request, champion: tracking.Version) -> Look:
-    """Count this comparison, before the test split is read. The same pair on the same split counts once."""
-    files = sorted(tracking.artifact(request.run_id, NETWORK).iterdir())
-    network = [sha256(file.read_bytes()).hexdigest() for file in files]  # equal if it was trained again, bit for bit
-    return tracking.take_look(
-        request.promote.model,
-        pair_of(network, champion.version, request.test.digest),
-        digest=request.test.digest,
-        sketch=request.test.sketch,
-        looks=request.promote.looks,
-    )
-
-
-def _examples(request: Request, own: Outcomes, rival: tracking.Version | None, against: Outcomes | None) -> Examples:
-    """Leave out the test images that the challenger, or the champion, was trained or selected on."""
-    total, note = len(own.labels), ""
-    seen = np.zeros(total, dtype=bool) if own.seen is None else own.seen
-    who = request.best.variant
-    if rival is not None and against is not None:
-        who = f"{who} or {_named(rival)}"
-        if against.seen is None:
-            note = f" It is not known whether {_named(rival)} was trained on some of the test images."
+    Args:
+        winner: Name of the winner, for the note and the refusal.
+        outcomes: The predictions of the winner on the test split.
+        rival: Name of the rival, for the note and the refusal.
+        rival_outcomes: The predictions of the rival on the test split. `None` if there is no rival.
+    """
+    total, models, note = len(outcomes.labels), winner, ""
+    seen = np.zeros(total, dtype=bool) if outcomes.seen is None else outcomes.seen
+    if rival_outcomes is not None:
+        models = f"{winner} or {rival}"
+        if rival_outcomes.seen is None:
+            note = f" It is not known whether {rival} was trained on some of the test images."
         else:
-            seen = seen | against.seen
+            seen = seen | rival_outcomes.seen
     copies = int(seen.sum())
     if not copies:
         return Examples(~seen, note=note)
     remaining = total - copies
-    told = f"copies of images that {who} was trained or validated on"
+    copies_of = f"copies of images that {models} was trained or validated on"
     if remaining < min(FEW, total / 2):
         refusal = (
-            f"{request.best.variant} is not promoted: {copies} of {total} test images are {told}, and the other "
-            f"{remaining} are too few. Allowed: other test images, or kd promote --force --reason TEXT."
+            f"{winner} is not promoted: {copies} of {total} test images are {copies_of}, and the other {remaining} are "
+            "too few. Allowed: other test images, or kd promote --force --reason TEXT."
         )
         return Examples(np.ones(total, dtype=bool), copies, note, refusal)
-    return Examples(~seen, copies, f"{note} {copies} of {total} test images were left out: they are {told}.")
+    return Examples(~seen, copies, f"{note} {copies} of {total} test images were left out: they are {copies_of}.")
 
 
-def _candidates(request: Request, outcomes: Mapping[str, Outcomes], examples: Examples) -> dict[str, Candidate]:
-    """Return the students that are read as the gate sees them, by variant."""
-    taught = _taught(request) if request.promote.require.agreement else None
-    return {
-        student.variant: candidate(
-            student.variant, student, outcomes[student.variant], request.test, examples.kept, taught
-        )
-        for student in request.read
-    }
+def reason_of_missing_classes(winner: str, champion: str, known: Sequence[str], needed: Sequence[str]) -> str | None:
+    """Return a refusal if the champion cannot be compared, because the data lack some of the champion's classes.
 
-
-def _explained(
-    request: Request, verdict: Verdict, settled: str | None, examples: Examples, rival: tracking.Version | None
-) -> Verdict:
-    """Return the verdict with all that decides beside the gate, and with what is known of the test split."""
-    test = request.test
-    before = rival.tags.get("kd.test.digest") if rival else None
-    changed = before is not None and before != test.digest
-    known = {"digest": test.digest, "changed": changed, "reads": test.reads, "copies": examples.copies}
-    evidence = verdict.evidence | {"test": known}
-    if settled:
-        broken = broken_budgets([Rule(**rule) for rule in verdict.evidence["budgets"]])
-        if request.is_champion and broken:
-            settled = f"{settled}, but it does not meet the requirements: {broken}"
-        return Verdict(False, settled, evidence)
-    if examples.refusal:
-        return Verdict(False, examples.refusal, evidence)
-    note = examples.note
-    if rival and changed:
-        note += f" The test split is not the one on which {_named(rival)} was promoted."
-    return Verdict(verdict.promoted, verdict.reason + note, evidence)
-
-
-def _applied(
-    request: Request, verdict: Verdict, accepted: bool, forced: str | None, accuracies: dict[str, float]
-) -> VerdictReference:
-    """Set the champion if the verdict says so, record the verdict with the comparison, and return it.
+    If the data have all classes of the champion, return `None`.
 
     Args:
-        accepted: whether the student is the champion already and meets the requirements.
+        winner: Name of the winner, for the refusal.
+        champion: Name of the champion, for the refusal.
+        known: The classes that the champion can predict.
+        needed: The classes that the data have.
     """
-    model, version = request.promote.model, request.champion.version if request.champion else None
-    if (verdict.promoted or request.is_champion) and not request.dry_run:
-        keep_trained(request.run_id, request.test)
-    if verdict.promoted and not request.dry_run:
-        now = tracking.champion(model)
-        if (now.version if now else None) == version:
-            tags = _tags(verdict.evidence | {"forced": forced})
-            registered = tracking.register(model, request.run_id, tags=tags, description=verdict.reason)
-            version = tracking.crown(registered).version
-        else:  # on another machine, where this one's lock does not hold
-            version, reason = now.version if now else None, f"the champion of {model} was changed meanwhile"
-            verdict = replace(verdict, promoted=False, reason=f"{reason}; ask again: kd promote {request.run_id[:8]}")
-            forced = None
-    reference = VerdictReference(
-        promoted=verdict.promoted,
-        already_champion=request.is_champion,
-        accepted=verdict.promoted or accepted,
-        model=model,
-        version=version,
-        reason=verdict.reason,
-        winner=request.best.variant,
-        evidence=verdict.evidence,
-        test_accuracy=accuracies,
-        forced=forced,
-        dry_run=request.dry_run,
+    missing = [name for name in known if name not in needed]
+    if not missing:
+        return None
+    new = [name for name in needed if name not in known]
+    return (
+        f"{winner} does not replace {champion}: the champion knows classes that the data do not have "
+        f"({_quoted(missing)}), and the data have classes that it does not know ({_quoted(new) or 'none'}). "
+        "If a class was renamed or merged, every such example would count against the champion. Allowed: the old "
+        "class names, another promote.model, or kd promote --force --reason TEXT."
     )
-    if not request.dry_run:
-        parent = request.leaderboard.parent_run_id
-        tracking.log_json(parent, VERDICT, reference.model_dump(mode="json"))
-        tracking.set_tags(parent, {"kd.verdict": reference.reason, "kd.promoted": reference.promoted})
-    return reference
 
 
-def _named(champion: tracking.Version) -> str:
+def name_of(champion: tracking.Version) -> str:
+    """Return the name by which the text of a decision refers to a champion."""
     return f"the champion, version {champion.version}"
+
+
+def _may_promote_control(request: Request, measurements: Measurements) -> bool:
+    """Return whether the winner's control may be promoted instead of the winner."""
+    is_chosen_by_user = request.options.by_name or request.options.force is not None
+    return request.champion is None and not is_chosen_by_user and measurements.examples.refusal is None
+
+
+def _with_other_reasons(
+    request: Request, settlement: Settlement, measurements: Measurements, verdict: Verdict
+) -> Verdict:
+    """Return the final verdict: the gate's verdict, unless a reason outside the gate rules out a promotion.
+
+    Such a reason is that of the settlement, or that too few test examples can be judged. Facts about the test split are
+    added to the evidence.
+    """
+    evidence = verdict.evidence | {"test": asdict(measurements.test)}
+    if settlement.reason:
+        reason = settlement.reason
+        if request.is_champion and verdict.unmet:
+            reason = f"{reason}, but it does not meet the requirements: {verdict.unmet}"
+        return replace(verdict, promoted=False, reason=reason, evidence=evidence)
+    if measurements.examples.refusal:
+        return replace(verdict, promoted=False, reason=measurements.examples.refusal, evidence=evidence)
+    note = measurements.examples.note
+    if settlement.rival and measurements.test.changed:
+        note += f" The test split is not the one on which {name_of(settlement.rival)} was promoted."
+    return replace(verdict, reason=verdict.reason + note, evidence=evidence)
 
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names))
-
-
-def _taught(request: Request) -> np.ndarray:
-    """(N,), the class that the teacher predicts for each test example."""
-    if request.leaderboard.teacher_run_id is None:
-        raise UserError(
-            "promote.require.agreement: the comparison does not say which run its teacher is; kd run it again"
-        )
-    return teacher_outcomes(request.leaderboard.teacher_run_id, request.test).predicted
-
-
-def _tags(evidence: dict[str, Any]) -> dict[str, str]:
-    return {f"kd.{name}": str(value) for name, value in flatten(evidence).items() if value is not None}

@@ -1,41 +1,58 @@
-"""What travels between tasks: small, JSON-able references, never tensors."""
+"""The values that tasks exchange.
+
+They are small references to data and runs. They can be written as JSON and never hold tensors.
+"""
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from kdmodels.evaluation.ranking import StudentResult
 from kdmodels.experiment import Data
-from kdmodels.objectives import CONTROL
+from kdmodels.experiment.recipe import Member
 
 CODE = "code"
-"""The prefix of the params that hold the versions of kdflow's results on which a run depends."""
+"""Prefix of the params that hold the versions of the code on which a run depends."""
+
+CALIBRATED = "calibrated."
+"""Prefix of the params that hold calibrated weights. They follow from the other params and are not part of the key."""
 
 
 class Reference(BaseModel):
-    """Frozen and JSON-able, so that a task runs the same in this thread, another process or on another machine."""
+    """Base class of all references.
+
+    References are frozen and can be written as JSON, so a task can run in any thread, process or machine.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Options(Reference):
-    """What one command asks for beyond the experiment."""
+    """Options of a command, in addition to the experiment."""
 
-    fresh: bool = Field(default=False, description="Train everything anew, whatever has finished before.")
-    data_dir: str | None = Field(default=None, description="The folder of the data's files; null: $KD_DATA.")
+    fresh: bool = Field(default=False, description="Train everything again. Reuse no finished run.")
+    data_dir: str | None = Field(default=None, description="Folder of the data's files. Default: $KD_DATA.")
     quiet: bool = Field(default=False, description="Show no progress.")
 
 
 class DataReference(Reference):
-    """A dataset by its content, and how any worker loads it: `folder` None means without, or downloaded.
+    """A reference to a dataset, which is identified by its content. Any worker can load the dataset.
 
-    `training_digest` leaves the test split out: new test images change no key of a run.
-    With cross-validation it is one `fold` of it, counted from 0.
+    Attributes:
+        folder: The folder of the data files. `None` in two cases: the dataset needs no files, or it is downloaded.
+        digest: The digest of the whole dataset.
+        training_digest: The digest of the training and the validation split. New test images change neither this
+            digest nor the cache key of a run.
+        distillation_digest: The digest of the same splits and of the images that only distilled students learn from.
+        fold: The number of the cross-validation fold, counted from 0.
+        teachers: References to the datasets of teachers that have their own data.
     """
 
     data: Data
     folder: str | None
     digest: str
     training_digest: str
+    distillation_digest: str
     examples: dict[str, int]
     input_shape: tuple[int, int, int]
     classes: list[str]
@@ -43,40 +60,62 @@ class DataReference(Reference):
     std: list[float]
     notes: list[str] = []
     fold: int = 0
+    teachers: list["DataReference"] = []
+
+    def of(self, teacher: Member) -> "DataReference":
+        """Return the data on which a teacher is trained: its own data, or by default the data of the students."""
+        if teacher.data is None:
+            return self
+        return next(reference for reference in self.teachers if reference.data == teacher.data)
 
 
-class Step(Reference):
-    """One line of the plan: what is done for the teacher or a variant, and why.
+class PlannedRun(Reference):
+    """One run of a plan: what is done for the teacher or for a variant, e.g. train or reuse, and why.
 
-    With cross-validation `name` ends with the `fold` that it is of, as 2/5. `params` is all that determines the
-    result, flat; `key` its digest; `replicas` the digest without the seeds.
-    `source` is the run that is reused, or whose replicas are (`extend`), or the one that goes on (`resume`);
-    `note` what its objective leaves untrained; `fresh` that nothing that was done before may serve.
+    Attributes:
+        name: The name of the teacher or variant. With cross-validation, the name ends with the fold, e.g. `kd 2/5`.
+        key: The cache key of the run: the digest of `params` and the seeds.
+        replicas: The digest of `params` without the seeds. Runs with an equal digest can share replicas. A replica is
+            the network that is trained with one seed.
+        params: Everything that determines the result except the seeds, by dotted name.
+        source: The id of the earlier run. Depending on `action`, this run is reused (`reuse`), provides some of the
+            replicas (`extend`) or is resumed (`resume`). `None` if the action is `train`.
+        note: A note for the user, e.g. on the parameters that no loss term trains.
+        fresh: Whether the run must be trained again even if an earlier run could be reused.
+        fold: The number of the fold and the number of folds, e.g. `2/5`. Empty without cross-validation.
+        tuning: The search that chooses a student's hyperparameters before the student is trained. `None` if there is no
+            search, or if the student is reused.
     """
 
     name: str
-    kind: Literal["teacher", "student"]
+    kind: Literal["teacher", "student", "tuning"]
     action: Literal["reuse", "extend", "resume", "train"]
     reason: str
     key: str
     replicas: str
-    params: dict[str, Any]
+    params: dict[str, JsonValue]
     seeds: list[int]
     source: str | None = None
     note: str = ""
     fresh: bool = False
     fold: str = ""
+    tuning: "PlannedRun | None" = None
 
     @property
     def variant(self) -> str:
-        """What the file calls it."""
+        """The name of the teacher or variant in the experiment file."""
         return self.name.removesuffix(f" {self.fold}")
 
 
 class Views(Reference):
-    """How the students get the teacher's knowledge: so many stored views of each training image, and why.
+    """The form in which the students get the teacher's outputs.
 
-    `count` 0 is a live teacher: each epoch shows another view.
+    The outputs are stored for a number of views, or the teacher is live. A view is one augmented version of each
+    training image. A live teacher computes its outputs while a student is trained.
+
+    Attributes:
+        count: The number of stored views. 0 means a live teacher, which sees new augmented images in each epoch.
+        reason: The reason for this form.
     """
 
     count: int
@@ -84,24 +123,34 @@ class Views(Reference):
 
     @property
     def action(self) -> str:
-        """What is done, in words."""
+        """The form as text for the user, e.g. "4 views" or "live teacher"."""
         return f"{self.count} view{'s' if self.count > 1 else ''}" if self.count else "live teacher"
 
 
 class Plan(Reference):
-    """What a command will do, before it does it, and what it should be known of its data."""
+    """The planned runs of a command, with notes about the data and warnings for the user."""
 
-    members: list[Step] = Field(default=[], description="The teachers of an ensemble, which `teacher` joins.")
-    teacher: Step
+    members: list[PlannedRun] = Field(
+        default=[], description="The members of an ensemble of teachers, which `teacher` combines."
+    )
+    teacher: PlannedRun
     knowledge: Views
-    students: list[Step]
-    notes: list[str] = Field(default=[], description="What should be known of the data.")
-    folds: list["Plan"] = Field(default=[], description="With cross-validation, those of the folds after this one.")
+    students: list[PlannedRun]
+    notes: list[str] = Field(default=[], description="What the user should know of the data.")
+    warnings: list[str] = Field(default=[], description="Problems that make the results of the comparison doubtful.")
+    folds: list["Plan"] = Field(
+        default=[], description="With cross-validation, the plans of the folds after the first."
+    )
 
     @property
-    def steps(self) -> list[Step]:
-        """All of them, in the order in which they are done."""
+    def steps(self) -> list[PlannedRun]:
+        """All planned runs, in the order of execution."""
         return [*self.members, self.teacher, *self.students, *(step for fold in self.folds for step in fold.steps)]
+
+    @property
+    def searches(self) -> list[PlannedRun]:
+        """The searches for hyperparameters, which come before the training of the students."""
+        return [step.tuning for step in self.steps if step.tuning]
 
     @property
     def taught(self) -> bool:
@@ -110,44 +159,59 @@ class Plan(Reference):
 
 
 class TeacherReference(Reference):
-    """The run that holds the teacher's network and knowledge."""
+    """A reference to the run that holds the teacher's network and its stored outputs.
+
+    Attributes:
+        warnings: Problems of the teacher that make the results of the comparison doubtful.
+    """
 
     run_id: str
     reused: bool
     metrics: dict[str, float]
+    warnings: list[str] = []
 
 
 class KnowledgeReference(Reference):
-    """The teacher's run, the places whose features were asked for, and how many views are stored; 0: a live teacher."""
+    """A reference to the teacher's knowledge: its outputs for the training and validation images.
+
+    Attributes:
+        taps: The layers of the teacher whose features are needed.
+        views: The number of stored views, i.e. augmented versions of each training image. 0 means that the outputs are
+            not stored but computed while a student is trained.
+        folder: The folder of the outputs in the artifacts of the teacher's run.
+        reused: Whether all outputs were stored before.
+    """
 
     teacher_run_id: str
     taps: list[str]
     views: int
+    folder: str
+    reused: bool = False
 
 
-class StudentReference(Reference):
-    """One variant's run, finished or not; a row of the leaderboard. `control` is the variant it is compared with.
+class StudentReference(StudentResult, Reference):
+    """A row of the leaderboard: the run of one variant. The run may be unfinished.
 
-    With cross-validation `folds` are the runs of all its folds, `run_id` is the first's, and accuracies are of all.
+    With cross-validation, `folds` lists the runs of all folds, and `run_id` is the run of the first fold. The
+    accuracies are computed over all folds.
+
+    Attributes:
+        trials: The number of trials of the search that chose the hyperparameters. `None` if there was no search.
+        grid: The name of the grid in the experiment file, if the variant is a point of a grid.
     """
 
-    variant: str
-    control: str = CONTROL
-    run_id: str | None
-    status: str
-    reused: bool
-    seeds: list[int]
-    metrics: dict[str, float]
-    per_seed: dict[str, list[float]]
-    parameters: int | None
     error: str | None = None
+    trials: int | None = None
+    grid: str | None = None
     folds: list[str] = []
 
 
 class LeaderboardReference(Reference):
-    """A comparison's students, in the order of the file, the variant that won, and what a reader should know of it.
+    """The students of a comparison, the winning variant, and notes for the reader.
 
-    `teacher_run_id` is None where it is not known: of comparisons of before it was kept.
+    Attributes:
+        teacher_run_id: The id of the teacher's run. `None` for an old comparison that did not record the id.
+        students: The students in the order of the experiment file.
     """
 
     parent_run_id: str
@@ -158,11 +222,19 @@ class LeaderboardReference(Reference):
 
 
 class VerdictReference(Reference):
-    """What the gate decided; `version` is the registered version that is the champion after it.
+    """The decision about a promotion.
 
-    `accepted`: the winner was promoted, or is the champion already and meets every requirement.
+    The gate, a set of rules, decides whether the winner of a comparison becomes the champion, the served model.
 
-    `forced` is why somebody promoted what the gate refused; of a `dry_run` nothing was promoted, whatever it says.
+    Attributes:
+        accepted: `True` in three cases: a student was promoted, its promotion waits for a person, or the winner is
+            already the champion and still meets all requirements.
+        version: The registered version that is the champion after the decision. `None` if there is no champion.
+        winner: The student that the decision is about. It is the winner of the comparison, or the winner's control if
+            the control was promoted instead.
+        forced: The reason that the user gave for forcing the promotion. `None` if the promotion was not forced.
+        dry_run: Whether this was a dry run. A dry run promotes nothing, whatever the other fields say.
+        pending: The registered version that waits until a person approves its promotion. `None` if no promotion waits.
     """
 
     promoted: bool
@@ -176,10 +248,11 @@ class VerdictReference(Reference):
     test_accuracy: dict[str, float]
     forced: str | None = None
     dry_run: bool = False
+    pending: int | None = None
 
 
 class Outcome(Reference):
-    """All that a run of the flow did: the JSON document of `kd run --json`."""
+    """The result of a flow run, which `kd run --json` prints as a JSON document."""
 
     experiment: str
     parent_run_id: str

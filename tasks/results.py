@@ -1,6 +1,6 @@
-"""What runs leave behind and commands read: the names of their files, and their rows of a leaderboard.
+"""The artifacts of runs that commands read: their names, and functions that read and write them.
 
-It imports neither torch nor prefect, so that `kd list`, `kd show` and `kd compare` need not wait for them.
+This module imports neither torch nor prefect, so that `kd list`, `kd show` and `kd compare` start quickly.
 """
 
 import json
@@ -11,37 +11,43 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from kdmodels.errors import UserError
-from kdmodels.objectives import CONTROL
-from kdmodels.report.evidence import Right
+from kdmodels.evaluation.correctness import Correctness
+from kdmodels.experiment.presets import CONTROL
 from tasks import tracking
 from tasks.references import StudentReference
+from tasks.tracking.tags import Tag
 
-NETWORK = "network"  # a teacher's or student's folder of weights and description
-ROWS = "leaderboard.json"  # a comparison's
-PLAN = "plan.json"  # a comparison's
-VERDICT = "verdict.json"  # a comparison's
-REPLICAS = "replicas"  # a student's folder of every seed's history and weights
-RIGHT = "right.safetensors"  # a comparison's: which validation examples each student's seeds get right
-OF_SEEDS = f"{REPLICAS}/{RIGHT}"  # a student's own
-OWN = "right"  # the one tensor in that
-SPLIT = "validation"  # the files' metadata: the digest of that split
-CLASSES = "classes.csv"  # a teacher's or student's: the stored network's figures by class, on validation
+# Artifacts of a comparison
+ROWS = "leaderboard.json"
+PLAN = "plan.json"
+VERDICT = "verdict.json"
+CORRECTNESS = "right.safetensors"  # the validation examples that each replica of each student classifies correctly
+
+# Artifacts of a teacher or student
+NETWORK = "network"  # folder: weights and description
+CLASSES = "classes.csv"  # the stored network's metrics for each class on the validation split
+KNOWLEDGE = "knowledge"  # folder of a teacher: its outputs for each image
+REPLICAS = "replicas"  # folder of a student: the history and weights of every replica
 TABLE = f"{REPLICAS}/replicas.json"
-KNOWLEDGE = "knowledge"  # a teacher's folder of what it says of each image
-COMPLETE = "kd.knowledge"  # the tag that says how many views of what are wholly stored, set after the files
-MEMBERS = "kd.members"  # the tag of an ensemble's run: the run ids of its members, which hold the networks
-ALL = 100_000  # more comparisons than anybody has
-TEACHER = "kd.teacher_run"  # the tag of a comparison: its teacher's run
+STUDENT_CORRECTNESS = f"{REPLICAS}/{CORRECTNESS}"
+
+OWN = "right"  # name of the only tensor in the correctness file of a single student
+SPLIT = "validation"  # metadata key of a correctness file: the digest of the validation split
+ALL = 100_000  # a limit above the number of comparisons in any store
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
+RATIO = "gradient_ratio/"  # prefix of a metric, before a loss: its gradient norm divided by that of cross entropy
+TRIALS = "tuning.csv"  # table of a search: the trials, their values, and their accuracies on the inner split
+TRIALS_PLOT = "tuning.png"  # plot of this table
+INNER_ACCURACY = "inner_accuracy"  # column of the table of trials
 
 
 def latest_comparison() -> tracking.Run:
-    """The newest comparison that has a leaderboard, however it ended.
+    """Return the newest comparison that has a leaderboard. A failed comparison can have a leaderboard too.
 
     Raises:
-        UserError: there is none.
+        UserError: no comparison has a leaderboard.
     """
-    for limit in (1, 100):  # usually it is the newest, and each costs 5 ms to read
+    for limit in (1, 100):  # the newest run usually has a leaderboard, and reading a run takes 5 ms
         for run in tracking.runs(kind="comparison", limit=limit):
             if tracking.has_artifact(run.run_id, ROWS):
                 return run
@@ -49,53 +55,69 @@ def latest_comparison() -> tracking.Run:
 
 
 def replicas(run_id: str) -> list[dict[str, Any]]:
-    """A student's seeds, each with its figures and its history; none for a run that has not got so far."""
+    """Return the metrics and histories of a student's replicas. A replica is the network trained with one seed.
+
+    The list is empty if no replicas are recorded yet.
+    """
     table: list[dict[str, Any]] = tracking.read_json(run_id, TABLE) if tracking.has_artifact(run_id, TABLE) else []
     return table
 
 
-def right(run: tracking.Run) -> dict[str, Right]:
-    """By run id, which validation examples a comparison's students, or a student, get right; of old runs nothing."""
-    path = RIGHT if run.kind == "comparison" else OF_SEEDS
+def correctness(run: tracking.Run) -> dict[str, Correctness]:
+    """Return which validation examples each student of a run classifies correctly, by the id of the student's run.
+
+    If the run is a comparison, all its students are included. If the run recorded no correctness, the mapping is empty.
+    """
+    path = CORRECTNESS if run.kind == "comparison" else STUDENT_CORRECTNESS
     if not tracking.has_artifact(run.run_id, path):
         return {}
-    found = read_right(tracking.artifact(run.run_id, path))
-    return found if run.kind == "comparison" else {run.run_id: found[OWN]}
+    stored = read_correctness(tracking.artifact(run.run_id, path))
+    return stored if run.kind == "comparison" else {run.run_id: stored[OWN]}
 
 
-def write_right(file: Path, found: dict[str, Right]) -> None:
-    """Write a file of `RIGHT` or `OF_SEEDS`; all are of one validation split."""
-    (split,) = {one.split for one in found.values()}
-    save_file({run_id: one.outcomes for run_id, one in found.items()}, file, metadata={SPLIT: split})
+def write_correctness(file: Path, students: dict[str, Correctness]) -> None:
+    """Write to a file which validation examples each student classifies correctly.
+
+    All students must have the same validation split.
+
+    Args:
+        students: The correctness by run id. In the file of a single student, the key is `OWN` instead of the run id.
+    """
+    (split,) = {student.split for student in students.values()}
+    save_file({run_id: student.outcomes for run_id, student in students.items()}, file, metadata={SPLIT: split})
 
 
-def read_right(file: Path) -> dict[str, Right]:
-    """What a file of `RIGHT` or `OF_SEEDS` says."""
+def read_correctness(file: Path) -> dict[str, Correctness]:
+    """Read the correctness from a file that `write_correctness` has written."""
     with safe_open(file, framework="numpy") as tensors:
         split = tensors.metadata()[SPLIT]
-        return {run_id: Right(split, tensors.get_tensor(run_id)) for run_id in tensors.keys()}  # noqa: SIM118
+        return {run_id: Correctness(split, tensors.get_tensor(run_id)) for run_id in tensors.keys()}  # noqa: SIM118
 
 
 def untested(metrics: dict[str, float]) -> dict[str, float]:
-    """All but the figures on test, which an earlier promotion may have left with a run that is reused."""
+    """Return the metrics without test metrics. A reused run may have test metrics from an earlier promotion."""
     return {name: value for name, value in metrics.items() if not name.startswith("test/")}
 
 
 def reference(run_id: str, *, reused: bool) -> StudentReference:
-    """A student's or a teacher's row of a leaderboard, whether it has finished or not; nothing in it is of test."""
+    """Return the leaderboard row of a student or teacher. The run may be unfinished.
+
+    The row contains no metrics on the test split.
+    """
     run = tracking.get(run_id)
     accuracies = [replica["figures"][ACCURACY] for replica in replicas(run_id)]
-    if run.kind == "teacher" and ACCURACY in run.metrics:  # it is one network, and keeps no table
+    if run.kind == "teacher" and ACCURACY in run.metrics:  # a teacher is one network and has no table of replicas
         accuracies = [run.metrics[ACCURACY]]
     return StudentReference(
-        variant=run.tags["kd.variant"],
-        control=run.tags.get("kd.control", CONTROL),
+        variant=run.tags[Tag.VARIANT],
+        control=run.tags.get(Tag.CONTROL, CONTROL),
         run_id=run_id,
         status=run.status,
         reused=reused,
-        seeds=json.loads(run.tags["kd.seeds"]),
+        seeds=json.loads(run.tags[Tag.SEEDS]),
         metrics=untested(run.metrics),
         per_seed={ACCURACY: accuracies},
         parameters=int(run.metrics[SIZE]) if SIZE in run.metrics else None,
-        error=run.tags.get("kd.error"),
+        error=run.tags.get(Tag.ERROR),
+        trials=int(run.params["tune.trials"]) if "tune.trials" in run.params else None,
     )

@@ -1,56 +1,91 @@
-"""The experiments that come with kdflow, and the file to begin an own one from."""
+"""The experiments shipped with kdflow, and the template of `kd init`."""
 
 import os
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from kdmodels.durable import SHARED, write_whole
 from kdmodels.errors import UserError, allowed
+from kdmodels.experiment import Experiment
+from kdmodels.experiment.file import read_experiment
+from kdmodels.experiment.presets import CONTROL
+from kdmodels.experiment.schema import NAME
+from kdmodels.files.atomic import SHARED, write_whole
 
 FOLDER = Path(__file__).parent
 TEMPLATE = FOLDER / "template.yaml"
 
 
 def shipped() -> list[str]:
-    """The names of the experiments that come with kdflow.
+    """Return the names of the shipped experiments.
 
     >>> shipped()
-    ['cifar10', 'cifar10-full', 'digits', 'digits-losses', 'hw13', 'mnist', 'mnist-losses']
+    ['cifar10', 'cifar10-full', 'digits', 'digits-losses', 'hw13', 'mnist', 'mnist-classic', 'mnist-losses']
     """
     return sorted(file.stem for file in FOLDER.glob("*.yaml") if file != TEMPLATE)
 
 
 def find(word: str) -> Path:
-    """The file of an experiment: a shipped one's name, or a path.
+    """Return the file of an experiment.
+
+    Args:
+        word: Name of a shipped experiment, or path of an experiment file.
 
     Raises:
-        UserError: it is neither.
+        UserError: No shipped experiment has this name, and no file has this path.
     """
     if word in shipped():
         return FOLDER / f"{word}.yaml"
     path = Path(word)
     if path.is_dir():
         raise UserError(f"{word}: is a folder, not an experiment file")
-    if not os.path.exists(path):  # False, not an error, for a name that no system allows
-        beside = [file.name for file in sorted(path.parent.glob("*.y*ml"))] if path.suffix else []
-        nearest = get_close_matches(path.name, beside, n=1)
-        meant = f"did you mean '{path.with_name(nearest[0])}'? " if nearest else ""
-        told = meant + allowed("" if meant else path.stem, shipped())
-        raise UserError(f"{word}: is neither a file nor an experiment; {told}")
+    if not os.path.exists(path):  # unlike Path.exists, raises no error for a name that the system forbids
+        siblings = [file.name for file in sorted(path.parent.glob("*.y*ml"))] if path.suffix else []
+        nearest = get_close_matches(path.name, siblings, n=1)
+        hint = f"Did you mean '{path.with_name(nearest[0])}'? " if nearest else ""
+        hint += allowed("" if nearest else path.stem, shipped())
+        raise UserError(f"{word}: is neither a file nor an experiment. {hint}")
     return path
 
 
-def write_template(file: Path) -> None:
-    """Write the commented template as a new file, whole or not at all; its experiment has the file's name.
+def load_experiment(word: str | None, overrides: Sequence[str] = (), variants: str | None = None) -> Experiment:
+    """Read and validate an experiment.
+
+    Args:
+        word: Name of a shipped experiment, or path of an experiment file.
+        overrides: Fields to change, each as `key=value`.
+        variants: Comma-separated names of the loss variants to keep. The control, which is the student trained
+            only on labels, is always kept.
 
     Raises:
-        UserError: the file is there already, or can't be written.
+        UserError: The experiment or a variant does not exist, or the experiment is invalid.
     """
-    from kdmodels.schema import NAME  # pydantic takes longer to import than all else here
+    if word is None:
+        raise UserError(f"which experiment? Allowed: {', '.join(shipped())}, or a file. Start with: kd run digits")
+    experiment = read_experiment(find(word), overrides)
+    if variants is None:
+        return experiment
+    names = [variant.name for variant in experiment.variants]
+    chosen = [CONTROL, *(name.strip() for name in variants.split(","))]
+    for name in chosen:
+        if name not in names:
+            raise UserError(f"--variants: {name!r} is not a variant of {experiment.name}. {allowed(name, names)}")
+    return experiment.only(chosen)
 
-    if os.path.lexists(file):  # also a link to nothing
-        raise UserError(f"{file}: exists already; allowed: a new file")
+
+def write_template(file: Path) -> None:
+    """Write the commented template as a new file. The experiment is named after the file.
+
+    The write is atomic. If the file name is not a valid experiment name, the experiment is named `my-experiment`.
+
+    Raises:
+        UserError: The file already exists or cannot be written.
+    """
+    if os.path.lexists(file):  # also true for a broken link
+        raise UserError(f"{file}: exists already. Choose another file name")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: the folder {file.parent} does not exist")
     name = file.stem if re.fullmatch(NAME, file.stem) and len(file.stem) <= 80 else "my-experiment"
     text = TEMPLATE.read_text(encoding="utf-8").replace("my-experiment", name)
     try:

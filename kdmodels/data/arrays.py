@@ -1,7 +1,7 @@
-"""Arrays as datasets: .npz, and what the user's own function returns.
+"""Datasets that consist of arrays in an .npz file, or in a mapping that the user's function returns.
 
-Both name the same things: `images` and `labels`, and where they have them `validation_images`, `validation_labels`,
-`test_images`, `test_labels`; `classes` names the classes.
+The file or mapping holds the arrays `images` and `labels`. Optional arrays are `validation_images`,
+`validation_labels`, `test_images`, `test_labels`, and `classes` with the class names.
 """
 
 import importlib
@@ -10,61 +10,70 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
 from kdmodels.data.cache import cached
-from kdmodels.data.dataset import Part, Source, ordered
 from kdmodels.data.decoding import fingerprints, read_array, read_decoded, require_room, write_arrays
 from kdmodels.data.files import listed
+from kdmodels.data.parts import Part, Source, ordered
 from kdmodels.errors import UsageError, UserError, allowed
-from kdmodels.own_code import require_allowed, require_own
+from kdmodels.experiment.user_code import require_allowed, require_allowed_definition
 
 PREFIXES = {"train": "", "validation": "validation_", "test": "test_"}
-NAMES = [f"{prefix}{what}" for prefix in PREFIXES.values() for what in ("images", "labels")] + ["classes"]
+NAMES = [f"{prefix}{kind}" for prefix in PREFIXES.values() for kind in ("images", "labels")] + ["classes"]
 SHAPES = "(N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
-CHUNK = 1024  # images that are converted at once
+CHUNK = 1024  # number of images that are converted at once
 
 
 def part(pixels: np.ndarray, labels: np.ndarray) -> Part:
-    """Arrays (N, C, H, W) and (N,) as a part of a source."""
+    """Return a `Part` of all images (N, C, H, W) and their labels (N,). The fingerprints are computed."""
     return Part(pixels, labels.astype(np.int64), fingerprints(pixels), np.arange(len(pixels)))
 
 
 def resized(source: Source, size: Sequence[int] | None) -> Source:
-    """The same source with images of another height and width, by an antialiased bilinear filter."""
+    """Return a source whose images are resized with an antialiased bilinear filter.
+
+    Args:
+        source: The original source.
+        size: The new height and width. If `None`, the original source is returned.
+    """
     if size is None:
         return source
     parts = {
-        name: part(np.concatenate([resize(chunk, size) for chunk in chunks(own.pixels)]), own.labels)
-        for name, own in source.parts.items()
+        name: part(np.concatenate([resize(chunk, size) for chunk in chunks(original.pixels)]), original.labels)
+        for name, original in source.parts.items()
     }
     return replace(source, parts=parts)
 
 
 def read_npz(path: Path, size: Sequence[int] | None) -> Source:
-    """The arrays of an .npz file, unpacked to the cache and mapped from there.
+    """Read a source from an .npz file. The arrays are unpacked to the cache folder and memory-mapped.
+
+    Args:
+        path: The path of the file.
+        size: The height and width to which all images are resized. If `None`, images are not resized.
 
     Raises:
-        UserError: it can't be read, or holds other things than `NAMES` say.
+        UserError: The file can't be read, or `from_mapping` does not accept its arrays.
     """
-    about = path.stat()
-    folder = cached([path, size], [about.st_size, about.st_mtime_ns], lambda folder: _unpack(path, folder, size))
+    status = path.stat()
+    folder = cached([path, size], [status.st_size, status.st_mtime_ns], lambda folder: _unpack(path, folder, size))
     values = {file.stem: read_array(file, mapped=True) for file in folder.glob("*.npy")}
-    images = {part.name: read_decoded(part) for part in folder.iterdir() if part.is_dir()}
+    images = {subfolder.name: read_decoded(subfolder) for subfolder in folder.iterdir() if subfolder.is_dir()}
     values |= {name: decoded.pixels for name, decoded in images.items()}
     return from_mapping(values, str(path), {name: decoded.prints for name, decoded in images.items()})
 
 
 def _unpack(path: Path, folder: Path, size: Sequence[int] | None) -> None:
     if not os.access(path, os.R_OK):
-        raise UserError(f"{path}: can't be read: no permission; allowed: a file that this user may read")
+        raise UserError(f"{path}: can't be read: no permission. Allowed: a file that this user may read")
     try:
         with zipfile.ZipFile(path) as archive:
             require_room(folder, 2 * sum(info.file_size for info in archive.infolist()), str(path))
@@ -76,52 +85,63 @@ def _unpack(path: Path, folder: Path, size: Sequence[int] | None) -> None:
         for file in sorted(folder.iterdir()):
             array = np.load(file, mmap_mode="r", allow_pickle=False)
             if file.stem.endswith("images"):
-                where = f"{path}: {file.stem}"
-                if not len(np.atleast_1d(array)):
-                    raise UserError(f"{where} is empty; allowed: at least one image")
-                every = (checked(chunk, where) for chunk in chunks(channels_first(array, where)))
-                (folder / file.stem).mkdir()
-                write_arrays(folder / file.stem, (chunk if size is None else resize(chunk, size) for chunk in every))
+                _unpack_images(array, f"{path}: {file.stem}", folder / file.stem, size)
                 file.unlink()
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: can't be read: {error}; allowed: what numpy.savez writes, without objects") from error
+        raise UserError(
+            f"{path}: can't be read: {error}. Allowed: an .npz file written by numpy.savez, without Python objects"
+        ) from error
+
+
+def _unpack_images(images: np.ndarray, where: str, folder: Path, size: Sequence[int] | None) -> None:
+    if not len(np.atleast_1d(images)):
+        raise UserError(f"{where} is empty. Allowed: at least one image")
+    valid = (checked(chunk, where) for chunk in chunks(channels_first(images, where)))
+    folder.mkdir()
+    write_arrays(folder, (chunk if size is None else resize(chunk, size) for chunk in valid))
 
 
 def call(word: str) -> Source:
-    """What the user's function returns: a mapping with `NAMES`.
+    """Return the result of the user's function as a source. The function returns a mapping for `from_mapping`.
 
     Args:
-        word: `module:function`, the module on Python's path or in the current folder; or `path/to/file.py:function`.
+        word: `module:function` or `path/to/file.py:function`. The module is on Python's path or in the current folder.
 
     Raises:
-        UsageError: there is no such function, or it may not run.
-        UserError: it raises, or returns something else.
+        UsageError: The function does not exist, or kdflow is not allowed to run the function.
+        UserError: The function raises an error, or `from_mapping` does not accept the function's result.
     """
     place, _, name = word.rpartition(":")
     require_allowed("data.source", place)
     try:
-        home = _module(place)
-        function = getattr(home, name)
-        require_own("data.source", function, home)
+        module = _module(place)
+        function = getattr(module, name)
+        require_allowed_definition("data.source", function, module)
         values = function()
         arrays = {str(key): np.asarray(value) for key, value in values.items()} if isinstance(values, Mapping) else None
     except UsageError:
         raise
-    except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise an exception of any type
         kind = UsageError if isinstance(error, ImportError | AttributeError | FileNotFoundError) else UserError
         raise kind(f"data.source: {word}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if arrays is None:
         raise UserError(
-            f"data.source: {word}: returned {type(values).__name__}; allowed: a mapping with {listed(NAMES)}"
+            f"data.source: {word}: returned {type(values).__name__}. Allowed: a mapping with {listed(NAMES)}"
         )
     return from_mapping(arrays, word)
 
 
-def _module(place: str) -> Any:
-    beside = Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py").expanduser()
-    if not place.endswith(".py") and (importlib.util.find_spec(place.split(".")[0]) or not beside.is_file()):
+def _module(place: str) -> ModuleType:
+    """Return the module that the user names.
+
+    Args:
+        place: The path of a `.py` file, which is run. Or the dotted name of a module. If the module is on Python's
+            path, it is imported. Otherwise, its file in the current folder is run.
+    """
+    file = Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py").expanduser()
+    if not place.endswith(".py") and (importlib.util.find_spec(place.split(".")[0]) or not file.is_file()):
         return importlib.import_module(place)
-    spec = importlib.util.spec_from_file_location(beside.stem, beside)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -132,16 +152,18 @@ def _module(place: str) -> Any:
 def from_mapping(
     values: Mapping[str, np.ndarray], where: str, prints: Mapping[str, np.ndarray] | None = None
 ) -> Source:
-    """Named arrays as a source.
+    """Return named arrays as a source.
 
     Args:
-        values: see `NAMES`. Images as `SHAPES`, whole numbers from 0 to 255 or floats in [0, 1]; labels (N,), whole
-            numbers or text; with `classes` whole numbers from 0.
-        where: what they are of, for messages.
-        prints: the images' fingerprints by name, where they are known.
+        values: Arrays whose names are in `NAMES`. Images have one of the shapes in `SHAPES`, and are integers from 0 to
+            255 or floats in [0, 1]. Labels have the shape (N,), and are integers or text. If the array `classes`
+            exists, labels are indices into `classes`.
+        where: The name of the source in error messages.
+        prints: The fingerprints (hashes) of the images, (N, 2) each, by the name of the array of images, for example
+            `test_images`. If `None`, the fingerprints are computed.
 
     Raises:
-        UserError: something is missing, or of another shape or range.
+        UserError: An array is missing, its name is not in `NAMES`, or its shape, type or range is not allowed.
     """
     _require_known(values, where)
     images, labels = {}, {}
@@ -150,59 +172,78 @@ def from_mapping(
             continue
         for name in (f"{prefix}images", f"{prefix}labels"):
             if name not in values:
-                raise UserError(f"{where}: {name} is missing; it holds: {listed(sorted(values)) or 'nothing'}")
+                raise UserError(f"{where}: {name} is missing. Its arrays: {listed(sorted(values)) or 'none'}")
         images[split] = _pixels(values[f"{prefix}images"], f"{where}: {prefix}images")
         labels[split] = values[f"{prefix}labels"]
         if labels[split].shape != (len(images[split]),) or not len(images[split]):
             raise UserError(
-                f"{where}: {prefix}labels has the shape {labels[split].shape} and {prefix}images "
-                f"{images[split].shape}; allowed: a label for each image, and at least one"
+                f"{where}: {prefix}labels has the shape {labels[split].shape}, but {prefix}images has "
+                f"{images[split].shape}. Allowed: one label per image, and at least one image"
             )
-    kinds = {(own.dtype, own.shape[1:]) for own in images.values()}
+    kinds = {(pixels.dtype, pixels.shape[1:]) for pixels in images.values()}
     if len(kinds) > 1:
-        told = ", ".join(f"{dtype} {shape}" for dtype, shape in sorted(kinds, key=str))
-        raise UserError(f"{where}: the splits' images differ: {told}; allowed: one type and one (C, H, W)")
+        names = ", ".join(f"{dtype} {shape}" for dtype, shape in sorted(kinds, key=str))
+        raise UserError(f"{where}: the splits' images differ: {names}. Allowed: one type and one (C, H, W)")
     classes, codes = class_codes(list(labels.values()), values.get("classes"), where)
     parts = {}
-    for (split, own), places in zip(images.items(), codes, strict=True):
-        known = prints[f"{PREFIXES[split]}images"] if prints else fingerprints(own)
-        parts[split] = Part(own, places, known, np.arange(len(own)))
+    for (split, pixels), split_codes in zip(images.items(), codes, strict=True):
+        split_prints = prints[f"{PREFIXES[split]}images"] if prints else fingerprints(pixels)
+        parts[split] = Part(pixels, split_codes, split_prints, np.arange(len(pixels)))
     return Source(classes, parts, top=255 if images["train"].dtype == np.uint8 else 1)
 
 
-def _require_known(names: Mapping[str, Any] | list[str], where: str) -> None:
+def _require_known(names: Iterable[str], where: str) -> None:
     for name in names:
         if name not in NAMES:
-            raise UserError(f"{where}: holds {name!r}; {allowed(name, NAMES)}")
+            raise UserError(f"{where}: has the array {name!r}. {allowed(name, NAMES)}")
 
 
 def channels_first(images: np.ndarray, where: str) -> np.ndarray:
-    """A view (N, C, H, W)."""
+    """Return images of any shape in `SHAPES` as a view of shape (N, C, H, W). No pixel is copied.
+
+    Args:
+        images: The images.
+        where: The name of the images in the error message.
+
+    Raises:
+        UserError: The shape of the images is not in `SHAPES`.
+    """
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4 and images.shape[1] in (1, 3):
         return images
     if images.ndim == 4 and images.shape[3] in (1, 3):
         return images.transpose(0, 3, 1, 2)
-    raise UserError(f"{where} has the shape {images.shape}; allowed: {SHAPES}")
+    raise UserError(f"{where} has the shape {images.shape}. Allowed: {SHAPES}")
 
 
 def checked(images: np.ndarray, where: str) -> np.ndarray:
-    """The same values as uint8 or float32; nothing is copied that is so already."""
-    whole = np.issubdtype(images.dtype, np.integer)
-    if not whole and not np.issubdtype(images.dtype, np.floating):
-        raise UserError(f"{where} is of type {images.dtype}; allowed: whole numbers or floats")
-    top = 255 if whole else 1
+    """Check the values of images. Return integers as uint8, and floats as float32.
+
+    Integers must be from 0 to 255, and floats from 0 to 1. Images that are already uint8 or float32 are not copied.
+
+    Args:
+        images: The images.
+        where: The name of the images in the error message.
+
+    Raises:
+        UserError: The images are neither integers nor floats, or a value is out of range.
+    """
+    is_integer = np.issubdtype(images.dtype, np.integer)
+    if not is_integer and not np.issubdtype(images.dtype, np.floating):
+        raise UserError(f"{where} has the type {images.dtype}. Allowed: integers or floats")
+    top = 255 if is_integer else 1
     if images.dtype != np.uint8 and images.size and not (images.min() >= 0 and images.max() <= top):
         raise UserError(
-            f"{where} goes from {images.min()} to {images.max()}; allowed: 0 to 255 as whole numbers, 0 to 1 as floats"
+            f"{where} has values from {images.min()} to {images.max()}. "
+            "Allowed: integers from 0 to 255, or floats from 0 to 1"
         )
-    return images.astype(np.uint8 if whole else np.float32, copy=False)
+    return images.astype(np.uint8 if is_integer else np.float32, copy=False)
 
 
 def _pixels(images: np.ndarray, where: str) -> np.ndarray:
     pixels = channels_first(images, where)
-    if pixels.dtype == np.float32:  # it may be mapped from disk
+    if pixels.dtype == np.float32:  # the array may be mapped from disk, so it is checked in chunks
         for chunk in chunks(pixels):
             checked(chunk, where)
         return pixels
@@ -212,47 +253,56 @@ def _pixels(images: np.ndarray, where: str) -> np.ndarray:
 def class_codes(
     labels: Sequence[np.ndarray], names: np.ndarray | None, where: str
 ) -> tuple[list[str], list[np.ndarray]]:
-    """The classes' names, and labels as their places among them.
+    """Return the class names, and the labels of each split as indices into the class names.
 
     Args:
-        labels: (N,) of each split, whole numbers or text; with `names`, the classes', whole numbers from 0.
+        labels: The labels of each split, (N,), as integers or text.
+        names: The class names. If `None`, the distinct labels are the class names.
+        where: The name of the source in error messages.
 
     Raises:
-        UserError: they are something else.
+        UserError: The labels are neither integers nor text, their type differs between splits, or they are not valid
+            indices into `names`.
     """
-    whole = [own.dtype.kind in "iu" for own in labels]
-    for own in labels:
-        if own.dtype.kind not in "iuUT" and not all(isinstance(label, str) for label in own):
-            raise UserError(f"{where}: labels are of type {own.dtype}; allowed: whole numbers or text")
-    if any(whole) != all(whole):
-        raise UserError(f"{where}: labels are whole numbers in one split and text in another; allowed: one of them")
-    values, places = np.unique(np.concatenate(labels), return_inverse=True)
+    are_integers = [array.dtype.kind in "iu" for array in labels]
+    for array in labels:
+        if array.dtype.kind not in "iuUT" and not all(isinstance(label, str) for label in array):
+            raise UserError(f"{where}: labels have the type {array.dtype}. Allowed: integers or text")
+    if any(are_integers) != all(are_integers):
+        raise UserError(f"{where}: labels are integers in one split and text in another. Allowed: one type")
+    values, positions = np.unique(np.concatenate(labels), return_inverse=True)
     if names is not None:
         if names.ndim != 1:
-            raise UserError(f"{where}: classes has the shape {names.shape}; allowed: a list of names")
-        if not all(whole) or values[0] < 0 or values[-1] >= len(names):
+            raise UserError(f"{where}: classes has the shape {names.shape}. Allowed: a list of names")
+        if not all(are_integers) or values[0] < 0 or values[-1] >= len(names):
             raise UserError(
-                f"{where}: labels go from {values[0]} to {values[-1]}; allowed: 0 to {len(names) - 1}, by classes"
+                f"{where}: labels range from {values[0]} to {values[-1]}. Allowed: 0 to {len(names) - 1}, the indices "
+                "of classes"
             )
-        return [str(name) for name in names], [own.astype(np.int64) for own in labels]
-    found = [str(value) for value in values]
-    classes = found if all(whole) else ordered(set(found))
-    bounds = np.cumsum([len(own) for own in labels])[:-1]
+        return [str(name) for name in names], [array.astype(np.int64) for array in labels]
+    words = [str(value) for value in values]
+    classes = words if all(are_integers) else ordered(set(words))
+    bounds = np.cumsum([len(array) for array in labels])[:-1]
     codes = {name: code for code, name in enumerate(classes)}
-    return classes, np.split(np.array([codes[name] for name in found])[places], bounds)
+    return classes, np.split(np.array([codes[word] for word in words])[positions], bounds)
 
 
 def chunks(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """The same (N, ...), some images at a time."""
+    """Split an array (N, ...) into chunks of at most `CHUNK` images."""
     return (pixels[begin : begin + CHUNK] for begin in range(0, len(pixels), CHUNK))
 
 
 def resize(pixels: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Resize (N, C, H, W) to another height and width, in the same type.
+    """Resize images (N, C, H, W) to another height and width. The data type stays the same.
 
-    Whole numbers are the same on every CPU: computed in float64, and halves rounded up, even if just missed.
+    For uint8 images, the result is the same on every CPU. Values are computed in float64 and then rounded. CPUs differ
+    in their rounding errors, so a fraction slightly below one half is rounded up like one half.
+
+    Args:
+        pixels: The images.
+        size: The new height and width.
     """
-    whole = pixels.dtype == np.uint8
-    images = torch.from_numpy(pixels.astype(np.float64 if whole else np.float32))
+    is_bytes = pixels.dtype == np.uint8
+    images = torch.from_numpy(pixels.astype(np.float64 if is_bytes else np.float32))
     values = interpolate(images, size=tuple(size), mode="bilinear", antialias=True, align_corners=False).numpy()
-    return np.floor(values + (0.5 + 1e-6)).astype(np.uint8) if whole else values
+    return np.floor(values + (0.5 + 1e-6)).astype(np.uint8) if is_bytes else values

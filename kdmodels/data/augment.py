@@ -1,8 +1,12 @@
-"""Replayable augmentation: an image's view is a pure function of a seed, the image's number and the view's number.
+"""Repeatable augmentation. A view of a split holds one augmented version of each image.
 
-Whole batches are computed at once, and no bit of an image depends on what else is in the batch: geometry copies the
-nearest pixels, magnitudes are constants, sums are of whole numbers. torchvision's operations draw from global
-randomness, take one magnitude a call, and round some sums as the size of the batch has it.
+In a given split, an augmented image depends only on the operations, the seed, the image's index and the view's number.
+
+A whole batch is augmented at once, but an augmented image is bit-identical in every batch that contains the image. This
+is possible because geometric operations copy the nearest pixels, magnitudes are constants, and sums are over integers.
+
+torchvision's operations do not have this property. They draw from the global random state and take one magnitude per
+call, and the rounding of some of their sums depends on the size of the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,20 +15,25 @@ from functools import partial
 from math import cos, pi, sin
 
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 
-from kdmodels.data.dataset import Split
+from kdmodels.data.split import Split
+from kdmodels.experiment.augmentation import Crop, CutMix, Flip, Jitter, Mixup, Operation, RandAugment, Strength
 from kdmodels.randomness import uniforms
-from kdmodels.views import Crop, CutMix, Flip, Jitter, Mixup, Operation, RandAugment, Strength
 
 
 @dataclass(frozen=True)
 class View:
-    """One view of a split, which teacher and student alike are shown.
+    """A view of a split: one augmented version of each image. The teacher and the student get the same view.
+
+    Views with different seeds or numbers have different augmented images.
 
     Args:
-        operations: in the order in which they are done.
-        seed, number: from 0 on; another of either is another view.
+        split: The split.
+        operations: Augmentations, in the order in which they are applied.
+        seed: The seed of the random draws, 0 or more.
+        number: The number of the view, counted from 0.
     """
 
     split: Split
@@ -36,42 +45,59 @@ class View:
         return len(self.split)
 
     def batch(self, rows: Tensor) -> Tensor:
-        """The view's images of these rows, of any shape (...): (..., C, H, W), float32 in [0, 1]."""
+        """Return augmented images as float32 in [0, 1], (..., C, H, W). `rows` holds the examples' indices, (...)."""
         if not self.operations:
             return self.split.batch(rows)
-        numbers = rows.flatten().cpu()  # (B,), so that draws are made on the CPU, whatever holds the pixels
+        numbers = rows.flatten().cpu()  # (B,); random draws use the CPU, even if the pixels are on another device
         images = self._alone(numbers)
-        mask = self._mask(numbers)
+        mask = self.mask(numbers)
         if mask is not None:
-            images = images * mask + self._alone(self._partners(numbers)) * (1 - mask)
+            images = images * mask + self._alone(self.partners(numbers)) * (1 - mask)
         return images.unflatten(0, rows.shape)
 
     def mixed(self, rows: Tensor) -> dict[str, Tensor]:
-        """What is mixed into the images of these rows (...); empty where nothing is.
+        """Return the labels and shares of images that are mixed with a partner image by mixup or CutMix.
+
+        Args:
+            rows: The indices of the examples, (...).
 
         Returns:
-            `labels` (...) of the images mixed in, and `share` (...) in [0, 1], which an image keeps of itself.
+            Two tensors of shape (...), by name. `labels` holds the label of each image's partner. `share` holds the
+            weight of the original image in each mixed image, in [0, 1]. If the view mixes no images, the result is
+            empty.
         """
         numbers = rows.flatten().cpu()
-        mask = self._mask(numbers)
+        mask = self.mask(numbers)
         if mask is None:
             return {}
         share = mask.sum(dim=(1, 2, 3)) * (1 / mask[0].numel())
-        labels = self.split.labels[self._partners(numbers)]
+        labels = self.split.labels[self.partners(numbers)]
         return {"labels": labels.view(rows.shape), "share": share.view(rows.shape)}
 
     def _alone(self, numbers: Tensor) -> Tensor:
+        """Return the images with these indices after all operations except mixup and CutMix, (B, C, H, W)."""
         images = self.split.batch(numbers)
         for operation in self.operations:
             images = augment(images, numbers, operation, self.seed, self.number)
         return images
 
-    def _partners(self, numbers: Tensor) -> Tensor:
-        """The number of the image that is mixed into each, (B,)."""
+    def partners(self, numbers: Tensor) -> Tensor:
+        """Return the index of each image's partner, (B,), which is mixed into the image by mixup or CutMix.
+
+        Args:
+            numbers: The indices of the images, (B,), on the CPU.
+        """
         return _below(len(self.split), uniforms(numbers, 1, self.seed, "partner", self.number)[0])
 
-    def _mask(self, numbers: Tensor) -> Tensor | None:
-        """Which share of each pixel an image keeps of itself, (B, 1, 1, 1) or (B, 1, H, W); None: all of all."""
+    def mask(self, numbers: Tensor) -> Tensor | None:
+        """Return the weight of each image's own pixels in the mixed image. The partner's weight is 1 minus this weight.
+
+        Args:
+            numbers: The indices of the images, (B,), on the CPU.
+
+        Returns:
+            Weights of shape (B, 1, 1, 1) for mixup, or (B, 1, H, W) for CutMix. `None` if the view mixes no images.
+        """
         device = self.split.pixels.device
         match self.operations[-1:]:
             case [Mixup(mixup=alpha)]:
@@ -81,19 +107,21 @@ class View:
                 height, width = self.split.pixels.shape[-2:]
                 draw, down, across = uniforms(numbers, 3, self.seed, "cutmix", self.number)
                 side = (1 - _beta(alpha, draw)).sqrt()
-                rows, columns = (_within(*given).to(device) for given in ((height, side, down), (width, side, across)))
+                rows, columns = (
+                    _within(*interval).to(device) for interval in ((height, side, down), (width, side, across))
+                )
                 return (~(rows.unsqueeze(2) & columns.unsqueeze(1))).float().unsqueeze(1)
         return None
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which view of the training images each epoch shows.
+    """The augmentation of the training images. Each epoch uses one view: one augmented version of each image.
 
     Args:
-        operations: in the order in which they are done.
-        seed: the experiment's: all students are shown the same view in an epoch.
-        views: how many there are; 0: every epoch has one of its own.
+        operations: Augmentations, in the order in which they are applied.
+        seed: The experiment's seed, which is the same for all students. In an epoch, all students get the same view.
+        views: The number of different views. The epochs use them in turn. If 0, every epoch has a new view.
     """
 
     operations: Sequence[Operation] = ()
@@ -101,8 +129,8 @@ class Augmentation:
     views: int = 0
 
     def view(self, split: Split, epoch: int) -> View:
-        """What an epoch shows, the epochs being counted from 1."""
-        views = self.views if self.operations else 1  # without operations all are the same
+        """Return the view of the training images for an epoch. Epochs are counted from 1."""
+        views = self.views if self.operations else 1  # without operations, all views are equal
         return View(split, self.operations, self.seed, (epoch - 1) % views if views else epoch - 1)
 
 
@@ -110,19 +138,22 @@ NONE = Augmentation()
 
 
 def augment(images: Tensor, numbers: Tensor, operation: Operation, seed: int, view: int) -> Tensor:
-    """One operation on a batch; those that mix two images leave each as it is.
+    """Apply one operation to a batch. Mixup and CutMix, which `View.batch` applies, leave the batch unchanged.
 
     Args:
-        images: (B, C, H, W), float32 in [0, 1].
-        numbers: (B,), the images' numbers in their split; on the CPU.
+        images: Images, (B, C, H, W) float32 in [0, 1].
+        numbers: The indices of the images in their split, (B,), on the CPU.
+        operation: The operation.
+        seed: The seed of the random draws.
+        view: The number of the view.
 
     Returns:
-        (B, C, H, W).
+        Images, (B, C, H, W).
     """
     match operation:
         case Jitter(jitter=reach):
             return _moved(images, reach, uniforms(numbers, 2, seed, "jitter", view))
-        case Crop(crop=reach):  # padding and cutting out is moving
+        case Crop(crop=reach):  # padding and then cropping an image translates the image
             return _moved(images, reach, uniforms(numbers, 2, seed, "crop", view))
         case Flip():
             flipped = (uniforms(numbers, 1, seed, "flip", view) < 0.5).to(images.device)
@@ -134,32 +165,55 @@ def augment(images: Tensor, numbers: Tensor, operation: Operation, seed: int, vi
 
 
 def _below(count: int, draws: Tensor) -> Tensor:
-    """Uniform whole numbers from 0 to count - 1."""
+    """Convert random draws in [0, 1) to uniform integers from 0 to count - 1."""
     return (draws * count).long()
 
 
 def _beta(alpha: float, draws: Tensor) -> Tensor:
-    """Beta(α, α) by the inverse of its distribution function; float32."""
-    from scipy.special import betaincinv  # scipy takes 0.3 s to import
-
+    """Convert random draws in [0, 1) to float32 samples of Beta(α, α), using the inverse distribution function."""
     return torch.from_numpy(betaincinv(alpha, alpha, draws.numpy())).float()
 
 
 def _within(size: int, share: Tensor, centre: Tensor) -> Tensor:
-    """Which of `size` pixels lie in an interval of that share of them around a uniform centre, cut at the ends."""
+    """Return a mask of the pixels along an image side that lie in an interval with a random centre.
+
+    The interval is clipped at both ends of the side.
+
+    Args:
+        size: The number of pixels of the side.
+        share: The length of the interval divided by `size`, (B,).
+        centre: Random draws in [0, 1) that set the centre, (B,).
+
+    Returns:
+        A mask that is True for each pixel in the interval, (B, size) bool.
+    """
     half = (size * share / 2).long()
     middle, pixels = _below(size, centre), torch.arange(size)
     return (pixels >= (middle - half).unsqueeze(1)) & (pixels < (middle + half).unsqueeze(1))  # (B, size)
 
 
 def _moved(images: Tensor, reach: int, draws: Tensor) -> Tensor:
+    """Shift each image by a random offset of up to `reach` pixels per axis. Fill uncovered pixels with black.
+
+    Args:
+        images: Images, (B, C, H, W).
+        reach: The largest offset, in pixels.
+        draws: Random draws in [0, 1), (2, B): one draw for the vertical and one for the horizontal offset.
+    """
     down, across = (_below(2 * reach + 1, draws) - reach).to(images.device).view(2, -1, 1, 1)
     rows, columns = (torch.arange(size, device=images.device) for size in images.shape[-2:])
     return _picked(images, rows.view(-1, 1) + down, columns + across)
 
 
 def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Each pixel from a place of its own, black where that is outside; rows and columns broadcast to (B, H, W)."""
+    """Return images (B, C, H, W) whose pixels are copied from other positions of the same images.
+
+    A position outside the image gives a black pixel.
+
+    Args:
+        images: Images, (B, C, H, W).
+        rows, columns: The position from which each pixel is copied. Both broadcast to (B, H, W).
+    """
     count, channels, height, width = images.shape
     outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)  # (B, H, W)
     places = (rows.clamp(0, height - 1) * width + columns.clamp(0, width - 1)).view(count, 1, -1)
@@ -168,7 +222,14 @@ def _picked(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _randaugment(images: Tensor, strength: Strength, draws: Tensor) -> Tensor:
-    """Each image by operations of its own, drawn one after the other; each operation on all images that drew it."""
+    """Apply `strength.operations` randomly drawn operations to each image, one after the other.
+
+    Args:
+        images: Images, (B, C, H, W).
+        strength: The number and the magnitude of the operations.
+        draws: Random draws in [0, 1), (2 * operations, B). Each operation needs one draw for its kind and one for its
+            sign.
+    """
     images = images.clone()
     for choices, signs in draws.view(-1, 2, len(images)):
         kinds = transformations(images.shape[1], strength.magnitude / 30)
@@ -182,14 +243,24 @@ def _randaugment(images: Tensor, strength: Strength, draws: Tensor) -> Tensor:
 
 
 def transformations(channels: int, strength: float) -> list[Callable[[Tensor, Tensor], Tensor]]:
-    """The operations that `randaugment` draws from, of a strength in [0, 1].
+    """Return the operations from which RandAugment draws, for a strength in [0, 1].
 
-    The identity; shear, translation and rotation about the centre; brightness, contrast and, of colours, saturation;
-    posterize; solarize. The strongest are those of Cubuk et al. 2020 as torchvision has them: shear by 0.3,
-    translation by 150 / 331 of the side, 30 degrees, factors 1 ± 0.9, 4 bits, and a threshold of 0.
+    The operations and magnitudes are those of torchvision. At strength 1, they are:
+
+    - identity
+    - shear by 0.3, along each axis
+    - translation by 150 / 331 of the side, along each axis
+    - rotation about the centre by 30 degrees
+    - brightness, contrast and, for colour images, saturation, by a factor of 1 ± 0.9
+    - posterize: reduction to 4 bits per channel
+    - solarize: inversion of the pixels at or above a threshold of 0, which are all pixels
 
     Returns:
-        Functions of images (B, C, H, W) in [0, 1] and of signs ±1 (B, 1, 1).
+        Functions of two arguments: images (B, C, H, W) in [0, 1], and a sign for each image, ±1, (B, 1, 1). The sign
+        reverses the direction of a shear, translation or rotation, or selects the + or - in 1 ± 0.9.
+
+    References:
+        Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space".
     """
     angle, factor = strength * pi / 6, 0.9 * strength
     colours = [_saturation] if channels == 3 else []
@@ -212,7 +283,18 @@ def _affine(
     matrix: tuple[tuple[float, float], tuple[float, float]] = ((1, 0), (0, 1)),
     move: tuple[float, float] = (0, 0),
 ) -> Tensor:
-    """The pixel nearest to matrix · (x, y) about the centre, moved by shares of width and height; the sign turns it."""
+    """Transform images by an affine map of pixel coordinates.
+
+    The pixel at (x, y) is copied from the pixel nearest to matrix · (x, y) + translation. The origin of the coordinates
+    is the centre of the image.
+
+    Args:
+        images: Images, (B, C, H, W).
+        sign: The sign of each image's operation, ±1, (B, 1, 1). The off-diagonal entries of the matrix and the
+            translation are multiplied by this sign.
+        matrix: The two rows of the matrix. The first row gives x, and the second row gives y.
+        move: The translation in x as a share of the width, and in y as a share of the height.
+    """
     height, width = images.shape[-2:]
     y = torch.arange(height, device=images.device).view(-1, 1) - (height - 1) / 2
     x = torch.arange(width, device=images.device) - (width - 1) / 2
@@ -227,7 +309,8 @@ def _brightness(images: Tensor, sign: Tensor, factor: float) -> Tensor:
 
 
 def _contrast(images: Tensor, sign: Tensor, factor: float) -> Tensor:
-    levels = (_grey(images) * 255).round().long().sum(dim=(1, 2, 3), keepdim=True)  # whole numbers: in any order
+    # The values are integers, so the order of summation does not affect the sum.
+    levels = (_grey(images) * 255).round().long().sum(dim=(1, 2, 3), keepdim=True)
     return _blended(images, levels * (1 / (255 * images[0, 0].numel())), sign, factor)
 
 
@@ -236,12 +319,12 @@ def _saturation(images: Tensor, sign: Tensor, factor: float) -> Tensor:
 
 
 def _blended(images: Tensor, other: Tensor, sign: Tensor, factor: float) -> Tensor:
-    """1 ± factor times what sets the images apart from the others, and the others."""
+    """Return other + (images - other) * (1 ± factor), clipped to [0, 1]. `sign` holds each image's sign, (B, 1, 1)."""
     return (other + (images - other) * (1 + sign * factor).unsqueeze(1)).clamp(0, 1)
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(B, 1, H, W), by the weights of ITU-R 601."""
+    """Convert images to grey, (B, 1, H, W). The weights of the colours are those of ITU-R BT.601."""
     if images.shape[1] != 3:
         return images.mean(dim=1, keepdim=True)
     red, green, blue = images.split(1, dim=1)
@@ -249,6 +332,12 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _posterize(images: Tensor, sign: Tensor, levels: int) -> Tensor:
-    """Of 256 levels those that are left when the lowest bits are cleared."""
+    """Round each pixel down to the nearest of `levels` equally spaced values.
+
+    Args:
+        images: Images, (B, C, H, W) in [0, 1].
+        sign: Not used. All operations of RandAugment have the same arguments.
+        levels: The number of values, a power of 2 up to 256.
+    """
     step = 256 // levels
     return ((images * 255).round() * (1 / step)).floor() * step * (1 / 255)

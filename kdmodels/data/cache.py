@@ -1,4 +1,8 @@
-"""What has been decoded once, kept in the user's cache folder until its files change."""
+"""The cache of decoded data.
+
+The user's cache folder holds one folder per source and decoding settings. If the files of a source change, the source's
+folder is outdated.
+"""
 
 import json
 import os
@@ -10,25 +14,27 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from kdmodels.durable import sync
 from kdmodels.errors import UserError
-from kdmodels.folders import DECODED_LOCK, cache_folder, private_folder
+from kdmodels.files.atomic import sync
+from kdmodels.files.folders import DECODED_LOCK, cache_folder, private_folder
 from kdmodels.versions import VERSIONS
 
-LAYOUT = 1  # of the folders' files: raise it when they are written in another form
+LAYOUT = 1  # version of the file format; increase it when the format changes
 
 
 def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], None]) -> Path:
-    """The folder of a place's files, produced unless they stand there already for the same manifest.
+    """Return the folder with a source's decoded files. If the files are missing or outdated, produce them first.
 
-    One process at a time produces them; they appear whole or not at all, and replace those of an earlier manifest.
+    Only one process at a time produces the files. The folder appears completely or not at all. If the source has
+    changed, the outdated folder is deleted.
 
     Args:
-        place: what they are of, and in which form. manifest: JSON-able, what changes when the originals do.
-        produce: writes the files into the folder that it is given.
+        place: Values that identify the source and the settings of the decoding, such as the size of the images.
+        manifest: A JSON-serialisable value that changes when the source's files change.
+        produce: A function that writes the decoded files into an empty folder. Its argument is the folder.
 
     Raises:
-        UserError: the cache folder can't be written.
+        UserError: The cache folder can't be written.
     """
     root = cache_folder() / "decoded" / _digest([str(part) for part in place])
     wanted = root / _digest([manifest, VERSIONS["data"], LAYOUT])
@@ -36,26 +42,30 @@ def cached(place: Iterable[object], manifest: object, produce: Callable[[Path], 
         private_folder(root)
         with FileLock(root / DECODED_LOCK, mode=0o600):
             if not wanted.is_dir():
-                for old in root.iterdir():
-                    if old.is_dir():
-                        shutil.rmtree(old)
-                partial = Path(tempfile.mkdtemp(dir=root, prefix="partial-"))
-                try:
-                    produce(partial)
-                    for path in [*partial.rglob("*"), partial]:
-                        path.chmod(0o700 if path.is_dir() else 0o600)
-                        sync(path)
-                    partial.rename(wanted)
-                    sync(root)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
-            os.utime(wanted)  # when it was used last, which `kd gc` asks
+                for folder in root.iterdir():
+                    if folder.is_dir():
+                        shutil.rmtree(folder)
+                _produce(root, wanted, produce)
+            os.utime(wanted)  # `kd gc` reads the time of the last use
     except OSError as error:
         raise UserError(
-            f"{root}: the decoded images can't be kept there: {error.strerror or error}; allowed: a folder that can be "
-            "written and has room for them, by $XDG_CACHE_HOME"
+            f"{root}: can't store the decoded images: {error.strerror or error}. Allowed: a writable cache folder with "
+            "enough free space, set by $XDG_CACHE_HOME"
         ) from error
     return wanted
+
+
+def _produce(root: Path, wanted: Path, produce: Callable[[Path], None]) -> None:
+    partial = Path(tempfile.mkdtemp(dir=root, prefix="partial-"))
+    try:
+        produce(partial)
+        for path in [*partial.rglob("*"), partial]:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+            sync(path)
+        partial.rename(wanted)
+        sync(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _digest(value: object) -> str:

@@ -1,158 +1,79 @@
-"""A dataset: train, validation, and a test split behind a door of its own. Its pixels may lie on disk."""
+"""A dataset with a training, a validation and a test split. Only tasks/held_out.py reads the test split."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from math import ceil
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kdmodels.data.checks import missing_classes, repeated_images
-from kdmodels.data_fields import Data
+from kdmodels.data.checks import TRANSFER, missing_classes, repeated_images, require_printable, require_two
+from kdmodels.data.files import listed
+from kdmodels.data.holdout import bounds, fold_numbers, hold_out, inner_split
+from kdmodels.data.parts import Part, Source
+from kdmodels.data.split import Joined, Split
+from kdmodels.data.training_examples import choose_training_examples, take_stratified
 from kdmodels.errors import UserError
-from kdmodels.looks import sketch_of
+from kdmodels.evaluation.looks import sketch_of
+from kdmodels.experiment.data import REST, Data
 
-LONGEST_CLASS = 255  # characters of a class's name, as of a folder's
-TEST_SHARE = 0.2  # of a source without a test split
-VALIDATION_SHARE = 0.1
-UNLABELLED = -1
-CHUNK_VALUES = 2**20  # that are read at once where all pixels are
-
-
-def at_rows(values: Tensor, rows: Tensor) -> Tensor:
-    """`values[rows]` for rows of any shape (...), copied a whole row at a time: up to ten times as fast."""
-    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
-
-
-@dataclass(frozen=True)
-class Split:
-    """Pixels from 0 to `top`, in the type that they are stored in, and the labels (N,), int64; -1 where unknown.
-
-    `pixels` (M, C, H, W) may be mapped from disk and hold other splits too: `rows` (N,) are those of this one, in
-    order, and None is all of them.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    top: int = 1
-    rows: Tensor | None = None
-
-    def stored(self, rows: Tensor) -> Tensor:
-        """The pixels of these examples, of any shape (...): (..., C, H, W), as they are stored."""
-        return at_rows(self.pixels, rows if self.rows is None else at_rows(self.rows, rows))
-
-    def batch(self, rows: Tensor) -> Tensor:
-        """The images of these examples, of any shape (...): (..., C, H, W), float32 in [0, 1]."""
-        return self.stored(rows) / self.top
-
-    @property
-    def images(self) -> Tensor:
-        """All images (N, C, H, W), float32 in [0, 1], for a split that fits in memory four times."""
-        return self.batch(torch.arange(len(self)))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Joined(Split):
-    """A split and, after its examples, those of another; `labels` are those of both."""
-
-    first: Split = field(kw_only=True)
-    second: Split = field(kw_only=True)
-
-    def stored(self, rows: Tensor) -> Tensor:
-        """The pixels of these examples, of any shape (...): (..., C, H, W), as they are stored."""
-        count = len(self.first)
-        pixels = self.pixels.new_empty((*rows.shape, *self.pixels.shape[1:]))
-        pixels[rows < count] = self.first.stored(rows[rows < count])
-        pixels[rows >= count] = self.second.stored(rows[rows >= count] - count)
-        return pixels
-
-
-@dataclass(frozen=True)
-class Part:
-    """Examples of a source: pixels (M, C, H, W), and of those at `rows` the labels (N,) and fingerprints (N, 2)."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-    prints: np.ndarray
-    rows: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> Self:
-        """Some of the examples; no pixel is read."""
-        return replace(self, labels=self.labels[chosen], prints=self.prints[chosen], rows=self.rows[chosen])
-
-    def split(self, top: int) -> Split:
-        """The same as tensors."""
-        whole = np.array_equal(self.rows, np.arange(len(self.pixels)))
-        rows = None if whole else torch.from_numpy(self.rows)
-        return Split(torch.from_numpy(self.pixels), torch.from_numpy(self.labels), top, rows)
-
-
-LONGEST_NUMBER = 1_000  # digits of a class's name; Python reads no more than 4,300
-
-
-def ordered(names: set[str]) -> list[str]:
-    """Numbers by their value, else by name.
-
-    >>> ordered({"10", "9", "09"}), ordered({"b", "a"})
-    (['09', '9', '10'], ['a', 'b'])
-    """
-    numbers = all(name.isdecimal() and len(name) <= LONGEST_NUMBER for name in names)
-    return sorted(names, key=lambda name: (int(name), name)) if numbers else sorted(names)
-
-
-def parts_of(pixels: np.ndarray, prints: np.ndarray, splits: np.ndarray, labels: np.ndarray) -> dict[str, Part]:
-    """The parts by the name of each example's split; all stay on the same pixels."""
-    rows = {split: np.flatnonzero(splits == split) for split in ("train", "validation", "test")}
-    return {split: Part(pixels, labels[own], prints[own], own) for split, own in rows.items() if len(own)}
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is read of a source: its parts by name, `train` and those of `validation` and `test` that it has.
-
-    `normalise` holds published means and deviations per channel; None computes them on the training split.
-    """
-
-    classes: list[str]
-    parts: dict[str, Part]
-    top: int = 255
-    normalise: tuple[list[float], list[float]] | None = None
-    notes: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
+TEST_SHARE = 0.2  # share of the examples that is held out for testing if the source has no test split
+INNER_SHARE = 0.2  # share of the training examples on which the trials of a hyperparameter search are compared
+VALIDATION_SHARE = 0.1  # share of the examples that is held out for validation if the source has no validation split
+CHUNK_VALUES = 2**20  # number of pixel values that are read at once when all pixels are read
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, the classes' names, and digests of their content.
+    """A dataset with its splits, its class names, and digests of its content.
 
-    `digest` is over all content, `training_digest` over all but the test split: what trains and chooses depends on
-    nothing else. `split_digests` are those of validation and of test.
+    The test split is read only through `read_test`. Code that trains or selects models must not call `read_test`.
 
-    `test_sketch` tells, without the test split, how many examples two test splits share.
-
-    The test split is read through `read_test` alone: nothing that trains or chooses may call it. `transfer` are images
-    without labels that the student learns from too; `notes` what the user should know, and `skipped` the images left
-    out.
+    Args:
+        source: The name of the source in the experiment file.
+        classes: The class names. A label is an index into this list.
+        train: The labelled training split, from which teachers and controls learn. Controls are students without a
+            teacher.
+        validation: The labelled validation split.
+        distilled: The examples of `train` from which distilled students learn. These are all examples, unless
+            `data.transfer.classes` is set.
+        transfer: Unlabelled images from which distilled students also learn. `None` if the experiment has no such
+            images.
+        mean: The mean of each channel for the normalisation of pixels in [0, 1].
+        std: The standard deviation of each channel for the normalisation of pixels in [0, 1].
+        indices: The rows of the examples in the source's arrays of pixels, by the name of the split. The names are
+            `train` and `validation`. If `data.transfer.unlabelled` is `rest`, there is also `rest`.
+        digest: The digest of all splits, the class names and the normalisation.
+        training_digest: The digest of the data that teachers and controls use: the training and the validation split.
+        distillation_digest: The digest of the data that distilled students use: the content of `training_digest` and
+            the examples that `data.transfer` selects. Without `data.transfer`, both digests are equal.
+        split_digests: The digests of the splits `validation` and `test`, by the name of the split.
+        prints: The fingerprints (hashes) of the images, (N,) uint64, by the name of the split: `train`, `validation` or
+            `test`.
+        test_sketch: Hashes of some test images. Comparing the sketches of two test splits shows how much the splits
+            overlap.
+        notes: Facts about the data that the user should know.
+        skipped: Images that were left out, each with the reason.
     """
 
     source: str
     classes: list[str]
     train: Split
     validation: Split
+    distilled: Split
     transfer: Split | None
     mean: list[float]
     std: list[float]
-    indices: dict[str, list[int]]  # of train and validation, in the source's own order
+    indices: dict[str, list[int]]
     digest: str
     training_digest: str
+    distillation_digest: str
     split_digests: dict[str, str]
+    prints: dict[str, np.ndarray] = field(repr=False)
     test_sketch: tuple[int, ...]
     notes: list[str]
     skipped: list[str]
@@ -160,160 +81,214 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+        """Shape (C, H, W) of one image."""
         channels, height, width = self.train.pixels.shape[1:]
         return channels, height, width
 
     @property
     def signature(self) -> dict[str, Any]:
-        """What `kdmodels.networks.build` needs to know of the data, as its keyword arguments."""
+        """Keyword arguments for `kdmodels.networks.build` that describe the data."""
         return {"input_shape": self.input_shape, "classes": len(self.classes), "mean": self.mean, "std": self.std}
 
     @property
-    def taught(self) -> Split:
-        """What a student learns from that has a teacher: the training split, and the unlabelled images."""
+    def distillation_split(self) -> Split:
+        """The examples from which distilled students learn: `distilled`, followed by `transfer`.
+
+        The teacher's outputs are computed for these examples.
+        """
         if self.transfer is None:
-            return self.train
-        labels = torch.cat([self.train.labels, self.transfer.labels])
-        return Joined(self.train.pixels, labels, self.train.top, first=self.train, second=self.transfer)
+            return self.distilled
+        labels = torch.cat([self.distilled.labels, self.transfer.labels])
+        return Joined(self.train.pixels, labels, self.train.top, first=self.distilled, second=self.transfer)
+
+    @property
+    def repeated(self) -> Split:
+        """The labelled training split, repeated or cut to as many examples as `distillation_split`.
+
+        The control with equal steps learns from this split. Each of its epochs then has as many steps as an epoch of a
+        distilled student.
+        """
+        return self.resized(torch.arange(len(self.train)), len(self.distillation_split))
+
+    def resized(self, rows: Tensor, size: int) -> Split:
+        """Return a split of `size` examples, in which training examples are repeated.
+
+        If the last repetition is incomplete, it holds the examples with the lowest fingerprints. The choice therefore
+        depends only on the images.
+
+        Args:
+            rows: The indices of the training examples that are repeated, (N,).
+            size: The number of examples of the result. If `size` is below N, some examples are left out.
+        """
+        whole, rest = divmod(size, len(rows))
+        prints = self.prints["train"][rows.numpy()]
+        first = np.sort(np.argsort(prints, kind="stable")[:rest])
+        return self.train.take(torch.cat([rows.repeat(whole), rows[torch.from_numpy(first)]]))
+
+    @property
+    def inner_rows(self) -> tuple[Tensor, Tensor]:
+        """The indices of two parts of the training split, for a hyperparameter search.
+
+        The trials of the search are trained on the first part and compared on the second part.
+
+        Raises:
+            UserError: No class has two labelled training examples.
+        """
+        kept, held = inner_split(self.train.labels.numpy(), self.prints["train"], INNER_SHARE)
+        if not len(held):
+            raise UserError(
+                "tune: no class has 2 labelled training images, so none can be held out. Allowed: null, or more labels"
+            )
+        return torch.from_numpy(kept), torch.from_numpy(held)
 
     @property
     def test_examples(self) -> int:
-        """How many examples the test split has."""
+        """Number of examples in the test split."""
         return len(self._test)
 
     @property
     def test(self) -> NoReturn:
-        """Refused: what chooses must not see it.
+        """Raise an error, because training and model selection must not depend on the test split.
 
         Raises:
-            RuntimeError: always.
+            RuntimeError: This error is always raised.
         """
-        raise RuntimeError("the test split is not for what trains or chooses; the promotion opens it, and counts that")
+        raise RuntimeError("training and selection must not read the test split; only promotion reads it")
 
     def read_test(self) -> Split:
-        """The test split, for the promotion step."""
+        """Return the test split. Only the promotion step is allowed to call this method."""
         return self._test
 
 
-def hold_out(labels: np.ndarray, prints: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices kept and held out, in order: `count` of them, each class in its share and at least one on both sides.
-
-    Which side an example is on is a matter of its pixels, and of no seed: all experiments on a source share it; equal
-    images of a class are on one side, and a set that grows keeps its splits, in both cases but for some at the edge.
-    Test is held out first and validation next to it, so that what an earlier champion was trained on is not what it is
-    measured on.
+def assemble(source: Source, data: Data, images: Part | None = None, *, fold: int = 0) -> Dataset:
+    """Create a dataset from a source: split the source, check the splits, and compute normalisation and digests.
 
     Args:
-        labels: (N,), of each class none or at least two.
-        prints: (N, 2), the images' fingerprints.
-        count: from the number of classes to N less that number.
-    """
-    order = np.lexsort((prints[:, 0], labels))
-    _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
-    shares = _shares(sizes, count)
-    held = np.sort(np.concatenate([order[at : at + share] for at, share in zip(first, shares, strict=True)]))
-    return np.setdiff1d(np.arange(len(labels)), held), held
-
-
-def fold_numbers(labels: np.ndarray, prints: np.ndarray, folds: int) -> np.ndarray:
-    """(N,), of which fold each example is: a matter of its pixels as in `hold_out`, each class in equal parts.
-
-    Equal images of a class are in one fold or, at an edge, in two that are next to each other.
-
-    Args:
-        labels: (N,), of each class none or at least `folds`. prints: (N, 2), the images' fingerprints.
-    """
-    order = np.lexsort((prints[:, 0], labels))
-    _, sizes = np.unique(labels[order], return_counts=True)
-    numbers = np.empty(len(labels), dtype=np.int64)
-    numbers[order] = np.concatenate([np.arange(size) * folds // size for size in sizes])
-    return numbers
-
-
-def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
-    """Of each class so many, in proportion, that the sum is `count`; none has 0 or all of its own."""
-    exact = sizes * (count / sizes.sum())
-    shares = np.clip(np.round(exact), 1, sizes - 1).astype(int)
-    while rest := count - shares.sum():
-        step = np.sign(rest)
-        possible = (shares + step >= 1) & (shares + step < sizes)
-        shares[np.argmax(np.where(possible, (exact - shares) * step, -np.inf))] += step
-    return shares
-
-
-def assemble(source: Source, data: Data, transfer: Part | None = None, *, fold: int = 0) -> Dataset:
-    """Split, check and name what has been read of a source.
-
-    Args:
-        transfer: the unlabelled images of `data.transfer`, as large and with as many channels as the source's.
-        fold: which of `data.folds` is the validation split.
+        source: The source.
+        data: The `data` section of the experiment.
+        images: The unlabelled images of the folder or zip file in `data.transfer.unlabelled`. They have the size and
+            the channels of the source's images. `None` if the field names no folder or zip file.
+        fold: The number of the fold that is the validation split, counted from 0. Used only if `data.folds` is set.
 
     Raises:
-        UserError: a class has a name that can't be shown or too few examples to be split or for so many folds, the
-            subset is larger than the whole, or, where `data.strict`, an image is in train and test.
+        UserError: A class name can't be printed, a class has too few examples, or a setting of `data` does not fit the
+            source. The same error is raised if `data.strict` is true and a test image is also a training image.
     """
-    for name in source.classes:
-        if not name.isprintable() or len(name) > LONGEST_CLASS:  # it stands in tables, on terminals, in a file's lines
-            told = f"data.source: {name[:40]!a} is no name of a class"
-            raise UserError(f"{told}; allowed: text of one line, at most {LONGEST_CLASS} characters")
-    train, notes = source.parts["train"], list(source.notes)
-    test, validation = source.parts.get("test"), source.parts.get("validation")
-    if test is None:
-        _require_two(train, source.classes, "data.source")
-        least, most = _bounds(train.labels)
-        count = min(max(least, round(TEST_SHARE * len(train.labels))), most)
-        kept, held = hold_out(train.labels, train.prints, count)
-        train, test = train.take(kept), train.take(held)
+    require_printable(source.classes)
+    train, test = _train_and_test(source)
     if data.subset is not None:
-        train = _subset(train, data.subset, source.classes)
-    if validation is not None and (data.folds or isinstance(data.validation, float)):
-        said = f"{data.folds} folds" if data.folds else f"data.validation is {data.validation:g}"
-        notes.append(
-            f"the source's own validation split ({len(validation.labels)} examples) is left out: {said} of the "
-            "training examples; null takes its own"
-        )
-    if data.folds:
-        train, validation = _fold(train, data.folds, fold, source.classes)
-    elif validation is None or isinstance(data.validation, float):
-        share = data.validation if isinstance(data.validation, float) else VALIDATION_SHARE
-        _require_two(train, source.classes, "data.validation")
-        count, (least, most) = ceil(share * len(train.labels)), _bounds(train.labels)
-        if not least <= count <= most:
-            raise UserError(
-                f"data.validation: {share:g} of {len(train.labels)} examples leaves some class with none on one side; "
-                "allowed: a share that gives each class one on both"
-            )
-        kept, held = hold_out(train.labels, train.prints, count)
-        train, validation = train.take(kept), train.take(held)
-    splits = {"train": train, "validation": validation, "test": test}
+        _, train = take_stratified(train, data.subset, source.classes, "data.subset")
+    train, validation, notes = _train_and_validation(train, source, data, fold)
+    chosen = choose_training_examples(train, images, data, source.classes)
+    splits = {"train": chosen.labelled, "validation": validation, "test": test}
+    transfer = {} if chosen.unlabelled is None else {REST if images is None else TRANSFER: chosen.unlabelled}
+    parts = {**splits, **transfer}
+    notes += chosen.notes
     notes += missing_classes({name: part.labels for name, part in splits.items()}, source.classes)
-    notes += repeated_images(
-        {name: part.prints[:, 0] for name, part in {**splits, "transfer": transfer}.items() if part is not None},
-        train.labels,
-        strict=data.strict,
-    )
-    learnt = train.split(source.top)
-    mean, std = _normalisation(data, learnt) or source.normalise or moments(learnt)
-    form = (source.top, train.pixels.shape[1:], source.classes)
-    unlabelled = [transfer] if transfer else []
+    prints = {name: part.prints[:, 0] for name, part in parts.items()}
+    notes += repeated_images(prints, chosen.labelled.labels, strict=data.strict)
+    training = chosen.labelled.split(source.top)
+    mean, std = _normalisation(data, training) or source.normalise or moments(training)
+    form = (source.top, chosen.labelled.pixels.shape[1:], source.classes)
+    learned = (json.dumps((*form, mean, std)), chosen.labelled, validation)
+    more = [*transfer.values(), *([] if chosen.distilled is chosen.labelled else [chosen.distilled])]
     return Dataset(
         source=data.source,
         classes=source.classes,
-        train=learnt,
+        train=training,
         validation=validation.split(source.top),
-        transfer=transfer.split(source.top) if transfer else None,
+        distilled=chosen.distilled.split(source.top),
+        transfer=chosen.unlabelled.split(source.top) if chosen.unlabelled else None,
         mean=mean,
         std=std,
-        indices={name: splits[name].rows.tolist() for name in ("train", "validation")},
-        digest=_digest(repr((*form, mean, std)), *splits.values(), *unlabelled),
-        training_digest=_digest(json.dumps((*form, mean, std)), train, validation, *unlabelled),
+        indices={name: part.rows.tolist() for name, part in parts.items() if name in ("train", "validation", REST)},
+        digest=_digest(repr((*form, mean, std)), *splits.values(), *more),
+        training_digest=_digest(*learned),
+        distillation_digest=_digest(*learned, *more),
         split_digests={name: _digest(repr(form), splits[name]) for name in ("validation", "test")},
+        prints={name: part.prints[:, 0] for name, part in splits.items()},
         test_sketch=sketch_of(test.prints[:, 0]),
-        notes=notes,
+        notes=[*source.notes, *notes],
         skipped=source.skipped,
         _test=test.split(source.top),
     )
+
+
+def _train_and_test(source: Source) -> tuple[Part, Part]:
+    """Return the training and the test split. If the source has no test split, hold out `TEST_SHARE` of its data."""
+    train, test = source.parts["train"], source.parts.get("test")
+    if test is not None:
+        return train, test
+    require_two(train.labels, source.classes, "data.source")
+    least, most = bounds(train.labels)
+    kept, held = hold_out(train.labels, train.prints, min(max(least, round(TEST_SHARE * len(train.labels))), most))
+    return train.take(kept), train.take(held)
+
+
+def _train_and_validation(train: Part, source: Source, data: Data, fold: int) -> tuple[Part, Part, list[str]]:
+    """Return the training split, the validation split, and notes for the user.
+
+    If `data.folds` or a share in `data.validation` is set, the validation examples are held out of `train`. Otherwise,
+    the source's validation split is used. If the source has none, `VALIDATION_SHARE` of `train` is held out.
+
+    If the source has a validation split that is not used, a note says so.
+    """
+    validation, notes = source.parts.get("validation"), []
+    if validation is not None and (data.folds or isinstance(data.validation, float)):
+        setting = f"data.folds is {data.folds}" if data.folds else f"data.validation is {data.validation:g}"
+        notes.append(
+            f"the source's own validation split ({len(validation.labels)} examples) is left out, because {setting}: "
+            "validation examples are held out of the training split. To use the source's own, set data.validation: null"
+        )
+    if data.folds:
+        return *_fold(train, data.folds, fold, source.classes), notes
+    if validation is None or isinstance(data.validation, float):
+        share = data.validation if isinstance(data.validation, float) else VALIDATION_SHARE
+        return *_without_share(train, share, source.classes), notes
+    return train, validation, notes
+
+
+def _fold(part: Part, folds: int, fold: int, classes: Sequence[str]) -> tuple[Part, Part]:
+    """Return the training and the validation examples of one fold of cross-validation.
+
+    Args:
+        part: The examples of all folds.
+        folds: The number of folds.
+        fold: The number of the fold whose examples are the validation examples, counted from 0.
+        classes: The class names.
+
+    Raises:
+        UserError: A class has fewer examples than there are folds.
+    """
+    counts = np.bincount(part.labels, minlength=len(classes))
+    few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < folds]
+    if few:
+        raise UserError(
+            f"data.folds: {folds} is more than the training examples of {listed(few)}. "
+            f"Allowed: at most {min(counts[counts > 0])}, or more examples"
+        )
+    is_held_out = fold_numbers(part.labels, part.prints, folds) == fold
+    return part.take(np.flatnonzero(~is_held_out)), part.take(np.flatnonzero(is_held_out))
+
+
+def _without_share(part: Part, share: float, classes: Sequence[str]) -> tuple[Part, Part]:
+    """Hold out a share of the examples as the validation split, stratified by class.
+
+    Returns:
+        The kept examples, and the held-out examples.
+
+    Raises:
+        UserError: A class has only one example, or would have no kept or no held-out example.
+    """
+    require_two(part.labels, classes, "data.validation")
+    count, (least, most) = ceil(share * len(part.labels)), bounds(part.labels)
+    if not least <= count <= most:
+        raise UserError(
+            f"data.validation: {share:g} of {len(part.labels)} examples leaves a class without an example on one side. "
+            f"Allowed: a share of {least} to {most} examples"
+        )
+    kept, held = hold_out(part.labels, part.prints, count)
+    return part.take(kept), part.take(held)
 
 
 def _digest(form: str, *parts: Part) -> str:
@@ -325,13 +300,35 @@ def _digest(form: str, *parts: Part) -> str:
     return content.hexdigest()
 
 
-def moments(split: Split) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation (n - 1) of each channel, of the stored values / `top`, read a chunk at a time.
+def _normalisation(data: Data, images: Split) -> tuple[list[float], list[float]] | None:
+    """Return the mean and the standard deviation of each channel from `data.normalise`.
 
-    The sums of integers are exact. A constant channel's deviation is 1, since it is divided by.
+    Args:
+        data: The `data` section of the experiment.
+        images: The training split, whose number of channels must fit.
+
+    Returns:
+        The means and the standard deviations. `None` if `data.normalise` is not set.
+
+    Raises:
+        UserError: The number of values is not the number of channels.
+    """
+    if data.normalise is None:
+        return None
+    channels, numbers = images.pixels.shape[1], len(data.normalise.mean)
+    if numbers != channels:
+        raise UserError(f"data.normalise: expected one number per channel, got {numbers}. Allowed: {channels}")
+    return data.normalise.mean, data.normalise.std
+
+
+def moments(split: Split) -> tuple[list[float], list[float]]:
+    """Return the mean and the sample standard deviation (n - 1) of each channel, for pixels in [0, 1].
+
+    Pixels are read in chunks. For integer pixels, the sums are exact. If a channel is constant, the returned standard
+    deviation is 1, so that images can be divided by the value.
     """
     channels, height, width = split.pixels.shape[1:]
-    total = torch.zeros(2, channels, dtype=torch.float64)  # of the values, and of their squares
+    total = torch.zeros(2, channels, dtype=torch.float64)  # sums of the values, and sums of their squares
     for rows in torch.arange(len(split)).split(max(1, CHUNK_VALUES // (channels * height * width))):
         values = split.stored(rows).double()
         total += torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))])
@@ -340,45 +337,3 @@ def moments(split: Split) -> tuple[list[float], list[float]]:
     std = ((total[1] - total[0] * mean) / max(1, count - 1)).clamp(min=0).sqrt()
     std = torch.where(std > 0, std / split.top, 1.0)
     return (mean / split.top).tolist(), std.tolist()
-
-
-def _normalisation(data: Data, images: Split) -> tuple[list[float], list[float]] | None:
-    """What the file says of it, if anything."""
-    if data.normalise is None:
-        return None
-    channels = images.pixels.shape[1]
-    if len(data.normalise.mean) != channels:
-        raise UserError(f"data.normalise: {len(data.normalise.mean)} numbers; the images have {channels} channels")
-    return data.normalise.mean, data.normalise.std
-
-
-def _require_two(part: Part, classes: Sequence[str], field: str) -> None:
-    counts = np.bincount(part.labels, minlength=len(classes))
-    alone = [name for name, count in zip(classes, counts, strict=True) if count == 1]
-    if alone:
-        raise UserError(f"{field}: one example alone of {', '.join(alone)}: it can't be split; allowed: two or more")
-
-
-def _fold(part: Part, folds: int, fold: int, classes: Sequence[str]) -> tuple[Part, Part]:
-    counts = np.bincount(part.labels, minlength=len(classes))
-    few = [f"{name} has {count}" for name, count in zip(classes, counts, strict=True) if 0 < count < folds]
-    if few:
-        raise UserError(
-            f"data.folds: {folds}, but of training examples {', '.join(few)}; allowed: no more folds than that"
-        )
-    validated = fold_numbers(part.labels, part.prints, folds) == fold
-    return part.take(np.flatnonzero(~validated)), part.take(np.flatnonzero(validated))
-
-
-def _subset(part: Part, size: int, classes: Sequence[str]) -> Part:
-    _require_two(part, classes, "data.subset")
-    least, most = _bounds(part.labels)
-    if not least <= size <= most:
-        raise UserError(f"data.subset: {size} is out of range (allowed: {least} to {most})")
-    return part.take(hold_out(part.labels, part.prints, size)[1])
-
-
-def _bounds(labels: np.ndarray) -> tuple[int, int]:
-    """How few and how many examples can be held out."""
-    classes = len(np.unique(labels))
-    return classes, len(labels) - classes

@@ -1,4 +1,4 @@
-"""Many encoded images as one memory-mapped array, decoded by all cores."""
+"""Decoding of many images into one memory-mapped array, on all CPU cores."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Generic, TypeVar
 
 import numpy as np
 
@@ -20,18 +20,46 @@ from kdmodels.errors import UserError
 
 PIXELS, PRINTS, REPORT = "pixels.npy", "prints.npy", "report.json"
 BYTES = np.dtype(np.uint8)
-CHUNK_BYTES = 2**24  # of pixels that are held at once, a thread
+CHUNK_BYTES = 2**24  # largest number of bytes of pixels that one thread holds at once
 CHUNK_IMAGES = 64
 DIGEST_BYTES = 16
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
-"""Told how much is done, and of how much."""
+"""A function that is called with the amount of finished work and the total amount of work."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A set of encoded images, and the shape that the decoded images will have.
+
+    Args:
+        names: The names of the images, in the order in which the decoded images are stored.
+        read: A function that returns the bytes of an image, given the image's name. Several threads call this function.
+        size: The height and width of the decoded images. If `None`, the most common size of the `typical` images is
+            used.
+        channels: The number of channels of the decoded images, 1 or 3. If `None`, the number is 1 if every image is
+            grey, and 3 otherwise.
+        typical: The names of the images whose most common size is used if `size` is `None`. If empty, all images are
+            used.
+    """
+
+    names: Sequence[str]
+    read: Callable[[str], bytes]
+    size: Sequence[int] | None
+    channels: int | None = None
+    typical: Collection[str] = ()
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What lies in the cache: pixels (N, C, H, W) mapped from there, fingerprints (N, 2), and what is to be said.
+    """The decoded images that are stored in a folder.
 
-    `unreadable` has the reason for each image that is not among them.
+    Args:
+        pixels: The pixels of the images, (N, C, H, W), memory-mapped.
+        prints: The fingerprints (hashes) of the images, (N, 2) uint64.
+        unreadable: The reasons why images could not be read, by the name of the image. `pixels` does not hold these
+            images.
+        notes: Facts about the images that the user should know.
     """
 
     pixels: np.ndarray
@@ -41,12 +69,24 @@ class Decoded:
 
     @property
     def top(self) -> int:
-        """The largest value that a pixel may have."""
+        """The largest possible value of a pixel."""
         return 255 if self.pixels.dtype == BYTES else 1
 
 
+@dataclass(frozen=True)
+class Result(Generic[T]):
+    """The result for one image: the computed value, or the error that was raised."""
+
+    name: str
+    value: T | None = None
+    error: Exception | None = None
+
+
 def fingerprints(images: np.ndarray) -> np.ndarray:
-    """128 bits of each image's content, (N, 2) uint64: equal for equal pixels alone."""
+    """Return 128-bit fingerprints (hashes) of images, (N, 2) uint64.
+
+    The fingerprints of two images are equal if and only if the pixels are equal.
+    """
     return _joined(b"".join(_digest(image) for image in images))
 
 
@@ -58,65 +98,85 @@ def _joined(digests: bytes | bytearray) -> np.ndarray:
     return np.frombuffer(digests, np.uint64).reshape(-1, 2)
 
 
-def write_decoded(
-    folder: Path,
-    names: Sequence[str],
-    read: Callable[[str], bytes],
-    *,
-    size: Sequence[int] | None,
-    channels: int | None = None,
-    typical: Collection[str] = (),
-    on_progress: Progress,
-) -> None:
-    """Decode images into `PIXELS` (N, C, H, W) uint8 and `PRINTS`; `REPORT` says which could not be read, and why.
+class _Collector:
+    """Collector of results, which separates the values of readable images from the errors of unreadable images.
+
+    Attributes:
+        done: The amount of finished work, in results.
+        total: The total amount of work.
+        on_progress: A function that is called with `done` and `total` after every chunk of results.
+        unreadable: The error message of each unreadable image, by the name of the image.
+    """
+
+    def __init__(self, total: int, on_progress: Progress) -> None:
+        self.done, self.total, self.on_progress = 0, total, on_progress
+        self.unreadable: dict[str, str] = {}
+
+    def values(self, chunks: Iterable[list[Result[T]]]) -> Iterator[tuple[str, T]]:
+        """Yield the name and the value of each readable image."""
+        for chunk in chunks:
+            for result in chunk:
+                if result.error is not None:
+                    self.unreadable[result.name] = str(result.error) or type(result.error).__name__
+                elif result.value is not None:
+                    yield result.name, result.value
+            self.done += len(chunk)
+            self.on_progress(self.done, self.total)
+
+
+def write_decoded(folder: Path, images: Encoded, on_progress: Progress) -> None:
+    """Decode images, and write the result to three files in a folder.
+
+    `PIXELS` holds the pixels, (N, C, H, W) uint8. `PRINTS` holds the fingerprints. `REPORT` holds the notes, and the
+    reason why each unreadable image could not be read. Each image is read twice: first for its size and mode, and then
+    for its pixels.
 
     Args:
-        size: height and width; None: the most common ones of the `typical` images.
-        channels: None: 1 if every image is grey, else 3.
+        folder: An existing folder.
+        images: The encoded images.
+        on_progress: A function that is called repeatedly with the amount of finished work and the total amount.
 
     Raises:
-        UserError: none can be read, or the disk has no room for them.
+        UserError: No image can be read, or the disk has no room for the pixels.
     """
-    unreadable: dict[str, str] = {}
-    done, total = 0, 2 * len(names)
-
-    def told(results: Iterator[list[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
-        nonlocal done
-        for result in results:
-            for name, value in result:
-                if isinstance(value, Exception):
-                    unreadable[name] = str(value) or type(value).__name__
-                else:
-                    yield name, value
-            done += len(result)
-            on_progress(done, total)
-
+    collector = _Collector(2 * len(images.names), on_progress)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        measured = list(told(_spread(pool, lambda name: measure(read(name)), names, CHUNK_IMAGES)))
+        sizes = _spread(pool, lambda name: measure(images.read(name)), images.names, CHUNK_IMAGES)
+        measured = list(collector.values(sizes))
         if not measured:
-            name, why = next(iter(unreadable.items()))
-            raise UserError(f"none of {len(names)} images can be read; the first is {name}: {why}")
-        of_most = set(typical)
-        sizes = [value[:2] for name, value in measured if name in of_most] or [value[:2] for _, value in measured]
-        height, width = size or Counter(sizes).most_common(1)[0][0]
-        channels = channels or (1 if all(mode in GREY for _, (_, _, mode) in measured) else 3)
-        shape = (channels, height, width)
+            name, reason = next(iter(collector.unreadable.items()))
+            raise UserError(f"none of {len(images.names)} images can be read; the first is {name}: {reason}")
+        shape = channels, height, width = _shape(images, measured)
         require_room(folder, len(measured) * channels * height * width, f"the images at {height}x{width}")
         readable = [name for name, _ in measured]
-        done = total - len(readable)
+        collector.done = collector.total - len(readable)
         chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (channels * height * width)))
+        decoded = _spread(pool, lambda name: _decoded(images.read(name), shape), readable, chunk)
         digests = bytearray()
         with (folder / PIXELS).open("wb") as file:
             _write_header(file, len(readable), shape)
-            for _, (image, own) in told(_spread(pool, lambda name: _decoded(read(name), shape), readable, chunk)):
-                file.write(image)
-                digests += own
+            for _, (image, digest) in collector.values(decoded):
+                file.write(image.data)
+                digests += digest
             file.seek(0)
             _write_header(file, len(digests) // DIGEST_BYTES, shape)
     notes = _conversions([value for _, value in measured], shape)
-    _write_rest(
-        folder, digests, unreadable, [f"{len(unreadable)} images left out, unreadable", *notes] if unreadable else notes
-    )
+    unreadable = collector.unreadable
+    _write_rest(folder, digests, unreadable, [*_left_out(unreadable), *notes])
+
+
+def _shape(images: Encoded, measured: list[tuple[str, tuple[int, int, str]]]) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of the decoded images.
+
+    Args:
+        images: The encoded images.
+        measured: The name, height, width and mode of each readable image.
+    """
+    typical = set(images.typical)
+    sizes = [value[:2] for name, value in measured if name in typical] or [value[:2] for _, value in measured]
+    height, width = images.size or Counter(sizes).most_common(1)[0][0]
+    channels = images.channels or (1 if all(mode in GREY for _, (_, _, mode) in measured) else 3)
+    return channels, height, width
 
 
 def _decoded(content: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, bytes]:
@@ -125,32 +185,40 @@ def _decoded(content: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, b
 
 
 def _spread(
-    pool: ThreadPoolExecutor, work: Callable[[str], Any], names: Sequence[str], chunk: int
-) -> Iterator[list[tuple[str, Any]]]:
-    """The work on each name, or the exception that it ends with, in order; few chunks are under way at a time."""
+    pool: ThreadPoolExecutor, work: Callable[[str], T], names: Sequence[str], chunk: int
+) -> Iterator[list[Result[T]]]:
+    """Call `work` for each name in several threads, and yield the results in the order of `names`.
 
-    def one(name: str) -> Any:
+    The results are yielded in lists of `chunk` results. The last list may be shorter. Only a few lists are in memory at
+    a time. An error in `work` becomes part of the result and is not raised.
+    """
+
+    def attempt(name: str) -> Result[T]:
         try:
-            return work(name)
-        except Exception as error:  # a decoder of foreign bytes may raise anything; it is told at the end
-            return error
+            return Result(name, work(name))
+        except Exception as error:  # a decoder can raise any exception; all errors are reported at the end
+            return Result(name, error=error)
 
     chunks = (names[begin : begin + chunk] for begin in range(0, len(names), chunk))
     while window := list(islice(chunks, 2 * (os.cpu_count() or 1))):
-        yield from pool.map(lambda part: [(name, one(name)) for name in part], window)
+        yield from pool.map(lambda part: [attempt(name) for name in part], window)
 
 
 def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...], dtype: np.dtype = BYTES) -> None:
-    """Padded by numpy so that another count takes the same room."""
+    """Write the header of an .npy file for `count` images of a shape and type.
+
+    NumPy pads all headers to the same length. A header with the final number of images can therefore overwrite this
+    header later.
+    """
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count, *shape)}
     np.lib.format.write_array_header_1_0(file, header)
 
 
 def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
-    """Chunks (B, C, H, W), at least one, in the form of `write_decoded`.
+    """Write one or more chunks of images (B, C, H, W) to a folder, as the same three files as `write_decoded`.
 
     Raises:
-        UserError: they differ in shape or type.
+        UserError: The chunks differ in shape or type.
     """
     digests = bytearray()
     with (folder / PIXELS).open("wb") as file:
@@ -161,7 +229,7 @@ def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
                 _write_header(file, 0, chunk.shape[1:], chunk.dtype)
             if kind != first:
                 count = len(digests) // DIGEST_BYTES
-                raise UserError(f"images are {first}, and after {count} of them {kind}; allowed: all alike")
+                raise UserError(f"the first {count} images are {first}, got {kind}. Allowed: one type and one shape")
             file.write(np.ascontiguousarray(chunk).data)
             digests += b"".join(map(_digest, chunk))
         file.seek(0)
@@ -169,24 +237,33 @@ def write_arrays(folder: Path, chunks: Iterable[np.ndarray]) -> None:
     _write_rest(folder, digests, {}, [])
 
 
+def _write_rest(folder: Path, digests: bytearray, unreadable: dict[str, str], notes: list[str]) -> None:
+    np.save(folder / PRINTS, _joined(digests))
+    (folder / REPORT).write_text(json.dumps({"unreadable": unreadable, "notes": notes}))
+
+
 def read_decoded(folder: Path) -> Decoded:
-    """What `write_decoded` or `write_arrays` wrote; no pixel is read.
+    """Return the decoded images that are stored in a folder. Pixels are memory-mapped and not read.
 
     Raises:
-        UserError: it has been damaged since.
+        UserError: A file is missing or damaged.
     """
     try:
         report = json.loads((folder / REPORT).read_text())
         return Decoded(read_array(folder / PIXELS, mapped=True), read_array(folder / PRINTS), **report)
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder}: what was decoded there is damaged; delete that folder: {error}") from error
+        raise UserError(f"{folder}: the decoded images here are damaged: {error}. Delete this folder") from error
 
 
 def read_array(file: Path, *, mapped: bool = False) -> np.ndarray:
-    """An array on disk, never one of Python's objects, which would be unpickled.
+    """Read an array from disk. Arrays of Python objects are refused, because loading them can run any code.
+
+    Args:
+        file: The .npy file.
+        mapped: Whether to memory-map the array. If false, the whole array is read into memory.
 
     Raises:
-        UserError: it can't be read, or holds objects.
+        UserError: The file can't be read, or it holds Python objects.
     """
     try:
         array: np.ndarray = np.load(file, mmap_mode="c" if mapped else None, allow_pickle=False)
@@ -194,44 +271,61 @@ def read_array(file: Path, *, mapped: bool = False) -> np.ndarray:
             raise ValueError("not an array")
         return array
     except (OSError, ValueError, EOFError) as error:
-        told = " ".join(str(error).split())
-        raise UserError(f"{file}: is damaged, or holds more than numbers; delete it: {told}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: is damaged or holds Python objects: {reason}. Delete the file") from error
 
 
 def skipped(decoded: Decoded, path: Path, *, skip: bool) -> list[str]:
-    """The images that could not be read, each with the reason.
+    """Return the name of each image that could not be read, followed by the reason.
+
+    Args:
+        decoded: The decoded images.
+        path: The path of the source, for the error message.
+        skip: Whether unreadable images are left out. If false, they are an error.
 
     Raises:
-        UserError: there are some, and `skip` is false.
+        UserError: An image could not be read, and `skip` is false.
     """
-    told = [f"{printable(name)} ({printable(why)})" for name, why in decoded.unreadable.items()]
-    if told and not skip:
+    images = [f"{printable(name)} ({printable(reason)})" for name, reason in decoded.unreadable.items()]
+    if images and not skip:
         raise UserError(
-            f"{path}: {len(told)} images can't be read: {listed(told)}; allowed: images that can, or data.skip: true"
+            f"{path}: {len(images)} images can't be read: {listed(images)}. "
+            "Allowed: readable images, or data.skip: true"
         )
-    return told
+    return images
 
 
-def _write_rest(folder: Path, digests: bytearray, unreadable: dict[str, str], notes: list[str]) -> None:
-    np.save(folder / PRINTS, _joined(digests))
-    (folder / REPORT).write_text(json.dumps({"unreadable": unreadable, "notes": notes}))
+def require_room(folder: Path, needed: int, content: str) -> None:
+    """Raise a UserError if the disk of a folder has too little free space.
 
-
-def require_room(folder: Path, needed: int, what: str) -> None:
-    """Raise a UserError where the disk has no room for so many bytes."""
+    Args:
+        folder: The folder.
+        needed: The number of bytes that are needed.
+        content: A description of what will be written to the folder, for the error message.
+    """
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{what} need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at {folder}; allowed: a smaller "
-            "data.size, or another folder by $XDG_CACHE_HOME"
+            f"{content} need {needed / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free at {folder}. Allowed: a "
+            "smaller data.size, or another cache folder in $XDG_CACHE_HOME"
         )
 
 
+def _left_out(unreadable: dict[str, str]) -> list[str]:
+    return [f"{len(unreadable)} unreadable images are left out"] if unreadable else []
+
+
 def _conversions(measured: list[tuple[int, int, str]], shape: tuple[int, int, int]) -> list[str]:
-    other = sum(value[:2] != shape[1:] for value in measured)
-    notes = [f"{other} of {len(measured)} images resized to {shape[1]}x{shape[2]}"] if other else []
+    """Return notes on the number of images that are resized, and on the modes that are converted.
+
+    Args:
+        measured: The original height, width and Pillow mode of each readable image.
+        shape: The shape (C, H, W) of the decoded images.
+    """
+    others = sum(value[:2] != shape[1:] for value in measured)
+    notes = [f"{others} of {len(measured)} images resized to {shape[1]}x{shape[2]}"] if others else []
     modes = Counter(mode for _, _, mode in measured)
     if len(modes) > 1:
-        found = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
-        notes.append(f"modes converted to {'grey' if shape[0] == 1 else 'RGB'}: {found}")
+        counts = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
+        notes.append(f"modes converted to {'grey' if shape[0] == 1 else 'RGB'}: {counts}")
     return notes

@@ -1,4 +1,4 @@
-"""The files below a folder or in a zip, read where they lie: nothing is ever unpacked."""
+"""Files in a folder or in a zip. A zip is read in place and never unpacked to disk."""
 
 import os
 import stat
@@ -11,16 +11,22 @@ from pathlib import Path
 
 from kdmodels.errors import UserError
 
-LARGEST_FILE = 2**28  # bytes of one image file: a bomb's, or a mistake
-LISTED = 20  # names in a message
+LARGEST_FILE = 2**28  # bytes of one image file; a larger file is a decompression bomb or a mistake
+LISTED = 20  # largest number of names in a message
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files by their path within the root, parts joined by `/`; hidden ones are left out.
+    """The files of a folder or a zip, without hidden files.
 
-    `stamps` is what changes when a file does: its size, and its time of change or its checksum. `folders` are all
-    folders, also the empty ones.
+    Every path is relative to the root, with `/` as the separator.
+
+    Args:
+        root: The folder or the zip.
+        stamps: The stamp of each file, by the file's path. In a folder, a stamp holds the size and the modification
+            time. In a zip, it holds the size and the checksum. If a file changes, its stamp changes.
+        folders: The paths of all folders, including empty folders.
+        read: A function that returns the content of a file, given the file's path.
     """
 
     root: Path
@@ -31,11 +37,14 @@ class Files:
 
 @contextmanager
 def open_files(root: Path) -> Iterator[Files]:
-    """The files of a folder, or of a zip that stays open for the block.
+    """Open a folder or a zip, and yield its files. A zip stays open until the block ends.
+
+    Args:
+        root: The path of the folder or the zip.
 
     Raises:
-        UserError: it can't be read, a link leads in a circle, or the zip is damaged, encrypted or holds paths that
-            lead out of it.
+        UserError: The root can't be read, or a link in a folder leads back to a folder that contains the link. The same
+            error is raised if a zip is damaged or encrypted, or holds a path that leads out of the zip.
     """
     with ExitStack() as stack:
         try:
@@ -45,13 +54,13 @@ def open_files(root: Path) -> Iterator[Files]:
                 require_regular(root)
                 files = _zipped(root, stack.enter_context(zipfile.ZipFile(root)))
         except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, struct.error) as error:
-            told = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError(f"{root}: can't be read: {printable(told or type(error).__name__)}") from error
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise UserError(f"{root}: can't be read: {printable(reason or type(error).__name__)}") from error
         yield files
 
 
 def printable(path: str) -> str:
-    """A name as it can be shown: one line, and valid text.
+    """Return a name as one line of valid text. The character U+FFFD replaces every invalid or unprintable character.
 
     >>> printable("a\\nb"), printable("\\udcff.png")
     ('a�b', '�.png')
@@ -61,7 +70,7 @@ def printable(path: str) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Names for a message: the first ones, and how many there are beside.
+    """Join names for a message. Of more than 20 names, list the first 20 and the number of the others.
 
     >>> listed(["a", "b"])
     'a, b'
@@ -71,7 +80,7 @@ def listed(names: list[str]) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Of the system, not of the user.
+    """Return whether a file is hidden or was created by the operating system.
 
     >>> [is_hidden(name) for name in (".DS_Store", "Thumbs.db", "__MACOSX", "cat.png")]
     [True, True, True, False]
@@ -91,11 +100,11 @@ def _walk(root: Path) -> tuple[dict[str, tuple[int, int]], set[str]]:
                 continue
             try:
                 about = entry.stat()
-            except FileNotFoundError:  # a link to nothing: it is told as unreadable
+            except FileNotFoundError:  # a broken link, which is reported as unreadable later
                 about = entry.stat(follow_symlinks=False)
             if stat.S_ISDIR(about.st_mode):
                 if _identity(about) in above:
-                    raise UserError(f"{printable(str(root / path))}: a link that leads back to a folder it lies in")
+                    raise UserError(f"{printable(str(root / path))}: is a link to a folder that contains it")
                 folders.add(path)
                 pending.append((f"{path}/", (*above, _identity(about))))
             elif stat.S_ISREG(about.st_mode) or stat.S_ISLNK(about.st_mode):
@@ -108,25 +117,29 @@ def _identity(about: os.stat_result) -> tuple[int, int]:
 
 
 def require_regular(path: Path) -> None:
-    """Raise a UserError if a path is a pipe, a device or a socket, or a link to one: these may never end."""
+    """Raise a UserError if a path leads to a pipe, a device or a socket.
+
+    Reading such a file may never end.
+    """
     if path.exists() and not path.is_file():
-        raise UserError(f"{printable(str(path))}: is a pipe or device; allowed: a regular file")
+        raise UserError(f"{printable(str(path))}: is a pipe or device. Allowed: a regular file")
 
 
 def read_file(path: Path) -> bytes:
-    """Return the content of a regular file, or of one that a link leads to.
+    """Return the content of a regular file. Links are followed.
 
     Raises:
-        OSError: the file can't be read.
-        ValueError: it is too large, or no regular file; nothing is waited for.
+        OSError: The file can't be read.
+        ValueError: The file is too large or is not a regular file. For a pipe, the error is raised immediately, without
+            waiting for a writer.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # otherwise, opening a pipe without a writer would block
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ValueError("is no regular file")
+            raise ValueError("is not a regular file")
         content = file.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
-        raise ValueError(f"larger than {LARGEST_FILE} bytes")
+        raise ValueError(f"is larger than {LARGEST_FILE} bytes")
     return content
 
 
@@ -134,12 +147,12 @@ def _zipped(root: Path, archive: zipfile.ZipFile) -> Files:
     about: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()
     for info in archive.infolist():
-        path = info.filename.replace("\\", "/")  # as some programs write it
+        path = info.filename.replace("\\", "/")  # some Windows programs write backslashes
         parts = path.rstrip("/").split("/")
         if path.startswith("/") or ".." in parts or parts[0][1:2] == ":":
-            raise UserError(f"{root}: {printable(path)!r} leads out of the zip; allowed: paths below its root")
+            raise UserError(f"{root}: {printable(path)!r} leads out of the zip. Allowed: paths below its root")
         if info.flag_bits & 1:
-            raise UserError(f"{root}: is encrypted; allowed: a zip without a password")
+            raise UserError(f"{root}: is encrypted. Allowed: a zip without a password")
         if any(map(is_hidden, parts)):
             continue
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
@@ -147,7 +160,7 @@ def _zipped(root: Path, archive: zipfile.ZipFile) -> Files:
             folders.add("/".join(parts))
             continue
         if path in about:
-            raise UserError(f"{root}: holds {printable(path)!r} twice")
+            raise UserError(f"{root}: holds {printable(path)!r} twice. Allowed: each path once")
         about[path] = info
 
     def read(path: str) -> bytes:

@@ -1,10 +1,8 @@
-"""Image files as arrays: one decoding for training and for prediction."""
+"""Decoding of image files. Training and prediction use the same decoder, so a model gets the same pixels in both."""
 
 import math
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,39 +12,50 @@ from kdmodels.data.files import listed, open_files, printable, read_file, requir
 from kdmodels.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no other decoder is let near a file
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # the only decoders that are allowed to open a file
 MODES = {1: "L", 3: "RGB"}
 GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16L", "I;16B")
-DEEP = ("F", "I", "I;16", "I;16L", "I;16B")  # more than 8 bits a pixel
-RANGE_TAGS = (340, 341)  # of a TIFF: SMinSampleValue and SMaxSampleValue
-BITS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, SIGNED = 258, 262, 339, 1, 2
-PLANAR, APART = 284, 2  # one plane per channel
-LARGEST_IMAGE = 89_478_485  # pixels: where Pillow begins to warn of a decompression bomb
-TURNED = (5, 6, 7, 8)  # EXIF orientations whose height is the stored width
+DEEP = ("F", "I", "I;16", "I;16L", "I;16B")  # more than 8 bits per pixel
+RANGE_TAGS = (340, 341)  # TIFF tags SMinSampleValue and SMaxSampleValue
+BITS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, SIGNED = 258, 262, 339, 1, 2  # 3 TIFF tags, 2 values of SAMPLE_FORMAT
+PLANAR, APART = 284, 2  # a TIFF tag, and its value if each channel is a separate plane
+LARGEST_IMAGE = 89_478_485  # pixels; for a larger image, Pillow warns of a decompression bomb
+ORIENTATION = 0x0112  # EXIF tag
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
 def measure(content: bytes) -> tuple[int, int, str]:
-    """Height, width and Pillow's mode of an encoded image, from its header, as it is to be seen.
+    """Return the height, the width and Pillow's mode of an encoded image. Only the header of the image is read.
+
+    The height and the width are those of the image after the EXIF orientation is applied.
 
     Raises:
-        Exception: whatever a decoder says of bytes that it can't read.
+        Exception: The decoder can't read the bytes. Any type of exception is possible.
     """
     with _opened(content) as image:
-        turned = "exif" in image.info and image.getexif().get(0x0112) in TURNED  # a TIFF's size is turned already
-        height, width = (image.width, image.height) if turned else (image.height, image.width)
+        # Pillow itself applies the orientation to the size of a TIFF.
+        is_turned = "exif" in image.info and image.getexif().get(ORIENTATION) in TURNED
+        height, width = (image.width, image.height) if is_turned else (image.height, image.width)
         return height, width, image.mode
 
 
 def decode(content: bytes, channels: int, height: int, width: int) -> np.ndarray:
-    """Return an encoded image as (C, H, W) uint8.
+    """Decode an image to an array (C, H, W) uint8.
 
-    The image is turned as its EXIF orientation says, scaled to 8 bits, laid onto black where it is transparent, and
-    resized by Pillow's bilinear filter, which is antialiased. Of an animation or a TIFF of many pages, the first image
-    is taken.
+    The EXIF orientation is applied, pixels are scaled to 8 bits, and transparent pixels are composited onto black. Then
+    the image is resized by Pillow's antialiased bilinear filter. For an animation or a TIFF with several pages, the
+    first image is used.
+
+    Args:
+        content: The bytes of the image file.
+        channels: 1 for a grey image, 3 for an RGB image.
+        height: The height of the decoded image.
+        width: The width of the decoded image.
 
     Raises:
-        Exception: whatever a decoder says of bytes that it can't read; pixels of floats, of 32 bits or with a sign
-            whose range the file does not state.
+        Exception: The decoder can't read the bytes. Any type of exception is possible.
+        ValueError: The image has too many pixels, or its pixels can't be scaled to 8 bits. For example, the file holds
+            floats and does not state their range.
     """
     with _opened(content) as image:
         ImageOps.exif_transpose(image, in_place=True)
@@ -55,7 +64,7 @@ def decode(content: bytes, channels: int, height: int, width: int) -> np.ndarray
         if image.has_transparency_data:
             black = Image.new("RGBA", image.size, (0, 0, 0, 255))
             image = Image.alpha_composite(black, image.convert("RGBA"))
-        if image.mode == "LAB":  # Pillow makes no grey of it
+        if image.mode == "LAB":  # Pillow can't convert LAB to grey directly
             image = image.convert("RGB")
         image = image.convert(MODES[channels])
         if image.size != (width, height):
@@ -66,36 +75,45 @@ def decode(content: bytes, channels: int, height: int, width: int) -> np.ndarray
 def _opened(content: bytes) -> Image.Image:
     try:
         image = Image.open(BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError as error:  # whose own words name an address in memory
-        raise ValueError("no image of a known format") from error
+    except UnidentifiedImageError as error:  # Pillow's message contains a memory address
+        raise ValueError("is not an image in a known format") from error
     if image.width * image.height > LARGEST_IMAGE:
-        raise ValueError(f"{image.width}x{image.height} are more than {LARGEST_IMAGE} pixels")
+        raise ValueError(f"has {image.width}x{image.height} pixels. Allowed: at most {LARGEST_IMAGE}")
     if image.mode in DEEP:
-        _sample_range(image)  # before anything is decoded
-    elif SIGNED in _tags(image).get(SAMPLE_FORMAT, ()):
-        raise ValueError("its pixels are 8 bits with a sign; allowed: 8 or 16 bits without a sign")  # Pillow ignores it
+        _sample_range(image)  # raises the error before the pixels are decoded
+    elif SIGNED in _numbers(image, SAMPLE_FORMAT):
+        raise ValueError("has signed 8-bit pixels. Allowed: unsigned, 8 or 16 bits")  # Pillow ignores the sign
     elif _has_deep_planes(image):
-        raise ValueError("its channels of 16 bits are stored as separate planes; allowed: interleaved or compressed")
+        raise ValueError("stores 16-bit channels as separate planes. Allowed: interleaved or compressed channels")
     return image
 
 
 def _has_deep_planes(image: Image.Image) -> bool:
-    """Return whether it is an uncompressed TIFF of such planes: Pillow reads half their bytes, as 8-bit pixels."""
-    tags = _tags(image)
-    is_raw = image.info.get("compression") == "raw"  # libtiff decodes the others, and does it right
-    return is_raw and tags.get(PLANAR) == APART and max(tags.get(BITS, (1,))) > 8
+    """Return whether an image is an uncompressed TIFF with 16-bit channels in separate planes.
+
+    Pillow decodes such planes incorrectly. It reads only half of the bytes, and treats each byte as an 8-bit pixel.
+    """
+    is_raw = image.info.get("compression") == "raw"  # libtiff decodes compressed planes correctly
+    return is_raw and _numbers(image, PLANAR) == (APART,) and max(_numbers(image, BITS), default=1) > 8
 
 
 def _shallow(image: Image.Image) -> Image.Image:
-    """Return an image of more than 8 bits a pixel as grey of 8, scaled by the range that its file states."""
+    """Convert an image with more than 8 bits per pixel to 8-bit grey.
+
+    The range of pixel values in the file's header is mapped to the range from 0 to 255.
+
+    Raises:
+        ValueError: The header states no range, or a pixel is outside of the range.
+    """
     low, high = _sample_range(image)
-    values, tags = np.asarray(image), _tags(image)
-    if image.format == "TIFF" and image.mode == "I" and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED:
-        values = values.view(np.uint32)  # Pillow has no mode for these
-    if not (values.min() >= low and values.max() <= high):  # nor NaN
-        raise ValueError(f"has pixels from {values.min()} to {values.max()}, and says {low:g} to {high:g}")
+    values = np.asarray(image)
+    sample_format = next(iter(_numbers(image, SAMPLE_FORMAT)), UNSIGNED)
+    if image.format == "TIFF" and image.mode == "I" and sample_format == UNSIGNED:
+        values = values.view(np.uint32)  # Pillow has no unsigned 32-bit mode
+    if not (values.min() >= low and values.max() <= high):  # also refuses NaN
+        raise ValueError(f"has pixels from {values.min()} to {values.max()}. Its header allows {low:g} to {high:g}")
     grey = np.rint((values.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
-    if tags.get(PHOTOMETRIC) == 0:  # white is 0: Pillow heeds that for 8 bits alone
+    if _numbers(image, PHOTOMETRIC) == (0,):  # in this file 0 is white; Pillow handles this only for 8-bit pixels
         grey = 255 - grey
     if isinstance(transparent := image.info.get("transparency"), int):
         grey[values == transparent] = 0
@@ -103,52 +121,56 @@ def _shallow(image: Image.Image) -> Image.Image:
 
 
 def _sample_range(image: Image.Image) -> tuple[float, float]:
-    """Return the values that stand for black and white, from the header.
+    """Return the smallest and the largest possible value of a pixel, according to the header of the image.
 
     Raises:
-        ValueError: the file does not state them.
+        ValueError: The header does not state these values.
     """
-    tags = _tags(image)
     if image.mode.startswith("I;16"):
-        return 0, 2 ** tags.get(BITS, (16,))[0] - 1
+        return 0, 2 ** next(iter(_numbers(image, BITS)), 16) - 1
     if image.format == "PPM" and image.mode == "I":
-        return 0, 65535  # to which Pillow scales it
-    low, high = (_number(tags.get(tag)) for tag in RANGE_TAGS)
+        return 0, 65535  # Pillow scales a PPM to this range
+    low, high = (next(iter(_numbers(image, tag)), None) for tag in RANGE_TAGS)
     if low is None or high is None or not -math.inf < low < high < math.inf:
-        kind = "floats" if image.mode == "F" else "32 bits, or with a sign,"
+        kind = "float" if image.mode == "F" else "signed or 32-bit"
         raise ValueError(
-            f"its pixels are {kind} and it states no range of them; allowed: 8 or 16 bits without a sign, or a TIFF "
+            f"has {kind} pixels and does not state their range. Allowed: unsigned pixels of 8 or 16 bits, or a TIFF "
             "with SMinSampleValue and SMaxSampleValue"
         )
     return low, high
 
 
-def _tags(image: Image.Image) -> Mapping[int, Any]:
-    return image.tag_v2 if isinstance(image, TiffImageFile) else {}
+def _numbers(image: Image.Image, tag: int) -> tuple[float, ...]:
+    """Return the numbers of a TIFF tag.
 
-
-def _number(value: object) -> float | None:
-    """Return a tag's number, which Pillow gives alone or in a tuple."""
-    first = value[0] if isinstance(value, tuple) and value else value
-    return float(first) if isinstance(first, int | float) else None
+    The result is empty in three cases: the image is not a TIFF, the tag is missing, or the tag holds values that are
+    not numbers.
+    """
+    value: object = image.tag_v2.get(tag) if isinstance(image, TiffImageFile) else None
+    values = value if isinstance(value, tuple) else (value,)  # Pillow returns a single number without a tuple
+    numbers = tuple(number for number in values if isinstance(number, int | float))
+    return numbers if len(numbers) == len(values) else ()
 
 
 def find_images(paths: list[Path]) -> list[Path]:
-    """Return the files named, and the images in the folders named, in order of name.
+    """Return the given files, and the image files in the given folders and their subfolders.
 
-    Of a folder, only regular files are taken, also through links, as where data are read.
+    The image files of a folder are sorted. As in a dataset, hidden files, pipes and devices in a folder are ignored.
+
+    Args:
+        paths: Paths of files and folders. The result has the same order.
 
     Raises:
-        UserError: a path does not exist or is a pipe or device; or a folder holds no image or can't be read.
+        UserError: A path does not exist, a path is a pipe or a device, or a folder can't be read or holds no image.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
             with open_files(path) as content:
-                found = sorted(path / name for name in content.stamps if name.lower().endswith(SUFFIXES))
-            if not found:
-                raise UserError(f"{path}: no image in this folder; allowed: {', '.join(SUFFIXES)}")
-            files += found
+                images = sorted(path / name for name in content.stamps if name.lower().endswith(SUFFIXES))
+            if not images:
+                raise UserError(f"{path}: the folder contains no image. Allowed: {', '.join(SUFFIXES)}")
+            files += images
         elif path.exists():
             require_regular(path)
             files.append(path)
@@ -158,20 +180,25 @@ def find_images(paths: list[Path]) -> list[Path]:
 
 
 def read_images(files: list[Path], input_shape: tuple[int, int, int]) -> np.ndarray:
-    """The files as (N, C, H, W) float32 in [0, 1], decoded as those that are trained on.
+    """Decode image files to an array (N, C, H, W), float32 in [0, 1], in the same way as for training.
+
+    Args:
+        files: The paths of N image files.
+        input_shape: The shape (C, H, W) of the images that the model expects.
 
     Raises:
-        UserError: a file can't be read as an image; the line lists every such file.
+        UserError: The model expects neither 1 nor 3 channels. Or files can't be read as images, and the message lists
+            these files.
     """
     if input_shape[0] not in MODES:
-        raise UserError(f"a model of {input_shape[0]} channels can't read image files; allowed: {sorted(MODES)}")
+        raise UserError(f"the model expects {input_shape[0]} channels, so it can't read image files. Allowed: 1 or 3")
     batch = np.empty((len(files), *input_shape), dtype=np.float32)
     unreadable: list[str] = []
     for row, file in zip(batch, files, strict=True):
         try:
             row[:] = decode(read_file(file), *input_shape) / np.float32(255)
-        except Exception as error:  # a decoder of foreign bytes may raise anything
+        except Exception as error:  # a decoder can raise any exception for untrusted bytes
             unreadable.append(f"{file} ({error})")
     if unreadable:
-        raise UserError(f"not readable as images: {listed(unreadable)}")
+        raise UserError(f"files can't be read as images: {listed(unreadable)}. Allowed: {', '.join(SUFFIXES)}")
     return batch

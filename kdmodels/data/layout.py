@@ -1,9 +1,9 @@
-"""Which split and which class an image belongs to, by its path alone."""
+"""Rules that derive the split and the class of an image from the path of the image."""
 
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kdmodels.data.files import listed, printable
@@ -14,13 +14,19 @@ SPLITS = {
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing", "evaluation", "eval"),
 }
-NUMBERED = re.compile(r"([0-9]+)_")  # 7_12.jpg is of class 7
-SHAPE = "allowed: a folder for each class, or files named CLASS_NUMBER, in train/, validation/ and test/ or in one pool"
+NUMBERED = re.compile(r"([0-9]+)_")  # 7_12.jpg has the class 7
+SHAPE = "Allowed: a folder per class, or files named CLASS_NUMBER, in train/, validation/ and test/ or in one folder"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of each split, in order, the class of each, and what the user should know."""
+    """The images of each split, and their classes.
+
+    Args:
+        paths: The sorted paths of the images of each split, by the name of the split.
+        labels: The class names of the images of each split, by the name of the split, in the order of `paths`.
+        notes: Facts about the folders that the user should know.
+    """
 
     paths: dict[str, list[str]]
     labels: dict[str, list[str]]
@@ -28,7 +34,7 @@ class Layout:
 
 
 def split_name(folder: str) -> str | None:
-    """The split that a folder of that name is.
+    """Return the split that a folder name stands for. If the name is not in `SPLITS`, return `None`.
 
     >>> split_name("Training"), split_name("val"), split_name("cats")
     ('train', 'validation', None)
@@ -39,67 +45,113 @@ def split_name(folder: str) -> str | None:
 def read_layout(paths: Iterable[str], folders: Iterable[str], validation: str | None = None) -> Layout:
     """Sort images into splits and classes.
 
-    With a training folder that holds class folders or numbered files, the folders named in `SPLITS` are the splits;
-    else all images are one pool, `train`. A single folder around everything is looked through.
+    The class of an image is the name of its class folder. If there are no class folders, it is the number at the start
+    of the file name: 7_12.jpg has the class 7.
+
+    If a top folder named `train` or `training` holds images with classes, every top folder with a name in `SPLITS` is a
+    split. Otherwise, all images belong to the split `train`. If a single top folder contains all images, these rules
+    apply to the content of this folder.
 
     Args:
-        paths: the images'. folders: all folders, so that empty ones are seen.
-        validation: the folder of the validation split, where it is not named as in `SPLITS`.
+        paths: The paths of the images.
+        folders: The paths of all folders, including empty folders. An empty class folder is an error.
+        validation: The folder of the validation split, from `data.validation`. If `None`, a top folder with one of the
+            names in `SPLITS["validation"]` is used, if it exists.
 
     Raises:
-        UserError: images have no class, a class folder is empty, or two folders are the same split.
+        UserError: An image has no class, a class folder is empty, or two folders stand for the same split.
     """
     paths, folders = sorted(paths), sorted(folders)
-    prefix = _around(paths)
-    below, inner = _below(paths, prefix), _below(folders, prefix)
+    prefix = _common_folder(paths)
+    images, inner = _below(paths, prefix), _below(folders, prefix)
     groups: dict[str, list[str]] = defaultdict(list)
-    for path in below:
+    for path in images:
         if "/" in path:
             groups[path.split("/")[0]].append(path)
-    wanted = {folder: split for folder in groups if (split := split_name(folder))}
-    trains = [folder for folder, split in wanted.items() if split == "train"]
-    if not any(_classes(_below(groups[folder], f"{folder}/"), folder) for folder in trains):
-        if validation:
-            raise UserError(f"data.validation: {validation!r}: there is no train folder beside it; {SHAPE}")
-        if not below:
-            raise UserError(f"no image; {SHAPE}")
-        pool = _classes(below, "")
-        if pool is None:
-            raise UserError(f"{listed(below[:1])} has no class; {SHAPE}")
-        if groups:
-            _refuse_empty([folder for folder in inner if "/" not in folder], groups)
-        return Layout({"train": [prefix + path for path in below]}, {"train": pool})
-    if validation:
-        if validation not in groups:
-            raise UserError(f"data.validation: {validation!r} is no folder of images; {allowed(validation, groups)}")
-        wanted = {folder: split for folder, split in wanted.items() if split != "validation"} | {
-            validation: "validation"
-        }
-    found: dict[str, list[str]] = {}
+    splits = {folder: split for folder in groups if (split := split_name(folder))}
+    trains = [folder for folder, split in splits.items() if split == "train"]
+    if any(_classes(_below(groups[folder], f"{folder}/"), folder) for folder in trains):
+        layout = _separate_splits(images, inner, groups, _with_validation(splits, groups, validation))
+    elif validation:
+        raise UserError(f"data.validation: {validation!r} has no train folder beside it. {SHAPE}")
+    else:
+        layout = _single_split(images, inner, groups)
+    full_paths = {split: [prefix + path for path in names] for split, names in layout.paths.items()}
+    return Layout(full_paths, layout.labels, layout.notes)
+
+
+def _single_split(images: list[str], folders: list[str], groups: Mapping[str, list[str]]) -> Layout:
+    """Return a layout in which every image belongs to the training split.
+
+    Args:
+        images: The paths of the images.
+        folders: The paths of all folders.
+        groups: The paths of the images in each top folder, by the name of the folder.
+    """
+    if not images:
+        raise UserError(f"there is no image. {SHAPE}")
+    classes = _classes(images, "")
+    if classes is None:
+        raise UserError(f"{listed(images[:1])} has no class. {SHAPE}")
+    if groups:
+        _require_images([folder for folder in folders if "/" not in folder], groups)
+    return Layout({"train": images}, {"train": classes})
+
+
+def _with_validation(splits: dict[str, str], groups: Mapping[str, list[str]], validation: str | None) -> dict[str, str]:
+    """Return the split of each top folder. The user's validation folder replaces any other validation folder.
+
+    Args:
+        splits: The split of each top folder whose name is in `SPLITS`, by the name of the folder.
+        groups: The paths of the images in each top folder, by the name of the folder.
+        validation: The user's validation folder. If `None`, `splits` is returned.
+    """
+    if not validation:
+        return splits
+    if validation not in groups:
+        raise UserError(f"data.validation: {validation!r} is not a folder of images. {allowed(validation, groups)}")
+    return {folder: split for folder, split in splits.items() if split != "validation"} | {validation: "validation"}
+
+
+def _separate_splits(
+    images: list[str], folders: list[str], groups: Mapping[str, list[str]], splits: Mapping[str, str]
+) -> Layout:
+    """Return a layout in which each split is one top folder. Other folders and files are left out, with a note.
+
+    Args:
+        images: The paths of the images.
+        folders: The paths of all folders.
+        groups: The paths of the images in each top folder, by the name of the folder.
+        splits: The split of each top folder that is a split, by the name of the folder.
+    """
+    stray = [path for path in images if "/" not in path]
+    notes = [f"left out, because they are not in a split's folder: {listed(stray)}"] if stray else []
+    _require_images([folder for folder in folders if split_name(folder)], groups)
+    repeated = [folder for folder, split in splits.items() if list(splits.values()).count(split) > 1]
+    if repeated:
+        raise UserError(f"{listed(repeated)}: are folders of the same split. Allowed: one folder per split")
+    paths: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
-    stray = [path for path in below if "/" not in path]
-    notes = [f"{listed(stray)}: left out: beside the folders of the splits"] if stray else []
-    _refuse_empty([folder for folder in inner if split_name(folder)], groups)
-    twice = [folder for folder, split in wanted.items() if list(wanted.values()).count(split) > 1]
-    if twice:
-        raise UserError(f"{listed(twice)}: folders of the same split; allowed: one of each")
     for folder in sorted(groups):
-        split = wanted.get(folder)
+        split = splits.get(folder)
         inside = _below(groups[folder], f"{folder}/")
         classes = _classes(inside, folder) if split else None
         if split is None or classes is None:
-            why = "no split of that name" if split is None else "its images have no class"
-            notes.append(f"{printable(folder)}/: {len(inside)} images left out: {why}")
+            reason = "the folder's name is not a split" if split is None else "its images have no class"
+            notes.append(f"{printable(folder)}/: {len(inside)} images left out, because {reason}")
             continue
         if "/" in inside[0]:
             full = {f"{folder}/{path.split('/')[0]}" for path in inside}
-            _refuse_empty([path for path in inner if path.count("/") == 1 and path.startswith(f"{folder}/")], full)
-        found[split], labels[split] = [prefix + path for path in groups[folder]], classes
-    return Layout(found, labels, notes)
+            _require_images([path for path in folders if path.count("/") == 1 and path.startswith(f"{folder}/")], full)
+        paths[split], labels[split] = groups[folder], classes
+    return Layout(paths, labels, notes)
 
 
-def _around(paths: list[str]) -> str:
-    """The single folder that holds everything, if there is one and it is no split itself; else nothing."""
+def _common_folder(paths: list[str]) -> str:
+    """Return the top folder that contains all images, followed by a slash.
+
+    If no top folder contains all images, or if this folder is itself a split, return an empty string.
+    """
     tops = {path.split("/")[0] for path in paths}
     top = next(iter(tops), "")
     return f"{top}/" if len(tops) == 1 and split_name(top) is None and "/" in paths[0] else ""
@@ -110,7 +162,18 @@ def _below(paths: Iterable[str], prefix: str) -> list[str]:
 
 
 def _classes(paths: list[str], folder: str) -> list[str] | None:
-    """The class of each path; None where they have none."""
+    """Return the class of each image, in the order of `paths`.
+
+    The class is the name of the image's folder, or the number at the start of the file's name. If some image has
+    neither, return `None`.
+
+    Args:
+        paths: The paths of the images, relative to `folder`.
+        folder: The folder that contains the images, for error messages. An empty string stands for the top folder.
+
+    Raises:
+        UserError: Some images are in class folders, and other images are beside them.
+    """
     direct = [path for path in paths if "/" not in path]
     if not direct:
         folders = [path.split("/")[0] for path in paths]
@@ -118,13 +181,13 @@ def _classes(paths: list[str], folder: str) -> list[str] | None:
         return [names[folder] for folder in folders]
     if len(direct) < len(paths):
         raise UserError(
-            f"{printable(folder) or 'the top folder'}: images beside class folders: {listed(direct)}; {SHAPE}"
+            f"{printable(folder) or 'the top folder'}: has images beside class folders: {listed(direct)}. {SHAPE}"
         )
     numbers = [NUMBERED.match(path) for path in paths]
     return [number[1] for number in numbers if number] if all(numbers) else None
 
 
-def _refuse_empty(folders: list[str], full: Iterable[str]) -> None:
+def _require_images(folders: list[str], full: Iterable[str]) -> None:
     empty = sorted(set(folders) - set(full))
     if empty:
-        raise UserError(f"folders without an image: {listed(empty)}; allowed: at least one image in each")
+        raise UserError(f"folders without an image: {listed(empty)}. Allowed: at least one image in each")

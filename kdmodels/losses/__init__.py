@@ -1,24 +1,36 @@
 """Distillation losses as pure functions of tensors.
 
-Student first, teacher second, hyperparameters by keyword. One value per example, shape (B,): the caller reduces.
-A loss on what a batch has in common has one value per batch, shape (), and says so.
-No gradient reaches a teacher.
+Every loss takes the student's tensors first, the teacher's tensors second, and hyperparameters by keyword. Most losses
+return one value per example, (B,), and the caller averages the values. A loss that depends on the batch as a whole
+returns one value per batch, (). No gradient reaches a teacher.
+
+To add a loss, edit two files:
+
+1. A module of this package: `logits.py`, `features.py`, `relations.py` or a new file. Write the function (or
+   `nn.Module`), and add its builder to `BUILDERS`. A builder is a function that adapts a loss to the trainer. For most
+   losses, a function of `term_loss.py` makes the builder, as in `"my_loss": on_logits(my_loss)`. If the loss has
+   weights or memory, its builder returns a `TermLoss` with the modules that hold them. For examples, see
+   `simple_recipe.py` and `contrastive.py`.
+2. `kdmodels/experiment/catalogue.py`. Add a row for the loss. The field `file` of the row names the module from step 1.
+   The row also lists the defaults of the hyperparameters.
+
+The row makes the loss available in experiment files and defines the name of its metric. Then run `make docs`, and run
+`python -m tests.kdmodels.golden` to record the values of the new loss. Optionally, import the loss in this file, so
+that notebooks can use it, and add a preset to `experiment/presets.py`.
 """
 
 from kdmodels.losses.adversarial import Adversarial
 from kdmodels.losses.contrastive import ContrastiveRepresentation
+from kdmodels.losses.ensemble import ensemble_logits
 from kdmodels.losses.features import (
-    HintRegressor,
     attention_transfer,
     cosine_features,
     hint,
-    match_size,
     neuron_selectivity,
 )
 from kdmodels.losses.logits import (
     decoupled,
     dist,
-    ensemble_logits,
     hard_labels,
     label_smoothing,
     logit_regression,
@@ -27,6 +39,7 @@ from kdmodels.losses.logits import (
     standardise,
     standardised_soft_targets,
 )
+from kdmodels.losses.regressor import HintRegressor, match_size
 from kdmodels.losses.relations import (
     distance_metric,
     flow_of_solution,

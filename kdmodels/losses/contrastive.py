@@ -1,5 +1,6 @@
 """Contrastive representation distillation with memory banks."""
 
+from collections.abc import Mapping
 from math import log
 
 import torch
@@ -9,45 +10,56 @@ from torch import Generator, Tensor, nn
 from kdmodels.losses.features import unit
 from kdmodels.losses.numerics import full_precision, unrounded
 from kdmodels.losses.relations import require_embeddings
+from kdmodels.losses.term_loss import Builder, LossInputs, LossSetting, TermLoss, total
+from kdmodels.randomness import StepRandomness
 
 
-class ContrastiveRepresentation(nn.Module):
-    """Noise-contrastive estimation: an example's two embeddings are told from pairs of two examples' embeddings.
+class ContrastiveRepresentation(StepRandomness):
+    """Noise-contrastive estimation, which distinguishes an example's row of a memory bank from rows of other examples.
 
-    With a bank's row m of example i, the score of projection v is exp(v · m_i / T) / Z. Its odds against the noise, K
-    uniform draws among N examples, are the score divided by K / N. The value is -log of the probability given to the
-    example itself, minus the sum over the negatives of the log of the probability that they are noise; student against
-    the teacher's bank plus teacher against the student's. Z is N times the mean of the first batch's unnormalised
-    scores, and stays. Where all scores are equal, nothing being told apart, the value is
-    2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
+    The loss uses these quantities:
 
-    Negatives are drawn among the examples of other classes, as its authors do: those of the same class have similar
-    embeddings, and telling them apart costs accuracy.
+    - Projection v: the result of a trained linear layer for an embedding, normalised to length 1. The student and the
+      teacher have one linear layer each.
+    - Memory bank: one row m for each of the N examples of the training split. A row is a running average of the
+      example's projections, normalised to length 1. The student and the teacher have one bank each.
+    - Negatives: for each example, K rows of examples of other classes, as in the authors' code. Examples of the same
+      class have similar embeddings, and separating such examples would cost accuracy.
+    - Score: exp(v · m / T) / Z.
 
-    Projections, banks and Z are checkpointed with the student, and are no part of the exported model. When training,
-    the rows of the batch's examples move to momentum times themselves plus (1 - momentum) times the projections, made
-    one long again, after the value is taken; in eval mode nothing moves.
+    For each example, the loss classifies 1 + K rows of a bank: the example's own row, and the negatives. The odds that
+    a row is the example's own row are the score divided by K / N. The cross entropy of this classification is summed
+    over the 1 + K rows. The value is the sum of two such cross entropies: of the student's projection with the
+    teacher's bank, and of the teacher's projection with the student's bank.
 
-    `drawn` (B, K), the negatives' indices, is replaced at every step by the trainer (`torch.func.functional_call`)
-    with what `draw` gives; as it stands at first, it serves to try shapes. The banks are `reset` by the trainer; until
-    then they are one fixed draw.
+    Each of the two has its own Z, which is N times the mean of exp(v · m / T) in the first batch and does not change
+    later. If all scores are 1 / N, the value is 2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
+
+    In training mode, each call updates the bank rows of the batch's examples after the value is computed. A new row is
+    momentum times the old row plus (1 - momentum) times the projection, normalised to length 1. In eval mode, the banks
+    do not change. Linear layers, banks and Z are checkpointed with the student and are not part of the exported model.
+
+    The buffer `drawn` (B, K) holds the indices of the negatives. At every step, the trainer replaces the buffer by the
+    result of `draw`, using `torch.func.functional_call`. The initial value of `drawn` is only used to check shapes.
+    Before training, the trainer calls `reset` to draw the banks from a seed. Until then, the banks have values from a
+    fixed seed.
 
     Args:
-        student_width, teacher_width: of the embeddings.
-        labels: (N,), those of the training split. An example without a label, -1, counts as a class of its own: its
-            negatives are all other examples, and it is a negative of all others.
-        width: of the projections.
-        negatives: K; at most the largest number of examples of other classes that an example has.
-        temperature: T, positive.
-        momentum: in [0, 1).
+        student_width, teacher_width: Widths of the embeddings, D_s and D_t.
+        labels: Labels of the training split, (N,). Each example without a label (-1) counts as a separate class.
+        width: Width of the projections.
+        negatives: Number of negatives per example, K. A number above the maximum is reduced to the maximum. The maximum
+            is the size of the training split minus the size of the smallest class.
+        temperature: Positive temperature of the scores, T.
+        momentum: Share of the old row in an updated row, in [0, 1).
 
     Raises:
-        ValueError: all labels are equal, or a hyperparameter is out of range; on use, what is given is
-            not two batches of embeddings of the same examples and an index for each.
+        ValueError: All labels are equal, or a hyperparameter is out of range. In a call, the embeddings are not two
+            batches of equal size, or the number of indices differs from the batch size.
 
     References:
-        Tian et al., "Contrastive Representation Distillation", 2020, section 3.1 and appendix; the banks after
-        Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018.
+        Tian et al., "Contrastive Representation Distillation", 2020, section 3.1 and appendix.
+        Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018 (the banks).
 
     Example:
         >>> import torch
@@ -61,7 +73,7 @@ class ContrastiveRepresentation(nn.Module):
     log_z: Tensor
     drawn: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the method's published hyperparameters
         self,
         student_width: int,
         teacher_width: int,
@@ -77,13 +89,15 @@ class ContrastiveRepresentation(nn.Module):
         classes = torch.where(labels < 0, -1 - torch.arange(examples), labels)  # (N,)
         _, numbers, sizes = classes.unique(return_inverse=True, return_counts=True)
         if len(sizes) < 2:
-            raise ValueError(f"{examples} examples of one class leave no negatives; allowed: two or more classes")
+            raise ValueError(
+                f"all {examples} examples have the same class, so none has negatives. Allowed: 2 or more classes"
+            )
         if negatives < 1 or temperature <= 0 or not 0 <= momentum < 1:
-            given = f"negatives {negatives}, temperature {temperature}, momentum {momentum}"
-            raise ValueError(f"{given}: not at least 1, positive and in [0, 1)")
+            values = f"negatives {negatives}, temperature {temperature}, momentum {momentum}"
+            raise ValueError(f"{values}. Allowed: negatives of at least 1, temperature above 0, momentum in [0, 1)")
         self.examples, self.negatives = examples, min(negatives, examples - int(sizes.min()))
-        # Sorted by class, an example's own class is one range: its beginning and its size. No buffers: negatives are
-        # drawn on the CPU.
+        # If the examples are sorted by class, each class is a range with a start and a size. These tensors are not
+        # buffers, because negatives are drawn on the CPU.
         self._by_class, self._sizes = numbers.argsort(stable=True), sizes[numbers]  # (N,) each
         self._starts = (sizes.cumsum(0) - sizes)[numbers]  # (N,)
         self.temperature, self.momentum = temperature, momentum
@@ -91,40 +105,52 @@ class ContrastiveRepresentation(nn.Module):
         self.teacher_projection = nn.Linear(teacher_width, width)
         self.register_buffer("student_bank", torch.empty(examples, width))
         self.register_buffer("teacher_bank", torch.empty(examples, width))
-        self.register_buffer("log_z", torch.empty(2))  # of the student's scores and the teacher's; -inf: not set yet
+        self.register_buffer("log_z", torch.empty(2))  # Z of student and teacher; -inf: not set yet
         self.register_buffer("drawn", torch.arange(self.negatives), persistent=False)
         self.reset(Generator().manual_seed(0))
 
     def reset(self, generator: Generator) -> None:
-        """Draw both banks anew, uniform on the sphere, and forget Z."""
+        """Draw the rows of both banks uniformly on the unit sphere. The next training batch determines Z again."""
         for bank in (self.student_bank, self.teacher_bank):
             bank.copy_(unit(torch.randn(bank.shape, generator=generator)))
         self.log_z.fill_(-torch.inf)
 
     def draw(self, indices: Tensor, generator: Generator) -> Tensor:
-        """Draw negatives (B, K) for the examples of these indices (B,): examples of other classes.
+        """Draw the negatives of each example as a systematic sample of the examples of other classes.
 
-        A systematic sample: with M others, sorted by class, every (M / K)-th of them from a random start. All have the
-        same chance, every class has its share, and none is drawn twice unless K exceeds M. If K is M, each is taken.
+        For each example, the M examples of other classes are sorted by class. From a random start, every (M / K)-th of
+        these examples is drawn. All M examples have the same probability of being drawn, and each class is drawn in
+        proportion to its size. If K is at most M, no example is drawn twice.
+
+        Args:
+            indices: Indices of the examples in the training split, (B,).
+            generator: Generator of the random starts.
+
+        Returns:
+            Indices of the negatives, (B, K).
         """
         starts, sizes = self._starts[indices].unsqueeze(1), self._sizes[indices].unsqueeze(1)  # (B, 1)
-        begin = torch.rand(len(indices), 1, generator=generator).double()  # of single precision: begin + K - 1 < K
+        begin = torch.rand(len(indices), 1, generator=generator).double()  # drawn in float32, so that begin + K - 1 < K
         places = (begin + torch.arange(self.negatives)).mul_((self.examples - sizes).double() / self.negatives)
-        drawn = places.long()  # (B, K), numbers among the others
+        drawn = places.long()  # (B, K), positions among the M examples of other classes
         return self._by_class.take(drawn.add_((drawn >= starts) * sizes))  # skips the example's own class
 
     def forward(self, student_embeddings: Tensor, teacher_embeddings: Tensor, indices: Tensor) -> Tensor:
-        """(B,), nats, summed over the negatives and the two directions.
+        """Return the loss of each example.
 
         Args:
-            student_embeddings: (B, D_s).
-            teacher_embeddings: (B, D_t). No gradient reaches the teacher; one does reach its projection.
-            indices: (B,), the examples' numbers in the training split, all different.
+            student_embeddings: Embeddings of shape (B, D_s).
+            teacher_embeddings: Embeddings of shape (B, D_t). No gradient reaches the teacher, but the projection of
+                the teacher's embeddings is trained.
+            indices: Indices of the examples in the training split, (B,), without duplicates.
+
+        Returns:
+            Values of shape (B,), in nats, summed over the negatives and the two directions.
         """
         require_embeddings(student_embeddings, teacher_embeddings)
         if indices.shape != student_embeddings.shape[:1]:
             raise ValueError(
-                f"indices {tuple(indices.shape)} are not one for each of {len(student_embeddings)} examples"
+                f"expected one index per example, got {tuple(indices.shape)} for {len(student_embeddings)} examples"
             )
         dtype = self.student_projection.weight.dtype
         with unrounded(student_embeddings):
@@ -136,7 +162,7 @@ class ContrastiveRepresentation(nn.Module):
         )
         first = scores.detach().flatten(1).logsumexp(dim=1) - log(chosen.numel() / self.examples)
         log_z = torch.where(self.log_z.isinf(), first, self.log_z)  # (2,)
-        odds = scores - log_z.view(2, 1, 1) - log(self.negatives / self.examples)  # logs of them, (2, B, 1 + K)
+        odds = scores - log_z.view(2, 1, 1) - log(self.negatives / self.examples)  # log-odds, (2, B, 1 + K)
         if self.training:
             self.log_z.copy_(log_z)
             self._remember(self.student_bank, student.detach(), indices)
@@ -144,12 +170,41 @@ class ContrastiveRepresentation(nn.Module):
         return -(F.logsigmoid(odds[..., 0]) + F.logsigmoid(-odds[..., 1:]).sum(dim=2)).sum(dim=0)
 
     def _scores(self, embeddings: Tensor, bank: Tensor, chosen: Tensor) -> Tensor:
-        """Logs of the unnormalised scores of chosen rows of a bank, (B, 1 + K)."""
-        # One product with all rows: gathering 1 + K rows an example would take width times the memory.
-        # Of a copy, which autograd keeps: the bank's own rows move before the backward pass.
+        """Return v · m / T, (B, 1 + K), for each projection v and the rows m of a bank that are chosen for its example.
+
+        Args:
+            embeddings: Projections of shape (B, width).
+            bank: Memory bank of shape (N, width).
+            chosen: Indices of the chosen rows, (B, 1 + K).
+        """
+        # Multiply with all rows, because gathering 1 + K rows per example would take `width` times as much memory.
+        # Clone the bank, because autograd saves this tensor and the bank is updated before the backward pass.
         with unrounded(embeddings):
             return full_precision(embeddings @ bank.clone().T).gather(1, chosen) / self.temperature
 
     def _remember(self, bank: Tensor, embeddings: Tensor, indices: Tensor) -> None:
         moved = self.momentum * bank[indices] + (1 - self.momentum) * embeddings
         bank[indices] = unit(moved).to(bank.dtype)
+
+
+def _build(setting: LossSetting) -> TermLoss:
+    def value(inputs: LossInputs, modules: nn.ModuleList) -> Tensor:
+        places = zip(modules, inputs.student_features, inputs.teacher_features, strict=True)
+        return total(module(student, teacher, inputs.indices) for module, student, teacher in places)
+
+    modules = nn.ModuleList(
+        ContrastiveRepresentation(
+            student[0],
+            teacher[0],
+            setting.labels,
+            width=int(setting.number("width")),
+            negatives=int(setting.number("negatives")),
+            temperature=setting.number("temperature"),
+            momentum=setting.number("momentum"),
+        )
+        for student, teacher in setting.pairs
+    )
+    return TermLoss(value, modules)
+
+
+BUILDERS: Mapping[str, Builder] = {"contrastive_representation": _build}

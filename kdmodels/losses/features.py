@@ -1,35 +1,40 @@
-"""Losses on feature maps and embeddings, whose value of an example depends on that example alone.
+"""Losses on feature maps and embeddings. The value of an example does not depend on other examples.
 
-Half precision is computed, and returned, as float32, also under autocast, which the modules of this package follow no
-more than its functions: a product of features of 1e4 overflows float16. Where a loss divides by a length, its slope is
-one over it: of float16 features, lengths below 6e-5 count as zero, so that the gradient can be cast back. Batch norm,
-in `HintRegressor` and `ReviewFusion`, has slopes of up to 300: where the student's features hardly vary and miss the
-teacher's by thousands, a float16 gradient overflows, once it is cast back.
+The losses convert half-precision inputs to float32 and return float32, also under autocast. In float16, a product of
+features of 1e4 would overflow. The modules of this package do the same.
+
+If a loss divides by a length, its gradient is proportional to 1 / length. For float16 inputs, lengths below 6e-5 count
+as zero, so that the gradient can be cast back to float16. Batch norm, in `HintRegressor` and `ReviewFusion`, can
+multiply a gradient by up to 300. If the student's features hardly vary and differ from the teacher's features by
+thousands, a float16 gradient overflows when it is cast back.
 """
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
+from kdmodels.losses.regressor import match_size, regressed
+from kdmodels.losses.term_loss import Builder, on_all_places, on_features
 
 
 def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
-    """Mean squared difference of features, the student's already regressed to the teacher's shape.
+    """Return the mean squared difference between the student's and the teacher's features.
 
-    Zero iff the two agree. Unchanged when the same features are added to both, or both are rotated alike.
+    In experiments, `HintRegressor` first maps the student's features to the teacher's shape. The value is zero if and
+    only if the features are equal. Adding the same tensor to both, or rotating both in the same way, does not change
+    the value.
 
     Args:
-        student_features, teacher_features: (B, ...), equal shapes. No gradient reaches the teacher.
+        student_features, teacher_features: Features of equal shape (B, ...). No gradient reaches the teacher.
 
     Returns:
-        (B,).
+        Values of shape (B,).
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: The shapes differ.
 
     References:
         Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, section 2.2.
@@ -44,62 +49,25 @@ def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     return F.mse_loss(student, teacher, reduction="none").flatten(1).mean(dim=1)
 
 
-class HintRegressor(nn.Sequential):
-    """Maps the student's channels to the teacher's: a 1x1 convolution (or linear map) and batch norm.
-
-    Height and width stay the student's; `match_size` makes them equal. When training, it gives the same when the
-    student's features are shifted by a number a channel or, but for batch norm's epsilon, multiplied by a positive
-    number; what it gives follows the order of the examples. It is trained and checkpointed with the student, and is no
-    part of the exported model.
-
-    Args:
-        student_shape, teacher_shape: of one example's features: (channels, height, width) or (width,).
-
-    Raises:
-        ValueError: one has the shape of a map and the other has not; on use, when training, a batch has one value a
-            channel, which batch norm can't normalise.
-
-    References:
-        Romero et al., 2015, section 2.2; batch norm after Tian et al., "Contrastive Representation Distillation", 2020.
-    """
-
-    def __init__(self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
-        require_same_rank(student_shape, teacher_shape)
-        inputs, outputs = student_shape[0], teacher_shape[0]
-        if len(student_shape) == 3:
-            super().__init__(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), nn.BatchNorm2d(outputs))
-        else:
-            super().__init__(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs))
-
-    def forward(self, student_features: Tensor) -> Tensor:
-        """(B, C_t, H, W) or (B, D_t).
-
-        Args:
-            student_features: (B, C_s, H, W) or (B, D_s).
-        """
-        if self.training:
-            require_several(student_features.shape)
-        with unrounded(student_features):
-            return super().forward(student_features.to(next(self.parameters()).dtype))
-
-
 def cosine_features(student_features: Tensor, teacher_features: Tensor) -> Tensor:
-    """One minus the cosine of the angle between features, maps being averaged over their positions first.
+    """Return one minus the cosine of the angle between features. Maps are first averaged over their positions.
 
-    Unchanged when either side is multiplied by a positive number, or both are rotated alike. Zero iff they point the
-    same way, at most 2. Where either is a row of zeros it is 1 and has no gradient.
+    The value is 0 for equal directions and 2 for opposite directions. Multiplying the features of either network by a
+    positive number, or rotating both in the same way, does not change the value. If the features of the student or the
+    teacher are all zero, the value is 1 and has no gradient.
 
     Args:
-        student_features, teacher_features: (B, D) or (B, C, H, W), of equal D or C. No gradient reaches the teacher.
+        student_features, teacher_features: Features of shape (B, D) or (B, C, H, W). Student and teacher have the same
+            width D or C. No gradient reaches the teacher.
 
     Returns:
-        (B,).
+        Values of shape (B,).
 
     Raises:
-        ValueError: either is of another rank, or batches or widths differ.
+        ValueError: The features have another rank, or the batch sizes or widths differ.
 
     References:
-        None with a usual weight.
+        No paper with an established weight.
 
     Example:
         >>> import torch
@@ -112,26 +80,29 @@ def cosine_features(student_features: Tensor, teacher_features: Tensor) -> Tenso
 
 
 def attention_transfer(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of attention, the normalised mean over channels of squared maps, summed over the list.
+    """Return the mean squared difference between the student's and the teacher's attention, summed over a list of maps.
 
-    Unchanged when channels are permuted or change sign, or when a map is multiplied by a number other than zero, as
-    long as its mean squares, as a vector of positions, are longer than 1e-12, of float16 maps 4e-9; features of about
-    1e-6, of float16 6e-5. Below that it counts as a map of zeros, which attends to nothing and has no gradient.
-    The larger map is pooled to the smaller.
+    To compute the attention of a map, its squared values are averaged over the channels. The result is a vector over
+    the positions, which is then normalised to length 1. If two maps differ in size, the larger map is first pooled to
+    the size of the smaller map.
+
+    Permuting channels, changing their signs, or multiplying a map by a nonzero number does not change the value. If the
+    vector has a length up to 1e-12 (float16: 4e-9) before it is normalised, the attention is zero and has no gradient.
+    Features of about 1e-6 (float16: 6e-5) give vectors of this length.
 
     Args:
-        student_maps, teacher_maps: lists of (B, C, H, W), as many of one as of the other; C, H and W may differ.
+        student_maps, teacher_maps: Lists of maps (B, C, H, W). The lists have equal length; C, H and W may differ.
             No gradient reaches the teacher.
 
     Returns:
-        (B,).
+        Values of shape (B,).
 
     Raises:
-        ValueError: the lists are empty or differ in length, an entry is not a map, or batches differ.
+        ValueError: The lists are empty or differ in length, an entry is not a map, or batch sizes differ.
 
     References:
-        Zagoruyko, Komodakis, "Paying More Attention to Attention", 2017, section 3.1; mean and pooling after
-        Tian et al., "Contrastive Representation Distillation", 2020.
+        Zagoruyko, Komodakis, "Paying More Attention to Attention", 2017, section 3.1.
+        Tian et al., "Contrastive Representation Distillation", 2020 (the mean and the pooling).
 
     Example:
         >>> import torch
@@ -142,28 +113,31 @@ def attention_transfer(student_maps: Sequence[Tensor], teacher_maps: Sequence[Te
     """
     require_same_number(student_maps, teacher_maps)
     values = []
-    for mine, theirs in zip(student_maps, teacher_maps, strict=True):
-        student, teacher = match_size(full_precision(mine), full_precision(theirs.detach()))
-        difference = _attention(student, mine.dtype) - _attention(teacher, theirs.dtype)  # (B, P)
+    for student_map, teacher_map in zip(student_maps, teacher_maps, strict=True):
+        student, teacher = match_size(full_precision(student_map), full_precision(teacher_map.detach()))
+        difference = _attention(student, student_map.dtype) - _attention(teacher, teacher_map.dtype)  # (B, P)
         values.append(difference.square().mean(dim=1))
     return torch.stack(values).sum(dim=0)
 
 
 def neuron_selectivity(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy of channels, each normalised over positions, with the kernel (x · y)².
+    """Return the squared maximum mean discrepancy between the channels of two maps, for the kernel (x · y)².
 
-    Unchanged when a channel longer than 1e-12, of float16 6e-5, is multiplied by a number other than zero, when
-    channels are permuted, or when the positions of both are permuted alike. Zero when student equals teacher.
-    A channel of zeros, or of that length or less, has no gradient. The larger map is pooled to the smaller.
+    Each channel is a vector over the positions and is normalised to length 1. If two maps differ in size, the larger
+    map is first pooled to the size of the smaller map.
+
+    The value is zero if the maps are equal. Multiplying a channel by a nonzero number, permuting channels, or permuting
+    the positions of both maps in the same way does not change the value. A channel of length up to 1e-12 (float16:
+    6e-5) counts as zero and has no gradient.
 
     Args:
-        student_maps, teacher_maps: (B, C, H, W); C, H and W may differ. No gradient reaches the teacher.
+        student_maps, teacher_maps: Maps of shape (B, C, H, W); C, H and W may differ. No gradient reaches the teacher.
 
     Returns:
-        (B,).
+        Values of shape (B,).
 
     Raises:
-        ValueError: either is not a map, or batches differ.
+        ValueError: The shapes are not (B, C, H, W), or batch sizes differ.
 
     References:
         Huang, Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", 2017, section 4.2.
@@ -179,7 +153,7 @@ def neuron_selectivity(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
     teacher = unit(teacher.flatten(2), least=shortest(teacher_maps.dtype))
     channels, positions = max(student.shape[1], teacher.shape[1]), student.shape[2]
     with unrounded(student):
-        if positions <= channels:  # the kernel's mean is a product of (B, P, P) matrices: their difference is enough
+        if positions <= channels:  # the value is the squared norm of a difference of (B, P, P) matrices
             one, other = (each.mT @ each / each.shape[1] for each in (student, teacher))
             return (one - other).square().sum(dim=(1, 2))
         pairs = ((student, student), (teacher, teacher), (student, teacher))
@@ -187,39 +161,11 @@ def neuron_selectivity(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
         return within + without - 2 * between
 
 
-def match_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
-    """Two maps in one size: each of height and width is averaged down, adaptively, to the smaller of the two.
-
-    Args:
-        student_map, teacher_map: (B, C, H, W); C, H and W may differ.
-
-    Returns:
-        (B, C, H', W') of each.
-
-    Raises:
-        ValueError: either is not a map, or batches differ.
-
-    Example:
-        >>> import torch
-        >>> one, other = match_size(torch.ones(2, 3, 8, 4), torch.ones(2, 5, 4, 8))
-        >>> tuple(one.shape), tuple(other.shape)
-        ((2, 3, 4, 4), (2, 5, 4, 4))
-    """
-    if student_map.ndim != 4 or teacher_map.ndim != 4 or len(student_map) != len(teacher_map):
-        shapes = f"student {tuple(student_map.shape)} and teacher {tuple(teacher_map.shape)}"
-        raise ValueError(f"{shapes} are not maps (B, C, H, W) of equal B")
-    (height, width), (other_height, other_width) = student_map.shape[2:], teacher_map.shape[2:]
-    size = (min(height, other_height), min(width, other_width))
-    student, teacher = (
-        each if each.shape[2:] == size else F.adaptive_avg_pool2d(each, size) for each in (student_map, teacher_map)
-    )
-    return student, teacher
-
-
 def unit(vectors: Tensor, *, epsilon: float = 0.0, least: float | None = None) -> Tensor:
-    """Vectors along the last dimension divided by their length plus epsilon, in at least float32.
+    """Divide the vectors along the last dimension by their length plus epsilon, in float32 or wider.
 
-    A vector not longer than `least`, None for `shortest` of its type, counts as zero: it stays so and has no gradient.
+    A vector of length up to `least` becomes zero and has no gradient. If `least` is None, the result of `shortest` for
+    the data type of the vectors is used.
     """
     least = shortest(vectors.dtype) if least is None else least
     vectors = full_precision(vectors)
@@ -228,27 +174,18 @@ def unit(vectors: Tensor, *, epsilon: float = 0.0, least: float | None = None) -
 
 
 def shortest(dtype: torch.dtype) -> float:
-    """The length below which a vector's slope when it is made one long, 1 / length, is too large for a type."""
+    """Return the length up to which a vector of a data type counts as zero.
+
+    Gradients are proportional to 1 / length. Gradients of shorter vectors could be too large for the data type.
+    """
     return max(1e-12, 4 / torch.finfo(dtype).max)
 
 
-def require_several(shape: Sequence[int]) -> None:
-    """Refuse features (B, C, ...) that are one value a channel, which batch norm can't normalise when training."""
-    if prod(shape) == shape[1]:
-        line = f"features {tuple(shape)} are one value a channel, which batch norm can't learn from"
-        raise ValueError(f"{line}; allowed: 2 or more examples")
-
-
-def require_same_rank(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
-    """Refuse shapes of one example's features that are not both maps (C, H, W) or both embeddings (D,)."""
-    if len(student_shape) not in (1, 3) or len(student_shape) != len(teacher_shape):
-        raise ValueError(f"features of shape {student_shape} can't be regressed to {teacher_shape}")
-
-
 def require_same_number(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> None:
-    """Refuse lists that are empty or of different lengths."""
+    """Raise ValueError if the lists are empty or differ in length."""
     if not student_maps or len(student_maps) != len(teacher_maps):
-        raise ValueError(f"{len(student_maps)} maps of the student and {len(teacher_maps)} of the teacher don't pair")
+        numbers = f"{len(student_maps)} student and {len(teacher_maps)} teacher maps"
+        raise ValueError(f"expected one or more pairs of maps, got {numbers}")
 
 
 def _embedding(features: Tensor) -> Tensor:
@@ -258,5 +195,20 @@ def _embedding(features: Tensor) -> Tensor:
 
 
 def _attention(maps: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, H W), of maps that came in a type: a square's slope is one over the root of its length."""
+    """Return the attention (B, H * W) of maps.
+
+    The values are means of squared features, so a vector counts as zero up to a length of `shortest` squared.
+
+    Args:
+        maps: Maps of shape (B, C, H, W).
+        dtype: Data type of the maps before they were converted to float32.
+    """
     return unit(maps.square().mean(dim=1).flatten(1), least=max(1e-12, shortest(dtype) ** 2))
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "hint": regressed(on_features(hint)),
+    "cosine_features": regressed(on_features(cosine_features), unless_same_channels=True),
+    "attention_transfer": on_all_places(attention_transfer),
+    "neuron_selectivity": on_features(neuron_selectivity),
+}

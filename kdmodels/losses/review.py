@@ -1,38 +1,44 @@
-"""Knowledge review: the fusion of a student's maps from the deepest to the first, and the loss on what it gives."""
+"""The loss and the fusion of knowledge review. Fused maps of the student are compared with maps of the teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdmodels.losses.features import require_same_number, require_several
+from kdmodels.losses.features import require_same_number
 from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
+from kdmodels.losses.regressor import require_several
+from kdmodels.losses.term_loss import Builder, LossInputs, LossSetting, TermLoss
+from kdmodels.networks.batch_norm import BatchNorm2d
 
 LEVELS = (4, 2, 1)
-"""Side lengths of the pooled maps; each counts half of the one before it."""
+"""Side lengths of the pooled maps. Each map has half the weight of the map before it."""
 
 
 def review(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
-    """Mean squared difference of maps and of their pooled versions, summed over the list.
+    """Return the mean squared difference of maps, averaged over several pooled sizes and summed over the list.
 
-    A map is compared itself and pooled to those of 4x4, 2x2 and 1x1 that are smaller than its shorter side. It counts
-    1, and each of those half of the one before it: 1, 1/2, 1/4 and 1/8 of a map larger than 4x4; 1, 1/2 and 1/4 of
-    4x4 or 3x3; 1 and 1/2 of 2x2; divided by their sum. Zero iff the maps agree; unchanged when the same map is added
-    to both. In the paper this is the hierarchical context loss (HCL).
+    Maps are compared at their original size, and after pooling to 4x4, 2x2 and 1x1. Pooled sizes that are not smaller
+    than the shorter side of the map are left out. From the original size to the smallest, the weight halves with each
+    size. The weights add up to 1.
+
+    The value is zero if and only if the maps are equal. Adding the same map to both does not change the value. The
+    paper calls this loss the hierarchical context loss (HCL).
 
     Args:
-        student_maps, teacher_maps: lists of (B, C, H, W), equal shapes pair by pair: the student's come from
-            `ReviewFusion`. No gradient reaches the teacher.
+        student_maps, teacher_maps: Lists of maps (B, C, H, W). Maps at the same index form a pair and have equal
+            shapes. The student's maps come from `ReviewFusion`. No gradient reaches the teacher.
 
     Returns:
-        (B,).
+        Values of shape (B,).
 
     Raises:
-        ValueError: the lists are empty or differ in length, an entry is not a map, or a pair differs in shape.
+        ValueError: The lists are empty or differ in length, an entry is not a map, or a pair differs in shape.
 
     References:
-        Chen et al., "Distilling Knowledge via Knowledge Review", 2021, section 3.4; the weights are its authors'.
+        Chen et al., "Distilling Knowledge via Knowledge Review", 2021, section 3.4. The weights are from the authors'
+        code.
 
     Example:
         >>> import torch
@@ -46,8 +52,8 @@ def review(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Te
 def _pyramid(student: Tensor, teacher: Tensor) -> Tensor:
     require_same_shape(student, teacher)
     if student.ndim != 4:
-        raise ValueError(f"student {tuple(student.shape)} is not a map (B, C, H, W)")
-    difference = full_precision(student) - full_precision(teacher.detach())  # pooling is linear: one pyramid is enough
+        raise ValueError(f"expected maps (B, C, H, W), got student {tuple(student.shape)}")
+    difference = full_precision(student) - full_precision(teacher.detach())  # pooling is linear, so pool the difference
     value, weight, total = _mean_square(difference), 1.0, 1.0
     for side in LEVELS:
         if side < min(student.shape[2:]):
@@ -62,23 +68,29 @@ def _mean_square(difference: Tensor) -> Tensor:
 
 
 class ReviewFusion(nn.Module):
-    """Fuses each map of the student with what the deeper ones gave, in the teacher's channels and sizes.
+    """Fusion of each student map with the deeper student maps. The fused maps have the teacher's channels and sizes.
 
-    From the deepest map to the first: its channels are reduced to `width`; what the deeper maps gave is enlarged to
-    its size; the two are added, each weighted position by position by an attention that sees both; the sum takes the
-    teacher's size, goes on to the next map, and through a 3x3 convolution becomes the output. When training, it gives
-    the same when a map is shifted by a number a channel or, but for batch norm's epsilon, multiplied by a positive
-    number; what it gives follows the order of the examples. It is trained and checkpointed with the student, and is no
-    part of the exported model. In the paper: attention-based fusion (ABF).
+    The fusion has one stage per map and runs from the deepest map to the first. Each stage works as follows:
+
+    1. Convert the student's map to `width` channels.
+    2. Resize the fused map of the previous, deeper stage to the size of the student's map.
+    3. Compute attention weights at each position from both maps, and add the weighted maps.
+    4. Resize the sum to the size of the teacher's map, and pass it to the next stage.
+    5. Return a 3x3 convolution of the sum, which has the teacher's channels.
+
+    In training mode, adding a constant per channel to a map does not change the result. Multiplying a map by a positive
+    number does not change the result either, except for batch norm's epsilon. The fusion is trained and checkpointed
+    with the student and is not part of the exported model. The paper calls the method attention-based fusion (ABF).
 
     Args:
-        student_shapes, teacher_shapes: of one example's maps (C, H, W), from the first to the deepest.
-        width: of the fused maps; None for the channels of the student's deepest map, at most 512, as its authors do.
+        student_shapes, teacher_shapes: Shapes of one example's maps (C, H, W), from the first to the deepest.
+        width: Number of channels of the fused maps. If None, the fused maps have as many channels as the student's
+            deepest map, but at most 512, as in the authors' code.
 
     Raises:
-        ValueError: the lists are empty or differ in length, or a shape is not that of a map; on use, a map is not of
-            the shape that was given, or, when training, a batch of one example has a map of 1x1 on either side, one
-            value a channel, which batch norm can't normalise.
+        ValueError: The lists are empty or differ in length, or a shape is not (C, H, W). In a call, the shape of a map
+            differs from `student_shapes`. In a call in training mode, the batch has one example, and a map of student
+            or teacher is 1x1. Batch norm cannot normalise such a map.
 
     References:
         Chen et al., "Distilling Knowledge via Knowledge Review", 2021, section 3.3.
@@ -100,19 +112,25 @@ class ReviewFusion(nn.Module):
         super().__init__()
         shapes = [*student_shapes, *teacher_shapes]
         if not shapes or len(student_shapes) != len(teacher_shapes) or any(len(shape) != 3 for shape in shapes):
-            raise ValueError(f"{list(student_shapes)} and {list(teacher_shapes)} are not pairs of maps (C, H, W)")
+            both = f"student {list(student_shapes)} and teacher {list(teacher_shapes)}"
+            raise ValueError(f"expected pairs of maps (C, H, W), got {both}")
         self.shapes = [tuple(shape) for shape in student_shapes]
         width = width or min(512, student_shapes[-1][0])
         deepest = len(student_shapes) - 1
         self.stages = nn.ModuleList(
-            _Stage(mine[0], theirs, width, fuses=number != deepest)
-            for number, (mine, theirs) in enumerate(zip(student_shapes, teacher_shapes, strict=True))
+            _Stage(student[0], teacher, width, fuses=number != deepest)
+            for number, (student, teacher) in enumerate(zip(student_shapes, teacher_shapes, strict=True))
         )
 
     def forward(self, student_maps: Sequence[Tensor]) -> list[Tensor]:
-        """The fused maps, (B, C_t, H_t, W_t) each, from the first to the deepest."""
+        """Return one fused map (B, C_t, H_t, W_t) per student map, from the first to the deepest.
+
+        Args:
+            student_maps: Maps of shape (B, C_s, H_s, W_s), from the first to the deepest.
+        """
         if [tuple(each.shape[1:]) for each in student_maps] != self.shapes:
-            raise ValueError(f"maps {[tuple(each.shape) for each in student_maps]} are not batches of {self.shapes}")
+            shapes = [tuple(each.shape) for each in student_maps]
+            raise ValueError(f"expected batches of maps {self.shapes}, got {shapes}")
         outputs: list[Tensor] = []
         deeper: Tensor | None = None
         with unrounded(student_maps[0]):
@@ -123,15 +141,15 @@ class ReviewFusion(nn.Module):
 
 
 class _Stage(nn.Module):
-    """One map's part of `ReviewFusion`; the deepest has nothing to fuse with."""
+    """Stage of `ReviewFusion` for one map. The stage of the deepest map fuses nothing, because no map is deeper."""
 
     def __init__(self, channels: int, teacher_shape: tuple[int, ...], width: int, *, fuses: bool) -> None:
         super().__init__()
         outputs, *self.size = teacher_shape
-        self.reduce = nn.Sequential(nn.Conv2d(channels, width, kernel_size=1, bias=False), nn.BatchNorm2d(width))
+        self.reduce = nn.Sequential(nn.Conv2d(channels, width, kernel_size=1, bias=False), BatchNorm2d(width))
         self.attention = nn.Conv2d(2 * width, 2, kernel_size=1) if fuses else None
         self.expand = nn.Sequential(
-            nn.Conv2d(width, outputs, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(outputs)
+            nn.Conv2d(width, outputs, kernel_size=3, padding=1, bias=False), BatchNorm2d(outputs)
         )
 
     def forward(self, student_map: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -145,3 +163,14 @@ class _Stage(nn.Module):
             fused = weights[:, :1] * fused + weights[:, 1:] * deeper
         fused = F.interpolate(fused, size=self.size, mode="nearest")
         return self.expand(fused), fused
+
+
+def _build(setting: LossSetting) -> TermLoss:
+    def value(inputs: LossInputs, fusion: ReviewFusion) -> Tensor:
+        return review(fusion(inputs.student_features), inputs.teacher_features)
+
+    width = int(setting.number("width")) if "width" in setting.hyperparameters else None
+    return TermLoss(value, ReviewFusion(setting.student_shapes, setting.teacher_shapes, width=width))
+
+
+BUILDERS: Mapping[str, Builder] = {"review": _build}

@@ -1,13 +1,15 @@
 """Variational information distillation."""
 
+from collections.abc import Mapping
 from math import expm1, log
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from kdmodels.losses.features import match_size, require_same_rank
 from kdmodels.losses.numerics import full_precision, require_same_shape, unrounded
+from kdmodels.losses.regressor import match_size, require_same_rank
+from kdmodels.losses.term_loss import Builder, on_modules
 
 INITIAL_VARIANCE = 5.0
 LEAST_VARIANCE = 1e-5
@@ -16,21 +18,27 @@ LEAST_VARIANCE = 1e-5
 class VariationalInformation(nn.Module):
     """Negative log-likelihood of the teacher's features under a Gaussian whose mean the student's features predict.
 
-    ½ ((μ(F_s) - F_t)² / σ² + log σ²), averaged over features. The mean μ is a network of three 1x1 convolutions, or a
-    linear map for embeddings; the variance σ², one a channel, is a softplus and more than 1e-5. Both are trained and
-    checkpointed with the student: σ left fixed, the loss is a mean squared difference in disguise. They are no part
-    of the exported model. The larger map is pooled to the smaller. Where the prediction is exact it is the mean of
-    ½ log σ², at first ½ log 5, which may become negative; elsewhere it is more.
+    The value is ½ ((μ(F_s) - F_t)² / σ² + log σ²), averaged over the features. F_s are the student's features, and F_t
+    the teacher's. The mean μ is a network of three 1x1 convolutions for maps, or a linear map for embeddings. Each
+    channel has a variance σ², which is the softplus of a trained parameter plus 1e-5. If two maps differ in size, the
+    larger map is pooled to the size of the smaller map.
+
+    With a fixed σ, the loss would be a scaled mean squared difference plus a constant. If the prediction is exact, the
+    value is the mean of ½ log σ². This mean is ½ log 5 initially and can become negative.
+
+    The network μ and the variances are trained and checkpointed with the student and are not part of the exported
+    model.
 
     Args:
-        student_shape, teacher_shape: of one example's features: (channels, height, width) or (width,).
+        student_shape, teacher_shape: Shapes of one example's features, (C, H, W) or (D,).
 
     Raises:
-        ValueError: one has the shape of a map and the other has not; on use, the features are not of that kind.
+        ValueError: One shape belongs to a map and the other to an embedding. In a call, the features have another rank,
+            or the teacher's features have another number of channels.
 
     References:
-        Ahn et al., "Variational Information Distillation for Knowledge Transfer", 2019, section 2.2; the initial
-        variance of 5 after Tian et al., "Contrastive Representation Distillation", 2020.
+        Ahn et al., "Variational Information Distillation for Knowledge Transfer", 2019, section 2.2.
+        Tian et al., "Contrastive Representation Distillation", 2020 (the initial variance of 5).
 
     Example:
         >>> import torch
@@ -62,19 +70,23 @@ class VariationalInformation(nn.Module):
         nn.init.constant_(self.raw_variance, log(expm1(INITIAL_VARIANCE - LEAST_VARIANCE)))
 
     def reset(self, generator: Generator) -> None:
-        """Set the variance to its initial value: of what this module itself holds, nothing is drawn."""
+        """Set the variance to its initial value. The variance is not random, so the generator is not used."""
         self.reset_parameters()
 
     @property
     def variance(self) -> Tensor:
-        """(C,), one a channel of the teacher."""
+        """Variance of each channel of the teacher, (C,)."""
         return F.softplus(full_precision(self.raw_variance)) + LEAST_VARIANCE
 
     def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
-        """(B,), nats per feature.
+        """Return the loss of each example.
 
         Args:
-            student_features, teacher_features: (B, C, H, W) or (B, D). No gradient reaches the teacher.
+            student_features, teacher_features: Features of shape (B, C, H, W) or (B, D). No gradient reaches the
+                teacher.
+
+        Returns:
+            Values of shape (B,), in nats per feature.
         """
         student, teacher = student_features.to(self.raw_variance.dtype), full_precision(teacher_features.detach())
         if self.maps:
@@ -84,3 +96,8 @@ class VariationalInformation(nn.Module):
         require_same_shape(mean, teacher)
         variance = self.variance.view(-1, 1, 1) if self.maps else self.variance
         return ((mean - teacher).square() / variance + variance.log()).flatten(1).mean(dim=1) / 2
+
+
+BUILDERS: Mapping[str, Builder] = {
+    "variational_information": lambda setting: on_modules(VariationalInformation(*pair) for pair in setting.pairs),
+}

@@ -1,6 +1,7 @@
-"""Networks: built from their description, tapped, and stored without pickle.
+"""Networks, which are built from a description and stored without pickle.
 
-Every network takes float32 images (N, C, H, W) in [0, 1]; its normalisation is its first layer.
+Every network takes float32 images (N, C, H, W) in [0, 1]. If the network needs another image size, the first layer
+resizes the images. The next layer normalises the images.
 """
 
 from kdmodels.networks.budget import within_budget

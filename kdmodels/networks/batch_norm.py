@@ -1,55 +1,54 @@
-"""Batch norm of maps whose channels lie last, on the CPU: torch's own kernels, and the usual layout's precision.
+"""Batch norm that is precise on the CPU for maps in the channels-last memory layout.
 
-In that layout a kernel of torch's adds a batch up value after value in float32, 65,536 of them for 64 maps of 32 x 32:
-mean and variance are off by up to 7e-6 of their size, and a network's gradient by several times what float32 costs in
-the usual layout (benchmarks/LOG.md). Here it is given the same memory as rows that hold some hundred positions each,
-so that it adds up few values for each of many more channels, whose sums are joined.
+Convolutions are faster in the channels-last layout (`kdmodels.networks.layout`). In this layout, however, torch's batch
+norm kernel adds the values of a channel one after the other in float32. For 64 maps of 32 x 32, these are 65,536
+values. The relative error of mean and variance is then up to 7e-6, and the error of a network's gradient is several
+times as large as in the usual layout (benchmarks/LOG.md).
+
+The layer of this module views the same memory as rows of a few hundred positions. The kernel treats the channels of
+each row as separate channels and therefore adds fewer values per sum. The layer then combines the sums of the rows.
+kdflow's networks and losses use this layer. Layers of other networks are not replaced.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
-POSITIONS = 128  # that the kernel adds up one after the other, or a few more
+from kdmodels.torch_internals import batch_norm_gradients, channel_statistics
 
-
-def make_precise(network: nn.Module) -> None:
-    """Let the network's batch norm of maps be that of this module; parameters and buffers stay what they are."""
-    for layer in network.modules():
-        if type(layer) is nn.BatchNorm2d:
-            layer.__class__ = BatchNorm2d
+POSITIONS = 128
+"""Minimum number of positions in a row. The kernel adds the values of a row one after the other."""
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d`, whose training on float32 maps of that layout is precise; all else is torch's."""
+    """Variant of `torch.nn.BatchNorm2d` that is precise in training on float32 maps in the channels-last layout.
+
+    The layer uses its precise computation only in training mode and for such maps on the CPU. Computing a second
+    derivative then raises RuntimeError. In all other cases, the layer computes the same as torch's layer. Parameters
+    and buffers have the same names as in torch's layer.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps (B, C, H, W), normalised."""
-        if not self._is_ours(input):
+        """Return normalised maps (B, C, H, W)."""
+        momentum, mean, variance, count = self.momentum, self.running_mean, self.running_var, self.num_batches_tracked
+        if momentum is None or mean is None or variance is None or count is None or not self._applies_to(input):
             return super().forward(input)
-        assert self.momentum is not None
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         with torch.no_grad():
-            mean, variance = moments(input)
-            count = input.numel() // input.shape[1]
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-        normalised: Tensor = _Normalise.apply(input, self.weight, self.bias, mean, variance, self.eps)
+            batch_mean, batch_variance = moments(input)
+            values = input.numel() // input.shape[1]
+            count.add_(1)
+            mean.lerp_(batch_mean, momentum)
+            variance.lerp_(batch_variance * (values / (values - 1)), momentum)
+        normalised: Tensor = _Normalise.apply(input, self.weight, self.bias, batch_mean, batch_variance, self.eps)
         return normalised
 
-    def _is_ours(self, maps: Tensor) -> bool:
+    def _applies_to(self, maps: Tensor) -> bool:
         return (
             self.training
             and self.affine
-            and self.track_running_stats
-            and self.momentum is not None
             and maps.is_cpu
             and maps.dtype == torch.float32
             and maps.is_contiguous(memory_format=torch.channels_last)
@@ -59,47 +58,62 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def moments(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (n, not n - 1) of each channel, (C,) both, of maps (B, C, H, W) whose channels lie last."""
-    mean = maps.mean(dim=(0, 2, 3))  # which torch adds up pairwise, for an eighth of a normalisation's time
-    means, variances = torch.batch_norm_update_stats(_rows(maps), None, None, 0.0)
-    means, variances = means.view(-1, len(mean)), variances.view(-1, len(mean))
+    """Return the mean and the variance of each channel of maps.
+
+    Args:
+        maps: Maps of shape (B, C, H, W) in the channels-last memory layout.
+
+    Returns:
+        The mean (C,) and the biased variance (C,), whose divisor is B * H * W.
+    """
+    mean = maps.mean(dim=(0, 2, 3))  # torch uses pairwise sums here, which take 1/8 of the time of a normalisation
+    means, variances = channel_statistics(_rows(maps))
+    means, variances = means.view(-1, len(mean)), variances.view(-1, len(mean))  # (rows, C)
     return mean, variances.mean(dim=0) + (means - mean).square().mean(dim=0)
 
 
 class _Normalise(torch.autograd.Function):
-    """(maps - mean) / sqrt(variance + eps) * weight + bias, differentiated through mean and variance too."""
+    """Autograd function that computes (maps - mean) / sqrt(variance + eps) * weight + bias.
+
+    `mean` and `variance` must be the results of `moments` for the maps. The gradient of the maps takes into account
+    that both results depend on the maps.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    def forward(  # noqa: PLR0913 - autograd needs every tensor as an argument of its own
+        ctx: FunctionCtx, maps: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
     ) -> Tensor:
         ctx.save_for_backward(maps, weight, mean, variance)
-        ctx.eps = eps
+        ctx.eps = eps  # type: ignore[attr-defined]
         return F.batch_norm(maps, mean, variance, weight, bias, eps=eps)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, ...]:
-        maps, weight, mean, variance = ctx.saved_tensors
-        pull = pull.contiguous(memory_format=torch.channels_last)
+    def backward(ctx: FunctionCtx, grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        maps, weight, mean, variance = ctx.saved_tensors  # type: ignore[attr-defined]
+        eps: float = ctx.eps  # type: ignore[attr-defined]
+        grad_outputs = grad_outputs.contiguous(memory_format=torch.channels_last)
         channels, count = maps.shape[1], maps.numel() // maps.shape[1]
-        rows, scale = _rows(maps), (variance + ctx.eps).rsqrt()
-        many = rows.shape[1] // channels
-        _, of_weights, of_biases = torch.ops.aten.native_batch_norm_backward(
-            _rows(pull), rows, None, None, None, mean.repeat(many), scale.repeat(many), True, ctx.eps,
-            [False, True, True],
-        )  # fmt: skip
-        of_weight, of_bias = (part.view(many, channels).sum(dim=0) for part in (of_weights, of_biases))
-        # weight * scale * (pull - mean of pull - normalised * mean of (pull * normalised)), in two passes over memory.
+        rows, scale = _rows(maps), (variance + eps).rsqrt()
+        number = rows.shape[1] // channels
+        of_weights, of_biases = batch_norm_gradients(
+            _rows(grad_outputs), rows, mean.repeat(number), scale.repeat(number)
+        )
+        of_weight, of_bias = (part.view(number, channels).sum(dim=0) for part in (of_weights, of_biases))  # (C,)
+        # Compute weight * scale * (g - mean(g) - normalised * mean(g * normalised)) in two passes over memory, where g
+        # is the gradient of the outputs.
         factor = weight * scale
         of_maps = F.batch_norm(
-            maps, mean, variance, -factor * of_weight / count, -factor * of_bias / count, eps=ctx.eps
-        ).addcmul_(pull, factor.view(-1, 1, 1))
+            maps, mean, variance, -factor * of_weight / count, -factor * of_bias / count, eps=eps
+        ).addcmul_(grad_outputs, factor.view(-1, 1, 1))
         return of_maps, of_weight, of_bias, None, None, None
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """The same memory as (positions in a row, rows x C, 1, 1): a channel of each row is a channel for the kernel."""
+    """View maps (B, C, H, W) in the channels-last layout as a tensor (positions per row, rows * C, 1, 1).
+
+    A row is a part of the B * H * W positions. The kernel treats each channel of each row as a separate channel.
+    """
     batch, _, height, width = maps.shape
     positions = _positions(batch * height * width)
     return maps.permute(0, 2, 3, 1).reshape(positions, -1, 1, 1)
@@ -107,7 +121,10 @@ def _rows(maps: Tensor) -> Tensor:
 
 @lru_cache
 def _positions(count: int) -> int:
-    """The smallest divisor of a count that is at least `POSITIONS`, or the count.
+    """Return the number of positions per row, for maps with `count` positions in total.
+
+    The result is the smallest divisor of `count` that is at least `POSITIONS`. If there is no such divisor, the result
+    is `count`.
 
     >>> _positions(64 * 32 * 32), _positions(125 * 31 * 31), _positions(100)
     (128, 155, 100)

@@ -1,6 +1,7 @@
-"""The blocks of compact networks: each takes (inputs, outputs, stride), all multiples of four and a stride of 1 or 2.
+"""Blocks of compact networks. The arguments of a block are its input channels, its output channels and its stride.
 
-A stride of 2 halves the map, a last odd row or column counting as whole. Batch norm follows every convolution.
+The numbers of channels are multiples of 4, and the stride is 1 or 2. A stride of 2 halves height and width, rounded up.
+Batch norm follows every convolution, except the depthwise convolutions of `Xception`.
 """
 
 from collections.abc import Callable
@@ -8,15 +9,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from kdmodels.networks.batch_norm import BatchNorm2d
+
 GROUPS = 4
-EXPANSION = 6  # of an inverted residual, as published
+EXPANSION = 6  # expansion ratio of inverted residuals, as published
 GHOST_EXPANSION = 3
 
 
 def unit(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolution and batch norm."""
+    """Return two layers: a convolution, and the batch norm that follows the convolution."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs)]
+    return [convolution, BatchNorm2d(outputs)]
 
 
 def plain(inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -30,23 +33,28 @@ def depthwise(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 def group(inputs: int, outputs: int, stride: int) -> nn.Module:
     grouped = unit(inputs, outputs, 3, stride=stride, groups=GROUPS)
-    return nn.Sequential(*grouped, nn.ReLU(), *unit(outputs, outputs), nn.ReLU())  # the 1x1 mixes the groups
+    return nn.Sequential(*grouped, nn.ReLU(), *unit(outputs, outputs), nn.ReLU())  # the 1x1 layer mixes the groups
 
 
 def inverted(inputs: int, outputs: int, stride: int) -> nn.Module:
-    from torchvision.models.mobilenetv2 import InvertedResidual  # takes seconds to import
+    from torchvision.models.mobilenetv2 import InvertedResidual  # noqa: PLC0415 - takes seconds
 
-    return InvertedResidual(inputs, outputs, stride, expand_ratio=EXPANSION)
+    return InvertedResidual(inputs, outputs, stride, expand_ratio=EXPANSION, norm_layer=BatchNorm2d)
 
 
 def shuffle(inputs: int, outputs: int, stride: int) -> nn.Module:
-    from torchvision.models.shufflenetv2 import InvertedResidual  # takes seconds to import
+    from torchvision.models.shufflenetv2 import InvertedResidual  # noqa: PLC0415 - takes seconds
 
     return InvertedResidual(inputs, outputs, stride)
 
 
 class Fire(nn.Module):
-    """A squeeze to an eighth of the channels, then half of them by 1x1 and half by 3x3."""
+    """Fire block, which consists of a squeeze and an expansion.
+
+    The squeeze is a 1x1 convolution. Its result has 1/8 as many channels as the output of the block. The expansion is a
+    1x1 and a 3x3 convolution side by side. Each computes half of the output channels. If the stride is 2, max pooling
+    precedes the squeeze.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -62,7 +70,11 @@ class Fire(nn.Module):
 
 
 class Xception(nn.Module):
-    """Two separable convolutions, each after a ReLU, beside a 1x1 convolution where the shapes differ."""
+    """Xception block, which adds a shortcut to two separable convolutions with a ReLU before each.
+
+    If the shapes of input and output differ, the shortcut is a 1x1 convolution. Otherwise, the shortcut is the
+    identity. If the stride is 2, max pooling follows the separable convolutions.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -79,7 +91,10 @@ class Xception(nn.Module):
 
 
 class GhostModule(nn.Module):
-    """Half of the maps by a 1x1 convolution, half by a cheap 3x3 depthwise one of those."""
+    """Ghost module, which computes half of its output channels cheaply from the other half.
+
+    A 1x1 convolution computes the first half. A 3x3 depthwise convolution of the first half computes the second half.
+    """
 
     def __init__(self, inputs: int, outputs: int, activation: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -93,7 +108,11 @@ class GhostModule(nn.Module):
 
 
 class GhostBottleneck(nn.Module):
-    """Two ghost modules, the wide one first and the linear one last, and a residual."""
+    """Ghost bottleneck, which adds a shortcut to two ghost modules.
+
+    The first ghost module returns 3 times as many channels as the block's input has. The second ghost module has no
+    activation. If the stride is 2, a depthwise convolution between the two modules halves the map.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

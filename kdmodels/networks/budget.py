@@ -1,4 +1,4 @@
-"""The largest compact network inside a budget."""
+"""Search for the largest compact network within a budget."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -8,25 +8,36 @@ import torch
 from torch import nn
 
 from kdmodels.errors import UserError
-from kdmodels.network import WIDTH_STEP, Compact, Network
+from kdmodels.evaluation.timing import latency
+from kdmodels.experiment.network import WIDTH_STEP, Compact, Network
 from kdmodels.networks.compact import Shape, stages
-from kdmodels.randomness import forked
-from kdmodels.timing import latency
+from kdmodels.randomness import isolated_rng
 
-DEEPEST = 3  # blocks a stage
-WIDEST = 512
-WORDS = {"parameters": "parameters", "flops": "FLOPs", "latency_ms": "ms"}
+DEEPEST = 3  # maximum number of blocks per stage
+WIDEST = 512  # maximum width
+UNITS = {"parameters": "parameters", "flops": "FLOPs", "latency_ms": "ms"}
 
 
 def within_budget(network: Network, *, input_shape: tuple[int, int, int], classes: int) -> Network:
-    """The network with its width and depth settled; one that is not compact, or has no budget, is as it was.
+    """Select the width and depth of the largest compact network within its budget.
 
-    Of the widths up to 512 and the depths from one to three blocks a stage, the one that comes nearest to its budget
-    is taken, and of equals the deepest. Of a latency budget it is the one of the most parameters, and as latency is
-    measured, the answer is that of this machine and moment: the network that is returned holds it.
+    A budget limits parameters, FLOPs or latency. The search covers widths up to 512 and depths of 1 to 3 blocks per
+    stage. Of the networks within a budget of parameters or FLOPs, the network that uses most of the budget is selected.
+    Of the networks within a latency budget, the network with the most parameters is selected. If several networks tie,
+    the deepest is selected.
+
+    Args:
+        network: Description of the network.
+        input_shape: Shape of one image, (C, H, W).
+        classes: Number of classes.
+
+    Returns:
+        Description with the selected width and depth. The values are recorded because a later search could select other
+        values: latency varies between machines and between measurements. If the network is not compact, has no budget,
+        or already has a width and a depth, its description is returned unchanged.
 
     Raises:
-        UserError: none fits, or the width and depth that were given do not.
+        UserError: No network is within the budget, or the width and depth in the experiment file exceed the budget.
     """
     compact = network.compact
     if compact is None or compact.budget is None:
@@ -36,7 +47,9 @@ def within_budget(network: Network, *, input_shape: tuple[int, int, int], classe
     if compact.width is not None and compact.depth is not None:
         shape = Shape(compact.block, compact.width, compact.depth, input_shape, classes)
         if cost(shape) > limit:
-            raise UserError(f"network.compact: {_told(shape, cost(shape), name)}; allowed by its budget: {limit:,}")
+            raise UserError(
+                f"network.compact: {_described(shape, cost(shape), name)}. Allowed by its budget: {limit:,}"
+            )
         return network
     shape = _largest(compact.block, input_shape, classes, name, limit)
     sized = Compact(block=compact.block, budget=compact.budget, width=shape.width, depth=shape.depth)
@@ -44,34 +57,35 @@ def within_budget(network: Network, *, input_shape: tuple[int, int, int], classe
 
 
 def _largest(block: str, input_shape: tuple[int, int, int], classes: int, name: str, limit: float) -> Shape:
-    cost, least = COSTS[name], stages(input_shape)
+    cost, shallowest = COSTS[name], stages(input_shape)
     fitting: list[Shape] = []
-    for depth in range(least, DEEPEST * least + 1):
-        of_width = [
+    for depth in range(shallowest, DEEPEST * shallowest + 1):
+        shapes = [
             Shape(block, width, depth, input_shape, classes) for width in range(WIDTH_STEP, WIDEST + 1, WIDTH_STEP)
         ]
-        # Costs rise with the width: look near the small end first, where they are cheap to tell.
-        end = next((end for end in (2**i for i in range(1, 8)) if cost(of_width[end - 1]) > limit), len(of_width))
-        number = bisect_right(of_width, limit, hi=end, key=cost)
+        # Costs rise with the width. Search small widths first, because it takes less time to compute their costs.
+        end = next((end for end in (2**i for i in range(1, 8)) if cost(shapes[end - 1]) > limit), len(shapes))
+        number = bisect_right(shapes, limit, hi=end, key=cost)
         if number:
-            fitting.append(of_width[number - 1])
+            fitting.append(shapes[number - 1])
     if not fitting:
-        smallest = Shape(block, WIDTH_STEP, least, input_shape, classes)
+        smallest = Shape(block, WIDTH_STEP, shallowest, input_shape, classes)
         raise UserError(
-            f"network.compact.budget: {limit:,} {WORDS[name]}: none fits; {_told(smallest, cost(smallest), name)}"
+            f"network.compact.budget: no network fits into {limit:,} {UNITS[name]}. "
+            f"The smallest: {_described(smallest, cost(smallest), name)}"
         )
     rank = Shape.parameters if name == "latency_ms" else cost
     return max(fitting, key=lambda shape: (rank(shape), shape.depth))
 
 
-def _told(shape: Shape, cost: float, name: str) -> str:
-    return f"{shape.block} of width {shape.width} and depth {shape.depth} has {cost:,.6g} {WORDS[name]}"
+def _described(shape: Shape, cost: float, name: str) -> str:
+    return f"{shape.block} of width {shape.width} and depth {shape.depth} has {cost:,.6g} {UNITS[name]}"
 
 
 @cache
 def latency_ms(shape: Shape) -> float:
-    """Median milliseconds of one image's forward pass in torch's eager mode, at its present number of threads."""
-    with forked():
+    """Return the median time in ms of the forward pass of one image, with torch's current number of threads."""
+    with isolated_rng():
         network = nn.Sequential(*shape.layers().values()).eval()
     images = torch.full((1, *shape.input_shape), 0.5)
     with torch.inference_mode():

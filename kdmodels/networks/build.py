@@ -1,4 +1,4 @@
-"""An experiment's description of a network, made into a module."""
+"""Construction of a network from its description in an experiment file."""
 
 from collections import OrderedDict
 from itertools import pairwise
@@ -6,16 +6,17 @@ from math import prod
 
 from torch import nn
 
-from kdmodels.architectures import ARCHITECTURES
 from kdmodels.experiment import Network
+from kdmodels.experiment.architectures import ARCHITECTURES
+from kdmodels.networks.batch_norm import BatchNorm2d
 from kdmodels.networks.budget import within_budget
 from kdmodels.networks.cifar import cifar
 from kdmodels.networks.compact import Shape
-from kdmodels.networks.foreign import MAKERS, foreign
+from kdmodels.networks.external import BUILDERS, build_external
 from kdmodels.networks.layers import Dropout, Normalise
-from kdmodels.randomness import forked
+from kdmodels.randomness import isolated_rng
 
-SMALLEST = 4  # a map of fewer rows or columns is not pooled any more
+SMALLEST = 4  # maps with fewer rows or columns are not pooled
 
 
 def build(
@@ -27,34 +28,44 @@ def build(
     std: list[float],
     pretrained: bool = True,
 ) -> nn.Sequential:
-    """A network whose first layer is `normalise`; nothing is drawn from torch's global generator.
+    """Build a network whose first layer `normalise` normalises the images.
 
-    The hidden blocks of a network of ours are the children `block1`, `block2`, … and its last layer is `head`; one from
-    elsewhere is the child `network`. Weights are any draw until `initialise` makes them a function of a seed.
+    In a network of kdflow, the hidden blocks are named `block1`, `block2`, … and the last layer is named `head`. A
+    network of a library or of the user becomes the child module `network`.
+
+    Weights that are not pretrained are random. To draw these weights from a generator, call `initialise`. The state of
+    torch's global generator does not change.
 
     Args:
-        input_shape: (C, H, W) of one image in [0, 1].
-        mean, std: per channel, of the training split; they become the first layer.
-        pretrained: False leaves `network.weights` out: the weights are filled in from elsewhere.
+        network: Description of the network.
+        input_shape: Shape of one image, (C, H, W).
+        classes: Number of classes.
+        mean, std: Mean and standard deviation of each channel, for the first layer. A network of torchvision gets a
+            grey image as 3 equal channels. For such a network, each list can have 1 number or 3.
+        pretrained: Whether to load the pretrained weights that `network.weights` names. Pass False if stored weights
+            are loaded afterwards.
 
     Raises:
-        UserError: a budget is not met, or a network from elsewhere can't be had, or takes no such images.
+        UserError: No compact network is within the budget, the network can't be built, or the network does not take
+            images of this shape.
     """
-    with forked():
-        if network.kind in MAKERS:
-            whole: nn.Sequential = foreign(
-                network, input_shape=input_shape, classes=classes, mean=mean, std=std, pretrained=pretrained
+    with isolated_rng():
+        if network.kind in BUILDERS:
+            return build_external(
+                network,
+                lambda repeats: Normalise(*(v * (repeats if len(v) == input_shape[0] else 1) for v in (mean, std))),
+                input_shape=input_shape,
+                classes=classes,
+                pretrained=pretrained,
             )
-        else:
-            layers = _own(network, input_shape, classes)
-            whole = nn.Sequential(OrderedDict(normalise=Normalise(mean, std), **layers))
-    return whole
+        layers = _layers(network, input_shape, classes)
+        return nn.Sequential(OrderedDict(normalise=Normalise(mean, std), **layers))
 
 
-def _own(network: Network, input_shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
-    """The layers after the normalisation."""
+def _layers(network: Network, input_shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
+    """Return the layers of a network of kdflow, by name. The layer that normalises the input images is not included."""
     if network.mlp:
-        return _layers(network.mlp, network.dropout, input_shape, classes)
+        return _perceptron(network.mlp, network.dropout, input_shape, classes)
     if network.conv:
         return _convolutions(network.conv, input_shape, classes)
     if network.name:
@@ -66,7 +77,9 @@ def _own(network: Network, input_shape: tuple[int, int, int], classes: int) -> d
     return Shape(compact.block, compact.width, compact.depth, input_shape, classes).layers()
 
 
-def _layers(hidden: list[int], dropout: float, input_shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
+def _perceptron(
+    hidden: list[int], dropout: float, input_shape: tuple[int, int, int], classes: int
+) -> dict[str, nn.Module]:
     widths = [prod(input_shape), *hidden]
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
@@ -78,14 +91,17 @@ def _layers(hidden: list[int], dropout: float, input_shape: tuple[int, int, int]
 
 
 def _convolutions(hidden: list[int], input_shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
-    """Blocks of convolution, batch norm, ReLU and, as long as the map is large enough, 2x2 pooling; then the mean."""
+    """Return convolutional blocks, the mean over positions and the linear last layer, by name.
+
+    Each block is a convolution, batch norm and a ReLU. If the map has at least 4 rows and columns, 2x2 pooling follows.
+    """
     channels, *size = input_shape
     widths = [channels, *hidden]
     layers: dict[str, nn.Module] = {}
     for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
         block = OrderedDict(
             conv=nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
-            norm=nn.BatchNorm2d(outputs),
+            norm=BatchNorm2d(outputs),
             relu=nn.ReLU(),
         )
         if min(size) >= SMALLEST:
@@ -96,5 +112,5 @@ def _convolutions(hidden: list[int], input_shape: tuple[int, int, int], classes:
 
 
 def parameters(network: nn.Module) -> int:
-    """How many trainable numbers the network has."""
+    """Return the number of parameters of a network."""
     return sum(p.numel() for p in network.parameters())

@@ -1,6 +1,7 @@
-"""The catalogue's networks for small images: residual networks, wide ones and VGG, as their papers build them.
+"""Published networks for small images: residual networks, wide residual networks and VGG.
 
-They take maps of any size of 8 and more, of any number of channels. A stage is one hidden block: `block1`, `block2`, …
+The networks take images of at least 8 x 8 with any number of channels. The stages of a network are its hidden blocks,
+named `block1`, `block2`, …
 """
 
 from collections.abc import Callable
@@ -8,22 +9,23 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kdmodels.architectures import Architecture
+from kdmodels.experiment.architectures import Architecture
+from kdmodels.networks.batch_norm import BatchNorm2d
 
-SMALLEST = 8  # a VGG's map of fewer rows or columns is not pooled any more
+SMALLEST = 8  # a VGG does not pool maps with fewer rows or columns
 
 
 def cifar(architecture: Architecture, input_shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
-    """The layers of a network of the catalogue, after the normalisation.
+    """Return the layers of a published network, by name. The layer that normalises the input images is not included.
 
-    The shortcut of a residual network is a 1x1 convolution with batch norm where the shapes differ, as in the papers
-    that compare distillation losses on these networks.
+    If the input and output of a residual network's block differ in shape, the block's shortcut is a 1x1 convolution
+    with batch norm. The papers that compare distillation losses on these networks use the same shortcut.
 
     References:
         He et al., "Deep residual learning for image recognition", 2016, section 4.2.
         Zagoruyko & Komodakis, "Wide residual networks", 2016, section 2.
         Simonyan & Zisserman, "Very deep convolutional networks", 2015.
-        Tian et al., "Contrastive representation distillation", 2020: resnet8x4, resnet32x4, vgg8.
+        Tian et al., "Contrastive representation distillation", 2020 (resnet8x4, resnet32x4 and vgg8).
     """
     layers = {"resnet": _resnet, "wide": _wide, "vgg": _vgg}[architecture.family](architecture, input_shape)
     width = architecture.stages[-1][-1]
@@ -31,22 +33,22 @@ def cifar(architecture: Architecture, input_shape: tuple[int, int, int], classes
 
 
 def _resnet(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
-    from torchvision.models.resnet import BasicBlock  # takes seconds to import
+    from torchvision.models.resnet import BasicBlock  # noqa: PLC0415 - takes seconds to import
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Module:
         same = inputs == outputs and stride == 1
         shortcut = None if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-                                                   nn.BatchNorm2d(outputs))  # fmt: skip
-        return BasicBlock(inputs, outputs, stride, shortcut)
+                                                   BatchNorm2d(outputs))  # fmt: skip
+        return BasicBlock(inputs, outputs, stride, shortcut, norm_layer=BatchNorm2d)
 
-    stem = nn.Sequential(_convolution(input_shape[0], architecture.stem), nn.BatchNorm2d(architecture.stem), nn.ReLU())
+    stem = nn.Sequential(_convolution(input_shape[0], architecture.stem), BatchNorm2d(architecture.stem), nn.ReLU())
     return {"stem": stem, **_stages(architecture, block)}
 
 
 def _wide(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
     stem, width = _convolution(input_shape[0], architecture.stem), architecture.stages[-1][-1]
     stages = _stages(architecture, PreActivationBlock)
-    return {"stem": stem, **stages, "norm": nn.BatchNorm2d(width), "relu": nn.ReLU()}
+    return {"stem": stem, **stages, "norm": BatchNorm2d(width), "relu": nn.ReLU()}
 
 
 def _stages(architecture: Architecture, block: Callable[[int, int, int], nn.Module]) -> dict[str, nn.Module]:
@@ -63,12 +65,16 @@ def _stages(architecture: Architecture, block: Callable[[int, int, int], nn.Modu
 
 
 class PreActivationBlock(nn.Module):
-    """Batch norm and ReLU before each of two 3x3 convolutions; a 1x1 convolution where the shapes differ."""
+    """Block of a wide residual network, which adds a shortcut to two 3x3 convolutions.
+
+    Batch norm and a ReLU precede each 3x3 convolution. If the numbers of input and output channels differ, the shortcut
+    is a 1x1 convolution. Otherwise, the shortcut is the identity.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = nn.BatchNorm2d(inputs), _convolution(inputs, outputs, stride)
-        self.norm2, self.conv2 = nn.BatchNorm2d(outputs), _convolution(outputs, outputs)
+        self.norm1, self.conv1 = BatchNorm2d(inputs), _convolution(inputs, outputs, stride)
+        self.norm2, self.conv2 = BatchNorm2d(outputs), _convolution(outputs, outputs)
         self.relu = nn.ReLU()
         self.shortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
@@ -87,7 +93,7 @@ def _vgg(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[
             block.append(nn.MaxPool2d(2))
             size = [length // 2 for length in size]
         for inputs, outputs in pairwise([channels, *stage]):
-            block += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+            block += [nn.Conv2d(inputs, outputs, 3, padding=1), BatchNorm2d(outputs), nn.ReLU()]
         layers[f"block{number}"] = nn.Sequential(*block)
         channels = stage[-1]
     return layers

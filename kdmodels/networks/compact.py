@@ -1,4 +1,8 @@
-"""Compact networks: a stem, equal blocks, the mean over the map and a linear head."""
+"""Compact networks.
+
+A compact network consists of a first convolution (the stem), blocks of one kind, the mean over the positions, and a
+linear last layer.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,18 +10,26 @@ from functools import cache
 import torch
 from torch import nn
 
-from kdmodels.costs import flops
+from kdmodels.evaluation.flops import flops
 from kdmodels.networks.blocks import BLOCKS, unit
 
-STAGES = 4  # at most; each but the first halves the map, and doubles the channels
-WIDENED = 4  # the most channels, in widths
-SMALLEST = 8  # a map of fewer rows or columns is not halved any more
-LARGE = 64  # from this size on the stem halves the map too
+STAGES = 4  # maximum number of stages; each stage after the first halves the map and doubles the channels
+WIDENED = 4  # maximum number of channels, as a multiple of the width
+SMALLEST = 8  # maps with fewer rows or columns are not halved
+LARGE = 64  # the stem halves maps of at least this size
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A compact network's size, for images (C, H, W) and so many classes."""
+    """Architecture of a compact network.
+
+    Attributes:
+        block: Kind of the blocks, a key of `kdmodels.networks.blocks.BLOCKS`.
+        width: Number of channels of the first stage.
+        depth: Number of blocks.
+        input_shape: Shape of one image, (C, H, W).
+        classes: Number of classes.
+    """
 
     block: str
     width: int
@@ -27,7 +39,11 @@ class Shape:
 
     @property
     def rows(self) -> list[tuple[int, int, int]]:
-        """Each block's inputs, outputs and stride; stages have equally many blocks, the later ones up to one more."""
+        """Input channels, output channels and stride of each block.
+
+        The blocks are divided into stages. Within a stage, all maps have the same size. If the depth is not a multiple
+        of the number of stages, the last stages have one block more than the first stages.
+        """
         number = min(stages(self.input_shape), self.depth)
         rows, inputs = [], self.width
         for stage in range(number):
@@ -39,11 +55,11 @@ class Shape:
 
     @property
     def stem_stride(self) -> int:
-        """The stem halves large images."""
+        """Stride of the stem: 2 if the images have at least 64 rows and columns, otherwise 1."""
         return 2 if min(self.input_shape[1:]) >= LARGE else 1
 
     def layers(self) -> dict[str, nn.Module]:
-        """The network's layers, after the normalisation."""
+        """Return the layers of the network, by name. The layer that normalises the input images is not included."""
         stem = unit(self.input_shape[0], self.width, 3, stride=self.stem_stride)
         blocks = {f"block{i}": BLOCKS[self.block](*row) for i, row in enumerate(self.rows, start=1)}
         head = nn.Linear(self.rows[-1][1], self.classes)
@@ -51,13 +67,16 @@ class Shape:
                 "flatten": nn.Flatten(), "head": head}  # fmt: skip
 
     def parameters(self) -> int:
-        """How many parameters the network has, without building it whole."""
+        """Return the number of parameters of the network, without building the whole network."""
         stem = 9 * self.input_shape[0] * self.width + 2 * self.width
         head = (self.rows[-1][1] + 1) * self.classes
         return stem + sum(_parameters(self.block, *row) for row in self.rows) + head
 
     def flops(self) -> int:
-        """Operations of one image's forward pass, as torch's counter has them: a multiply-add is two."""
+        """Return the number of floating-point operations of the forward pass of one image.
+
+        A multiply-add counts as 2 operations, as in torch's counter.
+        """
         channels, height, width = self.input_shape
         height, width = _halved(height, self.stem_stride), _halved(width, self.stem_stride)
         total = 2 * (9 * channels * self.width * height * width + self.rows[-1][1] * self.classes)
@@ -68,7 +87,10 @@ class Shape:
 
 
 def stages(input_shape: tuple[int, int, int]) -> int:
-    """How many stages a network of these images has: the last map has at least four rows and columns, where it can.
+    """Return the number of stages of a compact network for images of shape (C, H, W).
+
+    A network has at most 4 stages. Each stage after the first halves the map. A map with fewer than 8 rows or columns
+    is not halved, so no stage follows.
 
     >>> [stages((3, size, size)) for size in (4, 8, 28, 32, 128)]
     [1, 2, 3, 4, 4]
@@ -90,7 +112,7 @@ def _parameters(block: str, inputs: int, outputs: int, stride: int) -> int:
 def _flops(block: str, inputs: int, outputs: int, stride: int, height: int, width: int) -> int:
     with torch.device("meta"):
         operations = flops(BLOCKS[block](inputs, outputs, stride).eval(), (inputs, height, width))
-    assert operations is not None  # blocks are of convolutions
+    assert operations is not None  # torch counts convolutions
     return operations
 
 

@@ -1,4 +1,4 @@
-"""Several teachers as one."""
+"""An ensemble: several teachers in a single network."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """Asks all its members about the same images (B, C, H, W): logits (B, M, K), which `ensemble_logits` joins.
+    """Network that maps images (B, C, H, W) to the logits (B, M, K) of all M members, for K classes.
 
-    They are kept apart because how they are joined depends on each term's temperature.
+    The network does not combine the members' logits. Each loss term combines the logits itself, usually with
+    `kdmodels.losses.ensemble_logits` at the temperature of the term.
     """
 
     def __init__(self, members: Iterable[nn.Module]) -> None:

@@ -1,56 +1,66 @@
-"""Initial weights as a function of a generator; torch's own layers draw from a global one."""
+"""Initialisation of networks with weights from a given generator instead of torch's global generator."""
 
 from collections.abc import Callable
 from math import sqrt
 
 from torch import Generator, nn
 
-from kdmodels.networks.foreign import Foreign
-from kdmodels.randomness import forked
+from kdmodels.networks.external import ExternalNetwork
+from kdmodels.randomness import isolated_rng
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 def initialise(network: nn.Module, generator: Generator) -> None:
-    """Draw every parameter anew from torch's default distributions for its layer.
+    """Draw the initial parameters of a network from a generator.
 
-    A layer with a method `reset(generator)` draws its own; a network from elsewhere is as its constructor draws it,
-    and keeps pretrained weights.
+    If a layer has a method `reset(generator)`, this method draws the layer's parameters. The parameters of torch's
+    layers have torch's default distribution. For a network of a library or of the user, a second network is built with
+    a seed from the generator, and its parameters are copied. Pretrained weights do not change.
 
     Raises:
-        TypeError: a layer with parameters is of a kind whose default distribution is not known here, and has no method
-            `reset_parameters`.
-        UserError: a network of pretrained weights was built without them.
+        TypeError: A layer has parameters, but no known method that draws them.
+        UserError: The description of the network has pretrained weights, but the network was built without them.
     """
     _initialise(network, "", generator)
 
 
 def _initialise(module: nn.Module, name: str, generator: Generator) -> None:
-    if isinstance(module, Foreign):
+    if isinstance(module, ExternalNetwork):
         module.initialise(generator)
         return
-    others = None
+    global_reset = None
     if isinstance(module, nn.Linear | nn.Conv2d):
         nn.init.kaiming_uniform_(module.weight, a=sqrt(5), generator=generator)
         if module.bias is not None:
             bound = 1 / sqrt(module.weight[0].numel())
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
     elif isinstance(module, BATCH_NORMS):
-        module.reset_parameters()  # ones and zeros: nothing is drawn
-    elif (own := getattr(module, "reset", None)) is not None:  # a layer of ours that draws its own
-        own(generator)
+        module.reset_parameters()  # sets constants and draws nothing
+    elif (reset := getattr(module, "reset", None)) is not None:
+        reset(generator)
     elif next(module.parameters(recurse=False), None) is not None:
-        others = _global_reset(module, name)
+        global_reset = _global_reset(module, name)
     for child, inner in module.named_children():
         _initialise(inner, f"{name}.{child}" if name else child, generator)
-    if others is not None:  # after its parts: torch's attention mends what they drew
-        with forked(generator):
-            others()
+    if global_reset is not None:  # after the children, because torch's attention resets its children
+        with isolated_rng(generator):
+            global_reset()
 
 
 def _global_reset(module: nn.Module, name: str) -> Callable[[], None]:
-    """A layer's own way to draw its parameters from torch's global generator."""
+    """Return the method that draws the parameters of a layer from torch's global generator.
+
+    The method is called `reset_parameters`, or `_reset_parameters` in `MultiheadAttention`.
+
+    Args:
+        module: Layer with parameters.
+        name: Dotted name of the layer, for the error message.
+
+    Raises:
+        TypeError: The layer has no such method.
+    """
     reset: Callable[[], None] | None = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
     if reset is None:
-        raise TypeError(f"{name}: no initialisation is known for {type(module).__name__}")
+        raise TypeError(f"{name}: the initialisation of {type(module).__name__} is unknown")
     return reset

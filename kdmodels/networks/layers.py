@@ -1,11 +1,18 @@
-"""Layers that carry no hidden state: normalisation of the input, and dropout with a mask that is handed in."""
+"""The first layers of networks, and a dropout layer whose mask is an input of the training step."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kdmodels.randomness import StepRandomness
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std per channel; the figures are of the training split and travel with the weights."""
+    """Layer that computes (x - mean) / std for each channel of images x. The mean and std are buffers.
+
+    Args:
+        mean, std: Mean and standard deviation of each channel.
+    """
 
     mean: Tensor
     std: Tensor
@@ -19,10 +26,30 @@ class Normalise(nn.Module):
         return (images - self.mean) / self.std
 
 
-class Dropout(nn.Module):
-    """Dropout whose mask is handed in by the training step, so that no global generator is drawn from.
+class Resize(nn.Module):
+    """Layer that resizes images (B, C, H, W) with bilinear interpolation and antialiasing.
 
-    `drawn` (B, width) is replaced at every step by the trainer (`torch.func.functional_call`).
+    Args:
+        size: Height and width of the resized images.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.interpolate(images, self.size, mode="bilinear", antialias=True)
+
+
+class Dropout(StepRandomness):
+    """Dropout layer whose mask is an input of the training step, so that the layer needs no global generator.
+
+    The buffer `drawn` (B, width) is the mask. In every step, the trainer replaces the buffer by the result of `draw`,
+    using `torch.func.functional_call`.
+
+    Args:
+        p: Probability that a feature is set to zero.
+        width: Number of features of an example.
     """
 
     drawn: Tensor
@@ -33,7 +60,12 @@ class Dropout(nn.Module):
         self.register_buffer("drawn", torch.ones(width), persistent=False)
 
     def draw(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        """A mask (B, width) of zeros and ones for the examples of these indices (B,)."""
+        """Return a random mask (B, width) of zeros and ones.
+
+        Args:
+            indices: Indices of the batch's examples, (B,). Only their number is used.
+            generator: Generator of the random numbers.
+        """
         return (torch.rand(len(indices), self.width, generator=generator) >= self.p).float()
 
     def forward(self, features: Tensor) -> Tensor:

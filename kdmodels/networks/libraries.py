@@ -1,184 +1,119 @@
-"""Models of torchvision and timm, and their pretrained weights, which are read from disk and never downloaded."""
+"""Models of torchvision and timm. Pretrained weights are read from disk and never downloaded.
+
+The code for each library is in a separate module, `torchvision_models` or `timm_models`. The library's module is
+imported only when a network of the library is built, because the import takes seconds and timm is optional.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
+from types import ModuleType
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdmodels.errors import UsageError, UserError, allowed
-from kdmodels.network import Network
+from kdmodels.errors import UserError
+from kdmodels.experiment.network import Network
 
-DEFAULT = "DEFAULT"
-WEIGHTS = "model.safetensors"  # as timm's weights are called in the hub's cache
-AUXILIARY = ("googlenet", "inception_v3")  # have further heads for training, which are left out
+LIBRARIES = ("torchvision", "timm")
 
 
-def torchvision_model(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A classification model of torchvision, its weights random.
+def library_model(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Return a model of torchvision or timm with random weights.
 
     Raises:
-        UserError: there is none of that name, or the images have neither 1 nor 3 channels.
+        UserError: The library is not installed or has no such model, or torchvision gets images whose number of
+            channels is neither 1 nor 3.
     """
-    from torchvision import models
-
-    name = _torchvision_name(network)
-    if input_shape[0] not in (1, 3):
-        raise UserError(f"network.torchvision: {name} takes 3 channels, or 1; these images have {input_shape[0]}")
-    plain: dict[str, Any] = {"aux_logits": False, "init_weights": False, "transform_input": network.weights is not None}
-    return models.get_model(name, weights=None, num_classes=classes, **plain if name in AUXILIARY else {})
-
-
-def timm_model(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """A model of timm, its weights random.
-
-    Raises:
-        UserError: timm is not installed, or has no model of that name.
-    """
-    name = _timm_name(network)
-    import timm
-
-    return timm.create_model(name, num_classes=classes, in_chans=input_shape[0])
+    model: nn.Module = _library(network).create_model(network, input_shape, classes)
+    return model
 
 
 def load_weights(network: Network, model: nn.Module, channels: int) -> list[str]:
-    """Fill the model with its pretrained weights; where the classes differ, its last layer stays as it is.
+    """Load pretrained weights into a model, except tensors whose shapes differ.
+
+    For example, the last layer is not loaded if it was trained on another number of classes.
+
+    Args:
+        network: Description of the network, which names the weights.
+        model: Model to change.
+        channels: Number of channels of the images.
 
     Returns:
-        The names of what stays, in the model's state.
+        Names of the tensors in the model's state that were not loaded.
 
     Raises:
-        UserError: there are no such weights, or their file is not on this disk or not readable.
+        UserError: The library has no weights of this name, or the weights are not on this disk or not readable.
     """
-    loaded = (_torchvision_state if network.kind == "torchvision" else _timm_state)(network, channels)
-    own = model.state_dict()
-    replaced = [name for name in own if name not in loaded or loaded[name].shape != own[name].shape]
-    for name in own.keys() - set(replaced):
-        own[name].copy_(loaded[name])
-    return replaced
+    loaded = _library(network).pretrained_state(network, channels)
+    state = model.state_dict()
+    kept = [name for name in state if name not in loaded or loaded[name].shape != state[name].shape]
+    for name in state.keys() - set(kept):
+        state[name].copy_(loaded[name])
+    return kept
 
 
 def weights_file(network: Network) -> Path:
-    """Where the pretrained weights lie on this disk.
+    """Return the path of the pretrained weights on this disk.
 
     Raises:
-        UserError: there are no such weights, or they are not on this disk; the line says where from and where to.
+        UserError: The library has no weights of this name, or the weights are not on this disk. If they are not on this
+            disk, the message says from which URL and to which path to download them.
     """
-    return _torchvision_file(network) if network.kind == "torchvision" else _timm_file(network)
-
-
-def replaced_head(network: Network, classes: int) -> str:
-    """What becomes of the last layer of pretrained weights, in words; empty where nothing does."""
-    if not network.weights:
-        return ""
-    if network.kind == "torchvision":
-        from torchvision import models
-
-        known = len(models.get_model_weights(_torchvision_name(network))[network.weights].meta["categories"])
-    else:
-        known = _timm_config(network).num_classes
-    name = getattr(network, network.kind)
-    return "" if known == classes else f"{name} knew {known} classes: its last layer is drawn anew for {classes}"
-
-
-def _torchvision_name(network: Network) -> str:
-    from torchvision import models
-
-    name, names = str(network.torchvision), models.list_models(module=models)
-    if name not in names:
-        raise UsageError(f"network.torchvision: {name!r} is not one of its classification models; {_near(name, names)}")
-    return name
-
-
-def _torchvision_file(network: Network) -> Path:
-    from torchvision import models
-
-    choices = models.get_model_weights(_torchvision_name(network)).__members__
-    if network.weights not in choices:
-        raise UsageError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
-    url = choices[network.weights].url
-    return _on_disk(network, Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name), url)
-
-
-def _torchvision_state(network: Network, channels: int) -> dict[str, Tensor]:
-    from torchvision import models
-
-    file = _torchvision_file(network)
-    try:
-        torch.load(file, map_location="cpu", weights_only=True)  # torchvision itself would run code that it holds
-        return models.get_model(network.torchvision, weights=network.weights, progress=False).state_dict()
-    except Exception as error:  # a damaged file fails in many ways
-        raise _unreadable(file) from error
-
-
-def _timm_name(network: Network) -> str:
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError("network.timm: timm is not installed; pip install 'kdflow[timm]'") from error
-    name = str(network.timm)
-    if not timm.is_model(name) or "." in name:
-        raise UsageError(f"network.timm: {name!r} is not one of its models; {_near(name, timm.list_models())}")
-    return name
-
-
-def _timm_file(network: Network) -> Path:
-    name = _timm_name(network)
-    import timm
-    from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
-
-    tags = [tagged.partition(".")[2] for tagged in timm.list_pretrained(f"{name}.*")]
-    choices = [DEFAULT, *tags]
-    if network.weights not in choices:
-        raise UsageError(f"network.weights: {network.weights!r} is not known; {allowed(str(network.weights), choices)}")
-    config = _timm_config(network)
-    if config is None or config.hf_hub_id is None:
-        raise UserError(f"network.weights: {network.weights!r} of {name} are not in a form that kdflow reads")
-    cached = try_to_load_from_cache(config.hf_hub_id, WEIGHTS)
-    folder = Path(constants.HF_HUB_CACHE, f"models--{config.hf_hub_id.replace('/', '--')}", "snapshots", "main")
-    file = Path(cached) if isinstance(cached, str) else folder / WEIGHTS
-    return _on_disk(network, file, hf_hub_url(config.hf_hub_id, WEIGHTS))
-
-
-def _timm_state(network: Network, channels: int) -> dict[str, Tensor]:
-    file = _timm_file(network)
-    import timm
-
-    try:
-        model = timm.create_model(
-            _tagged(network), pretrained=True, in_chans=channels, pretrained_cfg_overlay={"file": str(file)}
-        )
-        return model.state_dict()
-    except Exception as error:  # a damaged file fails in many ways
-        raise _unreadable(file) from error
-
-
-def _timm_config(network: Network) -> Any:
-    """What timm knows of the weights."""
-    import timm
-
-    return timm.models.get_pretrained_cfg(_tagged(network))
-
-
-def _tagged(network: Network) -> str:
-    return str(network.timm) if network.weights == DEFAULT else f"{network.timm}.{network.weights}"
-
-
-def _on_disk(network: Network, file: Path, url: str) -> Path:
-    if not file.is_file():
-        name = getattr(network, network.kind)
-        raise UserError(f"network.weights: {network.weights} of {name} are not on this disk and kdflow downloads no "
-                        f"weights: {url} belongs at {file}")  # fmt: skip
+    file: Path = _library(network).weights_file(network)
     return file
 
 
-def _unreadable(file: Path) -> UserError:
+def replaced_head(network: Network, classes: int) -> str:
+    """Return a note for the user if the last layer of a pretrained network is replaced.
+
+    If the last layer is kept or the network has no pretrained weights, the note is an empty string.
+    """
+    if not network.weights:
+        return ""
+    count = _library(network).pretrained_classes(network)
+    name = getattr(network, network.kind)
+    return "" if count == classes else f"{name} was trained on {count} classes: its last layer is new, for {classes}"
+
+
+def require_on_disk(network: Network, file: Path, url: str) -> Path:
+    """Check that the file of pretrained weights exists, and return its path.
+
+    Args:
+        network: Description of the network, for the error message.
+        file: Path of the weights.
+        url: URL of the weights, for the error message.
+
+    Raises:
+        UserError: The file does not exist.
+    """
+    if not file.is_file():
+        name = getattr(network, network.kind)
+        raise UserError(
+            f"network.weights: {network.weights} of {name} are not on this disk, and kdflow downloads no weights. "
+            f"Download {url} to {file}"
+        )
+    return file
+
+
+def unreadable_weights(file: Path) -> UserError:
+    """Return the error to raise if pretrained weights can't be read without running code from their file."""
     return UserError(f"{file}: not readable as these pretrained weights without running code from it")
 
 
-def _near(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, names, n=5, cutoff=0.4)
-    return f"did you mean {', '.join(near)}?" if near else "see its documentation for their names"
+def nearest_names(name: str, names: Iterable[str]) -> str:
+    """Return a sentence that suggests models with similar names, for an error message about an unknown name.
+
+    If no name is similar, the sentence refers to the library's documentation.
+    """
+    nearest = get_close_matches(name, names, n=5, cutoff=0.4)
+    return f"Did you mean {', '.join(nearest)}?" if nearest else "Allowed: the names in the library's documentation"
+
+
+def _library(network: Network) -> ModuleType:
+    try:
+        return import_module(f"kdmodels.networks.{network.kind}_models")
+    except ModuleNotFoundError as error:
+        if error.name != "timm":
+            raise
+        raise UserError("network.timm: timm is not installed. Run: pip install 'kdflow[timm]'") from error

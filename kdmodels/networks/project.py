@@ -1,4 +1,4 @@
-"""The modules of the user's project that a module imports, found in their source; none of it runs."""
+"""Search for the modules of the user's project that a module imports. The search reads source code and runs no code."""
 
 import ast
 import site
@@ -16,51 +16,59 @@ KDFLOW_PACKAGES = ("kdmodels", "tasks", "flows")
 
 
 def project_modules(names: Iterable[str]) -> dict[str, Path]:
-    """Return the files of these modules and of all that they import, by module name.
+    """Find the files of the named modules and of all modules that they import, directly or indirectly.
 
-    Only modules of the user's own are followed: not Python's, not installed ones, and not kdflow's. The package of a
-    module counts too, since importing the module runs the package's `__init__.py`. An import inside a function counts.
+    Only the user's modules are included, not the modules of Python, installed libraries or kdflow. Importing a module
+    runs the `__init__.py` of its packages, so these packages are included too. Imports inside functions count.
 
-    What the source does not say stays unseen: modules imported by a computed name (`importlib`), data files that the
-    code reads, and extension modules.
+    The search misses dependencies that are not visible in the source code: modules that are imported by a computed name
+    (`importlib`), extension modules, and data files that the code reads.
 
     Args:
-        names: dotted names, as they are imported.
+        names: Dotted names of the modules.
+
+    Returns:
+        Files by module name, sorted by name.
     """
     files: dict[str, Path] = {}
     seen: set[str] = set()
-    foreign = set(sys.stdlib_module_names)  # top-level modules that are not the user's
-    todo = [part for name in names for part in _prefixes(name)]
-    while todo:
-        name = todo.pop(0)
-        if name in seen or name.partition(".")[0] in foreign:
+    not_users = set(sys.stdlib_module_names)  # top-level modules
+    queue = [part for name in names for part in _prefixes(name)]
+    while queue:
+        name = queue.pop(0)
+        if name in seen or name.partition(".")[0] in not_users:
             continue
         seen.add(name)
         file = _locate(name).file
         if file is not None and _is_users(file):
             files[name] = file
-            todo += [part for found in _imported(name, file) for part in _prefixes(found)]
+            queue += [part for imported in _imported(name, file) for part in _prefixes(imported)]
         elif file is not None and "." not in name:
-            foreign.add(name)
+            not_users.add(name)
     return dict(sorted(files.items()))
 
 
 @dataclass(frozen=True)
 class _Located:
-    """Where a module lies: its file, if it is one of Python source, and the folders of its submodules."""
+    """Location of a module.
+
+    Attributes:
+        file: File of the module. `None` if the module does not exist or has no Python source code.
+        folders: Folders that contain the module's submodules.
+    """
 
     file: Path | None
     folders: list[str]
 
 
 def _locate(name: str) -> _Located:
-    """Find a module as Python would, without running it or the packages above it."""
+    """Find a module in the same way as Python's import, without running the module or its packages."""
     loaded = sys.modules.get(name)
     if loaded is not None and (getattr(loaded, "__file__", None) or hasattr(loaded, "__path__")):
         file = loaded.__file__
         return _Located(Path(file) if file and file.endswith(".py") else None, list(getattr(loaded, "__path__", [])))
     parent, _, last = name.rpartition(".")
-    portions = []
+    namespace_folders = []
     for folder in _locate(parent).folders if parent else sys.path:
         package, module = Path(folder, last), Path(folder, f"{last}.py")
         if (package / "__init__.py").is_file():
@@ -68,52 +76,62 @@ def _locate(name: str) -> _Located:
         if module.is_file():
             return _Located(module, [])
         if package.is_dir():
-            portions.append(str(package))
-    return _Located(None, portions)  # a namespace package, or nothing
+            namespace_folders.append(str(package))
+    return _Located(None, namespace_folders)  # a namespace package, or no module
 
 
 def _is_users(file: Path) -> bool:
-    return not INSTALLED & set(file.parts) and not any(file.resolve().is_relative_to(folder) for folder in _others())
+    return not INSTALLED & set(file.parts) and not any(
+        file.resolve().is_relative_to(folder) for folder in _other_folders()
+    )
 
 
 @cache
-def _others() -> list[Path]:
-    """Return the folders of Python's own, installed, and kdflow's modules."""
+def _other_folders() -> list[Path]:
+    """Return the folders that contain modules of Python, installed libraries or kdflow."""
     installed = [*site.getsitepackages(), site.getusersitepackages()]
     installed += [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     return [folder.resolve() for folder in [*map(Path, installed), *(KDFLOW / name for name in KDFLOW_PACKAGES)]]
 
 
 def _imported(name: str, file: Path) -> Iterator[str]:
-    """Name what a module may import: of `from a import b` both `a` and `a.b`, since `b` may be a module."""
+    """Yield the names of the modules that a module may import.
+
+    For `from a import b`, the function yields `a.b`, because `b` may be a module.
+    """
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for base, level, found in _imports(file.read_bytes()):
+    for base, level, imported in _imports(file.read_bytes()):
         above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
         if level and (not package or not above):
-            continue  # an import that fails
+            continue  # Python would raise an error for this import
         whole = ".".join([*above, *filter(None, [base])])
-        if found == "*":
-            start = _locate(whole).file
+        if imported == "*":
+            init_file = _locate(whole).file
             yield whole
-            yield from (f"{whole}.{public}" for public in (_public(start.read_bytes()) if start else ()))
+            yield from (f"{whole}.{public}" for public in (_public(init_file.read_bytes()) if init_file else ()))
         else:
-            yield f"{whole}.{found}" if found else whole
+            yield f"{whole}.{imported}" if imported else whole
 
 
 @lru_cache(1024)
 def _imports(source: bytes) -> tuple[tuple[str, int, str], ...]:
-    """Return each import as the module that it names, its leading dots, and the name taken from the module, if any."""
-    found: list[tuple[str, int, str]] = []
+    """Return the imports of a module.
+
+    Returns:
+        One tuple per import: the name of the module without leading dots, the number of leading dots, and the imported
+        name. In a tuple for `import module`, the imported name is "".
+    """
+    imports: list[tuple[str, int, str]] = []
     for node in ast.walk(_parsed(source)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, 0, "") for alias in node.names]
+            imports += [(alias.name, 0, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found += [(node.module or "", node.level, alias.name) for alias in node.names]
-    return tuple(found)
+            imports += [(node.module or "", node.level, alias.name) for alias in node.names]
+    return tuple(imports)
 
 
 def _public(source: bytes) -> list[str]:
-    """Return the names in `__all__`, among which `from package import *` also finds modules."""
+    """Return the names in `__all__`. A name can be a submodule, which `from package import *` then imports."""
     return [
         text.value
         for statement in _parsed(source).body
@@ -126,12 +144,12 @@ def _public(source: bytes) -> list[str]:
 def _parsed(source: bytes) -> ast.Module:
     try:
         return ast.parse(source)
-    except (SyntaxError, ValueError):  # of a module that only some other branch of the code would import
+    except (SyntaxError, ValueError):  # the module can't be run, so it has no imports
         return ast.Module([], [])
 
 
 def _prefixes(name: str) -> list[str]:
-    """Return the packages of a module and the module.
+    """Return the names of a module's packages, followed by the name of the module.
 
     >>> _prefixes("a.b.c")
     ['a', 'a.b', 'a.b.c']

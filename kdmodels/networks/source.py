@@ -1,30 +1,37 @@
-"""What determines a network beside its description and kdflow's own code."""
+"""Digests and versions of the code and the pretrained weights on which a network depends."""
 
 from hashlib import sha256
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-from kdmodels.network import Network
+from kdmodels.experiment.network import Network
 from kdmodels.networks.libraries import weights_file
 from kdmodels.networks.project import project_modules
 from kdmodels.networks.user_module import defining_modules, source_file
 
 
 def sources(network: Network) -> dict[str, str]:
-    """Return what the network's code and pretrained weights are: digests and versions by name; none for kdflow's own.
+    """Return the digests and versions of a network's code and pretrained weights, by name.
 
-    For the user's own class or function these are the modules of their project that it is made of, as
-    `project_modules` finds them. Where the project lies and how its lines end does not matter. For a class of an
-    installed library it is its file and the library's version.
+    The result depends on the origin of the network:
+
+    - For a network of kdflow, the result is empty.
+    - For a network of torchvision or timm, the result holds the version of the library. If the network is pretrained,
+      the result also holds the digest of the weights.
+    - For a class or function of the user, the result holds the digests of the modules that `project_modules` finds.
+    - For a class or function of another installed library, the result holds the digest of the file that defines the
+      class or function, and the version of the library.
+
+    Digests of code do not depend on the folder of the project or on line endings.
 
     Raises:
-        UserError: as `source_file` and `weights_file`.
+        UserError: See `source_file` and `weights_file`.
     """
     if network.kind == "module":
         file = source_file(network)
-        own = project_modules(defining_modules(network))
+        files = project_modules(defining_modules(network))
         module = str(network.module).partition(":")[0]
-        return {name: _digest(path) for name, path in own.items()} or {module: _digest(file)} | _installed(module)
+        return {name: _digest(path) for name, path in files.items()} or {module: _digest(file)} | _installed(module)
     if network.kind not in ("torchvision", "timm"):
         return {}
     library = {f"{network.kind} version": version(network.kind)}
@@ -38,7 +45,7 @@ def _digest(file: Path) -> str:
 
 
 def _installed(module: str) -> dict[str, str]:
-    """Return the versions of the distributions that a module is of, by their names."""
+    """Return the versions of the installed distributions that provide a module."""
     return {
         f"{name} version": version(name) for name in set(packages_distributions().get(module.partition(".")[0], []))
     }

@@ -1,11 +1,11 @@
-"""Where features are taken: `at:` of an experiment file, found in any network."""
+"""Taps, which are the places in a network where features are taken. The field `at` of an experiment file names them."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,113 +15,148 @@ from kdmodels.errors import UsageError, UserError, allowed
 
 @dataclass(frozen=True)
 class Tap:
-    """The input or the output of one module of a network."""
+    """A tap: the input or the output of a module of a network, where features are taken.
+
+    Attributes:
+        module: Dotted name of the module.
+        side: The side of the module, input or output.
+    """
 
     module: str
-    side: str  # "input" | "output"
+    side: Literal["input", "output"]
 
     @contextmanager
     def on(self, network: nn.Module) -> Iterator[list[Tensor]]:
-        """Inside the context, every call of the module appends a copy of the tapped tensor to the list.
+        """Return a context that records the tensor of the tap whenever the network calls the module.
 
-        A copy, since what follows may overwrite it, as `out += identity` does; it costs a hundredth of a step.
+        The context yields a list. Each call of the module appends a copy of the tensor to this list. The copy is
+        necessary because later layers may overwrite the tensor, for example with `out += identity`. Copies take about
+        1 % of the time of a step.
+
+        Args:
+            network: Network that contains the module.
         """
-        caught: list[Tensor] = []
+        features: list[Tensor] = []
         module = network.get_submodule(self.module)
 
-        def catch(value: Any) -> None:
-            caught.append(value.clone() if isinstance(value, Tensor) else value)
+        def append(value: Tensor) -> None:
+            features.append(value.clone() if isinstance(value, Tensor) else value)
 
-        def before(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            catch(next(iter((*inputs, *named.values()))))
+        def append_input(_: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            append(next(iter((*inputs, *named.values()))))
 
         if self.side == "input":
-            handle = module.register_forward_pre_hook(before, with_kwargs=True)
+            handle = module.register_forward_pre_hook(append_input, with_kwargs=True)
         else:
-            handle = module.register_forward_hook(lambda _, inputs, output: catch(output))
+            handle = module.register_forward_hook(lambda _, inputs, output: append(output))
         try:
-            yield caught
+            yield features
         finally:
             handle.remove()
 
-    def one(self, caught: Sequence[Tensor]) -> Tensor:
-        """What one forward pass caught.
+    def one(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the tensor that `on` recorded in a single forward pass.
+
+        Args:
+            features: The list that the context `on` filled.
 
         Raises:
-            UserError: the network called the module never or more than once, or it gave something else than a tensor.
+            UserError: The network did not call the module exactly once, or the module did not return a tensor.
         """
-        if not caught:
-            raise UserError(f"at: {self.module}: the network does not call this module by itself; allowed: another one")
-        if len(caught) > 1:
+        if not features:
+            raise UserError(f"at: {self.module}: the network does not call this module. Allowed: another module")
+        if len(features) > 1:
             raise UserError(
-                f"at: {self.module}: the network calls this module {len(caught)} times; "
-                "allowed: a module that it calls once"
+                f"at: {self.module}: the network calls this module {len(features)} times. "
+                "Allowed: a module that the network calls once"
             )
-        if not isinstance(caught[0], Tensor):
-            kind = type(caught[0]).__name__
-            raise UserError(f"at: {self.module}: gives a {kind}, not one tensor; allowed: another module")
-        return caught[0]
+        if not isinstance(features[0], Tensor):
+            kind = type(features[0]).__name__
+            raise UserError(f"at: {self.module}: expected one tensor, got a {kind}. Allowed: another module")
+        return features[0]
 
     def shape(self, network: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one example's features, found by running the network on two blank images.
+        """Run the network on two blank images, and return the shape of one example's features.
+
+        Args:
+            network: The network.
+            input_shape: The shape of one image, (C, H, W).
 
         Raises:
-            UserError: there is no one tensor to be had there.
+            UserError: The features are maps (B, H, W, C). For other errors, see `one`.
         """
         was_training = network.training
         network.eval()
-        with self.on(network) as caught, torch.no_grad():
+        with self.on(network) as features, torch.no_grad():
             network(torch.zeros(2, *input_shape))
         network.train(was_training)
-        tensor = self.one(caught)
+        tensor = self.one(features)
         if self.side == "output" and tensor.ndim == 4 and _channels_last(network):
-            raise UserError(f"at: {self.module}: gives maps (B, H, W, C), which no loss takes; allowed: last")
+            raise UserError(f"at: {self.module}: gives maps (B, H, W, C), which no loss takes. Allowed: last")
         return tuple(tensor.shape[1:])
 
 
 def _channels_last(network: nn.Module) -> bool:
-    """Swin transformers, torchvision's and timm's, keep the channels last; a shape does not tell."""
+    """Return whether the maps of a network have the shape (B, H, W, C), which is true for Swin transformers.
+
+    Swin transformers are recognised by the names of their modules, because a shape does not show which dimension holds
+    the channels.
+    """
     return any("swin" in type(module).__module__ for module in network.modules())
 
 
 def find_tap(network: nn.Module, at: str) -> Tap:
-    """The place that `at` names: `first`, `middle`, `deepest`, `last`, or a module's dotted name.
+    """Return the tap that `at` names.
 
-    Of n hidden blocks (see `hidden_blocks`), `first` is the output of the first, `middle` of number ceil(n/2) and
-    `deepest` of the last; `last` is the input of the last linear layer in the order of registration: the embedding.
+    Args:
+        network: Network, with n hidden blocks. See `hidden_blocks`.
+        at: One of these names:
+
+            - `first`: the output of hidden block 1.
+            - `middle`: the output of hidden block ceil(n / 2).
+            - `deepest`: the output of hidden block n.
+            - `last`: the embedding, which is the input of the linear layer that was registered last.
+            - The dotted name of a module: the output of the module.
 
     Raises:
-        UsageError: no module has that name; the line lists those there are.
-        UserError: the network has no hidden block, or no linear layer.
+        UsageError: No module has this name. The message lists all names.
+        UserError: The network has no hidden blocks, or no linear layer.
     """
     modules = dict(network.named_modules())
     if at == "last":
         linear = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
         if not linear:
-            raise UserError("at: last: the network has no linear layer; allowed: a module's dotted name")
+            raise UserError("at: last: the network has no linear layer. Allowed: a module's dotted name")
         return Tap(linear[-1], "input")
     if at in _BLOCKS:
         blocks = hidden_blocks(network)
         if not blocks:
             near = ", ".join(name for name in modules if name and name.count(".") < 2)
             raise UserError(
-                f"at: {at}: the network has no hidden blocks that are known by their names; "
-                f"allowed: last, or a module's dotted name: {near}, and what is within them; "
+                f"at: {at}: the names of the network's modules show no hidden blocks. "
+                f"Allowed: last, a module's dotted name ({near}, or a module inside these), "
                 "or {student: NAME, teacher: NAME}"
             )
         return Tap(blocks[_BLOCKS[at](len(blocks)) - 1], "output")
     names = [name for name in modules if name]
     if at not in names:
-        raise UsageError(f"at: {at!r}: the network has no such module; {allowed(at, [*_BLOCKS, 'last', *names])}")
+        raise UsageError(f"at: unknown module {at!r}. {allowed(at, [*_BLOCKS, 'last', *names])}")
     return Tap(at, "output")
 
 
 def hidden_blocks(network: nn.Module) -> list[str]:
-    """The dotted names of a network's hidden blocks, in order; empty where no names tell them.
+    """Return the dotted names of a network's hidden blocks, in order.
 
-    They are the children called block, layer or stage and a number, as `block1`, `layer4`, `stage_2`; or else the parts
-    of a child called `features`, `blocks`, `layers` or `stages`; of the module nearest to the top that has any. Where
-    no names tell them, they end with the activations of the first `nn.Sequential` that has any.
+    The search goes through the modules level by level, from the network itself to the innermost modules. The search
+    ends at the first module with one of the following. If a module has both, point 1 applies.
+
+    1. Children named block, layer or stage with a number, such as `block1`, `layer4` or `stage_2`. These children are
+       the hidden blocks.
+    2. A child named `features`, `blocks`, `layers` or `stages` that has children itself. The children of this child are
+       the hidden blocks.
+
+    If no module has either, each activation in the first `nn.Sequential` with activations ends a hidden block. The name
+    of a hidden block is then the name of its activation. Without such an `nn.Sequential`, the list is empty.
 
     >>> hidden_blocks(nn.ModuleDict({"stem": nn.ReLU(), "features": nn.Sequential(nn.ReLU(), nn.ReLU())}))
     ['features.0', 'features.1']

@@ -1,114 +1,122 @@
-"""The user's own network: a class or a function that is called by the name of its module."""
+"""Networks that a class or function of the user builds."""
 
 import importlib
 import inspect
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from kdmodels.errors import UsageError, UserError, allowed
-from kdmodels.network import Network
-from kdmodels.own_code import require_allowed, require_own
+from kdmodels.experiment.network import Network
+from kdmodels.experiment.user_code import add_module_folder, require_allowed, require_allowed_definition
 
 
 def user_module(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-    """What the user's class or function gives, called with its arguments.
+    """Build a network by calling the user's class or function with the arguments in the experiment file.
 
-    Where its signature has parameters of these names, and the file gives them no value, it also gets `classes` or
-    `num_classes`, `in_channels`, and `input_shape` (C, H, W).
+    Four arguments are added if the signature has them and the experiment file does not set them: `classes`,
+    `num_classes`, `in_channels` and `input_shape` (C, H, W).
 
     Raises:
-        UsageError: it can't be imported, is not there, or may not run.
-        UserError: it raises, or gives no `torch.nn.Module`.
+        UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
+        UserError: The call raises an error, or does not return a `torch.nn.Module`.
     """
     target = _target(network)
-    offered = {"classes": classes, "num_classes": classes, "in_channels": input_shape[0], "input_shape": input_shape}
-    arguments = {name: value for name, value in offered.items() if name in _parameters(target)} | network.arguments
+    defaults = {"classes": classes, "num_classes": classes, "in_channels": input_shape[0], "input_shape": input_shape}
+    arguments = {name: value for name, value in defaults.items() if name in _parameters(target)} | network.arguments
     try:
         module = target(**arguments)
         if isinstance(module, nn.Module) and any(is_lazy(parameter) for parameter in module.parameters()):
             module(torch.zeros(2, *input_shape))
-    except Exception as error:  # whatever the user's code raises
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise UserError(f"network.module: {network.module}({given}) raised {_told(error)}") from error
+    except Exception as error:  # the user's code raises errors of any kind
+        call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise UserError(f"network.module: {network.module}({call}) raised {_described(error)}") from error
     if not isinstance(module, nn.Module):
-        raise UserError(f"network.module: {network.module} gives a {type(module).__name__}, not a torch.nn.Module")
+        raise UserError(f"network.module: {network.module}: expected a torch.nn.Module, got a {type(module).__name__}")
     return module
 
 
 def source_file(network: Network) -> Path:
-    """The file in which the user's class or function is written.
+    """Return the path of the file that defines the user's class or function.
 
     Raises:
-        UsageError: it can't be imported, is not there, or may not run.
-        UserError: it has no file.
+        UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
+        UserError: The class or function is not defined in a file.
     """
     target = _target(network)
     try:
         return Path(inspect.getfile(inspect.unwrap(target)))
     except TypeError as error:
-        raise UserError(f"network.module: {network.module} is not written in a file") from error
+        raise UserError(f"network.module: {network.module} is not defined in a file") from error
 
 
 def defining_modules(network: Network) -> list[str]:
-    """Return the module that the network's description names, and the one in which its class or function is written.
+    """Return two module names: the module in the description, and the module that defines the class or function.
+
+    The two names differ if the module in the description only imports the class or function. If the class or function
+    has no `__module__`, the second name is empty.
 
     Raises:
-        UsageError: as `source_file`.
+        UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
     """
     target = inspect.unwrap(_target(network))
     return [str(network.module).partition(":")[0], getattr(target, "__module__", "")]
 
 
-def _target(network: Network) -> Callable[..., Any]:
+def _target(network: Network) -> Callable[..., object]:
     module, _, name = str(network.module).partition(":")
     require_allowed("network.module", module)
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # at the end: a file of the user's can't take a library's place
+    add_module_folder(os.getcwd())
     try:
         home = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's code raises
-        raise UsageError(f"network.module: {module} can't be imported: {_told(error)}") from error
-    found: Any = home
+    except (Exception, SystemExit) as error:  # the user's code raises errors of any kind
+        raise UsageError(f"network.module: {module} can't be imported: {_described(error)}") from error
+    target: object = home
     for part in name.split("."):
-        if not hasattr(found, part):
-            public = [known for known in vars(found) if not known.startswith("_")]
-            raise UsageError(f"network.module: {module} has no {name!r}; {allowed(part, public)}")
-        found = getattr(found, part)
-        require_own("network.module", found, home)
-    if not callable(found):
-        raise UsageError(f"network.module: {network.module} is a {type(found).__name__}, not a class or function")
-    _require_network(network, found, module)
-    return found
-
-
-def _require_network(network: Network, found: Callable[..., Any], module: str) -> None:
-    """Refuse what a module has imported, or has for another purpose: `sympy:sympify` runs the text it is given."""
-    if inspect.isclass(found):
-        if not issubclass(found, nn.Module):
-            raise UsageError(f"network.module: {network.module} is a class, but no torch.nn.Module")
-        return
-    written = getattr(found, "__module__", None) or type(found).__module__
-    if not f"{written}.".startswith(f"{module}."):
+        if not hasattr(target, part):
+            public = [known for known in vars(target) if not known.startswith("_")]
+            raise UsageError(f"network.module: {module} has no {name!r}. {allowed(part, public)}")
+        target = getattr(target, part)
+        require_allowed_definition("network.module", target, home)
+    if not callable(target):
         raise UsageError(
-            f"network.module: {network.module} is written in {written}; allowed: a torch.nn.Module class, or a "
+            f"network.module: {network.module}: expected a class or function, got a {type(target).__name__}"
+        )
+    _require_network(network, target, module)
+    return target
+
+
+def _require_network(network: Network, target: Callable[..., object], module: str) -> None:
+    """Require that the target is a subclass of `nn.Module`, or a function that the module or its submodules define.
+
+    A function that the module only imports may be unsafe. For example, `sympy.sympify` runs its argument as code.
+
+    Raises:
+        UsageError: The target is another class, or a function that is defined elsewhere.
+    """
+    if inspect.isclass(target):
+        if not issubclass(target, nn.Module):
+            raise UsageError(f"network.module: the class {network.module} is not a torch.nn.Module")
+        return
+    origin = getattr(target, "__module__", None) or type(target).__module__
+    if not f"{origin}.".startswith(f"{module}."):
+        raise UsageError(
+            f"network.module: {network.module} is defined in {origin}. Allowed: a torch.nn.Module class, or a "
             f"function that {module} itself defines"
         )
 
 
-def _parameters(target: Callable[..., Any]) -> list[str]:
+def _parameters(target: Callable[..., object]) -> list[str]:
     try:
         return list(inspect.signature(target).parameters)
-    except ValueError:  # written in C
+    except ValueError:  # the class or function is written in C
         return []
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,1 +1,1 @@
-"""Tables for people: what the command prints and a notebook shows."""
+"""Tables that the command `kd` prints and that notebooks show."""

@@ -1,122 +1,142 @@
-"""The leaderboard: variants ranked by validation accuracy, with their spread over seeds, and what each costs.
+"""The rows of the leaderboard: students ranked by validation accuracy, with intervals, evidence and costs.
 
-It imports pandas, which is slow.
+`kd/leaderboard.py` prints the rows and chooses the columns.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-import pandas as pd
-
-from kdmodels.report.evidence import ACCURACY, EVIDENCE, FINISHED, UNKNOWN, Right, Row, evidence, ranked
-from kdmodels.statistics import mean_and_std, t_interval
+from kdmodels.evaluation.correctness import UNKNOWN, Correctness
+from kdmodels.evaluation.ranking import ACCURACY, StudentResult, ranked
+from kdmodels.evaluation.significance import Evidence, evidence
+from kdmodels.evaluation.statistics import mean_and_std, t_interval
 
 FLOPS = "cost/flops"
-FIGURES = [ACCURACY, "±", "95% low", "95% high", *EVIDENCE[:-1]]
-COSTS = {  # column: metric, and how many of its unit are one of the column's
-    "file MB": ("size/file_mb", 1.0),
-    "MFLOPs": (FLOPS, 1e6),
-    "memory MB": ("cost/memory_mb", 1.0),
-    "p50 ms": ("latency/p50_ms", 1.0),
-}
-COLUMNS = ["rank", "variant", *FIGURES, "group", "parameters", *COSTS, "pareto", "status", "reused", "run_id"]
 
 
-def winner(rows: Sequence[Row]) -> Row | None:
-    """The finished row of the highest mean validation accuracy; None where no row has finished.
+@dataclass(frozen=True)
+class Costs:
+    """The costs of the stored network for one image.
 
-    Ties go to fewer parameters, then to the control, then to the first in the file: what is simpler is to be beaten.
+    A cost is `None` if the run was recorded by an older version that did not measure this cost.
 
-    >>> row = {"variant": "kd", "control": "hard-labels", "status": "FINISHED", "parameters": 10}
-    >>> row["metrics"] = {"val/accuracy": 0.9}
-    >>> winner([row, row | {"variant": "hint", "status": "FAILED"}])["variant"]
-    'kd'
+    Attributes:
+        parameters: The number of parameters.
+        file_mb: The size of the stored file in 10^6 bytes.
+        mflops: The number of floating-point operations in millions. A multiplication with an addition counts as 2.
+        memory_mb: The peak memory of one call in 10^6 bytes.
+        p50_ms: The median time of one image on the CPU in ms.
     """
-    finished = ranked(rows)
-    return finished[0] if finished else None
+
+    parameters: int | None
+    file_mb: float | None = None
+    mflops: float | None = None
+    memory_mb: float | None = None
+    p50_ms: float | None = None
 
 
-def leaderboard(rows: Sequence[Row], right: Mapping[str, Right] = UNKNOWN) -> pd.DataFrame:
-    """The rows as a table of COLUMNS, the winner first, those that did not finish last and without figures.
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """The leaderboard row of one student. If the student's run did not finish, the row has no rank and no metrics.
 
-    `±` is the standard deviation over seeds, `95% low` and `95% high` Student's interval of their mean, missing where
-    they have no spread: for one seed, or where all agree. EVIDENCE is as `evidence` says. Costs are of the stored
-    network, for one image, and are missing for runs of before they were measured. `pareto` is as `efficient` says.
+    Attributes:
+        student: The result of the student's run.
+        costs: The costs of the stored network.
+        evidence: The uncertainty of the student's accuracy, and the comparison with other students.
+        rank: The rank of the student, counted from 1.
+        accuracy: The mean validation accuracy over seeds, from 0 to 1.
+        std: The standard deviation of the accuracy over seeds. `None` for one seed.
+        low, high: The ends of Student's 95 % t interval of the mean over seeds. `None` if there is only one seed, or if
+            all seeds have the same accuracy.
+        efficient: Whether the student is on the Pareto front. `None` if unknown, see `is_efficient`.
+    """
+
+    student: StudentResult
+    costs: Costs
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
+    rank: int | None = None
+    accuracy: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    efficient: bool | None = None
+
+
+def leaderboard(
+    students: Sequence[StudentResult], correctness: Mapping[str, Correctness] = UNKNOWN
+) -> list[LeaderboardRow]:
+    """Return one row per student. The winner comes first, and students whose run did not finish come last.
 
     Args:
-        rows: one a variant, in the order of the file, with variant, control (its control's variant), run_id, status
-            (MLflow's, "FINISHED" where it did), reused, parameters (a number, or None where it failed before it was
-            counted); and where it finished seeds, per_seed["val/accuracy"] (one value a seed) and
-            metrics["val/accuracy"] (their mean).
-        right: as of `evidence`.
+        students: The results of the students, one per variant, in the order of the experiment file.
+        correctness: For each run, by run id, the record of the validation examples that are classified correctly. See
+            `evidence`.
     """
-    order = ranked(rows)
-    lines = [
-        {
-            "rank": rank,
-            **_identity(row),
-            **_figures(row),
-            **line,
-            **cost_columns(row["metrics"]),
-            "pareto": efficient(row, order),
-        }
-        for rank, (row, line) in enumerate(zip(order, evidence(order, right), strict=True), 1)
+    order = ranked(students)
+    rows = [
+        _finished_row(rank, student, line, order)
+        for rank, (student, line) in enumerate(zip(order, evidence(order, correctness), strict=True), 1)
     ]
-    lines += [_identity(row) for row in rows if row["status"] != FINISHED]
-    frame = pd.DataFrame(lines, columns=COLUMNS)
-    types = {"rank": "Int64", "parameters": "Int64", "pareto": "boolean", "group": "Int64"}
-    return frame.astype(types | dict.fromkeys([*FIGURES, *COSTS], "float64"))
+    return rows + [LeaderboardRow(each, Costs(each.parameters)) for each in students if not each.finished]
 
 
-def cost_columns(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The COSTS among a run's metrics, each in its column's unit."""
-    return {column: metrics[name] / unit for column, (name, unit) in COSTS.items() if name in metrics}
+def costs(parameters: int | None, metrics: Mapping[str, float]) -> Costs:
+    """Return the costs that are recorded in the metrics of a run.
 
-
-def efficient(row: Row, rows: Sequence[Row]) -> bool | None:
-    """Whether the row is on the Pareto front: no other is as good or better in all of what counts, and better in one.
-
-    What counts is mean validation accuracy, parameters and FLOPs; latency does not, for it never measures alike twice.
-    None for a row that has not finished or whose FLOPs are not known; such rows beat none either.
+    >>> costs(10, {"cost/flops": 2_000_000, "latency/p50_ms": 0.5})
+    Costs(parameters=10, file_mb=None, mflops=2.0, memory_mb=None, p50_ms=0.5)
     """
-    goodness = _goodness(row)
+    return Costs(
+        parameters=parameters,
+        file_mb=metrics.get("size/file_mb"),
+        mflops=metrics[FLOPS] / 1e6 if FLOPS in metrics else None,
+        memory_mb=metrics.get("cost/memory_mb"),
+        p50_ms=metrics.get("latency/p50_ms"),
+    )
+
+
+def is_efficient(student: StudentResult, students: Iterable[StudentResult]) -> bool | None:
+    """Return whether a student is on the Pareto front of accuracy, parameters and FLOPs.
+
+    A student is on the front unless another student is at least as good in all three values and better in one. Latency
+    is not used, because a repeated measurement gives a different value.
+
+    Args:
+        student: The student.
+        students: All students. Students with an unfinished run or unknown FLOPs are ignored.
+
+    Returns:
+        Whether the student is on the front. `None` if its run has not finished or its FLOPs are unknown.
+    """
+    goodness = _goodness(student)
     if goodness is None:
         return None
-    others = filter(None, map(_goodness, rows))
+    others = filter(None, map(_goodness, students))
     return not any(other != goodness and all(o >= g for o, g in zip(other, goodness, strict=True)) for other in others)
 
 
-def _goodness(row: Row) -> tuple[float, ...] | None:
-    if row["status"] != FINISHED or FLOPS not in row["metrics"]:
-        return None
-    return round(row["metrics"][ACCURACY], 12), -row["parameters"], -row["metrics"][FLOPS]
-
-
-def to_markdown(frame: pd.DataFrame) -> str:
-    """The table in GitHub's Markdown, four decimals, missing values empty (pandas' own needs another package).
-
-    >>> print(to_markdown(pd.DataFrame({"variant": ["kd"], "val/accuracy": [0.97], "±": [None]})))
-    | variant | val/accuracy | ± |
-    | --- | --- | --- |
-    | kd | 0.9700 |  |
-    """
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _identity(row: Row) -> Row:
-    return {name: row[name] for name in ("variant", "parameters", "status", "reused", "run_id")}
-
-
-def _figures(row: Row) -> Row:
-    accuracies = row["per_seed"][ACCURACY]
+def _finished_row(rank: int, student: StudentResult, line: Evidence, order: Sequence[StudentResult]) -> LeaderboardRow:
+    accuracies = student.per_seed[ACCURACY]
     low, high = t_interval(accuracies) or (None, None)
-    if low is not None and high is not None:
-        low, high = max(low, 0.0), min(high, 1.0)  # an accuracy is a share, whatever Student's distribution allows
-    return {ACCURACY: row["metrics"][ACCURACY], "±": mean_and_std(accuracies)[1], "95% low": low, "95% high": high}
+    return LeaderboardRow(
+        student=student,
+        costs=costs(student.parameters, student.metrics),
+        evidence=line,
+        rank=rank,
+        accuracy=student.accuracy,
+        std=mean_and_std(accuracies)[1],
+        # An accuracy is from 0 to 1, but Student's t interval can extend beyond this range.
+        low=None if low is None else max(low, 0.0),
+        high=None if high is None else min(high, 1.0),
+        efficient=is_efficient(student, order),
+    )
 
 
-def _cell(value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+def _goodness(student: StudentResult) -> tuple[float, ...] | None:
+    """Return the accuracy, the negative number of parameters and the negative FLOPs. Larger values are better.
+
+    If the run has not finished or the FLOPs are unknown, return `None`.
+    """
+    if not student.finished or FLOPS not in student.metrics:
+        return None
+    return round(student.accuracy, 12), -(student.parameters or 0), -student.metrics[FLOPS]

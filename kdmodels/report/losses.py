@@ -1,20 +1,22 @@
-"""The catalogue of losses and ready-made variants, as rows and as docs/losses.md."""
+"""Tables of losses and presets, and the text of the page docs/losses.md."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from kdmodels.catalogue import LOSSES, Choice, Hyperparameter
 from kdmodels.errors import UserError, allowed
-from kdmodels.objectives import PRESETS
-from kdmodels.terms import Term
+from kdmodels.experiment.catalogue import LOSSES
+from kdmodels.experiment.loss import Choice, Hyperparameter
+from kdmodels.experiment.presets import PRESETS
+from kdmodels.experiment.terms import Term, weight_in_words
 
 LEGEND = (
     "z logits, F features, G Gram matrices; s student, t teacher; B examples of a batch, K classes, N training",
     "examples, D width of an embedding, C channels and P positions of a map; a hyperparameter's name, its value.",
-    "Costs are multiplications of one step, beyond the student's own forward and backward pass, up to a constant. A",
-    "term's weight multiplies its batch mean; those of Tian et al. 2020 are of CIFAR-100 and batches of 64.",
+    "A cost is the number of multiplications of one step, up to a constant. The student's own passes are left out.",
+    "A weight multiplies the mean of a term over the batch. The weight auto is chosen at the start of training. The",
+    "gradient of the term is then as large as that of cross entropy. {published: true} selects the published weights.",
+    "Those of Tian et al. 2020 were chosen for CIFAR-100 and batches of 64.",
 )
-"""What the letters of formulas and costs stand for, and what weights and costs are."""
+"""The legend of the page. It explains the letters in formulas, the weights and the costs."""
 
 _NEEDS = {
     "labels": "student's logits, labels",
@@ -24,24 +26,35 @@ _NEEDS = {
 }
 
 
-def variant_rows(names: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The presets of these names, or all: name, terms in words, papers.
+def variant_rows(names: Sequence[str] | None = None) -> list[dict[str, str | list[str]]]:
+    """Return one table row per preset: its name, its loss terms in words, and its papers.
+
+    Args:
+        names: The names of the presets. By default, all presets are returned.
 
     Raises:
-        UserError: no preset has that name.
+        UserError: One of the names is not the name of a preset.
     """
     names = list(dict.fromkeys(names or PRESETS))
     for name in names:
         if name not in PRESETS:
-            raise UserError(f"variant {name!r} is not known; {allowed(name, PRESETS)}")
+            raise UserError(f"variant {name!r} is not known. {allowed(name, PRESETS)}")
     return [
-        {"name": name, "terms": [_in_words(term) for term in PRESETS[name].terms], "paper": PRESETS[name].papers}
+        {
+            "name": name,
+            "terms": list(map(_in_words, PRESETS[name].terms, PRESETS[name].published)),
+            "paper": PRESETS[name].papers,
+        }
         for name in names
     ]
 
 
-def loss_rows(variants: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """The losses of these presets, or all: name, formula, inputs, defaults, paper, weight and cost, in words."""
+def loss_rows(variants: Sequence[str] | None = None) -> list[dict[str, str]]:
+    """Return one table row per loss: its name, formula, inputs, defaults, paper, weight and cost.
+
+    Args:
+        variants: The names of the presets whose losses are returned. By default, all losses are returned.
+    """
     named = list(dict.fromkeys(term.loss for variant in variants or () for term in PRESETS[variant].terms))
     return [
         {
@@ -58,11 +71,11 @@ def loss_rows(variants: Sequence[str] | None = None) -> list[dict[str, Any]]:
 
 
 def catalogue() -> str:
-    """docs/losses.md, whole."""
+    """Return the text of the page docs/losses.md."""
     lines = [
         "# Losses and variants",
         "",
-        "Made by `make docs` from `kdmodels/catalogue.py` and `kdmodels/objectives.py`; a test keeps it so.",
+        "Made by `make docs` from `catalogue.py` and `presets.py` in `kdmodels/experiment`; a test keeps it so.",
         "",
         *LEGEND,
         "",
@@ -82,17 +95,17 @@ def catalogue() -> str:
 
 def _inputs(name: str) -> str:
     loss = LOSSES[name]
-    told = [_NEEDS[loss.needs]]
+    inputs = [_NEEDS[loss.needs]]
     if loss.takes != "any":
-        told[0] += f" as {loss.takes}"
+        inputs[0] += f" as {loss.takes}"
     if loss.places:
-        told.append(f"at {', '.join(loss.places)}")
+        inputs.append(f"at {', '.join(loss.places)}")
     if loss.remembers:
-        told.append("the examples' indices and labels")
-    told.append("one value per batch" if loss.per_batch else "one value per example")
-    if loss.module:
-        told.append(f"the module `{loss.module}`, trained with the student")
-    return "; ".join(told)
+        inputs.append("the examples' indices and labels")
+    inputs.append("one value per batch" if loss.per_batch else "one value per example")
+    if loss.modules:
+        inputs.append(f"the module `{loss.modules}`, trained with the student")
+    return "; ".join(inputs)
 
 
 def _default(key: str, known: Hyperparameter | Choice) -> str:
@@ -100,14 +113,15 @@ def _default(key: str, known: Hyperparameter | Choice) -> str:
     return f"{key} {default} ({known})"
 
 
-def _in_words(term: Term) -> str:
+def _in_words(term: Term, published: Term) -> str:
     numbers = [
         f"{key} {value if isinstance(value, str) else format(value, 'g')}"
         for key, value in term.hyperparameters.items()
     ]
     places = [f"at {', '.join(at for at, _ in term.pairs)}"] if term.pairs else []
     rising = [f"rising over the first {100 * term.warmup:.2g} % of the training"] if term.warmup else []
-    return ", ".join([f"{term.weight:g} {term.loss}", *numbers, *places, *rising])
+    weights = [f"published weight {published.factor:g}"] if term.weight != published.weight else []
+    return ", ".join([f"{weight_in_words(term.weight)} {term.loss}", *numbers, *places, *rising, *weights])
 
 
 if __name__ == "__main__":

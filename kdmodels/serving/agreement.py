@@ -1,26 +1,29 @@
-"""Whether a served file gives what the trained network gives, on real examples."""
+"""Comparison of the logits of an ONNX file with the logits of the trained network, on real examples."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from kdmodels.data.dataset import Split
+from kdmodels.data.split import Split
 from kdmodels.errors import UserError
 from kdmodels.networks import Description
 from kdmodels.serving.graph import export_graph, fill, graph_of
 from kdmodels.serving.model_file import ServedModel
 
-EXAMPLES = 512  # the most that are compared
-TOLERANCE = 1e-3  # of the largest logit, or of 1 where all logits are smaller
+EXAMPLES = 512  # maximum number of compared examples
+TOLERANCE = 1e-3  # relative to the largest absolute logit of the network, or to 1 if all logits are smaller
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near a file's logits are to the network's.
+    """The result of comparing the logits of an ONNX file with the logits of the trained network.
 
-    `agreement` is the share of examples on which both name the same class, `difference` the largest of two logits, and
-    `tolerance` the largest difference that is allowed.
+    Attributes:
+        examples: The number of compared examples.
+        agreement: The share of examples for which the file and the network predict the same class.
+        difference: The largest absolute difference between a logit of the file and the same logit of the network.
+        tolerance: The largest allowed difference.
     """
 
     examples: int
@@ -30,49 +33,63 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the difference is small; that it is a number, too."""
+        """Whether the difference is within the tolerance. A difference of NaN is not within the tolerance."""
         return self.difference <= self.tolerance
 
 
 def served_file(
     description: Description, network: nn.Module, metadata: dict[str, str], split: Split
 ) -> tuple[bytes, Agreement]:
-    """Make the ONNX file of a trained network, and check it on examples.
+    """Write a trained network as an ONNX file in memory, and compare the logits of the file and of the network.
 
     Args:
-        network: in eval mode, on the CPU. split: the examples, of which EXAMPLES at equal distances are taken.
+        description: The description of the network.
+        network: The trained network, in eval mode and on the CPU.
+        metadata: Texts that are stored in the file, by key.
+        split: The split whose examples are used for the comparison. At most `EXAMPLES` evenly spaced examples are used.
+
+    Returns:
+        The content of the file, and the result of the comparison.
 
     Raises:
-        UserError: the network can't be written as ONNX, or the file gives other logits than the network.
+        UserError: The network can't be written as ONNX, or a logit of the file differs from the network's logit by more
+            than the tolerance.
     """
     reason = ""
-    # A network whose graph depends on its weights has no graph that fits all of them: it is exported itself.
+    # Use the cached graph of the architecture. For some networks, the graph depends on the weights. If the cached graph
+    # does not fit the weights, export the trained network itself.
     for graph in (graph_of, lambda description: export_graph(network, description.input_shape)):
         try:
             content = fill(graph(description), network.state_dict(), metadata)
         except KeyError as error:
             reason = str(error)
             continue
-        agreement = compared(network, ServedModel(content), split)
+        agreement = compare_logits(network, ServedModel(content), split)
         if agreement.holds:
             return content, agreement
-        reason = f"logits differ by {agreement.difference:.3g} (allowed: {agreement.tolerance:.3g})"
-    raise UserError(f"the ONNX file does not give what the trained network gives: {reason}")
+        reason = f"logits differ by {agreement.difference:.3g}. Allowed: {agreement.tolerance:.3g}"
+    raise UserError(f"the ONNX file does not give the logits of the trained network: {reason}")
 
 
 @torch.no_grad()
-def compared(network: nn.Module, served: ServedModel, split: Split) -> Agreement:
-    """Compare a file with the network on examples of a split."""
+def compare_logits(network: nn.Module, served: ServedModel, split: Split) -> Agreement:
+    """Compare the logits of a served file with the logits of the network.
+
+    Args:
+        network: The trained network, in eval mode and on the CPU.
+        served: The served file.
+        split: The split whose examples are used. At most `EXAMPLES` evenly spaced examples are used.
+    """
     count = min(len(split), EXAMPLES)
     images = split.batch(torch.linspace(0, len(split) - 1, count).round().long())
-    own = torch.cat([network(batch) for batch in images.split(served.batch)])
-    return _agreement(own, torch.from_numpy(served(images.numpy())))
+    logits = torch.cat([network(batch) for batch in images.split(served.batch)])
+    return _agreement(logits, torch.from_numpy(served(images.numpy())))
 
 
-def _agreement(own: Tensor, served: Tensor) -> Agreement:
+def _agreement(logits: Tensor, served: Tensor) -> Agreement:
     return Agreement(
-        examples=len(own),
-        agreement=(own.argmax(dim=1) == served.argmax(dim=1)).double().mean().item(),
-        difference=(own - served).abs().max().item(),
-        tolerance=TOLERANCE * max(1.0, own.abs().max().item()),
+        examples=len(logits),
+        agreement=(logits.argmax(dim=1) == served.argmax(dim=1)).double().mean().item(),
+        difference=(logits - served).abs().max().item(),
+        tolerance=TOLERANCE * max(1.0, logits.abs().max().item()),
     )

@@ -1,4 +1,8 @@
-"""A network as an ONNX file: the graph is exported once per architecture, and filled with each network's weights."""
+"""Export of networks to ONNX files.
+
+The graph of an architecture is exported once, without weights. For each network of this architecture, the weights of
+the network are then written into a copy of the graph.
+"""
 
 import json
 import logging
@@ -16,25 +20,30 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
-from kdmodels.durable import write_whole
 from kdmodels.errors import UserError
-from kdmodels.folders import cache_folder, private_folder
+from kdmodels.files.atomic import write_whole
+from kdmodels.files.folders import cache_folder, private_folder
 from kdmodels.networks import Description, sources
-from kdmodels.serving.checks import BATCH, INPUT, OUTPUT, RefusedError
 from kdmodels.serving.model_file import CLASSES, FILE_BYTES, ServedModel
+from kdmodels.serving.refusal import RefusedError
+from kdmodels.serving.tensor_sizes import BATCH, INPUT, OUTPUT
 
-OPSET, IR_VERSION = 18, 8  # of 2022: any onnxruntime of recent years knows them
+OPSET, IR_VERSION = 18, 8  # versions from 2022, which every recent onnxruntime can read
 LIBRARIES = ("torch", "onnx", "onnxscript")
-_EXPORT = threading.Lock()  # exports in two threads at once fail; training meanwhile is fine
+_EXPORT = threading.Lock()  # two threads can't export at the same time; training during an export works
 
 
 def graph_of(description: Description) -> ModelProto:
-    """Return the ONNX graph of an architecture, its weights being inputs; exported once, then read from the cache.
+    """Return the ONNX graph of an architecture. The weights are inputs of the graph.
 
-    A graph comes into the cache when a file made from it has been loaded.
+    The graph is exported once and then read from a cache. Before the graph is cached, it is filled with weights as a
+    test. The resulting file must pass all checks of `kdmodels.serving.checks`.
+
+    Args:
+        description: Description of a network of this architecture.
 
     Raises:
-        UserError: the network can't be written as ONNX, or the file would not be served.
+        UserError: The network can't be written as ONNX, or the file does not pass the checks.
     """
     path = cache_folder() / "graphs" / f"{_key(description)}.onnx"
     with suppress(OSError, DecodeError):
@@ -45,25 +54,31 @@ def graph_of(description: Description) -> ModelProto:
     try:
         ServedModel(fill(graph, network.state_dict(), {}))
     except RefusedError as error:
-        raise UserError(f"this network can't be served as ONNX: {error}") from error
-    with suppress(OSError):  # where it can't be kept, it is exported again
+        raise UserError(f"the network can't be served as ONNX: {error}") from error
+    with suppress(OSError):  # without the cache, the graph is exported again next time
         write_whole(path, lambda partial: partial.write_bytes(graph.SerializeToString()))
     return graph
 
 
 def export_graph(network: nn.Module, input_shape: tuple[int, int, int]) -> ModelProto:
-    """Export a network for any batch size. Its weights become inputs of the graph, named as in the state dict.
+    """Export a network as an ONNX graph for any batch size. The values of the weights are not stored in the graph.
 
-    Weights are taken out before the graph is optimised: otherwise batch norms are folded into other tensors, and
-    another network's weights could not be put in their place. onnxruntime folds them when it loads the file.
+    Each weight becomes an input of the graph, with its name from the state dict. `fill` can then insert the weights of
+    any network of the same architecture. The values are removed before the graph is optimised. Otherwise, the optimiser
+    would merge the weights of batch norms and other layers, and `fill` could no longer insert them separately.
+    onnxruntime does the same merging when it loads the file, so the served model is not slower.
 
     Args:
-        network: in eval mode, on the CPU.
+        network: The network, in eval mode and on the CPU.
+        input_shape: The shape (C, H, W) of an image.
+
+    Returns:
+        The model that contains the graph.
 
     Raises:
-        UserError: the network can't be written as ONNX.
+        UserError: The network can't be written as ONNX.
     """
-    example = torch.zeros(2, *input_shape)  # a batch of 1 would be frozen in
+    example = torch.zeros(2, *input_shape)  # with 1 image, the batch size would become fixed
     names = network.state_dict().keys()
     with _EXPORT, _quiet():
         try:
@@ -86,29 +101,36 @@ def export_graph(network: nn.Module, input_shape: tuple[int, int, int]) -> Model
                 graph.inputs.append(weight)
             program.optimize()
             model = program.model_proto
-        except Exception as error:  # torch's exporter raises whatever its passes do
-            raise UserError(f"this network can't be written as ONNX, as served models are: {_why(error)}") from error
-    return _bare(model)
+        except Exception as error:  # torch's exporter raises errors of any type
+            raise UserError(
+                f"the network can't be written as ONNX, the format of served models: {_root_cause(error)}"
+            ) from error
+    return _without_traces(model)
 
 
 def fill(graph: ModelProto, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """Put a network's weights into its architecture's graph.
+    """Fill the graph of an architecture with the weights of a network, and return the content of the ONNX file.
+
+    Args:
+        graph: The graph of the architecture, from `graph_of` or `export_graph`.
+        state: The state dict of the network.
+        metadata: Texts that are stored in the file, by key.
 
     Raises:
-        UserError: the file would be larger than a protobuf can be.
-        KeyError: the state lacks a weight of the graph, or its shape or type differs.
+        UserError: The file would be larger than protobuf allows.
+        KeyError: A weight of the graph is missing from the state dict, or has another shape or type.
     """
     model = ModelProto()
     model.CopyFrom(graph)
     weights = [value for value in model.graph.input if value.name != INPUT]
     size = sum(state[value.name].nbytes for value in weights)
     if size > FILE_BYTES - graph.ByteSize() - 2**20:
-        raise UserError(f"weights of {size / 1e9:.1f} GB don't fit into an ONNX file (allowed: 2 GB)")
+        raise UserError(f"weights of {size / 1e9:.1f} GB do not fit into an ONNX file. Allowed: 2 GB")
     for value in weights:
         tensor = numpy_helper.from_array(state[value.name].detach().cpu().numpy(), value.name)
         declared = value.type.tensor_type
         if declared.elem_type != tensor.data_type or [dim.dim_value for dim in declared.shape.dim] != list(tensor.dims):
-            raise KeyError(f"{value.name} is not as in the graph")
+            raise KeyError(f"{value.name} has another shape or type in the graph")
         model.graph.initializer.append(tensor)
         model.graph.input.remove(value)
     for key, text in metadata.items():
@@ -117,7 +139,12 @@ def fill(graph: ModelProto, state: Mapping[str, Tensor], metadata: Mapping[str, 
 
 
 def metadata_of(description: Description, run_id: str) -> dict[str, str]:
-    """Return what a file says of itself, for those who have only the file."""
+    """Return texts that describe a network, by key. They are stored in the ONNX file for users who have only this file.
+
+    Args:
+        description: The description of the network.
+        run_id: The id of the run that trained the network.
+    """
     channels, height, width = description.input_shape
     return {
         CLASSES: json.dumps(description.classes),
@@ -132,10 +159,13 @@ def metadata_of(description: Description, run_id: str) -> dict[str, str]:
 
 
 def _key(description: Description) -> str:
-    """Return a digest of all that determines a graph; mean and deviation are weights."""
+    """Return the cache key of a graph: a digest of everything that determines the graph.
+
+    The mean and standard deviation of the normalisation are left out. Like the weights, they are inputs of the graph.
+    """
     parts = {
         "network": description.network.model_dump(mode="json"),
-        "input": [description.input_shape, len(description.mean)],
+        "input": [description.input_shape, len(description.mean), description.size],
         "classes": len(description.classes),
         "source": sources(description.network),
         "code": _code(),
@@ -150,7 +180,7 @@ def _code() -> str:
     """Return a digest of the code that builds and exports networks."""
     home = Path(__file__).parents[1]
     files = [
-        home / "architectures.py",
+        home / "experiment" / "architectures.py",
         *sorted((home / "networks").glob("*.py")),
         *sorted((home / "serving").glob("*.py")),
     ]
@@ -163,8 +193,11 @@ def _parsed(path: Path) -> ModelProto:
     return model
 
 
-def _bare(model: ModelProto) -> ModelProto:
-    """Leave out traces of the export, which are larger than a small network and name this machine's folders."""
+def _without_traces(model: ModelProto) -> ModelProto:
+    """Remove the exporter's debugging information from a model, and return the model.
+
+    The information contains local paths and needs more space than a small network.
+    """
     model.ir_version = IR_VERSION
     del model.graph.value_info[:]
     del model.metadata_props[:]
@@ -181,7 +214,7 @@ def _bare(model: ModelProto) -> ModelProto:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's advice about operators that are not there."""
+    """Suppress the exporter's messages about missing operators."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -191,7 +224,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _why(error: BaseException) -> str:
+def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

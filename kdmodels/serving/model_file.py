@@ -1,4 +1,4 @@
-"""Loading an ONNX file as a function of images. Only onnx, onnxruntime and numpy are needed."""
+"""Loading of ONNX files. This module needs only onnx, onnxruntime and numpy."""
 
 import errno
 import json
@@ -10,37 +10,37 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
-from kdmodels.serving.checks import (
-    INPUT,
-    OUTPUT,
-    RefusedError,
-    check_batch,
-    check_model,
-    first_line,
-    image_shape,
-    tensor_bytes,
-)
+from kdmodels.serving.checks import check_batch, check_model
+from kdmodels.serving.refusal import RefusedError, first_line
+from kdmodels.serving.tensor_sizes import INPUT, OUTPUT, image_shape, tensor_bytes
 
-FILE_BYTES = 2**31 - 1  # what protobuf can read
-LARGEST_BATCH = 256  # images that are run at once
-BATCH_BYTES = 2**30  # that all tensors of a batch may take together, unless one image takes more
-CLASSES = "kd.classes"  # the metadata key of the names of the classes, a JSON list
+FILE_BYTES = 2**31 - 1  # the largest file that protobuf reads
+LARGEST_BATCH = 256  # maximum number of images per batch
+BATCH_BYTES = 2**30  # maximum total size of all tensors of a batch, unless a single image needs more
+CLASSES = "kd.classes"  # metadata key for a JSON list of the class names
 
 
 class ServedModel:
-    """A checked ONNX file in onnxruntime: a function of images (N, C, H, W) in [0, 1] to logits (N, K).
+    """A checked ONNX file that is loaded into onnxruntime.
 
-    `input_shape` is (C, H, W). `classes` are the names in the file's metadata.
+    The model is a function from images (N, C, H, W) with values in [0, 1] to logits (N, K).
+
+    Attributes:
+        input_shape: The shape (C, H, W) of an image.
+        classes: The class names from the metadata of the file. If the metadata contain no class names, the list is
+            empty.
+        batch: The maximum number of images per batch.
     """
 
     def __init__(self, content: bytes, threads: int | None = None) -> None:
-        """Check a file and give it to onnxruntime.
+        """Check an ONNX file, and load the file into onnxruntime.
 
         Args:
-            threads: of onnxruntime; None: as many as there are cores.
+            content: The content of the file.
+            threads: The number of threads that onnxruntime uses. If None, onnxruntime uses one thread per core.
 
         Raises:
-            RefusedError: the file is not one that kdflow serves.
+            RefusedError: The file is damaged or breaks a rule of `kdmodels.serving.checks`.
         """
         self.model = ModelProto()
         try:
@@ -50,54 +50,58 @@ class ServedModel:
             self.classes = _classes(self.model)
             self._single = tensor_bytes(self.model, 1)
             check_batch(self.model, 2, self._single)
-            more = sum(tensor_bytes(self.model, 2).values()) - sum(self._single.values())  # with each further image
+            # the number of bytes that each additional image needs
+            per_image = sum(tensor_bytes(self.model, 2).values()) - sum(self._single.values())
             self._session = onnxruntime.InferenceSession(content, _options(threads), providers=["CPUExecutionProvider"])
         except RefusedError:
             raise
-        except Exception as error:  # protobuf, onnx and onnxruntime raise errors of many kinds at a damaged file
-            raise RefusedError(f"it is damaged: {first_line(error)}") from error
-        self.batch = max(1, min(LARGEST_BATCH, BATCH_BYTES // max(1, more)))
+        except Exception as error:  # a damaged file raises errors of many types
+            raise RefusedError(f"the file is damaged: {first_line(error)}") from error
+        self.batch = max(1, min(LARGEST_BATCH, BATCH_BYTES // max(1, per_image)))
         self._checked = {1, 2}
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits (N, K) of float32 images (N, C, H, W)."""
-        return np.concatenate([self.run(images[at : at + self.batch]) for at in range(0, len(images), self.batch)])
+        """Return logits (N, K) of float32 images (N, C, H, W), computed in batches of at most `batch` images."""
+        return np.concatenate(
+            [self.run(images[start : start + self.batch]) for start in range(0, len(images), self.batch)]
+        )
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits of images that are run at once.
+        """Return logits (N, K) of float32 images (N, C, H, W), computed in a single batch.
 
         Raises:
-            RefusedError: a tensor grows faster than the batch, or onnxruntime fails, as at an index beyond a tensor.
+            RefusedError: A tensor grows faster than the batch, or onnxruntime fails, for example because an index is
+                out of bounds.
         """
         if len(images) not in self._checked:
             check_batch(self.model, len(images), self._single)
             self._checked.add(len(images))
         try:
             logits: np.ndarray = self._session.run([OUTPUT], {INPUT: images})[0]
-        except Exception as error:  # onnxruntime raises errors of many kinds
-            raise RefusedError(f"it can't be run: {first_line(error)}") from error
+        except Exception as error:  # onnxruntime raises errors of many types
+            raise RefusedError(f"the model can't be run: {first_line(error)}") from error
         return logits
 
 
 def read_file(path: Path) -> bytes:
-    """Read a regular file of bounded size; links, pipes and devices are not opened.
+    """Read a regular file. Links, pipes, devices, and files larger than `FILE_BYTES` are refused.
 
     Raises:
-        RefusedError: the path is not such a file.
-        OSError: there is no file, or no permission to read it.
+        RefusedError: The path does not name a regular file, or the file is too large.
+        OSError: The file does not exist or is not readable.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise RefusedError("it is a link; allowed: a file") from error
+            raise RefusedError("the file is a link. Allowed: a regular file") from error
         raise
     try:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise RefusedError("it is not a regular file")
-        if about.st_size > FILE_BYTES:
-            raise RefusedError(f"it has {about.st_size} bytes (allowed: {FILE_BYTES})")
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise RefusedError("the file is not a regular file")
+        if status.st_size > FILE_BYTES:
+            raise RefusedError(f"the file has {status.st_size} bytes. Allowed: at most {FILE_BYTES}")
         with open(handle, "rb", closefd=False) as file:
             return file.read(FILE_BYTES)
     finally:
@@ -105,30 +109,30 @@ def read_file(path: Path) -> bytes:
 
 
 def _options(threads: int | None) -> onnxruntime.SessionOptions:
-    """Return the options of a session; none of them comes from the file."""
+    """Return the options of an onnxruntime session. No option is read from the ONNX file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # none: what is wrong is raised
+    options.log_severity_level = 4  # log nothing, because errors are raised
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
 def _classes(model: ModelProto) -> list[str]:
-    """Return the names of the classes; none where the metadata name none.
+    """Return the class names in the metadata of a model. If there are none, return an empty list.
 
     Raises:
-        RefusedError: they are not one text for each logit.
+        RefusedError: The metadata entry is not a JSON list with one class name per logit.
     """
-    found = [prop.value for prop in model.metadata_props if prop.key == CLASSES]
-    if not found:
+    values = [prop.value for prop in model.metadata_props if prop.key == CLASSES]
+    if not values:
         return []
     try:
-        classes = json.loads(found[0])
+        classes = json.loads(values[0])
     except (ValueError, RecursionError) as error:
-        raise RefusedError(f"its metadata {CLASSES} is not JSON") from error
+        raise RefusedError(f"the metadata entry {CLASSES} is not JSON") from error
     count = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or len(classes) != count:
-        raise RefusedError(f"its metadata {CLASSES} is not a list of {count} names, one for each logit")
+        raise RefusedError(f"the metadata entry {CLASSES} is not a list of {count} names, one per logit")
     return classes

@@ -1,52 +1,96 @@
-"""Batches: which examples a step takes, their images and labels, and what the teacher says of just those images."""
+"""Batches of images, with their labels and the teacher's outputs for these images.
 
-from collections.abc import Sequence
+A view is one augmented version of all images of a split. Each epoch uses one view.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kdmodels.data.augment import NONE, Augmentation
-from kdmodels.data.dataset import Split, at_rows
+from kdmodels.data.split import Split, at_rows
 from kdmodels.device import CPU
 from kdmodels.knowledge import Knowledge, LiveTeacher
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 
 Source = Sequence[Knowledge] | LiveTeacher | None
-"""A teacher's stored knowledge, one a view; a teacher that is asked at every batch; or no teacher."""
+"""The source of the teacher's outputs: stored outputs per view, a teacher that runs on every batch, or no teacher."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images (..., C, H, W), their rows and labels (...), and by name what the teacher says and what is mixed in.
+class Batch(NamedTuple):
+    """The data of the examples of one training step.
 
-    `mixed` is as `kdmodels.data.augment.View.mixed` gives it; `teacher` as `kdmodels.knowledge.Knowledge.of`.
+    The leading dimensions `...` are (B,) for one replica, or (S, B) for S replicas. A replica is a network trained with
+    one seed.
+
+    Attributes:
+        images: Images of shape (..., C, H, W), float32 in [0, 1].
+        labels: Class indices of shape (...). -1 marks an unknown label.
+        indices: Indices of the examples in their split, (...).
+        teacher: The teacher's tensors by name, as `kdmodels.knowledge.Knowledge.of` returns them. `logits` are
+            (..., K), or (..., M, K) for an ensemble of M teachers. The name of features, (..., D) or (..., C, H, W), is
+            the place in the teacher where they are taken. The mapping is empty if there is no teacher.
+        mix: Data of mixed images, as `kdmodels.data.augment.View.mixed` returns them. A mixed image is the mean of an
+            image and another image. `labels` (...) are the labels of the other images. `share` (...) are the weights of
+            the original images. The mapping is empty if images are not mixed.
     """
 
     images: Tensor
-    rows: Tensor
     labels: Tensor
+    indices: Tensor
     teacher: dict[str, Tensor]
-    mixed: dict[str, Tensor]
+    mix: dict[str, Tensor]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        """Return a batch in which a function is applied to every tensor."""
+        return Batch(
+            function(self.images),
+            function(self.labels),
+            function(self.indices),
+            {name: function(tensor) for name, tensor in self.teacher.items()},
+            {name: function(tensor) for name, tensor in self.mix.items()},
+        )
 
 
 @dataclass(frozen=True)
 class Batches:
-    """A split as its epochs show it, a batch at a time on the device."""
+    """Source of the batches of a split. It augments images and adds the teacher's outputs.
+
+    Attributes:
+        split: The split from which examples are taken.
+        source: Source of the teacher's outputs. `None` if there is no teacher.
+        augmentation: Augmentation of the images.
+        device: Device of the batches.
+        rows: Indices of the examples that are used, (N,). `None` if all examples of the split are used.
+    """
 
     split: Split
     source: Source = None
     augmentation: Augmentation = NONE
     device: torch.device = CPU
+    rows: Tensor | None = None
+
+    @property
+    def examples(self) -> Tensor:
+        """Indices of the examples that are used, (N,)."""
+        return torch.arange(len(self.split)) if self.rows is None else self.rows
 
     def batch(self, rows: Tensor, epoch: int = 1) -> Batch:
-        """The examples of these rows, of any shape (...), as an epoch, counted from 1, shows them."""
+        """Return a batch of examples on `device`, with images from the view of an epoch.
+
+        Args:
+            rows: Indices of the examples in the split, (...).
+            epoch: Number of the epoch, counted from 1.
+        """
         view = self.augmentation.view(self.split, epoch)
         images = view.batch(rows).to(self.device)
         teacher = {} if self.source is None else self._knowledge(self.source, view.number).of(rows, images)
-        mixed = {name: values.to(self.device) for name, values in view.mixed(rows).items()}
-        return Batch(images, rows.to(self.device), at_rows(self.split.labels, rows).to(self.device), teacher, mixed)
+        mix = {name: values.to(self.device) for name, values in view.mixed(rows).items()}
+        return Batch(images, at_rows(self.split.labels, rows).to(self.device), rows.to(self.device), teacher, mix)
 
     @staticmethod
     def _knowledge(source: Sequence[Knowledge] | LiveTeacher, view: int) -> Knowledge | LiveTeacher:
@@ -54,11 +98,16 @@ class Batches:
 
 
 def batch_sizes(examples: int, batch: int) -> list[int]:
-    """Return the sizes of an epoch's batches: ceil(examples / batch) of them, which differ by at most one.
+    """Return the sizes of an epoch's ceil(examples / batch) batches. The sizes differ by at most 1.
 
-    A short last batch would weigh as much as a full one: each of its examples would count for many, and a loss that
-    compares the examples of a batch would have few to compare. Batches of one are avoided where `batch` is above one,
-    because batch norm cannot learn from a single example.
+    A short last batch would have two disadvantages: its examples would have more weight than other examples, and losses
+    that compare examples would have few examples to compare. If `batch` is above 1, batches of one example are avoided,
+    because batch norm cannot train on a single example.
+
+    Args:
+        examples: Number of examples of the epoch.
+        batch: Maximum number of examples in a batch. Exception: if `batch` is 2 and `examples` is odd, one batch can
+            have 3 examples.
 
     >>> batch_sizes(10, 4), batch_sizes(9, 4), batch_sizes(5, 2), batch_sizes(3, 1)
     ([4, 3, 3], [3, 3, 3], [3, 2], [1, 1, 1])
@@ -71,9 +120,13 @@ def batch_sizes(examples: int, batch: int) -> list[int]:
 
 
 def class_balance(labels: Tensor) -> Tensor:
-    """What an example of each class (K,) weighs where all classes count alike: N / (K n_c), whose mean over N is 1.
+    """Return one weight per class, so that the examples of all classes have the same total weight.
 
-    Examples without a label, -1, do not count, nor do classes without an example.
+    The weight of a class is N / (K n_c), for n_c of N labelled examples in the class and K classes with examples. The
+    mean weight of the labelled examples is then 1. A class without examples has weight 0.
+
+    Args:
+        labels: Labels of the examples, (N,). -1 marks an unknown label.
 
     >>> class_balance(torch.tensor([0, 0, 0, 1, -1]))
     tensor([0.6667, 2.0000])
@@ -83,9 +136,17 @@ def class_balance(labels: Tensor) -> Tensor:
 
 
 def order(examples: int, seed: int, epoch: int, chances: Tensor | None = None) -> Tensor:
-    """(N,): the examples of an epoch in their order; each once, or, with chances (N,), drawn with replacement."""
-    generator = stream(seed, "order", epoch)
+    """Return the order of the examples in an epoch, as indices (N,).
+
+    Args:
+        examples: Number of examples, N.
+        seed: Seed of the replica.
+        epoch: Number of the epoch, counted from 1.
+        chances: Weights with which the examples are drawn with replacement, (N,). If None, the order contains each
+            example once.
+    """
+    generator = generator_for(seed, "order", epoch)
     if chances is None:
         return torch.randperm(examples, generator=generator)
-    # In float32 the running sum of over a million chances no longer moves, and the last rows are never drawn.
+    # In float32, the running sum of over a million chances stops growing, and the last rows would never be drawn.
     return torch.multinomial(chances.double(), examples, replacement=True, generator=generator)

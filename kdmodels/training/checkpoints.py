@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training's steps change, on disk whole or not at all."""
+"""Checkpoints. A checkpoint holds all state that training steps change. It is written completely or not at all."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from kdmodels.durable import write_whole
-from kdmodels.folders import private_folder
+from kdmodels.files.atomic import write_whole
+from kdmodels.files.folders import private_folder
 from kdmodels.training.replica import Replica, State
 
-KEPT = 2  # the newest, and the one before it should that be damaged
+KEPT = 2  # number of checkpoints that are kept; if the newest is damaged, the training resumes from the one before
 DAMAGED = ".damaged"
 
 
 class _Row(BaseModel):
-    """A replica but for its tensors."""
+    """The fields of a replica that are not tensors. A replica is a network trained with one seed."""
 
     seed: int
     history: list[dict[str, float]]
@@ -30,7 +30,7 @@ class _Row(BaseModel):
 
 
 class _Facts(BaseModel):
-    """What stands beside a checkpoint's tensors, and is written after them: without it there is no checkpoint."""
+    """Content of a checkpoint's JSON file, which is written last. A checkpoint without this file is ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -43,7 +43,14 @@ class _Facts(BaseModel):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training at the end of an epoch: `stacks` holds each stack's tensors, `seconds` what it had taken."""
+    """State of a training run at the end of an epoch.
+
+    Attributes:
+        epoch: Number of the epoch, counted from 1.
+        seconds: Duration of the training so far, in seconds.
+        replicas: The replicas at this epoch.
+        stacks: Tensors of each stack. A stack holds the replicas that are trained together.
+    """
 
     epoch: int
     seconds: float
@@ -52,11 +59,14 @@ class Snapshot:
 
 
 class Checkpoints:
-    """The checkpoints of one training, in a folder of its own.
+    """Checkpoints of one training run, in a separate folder.
 
     Args:
-        spec: what determines the training; a checkpoint of another is not read.
-        every: the seconds that lie between two at least. warn: told of each that is damaged or can't be written.
+        folder: Folder that contains only the checkpoints of this run.
+        spec: Identifier of the run. If a checkpoint in the folder has another identifier, it is renamed and not used.
+        every: Minimum number of seconds between two written checkpoints.
+        warn: Function that receives a message for each checkpoint that can't be read or written.
+        clock: Function that returns the time in seconds.
     """
 
     def __init__(
@@ -72,16 +82,19 @@ class Checkpoints:
         self._began = self._written = clock()
         self._unwritten: tuple[int, float, list[Replica], State] | None = None
         self.seconds = 0.0
-        """What the training had taken at the checkpoint that was read; 0 where none was."""
+        """Duration of the run at the checkpoint that was read, in seconds. 0 if no checkpoint was read."""
 
     def latest(self) -> Snapshot | None:
-        """The newest that is whole and of this training; those that are not are set aside with a warning."""
+        """Return the newest readable checkpoint of this run. `None` if there is none.
+
+        Unreadable checkpoints, and checkpoints of other runs, are renamed with a warning.
+        """
         for path in sorted(self._folder.glob("epoch-*.json"), reverse=True):
             try:
                 facts, tensors = self._read(path)
                 snapshot = _snapshot(facts, tensors)
             except (OSError, ValueError, KeyError, SafetensorError) as error:
-                self._warn(f"{path}: is set aside, it can't be read: {' '.join(str(error).split())}")
+                self._warn(f"{path}: set aside, because it can't be read: {' '.join(str(error).split())}")
                 for file in (path, path.with_suffix(".safetensors")):
                     if file.exists():
                         file.rename(file.with_name(file.name + DAMAGED))
@@ -93,30 +106,32 @@ class Checkpoints:
     def _read(self, path: Path) -> tuple[_Facts, State]:
         facts = _Facts.model_validate(json.loads(path.read_bytes()))
         if facts.spec != self._spec:
-            raise ValueError("it is of another training")
+            raise ValueError("it belongs to another training")
         file = path.with_suffix(".safetensors")
         if _sha256(file) != facts.sha256:
             raise ValueError("its checksum is wrong")
         return facts, load_file(file)
 
     def keep(self, epoch: int, replicas: Sequence[Replica], stacks: Sequence[State]) -> None:
-        """After an epoch: written, or remembered where the last that was written is not yet so old.
+        """Hold the checkpoint of an epoch in memory. Write it if `every` seconds have passed since the last write.
 
         Args:
-            stacks: copies, which nothing changes any more.
+            epoch: Number of the epoch, counted from 1.
+            replicas: The replicas at this epoch.
+            stacks: Copies of each stack's tensors. Later steps do not change the copies.
         """
-        parts = {f"stack/{number}": own for number, own in enumerate(stacks)}
+        parts = {f"stack/{number}": state for number, state in enumerate(stacks)}
         for number, replica in enumerate(replicas):
             parts |= {f"replica/{number}/state": replica.state, f"replica/{number}/own": replica.own}
-            parts[f"replica/{number}"] = {"right": replica.right}
-        tensors = {f"{part}/{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
+            parts[f"replica/{number}"] = {"right": replica.is_correct}
+        tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         rows = [replace(replica, history=list(replica.history)) for replica in replicas]
         self._unwritten = epoch, self.seconds + self._clock() - self._began, rows, tensors
         if self._clock() - self._written >= self._every:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is remembered, if anything; those before the last two go."""
+        """Write the checkpoint that is held in memory, if any. Then delete all but the newest `KEPT` checkpoints."""
         if self._unwritten is None:
             return
         epoch, seconds, replicas, tensors = self._unwritten
@@ -130,26 +145,26 @@ class Checkpoints:
             for old in sorted(self._folder.glob("epoch-*.json"))[:-KEPT]:
                 old.unlink()
                 old.with_suffix(".safetensors").unlink(missing_ok=True)
-        except (OSError, SafetensorError) as error:  # the training itself is sound, and need not end for this
+        except (OSError, SafetensorError) as error:  # training continues without this checkpoint
             self._warn(f"{self._folder}: a checkpoint can't be written: {error}")
-        self._unwritten, self._written = None, self._clock()  # not before: what interrupts it has it written again
+        self._unwritten, self._written = None, self._clock()  # last, so that an interrupted checkpoint is written again
 
 
 def _snapshot(facts: _Facts, tensors: State) -> Snapshot:
     parts: dict[str, dict[str, State]] = {"stack": {}, "replica": {}}
     for name, tensor in tensors.items():
-        what, index, rest = name.split("/", 2)
-        parts[what].setdefault(index, {})[rest] = tensor
+        part, index, rest = name.split("/", 2)
+        parts[part].setdefault(index, {})[rest] = tensor
     replicas = []
     for number, row in enumerate(facts.replicas):
-        own = parts["replica"][str(number)]
-        state, beside = (
-            {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
+        stored = parts["replica"][str(number)]
+        state, own = (
+            {name.removeprefix(part): tensor for name, tensor in stored.items() if name.startswith(part)}
             for part in ("state/", "own/")
         )
-        right = own["right"]
-        replicas.append(Replica(row.seed, row.history, state, beside, row.epoch, row.diverged, row.culprits, right))
-    stacks = [own for _, own in sorted(parts["stack"].items(), key=lambda item: int(item[0]))]
+        is_correct = stored["right"]
+        replicas.append(Replica(row.seed, row.history, state, own, row.epoch, row.diverged, row.culprits, is_correct))
+    stacks = [state for _, state in sorted(parts["stack"].items(), key=lambda item: int(item[0]))]
     return Snapshot(facts.epoch, facts.seconds, replicas, stacks)
 
 

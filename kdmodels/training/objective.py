@@ -1,253 +1,309 @@
-"""An objective: the values of its terms, and what they own beside the student."""
+"""The objective of a training: a weighted sum of terms. It contains the modules that the terms train."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from kdmodels import losses
-from kdmodels.catalogue import LOSSES, WEIGHT_BATCH
+from kdmodels.experiment.catalogue import LOSSES, WEIGHT_BATCH
+from kdmodels.experiment.terms import Term
 from kdmodels.knowledge import LOGITS
-from kdmodels.losses.features import HintRegressor
+from kdmodels.losses.ensemble import ensemble_logits
+from kdmodels.losses.logits import hard_labels
 from kdmodels.losses.numerics import unrounded
+from kdmodels.losses.regressor import HintRegressor
+from kdmodels.losses.term_loss import LossInputs, TermLoss
 from kdmodels.networks.stacked import is_stackable, run_stacked
-from kdmodels.terms import Term
-from kdmodels.training.own import matched, taken
+from kdmodels.training.batches import Batch
+from kdmodels.training.loss_modules import taken
 
 PROBE = "probe"
-"""Cross entropy of a last layer that no term reaches, on features held fixed: a linear probe, trained beside them."""
+"""The name of the cross entropy of a linear probe: a last layer that is trained on fixed features.
 
-DISCRIMINATOR = "discriminator"
-"""The adversary's own loss; none of its gradient reaches the student."""
+The probe is used if no term has a gradient for the student's last layer.
+"""
+
+_NONE = torch.empty(0)
+
+
+class StudentOutput(NamedTuple):
+    """Output of the student for a batch.
+
+    Attributes:
+        logits: Logits of shape (B, K).
+        features: Features of shape (B, ...), by the place where they are taken. If a linear probe is used, the entry
+            `probe` holds its logits (B, K).
+    """
+
+    logits: Tensor
+    features: dict[str, Tensor]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "StudentOutput":
+        """Return an output in which a function is applied to every tensor."""
+        return StudentOutput(function(self.logits), {name: function(tensor) for name, tensor in self.features.items()})
 
 
 class Objective(nn.Module):
-    """The terms of an objective, whose unweighted values it gives, and the modules that they own.
+    """The loss terms of a student. The training minimises their weighted sum.
+
+    The objective computes one value per term, without the weights. If there is a linear probe or an opponent (see
+    below), the objective also computes a value for each of them.
 
     Args:
-        terms: of a weighted sum.
-        own: the modules by their term's loss: regressors, projections, memory banks, a discriminator.
-        class_weights: (K,), by which losses on labels are weighed in training.
-        unlabelled: whether some of the labels are -1: not known.
+        terms: The terms, at most one per loss.
+        losses: The loss of each term, by name.
+        class_weights: Weights of the classes in training, (K,), for losses on labels. If None, all classes have the
+            same weight.
+        unlabelled: Whether some examples have an unknown label (-1).
 
     Attributes:
-        regressed: the terms whose own modules are regressors of features without positions, which can be stacked.
-        probed: whether the student's last layer is trained as a linear probe, since no term reaches it.
+        own: Modules that are trained together with the student, by the name of their loss. Examples are regressors,
+            projections, memory banks and discriminators.
+        opponents: Mapping from the name of a value to the name of its loss. The value trains an opponent: the modules
+            of the loss that are trained against the student, such as a discriminator.
+        regressed: Names of the losses whose regressors can run for all replicas at once. This is possible for
+            regressors of embeddings, but not for regressors of maps.
+        varied: Hyperparameters that differ between replicas: the name of a buffer, by the name of the loss and of the
+            hyperparameter. See `vary`.
+        probed: Whether the student's last layer is trained as a linear probe. A probe is used if no term has a gradient
+            for this layer.
     """
 
     class_weights: Tensor | None
 
     def __init__(
-        self, terms: Sequence[Term], own: nn.ModuleDict, *, class_weights: Tensor | None, unlabelled: bool
+        self, terms: Sequence[Term], losses: Mapping[str, TermLoss], *, class_weights: Tensor | None, unlabelled: bool
     ) -> None:
         super().__init__()
-        self.terms, self.own, self.unlabelled, self.probed = {term.loss: term for term in terms}, own, unlabelled, False
-        self.regressed = [name for name, modules in own.items() if _are_stackable_regressors(modules)]
+        self.terms, self.losses = {term.loss: term for term in terms}, dict(losses)
+        self.own = nn.ModuleDict({name: loss.modules for name, loss in losses.items() if loss.modules is not None})
+        self.opponents = {value: name for name in self.terms if (value := LOSSES[name].opponent)}
+        self.unlabelled, self.probed = unlabelled, False
+        self.varied: dict[str, dict[str, str]] = {}
+        self.regressed = [name for name, loss in losses.items() if _has_stackable_regressors(loss)]
         self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def vary(self, numbers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Register hyperparameters of losses as buffers, so that each replica can have a different value.
+
+        Args:
+            numbers: Values of S replicas, (S,), by the name of the loss and of the hyperparameter.
+
+        Returns:
+            The values (S,) by the name of the buffer. Pass them to `stacked` as a part of `tensors`.
+        """
+        self.varied = {loss: {name: f"{loss}_{name}" for name in values} for loss, values in numbers.items()}
+        rows = {self.varied[loss][name]: values[name] for loss, values in numbers.items() for name in values}
+        for buffer, values in rows.items():
+            self.register_buffer(buffer, values[0])
+        return rows
 
     @property
     def names(self) -> list[str]:
-        """What it has values of now; in eval mode a term that knows only the examples it was trained on has none."""
+        """Names of the values of the terms, the probe and the opponents, in this order.
+
+        In eval mode, losses that need the indices of training examples are left out.
+        """
         known = [name for name in self.terms if self.training or not LOSSES[name].remembers]
-        return known + [PROBE] * self.probed + [DISCRIMINATOR] * ("adversarial" in self.own)
+        return known + [PROBE] * self.probed + [*self.opponents]
 
     def forward(
         self,
-        logits: Tensor,
-        features: Mapping[str, Tensor],
-        labels: Tensor,
-        teacher: Mapping[str, Tensor],
-        indices: Tensor,
-        mixed: Mapping[str, Tensor],
+        output: StudentOutput,
+        batch: Batch,
         names: Collection[str] | None = None,
-        regressed: Mapping[str, list[Tensor]] | None = None,
+        regressed: Mapping[str, Sequence[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
-        """Return the unweighted values, (B,) or (), of the terms, the probe and the discriminator.
+        """Return the unweighted values of the terms, the probe and the opponents, by name, (B,) or () each.
 
-        The value of a loss that falls as 1 / B is multiplied by B / `WEIGHT_BATCH`.
+        If the value of a loss falls as 1 / B, the value is multiplied by B / `WEIGHT_BATCH`. A weight then has the same
+        effect at every batch size.
 
         Args:
-            logits: (B, K), the student's.
-            features: (B, ...), the student's, by the name they are tapped at; at `probe` the probe's logits.
-            labels: (B,).
-            teacher: `logits` (B, K), of an ensemble (B, M, K), and features (B, ...) by the name they are tapped at,
-                as far as the terms need.
-            indices: (B,), the examples' numbers in their split.
-            mixed: `labels` (B,) of other images that are mixed in, and the `share` (B,) that each keeps of itself. Of
-                every loss of labels the mean of the two labels' values is taken, by the share.
-            names: the terms to compute; None: all.
-            regressed: by a term's name what its regressors make of the student's features (B, D), where that is known.
+            output: The student's output for the images of the batch.
+            batch: Batch of B examples.
+            names: Names of the values to compute. If None, all values are computed.
+            regressed: Outputs of a loss's regressors for the student's features, (B, D) for each place, by the name of
+                the loss. If a loss has no entry, its regressors are run here.
         """
-        given = (logits, features, labels, teacher, indices, mixed, regressed or {})
-        return {name: self._value(name, *given) for name in (self.names if names is None else names)}
-
-    def stacked(
-        self,
-        tensors: Mapping[str, Tensor],
-        logits: Tensor,
-        features: Mapping[str, Tensor],
-        labels: Tensor,
-        teacher: Mapping[str, Tensor],
-        indices: Tensor,
-        mixed: Mapping[str, Tensor],
-    ) -> dict[str, Tensor]:
-        """The mean values (S,) of S replicas, whose parameters and buffers are `tensors` (S, ...).
-
-        All else is as `forward` takes it, with a first dimension S.
-        """
-        given = (logits, features, labels, teacher, indices, mixed)
-        flat = [name for name in self.names if self._is_by_example(name)]
-        # What counts examples by themselves takes all replicas' as one batch, which costs nothing; vmap does.
-        side_by_side: list[Any] = [_flat(one) for one in given]
-        regressed = {name: self._regressed(name, tensors, features) for name in flat if name in self.own}
-        values = {
-            name: value.view(len(logits), -1).mean(dim=1)
-            for name, value in self(*side_by_side, flat, regressed).items()
+        return {
+            name: self._value(name, output, batch, regressed or {}) for name in (self.names if names is None else names)
         }
-        rest = [name for name in self.names if name not in flat]
+
+    def stacked(self, tensors: Mapping[str, Tensor], output: StudentOutput, batch: Batch) -> dict[str, Tensor]:
+        """Return the means over the batch, (S,), of the objective's values for S replicas, by name.
+
+        Args:
+            tensors: Parameters and buffers of all replicas by name, (S, ...) each.
+            output, batch: As for `forward`, with an additional first dimension S.
+        """
+        replicas = len(output.logits)
+        by_example = [name for name in self.names if self._is_by_example(name)]
+        # If the values of examples are independent, compute all replicas as one batch, which avoids the cost of vmap.
+        regressed = {name: self._regress(name, tensors, output) for name in by_example if name in self.own}
+        joined = output.map(_join_replicas), batch.map(_join_replicas)
+        values = {
+            name: value.view(replicas, -1).mean(dim=1) for name, value in self(*joined, by_example, regressed).items()
+        }
+        rest = [name for name in self.names if name not in by_example]
         if rest:
 
-            def one(own: Mapping[str, Tensor], *given: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-                told = functional_call(self, dict(own), (*given, rest))
-                return {name: value.mean() for name, value in told.items()}
+            def means(own: dict[str, Tensor], output: StudentOutput, batch: Batch) -> dict[str, Tensor]:
+                computed = functional_call(self, own, (output, batch, rest))
+                return {name: value.mean() for name, value in computed.items()}
 
-            values |= (vmap if len(logits) > 1 else _alone)(one)(dict(tensors), *given)
+            if replicas > 1:
+                values |= vmap(means)(dict(tensors), output, batch)
+            else:  # for one replica, vmap would only cost time
+                own = {name: tensor[0] for name, tensor in tensors.items()}
+                values |= {
+                    name: value[None] for name, value in means(own, output.map(first_row), batch.map(first_row)).items()
+                }
         return {name: values[name] for name in self.names}
 
-    def _regressed(self, name: str, tensors: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> list[Tensor]:
-        """What the replicas' regressors make of the student's features (S, B, ...), at each place (S * B, D)."""
-        found = []
-        for number, (regressor, (at, _)) in enumerate(zip(self._at(name), self.terms[name].pairs, strict=True)):
-            own = within(tensors, f"own.{name}.{number}.")
-            mine = taken(name, features[at].flatten(0, 1)).unflatten(0, features[at].shape[:2])
-            with unrounded(mine):
-                made, _ = run_stacked(regressor, own, mine.to(own["0.weight"].dtype), {})
-            found.append(made.flatten(0, 1))
-        return found
+    def _regress(self, name: str, tensors: Mapping[str, Tensor], output: StudentOutput) -> list[Tensor]:
+        """Run a loss's regressors of all replicas on the student's features (S, B, ...).
+
+        Args:
+            name: Name of the loss.
+            tensors: Parameters of all replicas by name, (S, ...) each.
+            output: The student's output, with a first dimension S.
+
+        Returns:
+            The regressed features (S * B, D), one tensor per place.
+        """
+        regressors = self.own[name]
+        assert isinstance(regressors, nn.ModuleList)
+        outputs = []
+        for number, (regressor, (at, _)) in enumerate(zip(regressors, self.terms[name].pairs, strict=True)):
+            own, features = within(tensors, f"own.{name}.{number}."), output.features[at]
+            student = taken(name, features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (S, B, ...)
+            with unrounded(student):
+                regressed, _ = run_stacked(regressor, own, student.to(own["0.weight"].dtype), {})
+            outputs.append(regressed.flatten(0, 1))
+        return outputs
 
     def _is_by_example(self, name: str) -> bool:
-        """Whether the value of an example depends on that example and the student's weights alone."""
-        if name == DISCRIMINATOR or (name in self.own and name not in self.regressed):
+        """Return whether the value of a loss can be computed for all replicas as one batch.
+
+        This is possible if three conditions hold:
+
+        - The value of an example does not depend on other examples.
+        - All modules of the loss are stackable.
+        - All replicas have the same hyperparameters.
+        """
+        if name in self.opponents or name in self.varied or (name in self.own and name not in self.regressed):
             return False
-        # Else the mean is over the labels of a batch that are known.
+        # If some labels do not count fully, the value is normalised by the known labels of the batch.
         all_labels_count = self.class_weights is None and not self.unlabelled
         if name == PROBE:
             return all_labels_count
         return not LOSSES[name].per_batch and (all_labels_count or "labels" not in LOSSES[name].needs)
 
     def _value(
-        self,
-        name: str,
-        logits: Tensor,
-        features: Mapping[str, Tensor],
-        labels: Tensor,
-        teacher: Mapping[str, Tensor],
-        indices: Tensor,
-        mixed: Mapping[str, Tensor],
-        regressed: Mapping[str, list[Tensor]],
+        self, name: str, output: StudentOutput, batch: Batch, regressed: Mapping[str, Sequence[Tensor]]
     ) -> Tensor:
         if name == PROBE:
-            return self._on_labels(partial(losses.hard_labels, features[PROBE]), labels, mixed)
-        if name in (DISCRIMINATOR, "adversarial"):
-            adversary = self.own["adversarial"]
-            assert isinstance(adversary, losses.Adversarial)
-            compare = adversary if name == "adversarial" else adversary.discriminator_loss
-            return compare(logits, _teacher_logits(self.terms["adversarial"], teacher))
-        term, row = self.terms[name], LOSSES[name]
-        if row.needs != "features":
-            taught = [] if row.needs == "labels" else [_teacher_logits(term, teacher)]
-            loss = partial(getattr(losses, name), logits, *taught, **term.hyperparameters)
-            return loss() if row.needs == "logits" else self._on_labels(loss, labels, mixed)
-        mine = [taken(name, features[at]) for at, _ in term.pairs]
-        theirs = [taken(name, teacher[there]) for _, there in term.pairs]
-        if row.module:
-            known = [indices] if row.remembers else []
-            places = zip(self._at(name), mine, theirs, strict=True)
-            return torch.stack([module(one, other, *known) for module, one, other in places]).sum(dim=0)
-        if name == "review":  # its hyperparameter is its fusion's
-            return losses.review(self.own[name](mine), theirs)
-        if name in self.own:
-            mine = regressed.get(name) or [regress(one) for regress, one in zip(self._at(name), mine, strict=True)]
-            mine, theirs = map(list, zip(*map(matched, mine, theirs), strict=True))
-        loss = getattr(losses, name)
-        if row.joint:
-            return loss(mine, theirs, **term.hyperparameters)
-        values = [loss(one, other, **term.hyperparameters) for one, other in zip(mine, theirs, strict=True)]
-        value = torch.stack(values).sum(dim=0)
-        return value * (len(logits) / WEIGHT_BATCH) if row.falls_with_batch else value
+            return self._on_labels(partial(hard_labels, output.features[PROBE]), batch)
+        term = self.terms[self.opponents.get(name, name)]
+        loss, row, inputs = self.losses[term.loss], LOSSES[term.loss], self._inputs(term, output, batch)
+        modules = None if loss.modules is None else self.own[term.loss]
+        if name in self.opponents:
+            assert loss.opponent is not None
+            return loss.opponent(inputs, modules)
+        if "labels" in row.needs:
+            return self._on_labels(lambda labels: loss.value(inputs._replace(labels=labels), modules), batch)
+        if name in regressed:
+            assert loss.compare is not None
+            value = loss.compare(inputs._replace(student_features=regressed[name]))
+        else:
+            value = loss.value(inputs, modules)
+        return value * (len(output.logits) / WEIGHT_BATCH) if row.falls_with_batch else value
 
-    def _on_labels(self, loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
-        """A loss of labels (B,); of mixed images, of both labels in the images' shares.
+    def _inputs(self, term: Term, output: StudentOutput, batch: Batch) -> LossInputs:
+        varied = {name: getattr(self, buffer) for name, buffer in self.varied.get(term.loss, {}).items()}
+        return LossInputs(
+            output.logits,
+            _teacher_logits(term, batch.teacher, varied) if "logits" in LOSSES[term.loss].needs else _NONE,
+            batch.labels,
+            batch.indices,
+            [taken(term.loss, output.features[at]) for at, _ in term.pairs],
+            [taken(term.loss, batch.teacher[at]) for _, at in term.pairs],
+            varied,
+        )
 
-        The mean over the batch is that over the labels that are known, each weighed by its class.
+    def _on_labels(self, loss: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        """Return the values (B,) of a loss on labels. Handle unknown labels, class weights and mixed images.
+
+        - The value of an unknown label is 0. The other values are scaled up, so that the mean over the batch equals the
+          mean over the examples with known labels.
+        - In training, a value is multiplied by the weight of its class.
+        - A mixed image has two labels. Its value is the mean over both labels, weighted by the shares of the images.
+
+        Args:
+            loss: Function that returns the values (B,) of the loss for labels (B,).
+            batch: Batch of B examples.
         """
         if self.class_weights is None and not self.unlabelled:
-            return self._mixed(loss, labels, mixed)
+            return _mixed(loss, batch)
 
-        def weighed(targets: Tensor) -> Tensor:
-            classes = targets.clamp(min=0)
-            value = loss(classes) * (targets >= 0)
+        def weighted(labels: Tensor) -> Tensor:
+            classes = labels.clamp(min=0)
+            value = loss(classes) * (labels >= 0)
             return value * self.class_weights[classes] if self.class_weights is not None and self.training else value
 
-        known = self._mixed(lambda targets: (targets >= 0).float(), labels, mixed)
-        return self._mixed(weighed, labels, mixed) * (len(labels) / known.sum().clamp(min=1e-6))
-
-    @staticmethod
-    def _mixed(loss: Callable[[Tensor], Tensor], labels: Tensor, mixed: Mapping[str, Tensor]) -> Tensor:
-        if not mixed:
-            return loss(labels)
-        return mixed["share"] * loss(labels) + (1 - mixed["share"]) * loss(mixed["labels"])
-
-    def _at(self, name: str) -> nn.ModuleList:
-        modules = self.own[name]
-        assert isinstance(modules, nn.ModuleList)
-        return modules
+        known = _mixed(lambda labels: (labels >= 0).float(), batch)
+        return _mixed(weighted, batch) * (len(batch.labels) / known.sum().clamp(min=1e-6))
 
 
 def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin so, by the rest of their names."""
+    """Return the tensors whose names begin with a prefix, by their names without the prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _are_stackable_regressors(modules: nn.Module) -> bool:
-    return isinstance(modules, nn.ModuleList) and all(
-        isinstance(each, HintRegressor) and is_stackable(nn.Sequential(*each)) for each in modules
+def first_row(tensor: Tensor) -> Tensor:
+    """Return the first replica's row of a tensor (S, ...)."""
+    return tensor[0]
+
+
+def _join_replicas(tensor: Tensor) -> Tensor:
+    return tensor.flatten(0, 1)  # (S * B, ...)
+
+
+def _has_stackable_regressors(loss: TermLoss) -> bool:
+    return (
+        loss.compare is not None
+        and isinstance(loss.modules, nn.ModuleList)
+        and all(isinstance(each, HintRegressor) and is_stackable(nn.Sequential(*each)) for each in loss.modules)
     )
 
 
-def _alone(function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
-    """`vmap` over a single row, without its cost."""
-
-    def call(*stacked: Any) -> dict[str, Tensor]:
-        return {name: value[None] for name, value in function(*map(first_row, stacked)).items()}
-
-    return call
+def _mixed(loss: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+    """Return the values (B,) of a loss. The value of a mixed image is the mean over both labels, weighted by share."""
+    if not batch.mix:
+        return loss(batch.labels)
+    return batch.mix["share"] * loss(batch.labels) + (1 - batch.mix["share"]) * loss(batch.mix["labels"])
 
 
-def first_row(given: Any) -> Any:
-    """The first row of a tensor, or of each of a mapping's."""
-    return {name: tensor[0] for name, tensor in given.items()} if isinstance(given, dict) else given[0]
+def _teacher_logits(term: Term, teacher: Mapping[str, Tensor], varied: Mapping[str, Tensor]) -> Tensor:
+    """Return the teacher's logits in the form that the loss of a term takes, (B, K) or (B, M, K).
 
+    The logits of an ensemble, (B, M, K), are combined as `Loss.ensemble` in the catalogue specifies. For `members`,
+    they are returned unchanged. For `mean`, e.g. in logit regression, the result is the mean of the members' logits.
+    The mean corresponds to softened distributions at a high temperature.
 
-def _flat(given: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
-    """Tensors (S, B, ...) as (S * B, ...)."""
-    if isinstance(given, Tensor):
-        return given.flatten(0, 1)
-    return {name: tensor.flatten(0, 1) for name, tensor in given.items()}
-
-
-def _teacher_logits(term: Term, teacher: Mapping[str, Tensor]) -> Tensor:
-    """(B, K); an ensemble is one teacher whose softened distribution, at the term's temperature, is the members' mean.
-
-    Where logits are compared as they are it is the mean of the logits; for logit regression, the limit of high
-    temperatures, that is the same. `standardised_soft_targets` takes the members (B, M, K) themselves.
+    Args:
+        term: The term.
+        teacher: The teacher's tensors, by name.
+        varied: Hyperparameters of the loss that differ between replicas, by name.
     """
-    logits = teacher[LOGITS]
-    if logits.dim() == 2 or term.loss == "standardised_soft_targets":
+    logits, ensemble = teacher[LOGITS], LOSSES[term.loss].ensemble
+    if logits.dim() == 2 or ensemble == "members":
         return logits
-    if term.loss in ("logit_regression", "adversarial"):
+    if ensemble == "mean":
         return logits.mean(dim=1)
-    return losses.ensemble_logits(logits, temperature=float(term.hyperparameters["temperature"]))
+    temperature = varied.get("temperature", float(term.hyperparameters["temperature"]))
+    return ensemble_logits(logits, temperature=temperature)

@@ -1,4 +1,4 @@
-"""What is known of one trained seed."""
+"""The result of training a network with one seed."""
 
 from dataclasses import dataclass, field
 
@@ -10,13 +10,19 @@ State = dict[str, Tensor]
 
 @dataclass
 class Replica:
-    """One seed of one network.
+    """A network that is trained with one seed, and its metrics. All tensors are on the CPU.
 
-    `history` holds each epoch's figures, first epoch first, up to where `patience` ended it; `state` the network's
-    weights after epoch `epoch` (counted from 1), and `own` what its objective trained beside it, both on the CPU.
-    `diverged` is the first epoch with a figure that is not finite, and None where there is none; `culprits` are the
-    terms whose values were the first that were not. `right` says which validation examples these weights get right:
-    (N,) bool, on the CPU.
+    Attributes:
+        seed: Seed of the replica.
+        history: Metrics of each finished epoch, in order, by name. If an epoch was not validated, it has only metrics
+            of the training.
+        state: Parameters and buffers of the network after epoch `epoch`.
+        own: Parameters and buffers of the modules that the objective trained together with the network.
+        epoch: Number of the epoch whose weights are the result, counted from 1. 0 if no epoch is selected yet.
+        diverged: Number of the first epoch with an infinite or NaN metric. `None` if all metrics are finite.
+        culprits: Names of the values of the objective that were the first to be infinite or NaN. Empty if the replica
+            has not diverged.
+        is_correct: Whether the network classifies each validation example correctly, bool, shape (N,).
     """
 
     seed: int
@@ -26,9 +32,9 @@ class Replica:
     epoch: int = 0
     diverged: int | None = None
     culprits: list[str] = field(default_factory=list)
-    right: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    is_correct: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
     @property
     def figures(self) -> dict[str, float]:
-        """The figures of the epoch whose weights are kept."""
+        """The metrics of the epoch whose weights the replica keeps."""
         return self.history[self.epoch - 1]

@@ -1,13 +1,18 @@
-"""Learning rates and weights of terms over a training."""
+"""Schedules of the learning rate and of the weights of an objective's terms."""
 
 from math import cos, pi
 from typing import Any
 
-from kdmodels.terms import Term
+from kdmodels.experiment.terms import Term
 
 
 def learning_rate_factor(schedule: dict[str, dict[str, Any]] | None, epoch: float, epochs: int) -> float:
-    """What the learning rate is multiplied by at a point of training, `epoch` of `epochs` being done.
+    """Return the factor that multiplies the learning rate at a point of the training.
+
+    Args:
+        schedule: Mapping with one entry, from the name of the schedule to its arguments. If None, the factor is 1.
+        epoch: Number of epochs that are finished at this point, e.g. 1.5.
+        epochs: Number of epochs of the training.
 
     >>> [round(learning_rate_factor({"cosine": {"warmup": 1}}, epoch, 5), 2) for epoch in (0.5, 1, 3, 5)]
     [0.5, 1.0, 0.5, 0.0]
@@ -37,7 +42,11 @@ def learning_rate_factor(schedule: dict[str, dict[str, Any]] | None, epoch: floa
 
 
 def weight_factor(term: Term, done: float) -> float:
-    """What a term's weight is multiplied by when a share `done` of the training is over.
+    """Return the factor that multiplies a term's weight at a point of the training.
+
+    Args:
+        term: The term.
+        done: Share of the training that is done at this point, from 0 to 1.
 
     >>> term = Term(loss="hard_labels", warmup=0.5, cosine=True)
     >>> [round(weight_factor(term, done), 2) for done in (0.0, 0.25, 0.5, 0.75, 1.0)]
@@ -49,5 +58,5 @@ def weight_factor(term: Term, done: float) -> float:
 
 
 def _cosine(first: float, last: float, done: float) -> float:
-    """From the first to the last value along half a cosine."""
+    """Return a point on the half cosine from `first` to `last`. `done` is the share of the way, from 0 to 1."""
     return last + (first - last) * 0.5 * (1 + cos(pi * done))

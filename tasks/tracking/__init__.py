@@ -1,10 +1,14 @@
-"""The ledger: all that this project records in MLflow and reads back. Nothing else imports mlflow, which takes 2 s."""
+"""The ledger of kdflow. Its functions record runs and models in MLflow, and read the recorded runs and models.
+
+No other package imports mlflow, because the import takes 2 s.
+"""
 
 from tasks.tracking import environment as environment
 from tasks.tracking.alive import is_gone, machine_folder
 from tasks.tracking.artifacts import (
     artifact,
     has_artifact,
+    log_figure,
     log_folder,
     log_json,
     log_table,
@@ -12,11 +16,11 @@ from tasks.tracking.artifacts import (
     read_json,
     sync_artifacts,
 )
+from tasks.tracking.cancellation import request_end, requested_end, requester
 from tasks.tracking.deletion import (
     delete_folder,
     delete_run,
     delete_tag,
-    deletes_for_good,
     every_run,
     folder_bytes,
     marked_runs,
@@ -30,30 +34,40 @@ from tasks.tracking.lifecycle import (
     kill_running,
     log_dataset,
     log_metrics,
+    log_params,
+    metrics_together,
     recording,
     set_tags,
     start,
+    user,
 )
-from tasks.tracking.lookup import CLAIM, WARNING, Run, children, claimed, find, finished, get, is_new, running, runs
+from tasks.tracking.links import run_url, ui_announced, version_url
+from tasks.tracking.lookup import Run, children, claimed, find, find_by_flow_run, finished, get, is_new, running, runs
+from tasks.tracking.mlflow_internals import deletes_for_good
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.registry import (
     Version,
     champion,
-    crown,
     find_model,
+    is_marked,
     is_rolled_back,
     register,
     register_again,
+    require_name,
     rollback,
+    rollback_versions,
+    set_champion,
     take_look,
     versions,
 )
-from tasks.tracking.store import artifact_folder, configure, experiment_id, redacted
+from tasks.tracking.reviews import Decision, pending, propose, record_review, require_pending
+from tasks.tracking.store import artifact_folder, configure, experiment_id
+from tasks.tracking.tags import Tag
 
 __all__ = [
-    "CLAIM",
-    "WARNING",
+    "Decision",
     "Run",
+    "Tag",
     "Version",
     "abandoned",
     "artifact",
@@ -62,7 +76,6 @@ __all__ = [
     "children",
     "claimed",
     "configure",
-    "crown",
     "delete_folder",
     "delete_run",
     "delete_tag",
@@ -72,38 +85,56 @@ __all__ = [
     "every_run",
     "experiment_id",
     "find",
+    "find_by_flow_run",
     "find_model",
     "finished",
     "folder_bytes",
     "get",
     "has_artifact",
     "is_gone",
+    "is_marked",
     "is_mute",
     "is_new",
     "is_rolled_back",
     "kill_running",
     "log_dataset",
+    "log_figure",
     "log_folder",
     "log_json",
     "log_metrics",
+    "log_params",
     "log_table",
     "log_text",
     "machine_folder",
     "marked_runs",
+    "metrics_together",
     "outage",
+    "pending",
+    "propose",
     "read_json",
+    "record_review",
     "recording",
-    "redacted",
     "register",
     "register_again",
     "registered_runs",
+    "request_end",
+    "requested_end",
+    "requester",
+    "require_name",
+    "require_pending",
     "rollback",
+    "rollback_versions",
     "run_bytes",
+    "run_url",
     "running",
     "runs",
+    "set_champion",
     "set_tags",
     "start",
     "sync_artifacts",
     "take_look",
+    "ui_announced",
+    "user",
+    "version_url",
     "versions",
 ]

@@ -1,6 +1,7 @@
-"""Whether the process that records a run is still there: it holds a lock as long, which the system frees at its death.
+"""Functions that detect dead processes.
 
-The locks lie in a folder of this machine: of runs that another machine records, nothing is known here.
+A process holds a lock while it records a run. When the process dies, the operating system frees the lock. The lock
+files are on this machine, so the processes of other machines can't be checked.
 """
 
 import os
@@ -13,19 +14,22 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from kdmodels.errors import UnavailableError
-from kdmodels.folders import cache_folder, private_folder
+from kdmodels.files.folders import cache_folder, private_folder
+from tasks.tracking.tags import Tag
 
-LOCK = "kd.lock"  # the tag that names a run's lock
-NAME = re.compile("[0-9a-f]{32}")
-
-_held: dict[str, FileLock] = {}
+_NAME = re.compile("[0-9a-f]{32}")
 
 
 def machine_folder(name: str) -> Path:
-    """A folder, made if need be, of what this machine keeps about the store in use, which `configure` has named.
+    """Create a folder for this machine's files that belong to the current tracking store, and return the folder.
+
+    Call `tasks.tracking.configure` first, because that function sets the current tracking store.
+
+    Args:
+        name: Name of the folder.
 
     Raises:
-        UserError: it can't be made.
+        UserError: The folder can't be created.
     """
     store = sha256(os.environ["MLFLOW_TRACKING_URI"].encode()).hexdigest()[:16]
     folder = cache_folder() / "stores" / store / name
@@ -38,32 +42,45 @@ def machine_folder(name: str) -> Path:
     return folder
 
 
-def hold() -> dict[str, str]:
-    """Hold a new lock; the tag that names it."""
-    name = uuid4().hex
-    lock = _lock(name)
-    lock.acquire()
-    _held[name] = lock
-    return {LOCK: name}
+class RunLock:
+    """A lock that this process holds while it records a run. The lock is held from its creation until `release`."""
 
+    def __init__(self) -> None:
+        self._name = uuid4().hex
+        self._lock = _lock(self._name)
+        self._lock.acquire()
 
-def release(tags: Mapping[str, str]) -> None:
-    """Free a run's lock, if this process holds it; its file stays, as a dead process's does."""
-    held = _held.pop(tags.get(LOCK, ""), None)
-    if held:
-        held.release()
+    @property
+    def tag(self) -> dict[str, str]:
+        """The tag that holds the name of the lock. The run gets this tag, so that other processes can find the lock."""
+        return {Tag.LOCK: self._name}
+
+    def release(self) -> None:
+        """Free the lock, but keep the lock file until `forget` deletes the file.
+
+        The death of the process has the same effect.
+        """
+        self._lock.release()
 
 
 def forget(tags: Mapping[str, str]) -> None:
-    """Remove the file of a lock whose run has ended, or has another lock now."""
-    if NAME.fullmatch(tags.get(LOCK, "")):
-        _path(tags[LOCK]).unlink(missing_ok=True)
+    """Delete the lock file of a run that has ended or has a new lock.
+
+    Args:
+        tags: Tags of the run, with the name of the old lock.
+    """
+    if _NAME.fullmatch(tags.get(Tag.LOCK, "")):
+        _path(tags[Tag.LOCK]).unlink(missing_ok=True)
 
 
 def is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether a process of this machine recorded the run of these tags, and is no longer there."""
-    name = tags.get(LOCK, "")
-    if not NAME.fullmatch(name) or name in _held or not _path(name).exists():
+    """Return whether the process that recorded a run was on this machine and no longer exists.
+
+    Args:
+        tags: Tags of the run.
+    """
+    name = tags.get(Tag.LOCK, "")
+    if not _NAME.fullmatch(name) or not _path(name).exists():
         return False
     try:
         with _lock(name).acquire(blocking=False):
@@ -77,5 +94,6 @@ def _path(name: str) -> Path:
 
 
 def _lock(name: str) -> FileLock:
-    # Held across threads; the file is what a dead process leaves behind.
+    # All threads of the process share the lock. The lock file must remain after the death of the process, because the
+    # file shows that the process existed.
     return FileLock(_path(name), thread_local=False, preserve_lock_file=True, fallback_to_soft=False, mode=0o600)

@@ -1,91 +1,165 @@
-"""A run's files."""
+"""Functions that store and read the artifacts of a run, which are files and folders."""
 
 import functools
+import glob
 import json
 import multiprocessing.util
+import shutil
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
 
-from kdmodels.durable import sync
 from kdmodels.errors import UserError
-from kdmodels.temporary import temporary_folder
+from kdmodels.files.atomic import sync
+from kdmodels.files.temporary import temporary_folder
+from tasks.tracking.mlflow_internals import local_path
+
+PART_BYTES = 256 * 2**20  # an upload of 800 MB or more through an MLflow server times out
+_BLOCK_BYTES = 2**20
+PART = ".part-"  # before the number of a part, in the name of the part of a large file
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 def log_text(run_id: str, path: str, text: str) -> None:
-    """Store text as that file of the run."""
+    """Store a text as an artifact of a run."""
     MlflowClient().log_text(run_id, text, path)
 
 
-def log_json(run_id: str, path: str, value: Any) -> None:
-    """Store a JSON-able value; anything else raises TypeError, instead of being stored as its repr."""
+def log_json(run_id: str, path: str, value: object) -> None:
+    """Store a value as a JSON artifact of a run.
+
+    Raises:
+        TypeError: The value can't be written as JSON. MLflow itself would store the value's repr.
+    """
     log_text(run_id, path, json.dumps(value, indent=2))
 
 
 def log_table(run_id: str, path: str, frame: "pd.DataFrame") -> None:
-    """Store a table as CSV, which the UI shows as a table."""
+    """Store a table as a CSV artifact of a run. The MLflow UI shows CSV files as tables."""
     log_text(run_id, path, frame.to_csv(index=False))
 
 
+def log_figure(run_id: str, path: str, figure: "Figure") -> None:
+    """Store a figure as an artifact of a run. The end of the path is the format, e.g. `.png`."""
+    MlflowClient().log_figure(run_id, figure, path)
+
+
 def log_folder(run_id: str, folder: Path, path: str | None = None) -> None:
-    """Store all files of a local folder under `path`, the run's root by default."""
-    MlflowClient().log_artifacts(run_id, str(folder), path)
+    """Store all files of a local folder as artifacts of a run. Large files are sent to a server in parts.
+
+    Args:
+        run_id: Id of the run.
+        folder: Local folder.
+        path: Artifact folder for the files. Default: the root of the run's artifacts.
+    """
+    if local_path(_root(run_id)):
+        MlflowClient().log_artifacts(run_id, str(folder), path)
+        return
+    with _in_parts(folder) as parts:
+        MlflowClient().log_artifacts(run_id, str(parts), path)
+
+
+@contextmanager
+def _in_parts(folder: Path) -> Iterator[Path]:
+    """Provide a copy of a folder in which each large file is split. Without a large file, provide the folder itself."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    if all(file.stat().st_size <= PART_BYTES for file in files):
+        yield folder
+        return
+    with temporary_folder() as copy:
+        for file in files:
+            target = copy / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.stat().st_size <= PART_BYTES:
+                shutil.copyfile(file, target)
+            else:
+                _split(file, target)
+        yield copy
+
+
+def _split(file: Path, target: Path) -> None:
+    with open(file, "rb") as content:
+        for number in range(-(-file.stat().st_size // PART_BYTES)):
+            with open(f"{target}{PART}{number:04}", "wb") as part:
+                left = PART_BYTES
+                while left and (block := content.read(min(left, _BLOCK_BYTES))):
+                    part.write(block)
+                    left -= len(block)
+
+
+def _join(folder: Path) -> None:
+    """Join the parts of each large file in a downloaded folder."""
+    for first in folder.rglob(f"*{PART}0000"):
+        name = first.name.removesuffix(f"{PART}0000")
+        with open(first.with_name(name), "wb") as whole:
+            for part in sorted(first.parent.glob(f"{glob.escape(name)}{PART}[0-9][0-9][0-9][0-9]")):
+                with open(part, "rb") as content:
+                    shutil.copyfileobj(content, whole, _BLOCK_BYTES)
+                part.unlink()
 
 
 def sync_artifacts(run_id: str) -> None:
-    """Have the system write a local store's files of the run to the disk, before the run is said to have them."""
+    """Flush the artifacts of a run to the disk. Call this function before recording that the artifacts are complete."""
     sync_tree(_root(run_id))
 
 
 def sync_tree(uri: str) -> None:
-    """The same of a folder; those of a server are its own to keep."""
-    if is_local_uri(uri):
-        for path in Path(local_file_uri_to_path(uri)).rglob("*"):
+    """Flush all files in a folder on this machine to the disk. If the folder is on a server, do nothing.
+
+    Args:
+        uri: URI of the folder.
+    """
+    if folder := local_path(uri):
+        for path in folder.rglob("*"):
             sync(path)
 
 
 def has_artifact(run_id: str, path: str) -> bool:
-    """Whether the run has that file or folder."""
+    """Return whether a run has a file or folder at this path."""
     root = _root(run_id)
-    if is_local_uri(root):
-        return (Path(local_file_uri_to_path(root)) / path).exists()
+    if local_root := local_path(root):
+        return (local_root / path).exists()
     folder = str(PurePosixPath(path).parent)
     listed = MlflowClient().list_artifacts(run_id, None if folder == "." else folder)
     return path in {info.path for info in listed}
 
 
 def artifact(run_id: str, path: str) -> Path:
-    """A local path of that file or folder: the stored one itself in a local store, else a copy kept until exit.
+    """Return the local path of an artifact.
+
+    If the artifacts are on this machine, return the path of the stored artifact. Otherwise download the artifact, and
+    return the path of the copy. The copy is deleted when the process exits.
 
     Raises:
-        UserError: the run has no such file, or it is a pipe or device.
+        UserError: The run has no artifact at this path, or the artifact is a pipe or device.
     """
     root = _root(run_id)
-    if is_local_uri(root):  # MLflow would read the run twice more
-        found = Path(local_file_uri_to_path(root)) / path
-        if found.exists() and not found.is_file() and not found.is_dir():  # a pipe or device never ends
+    if local_root := local_path(root):  # MLflow's own function would read the run two more times
+        file = local_root / path
+        if file.exists() and not file.is_file() and not file.is_dir():  # reading a pipe or device may never end
             raise UserError(f"run {run_id!r}: its file {path!r} is not a regular file")
-        if found.exists():
-            return found
+        if file.exists():
+            return file
     elif has_artifact(run_id, path):
-        return Path(download_artifacts(f"{root}/{path}", dst_path=tempfile.mkdtemp(dir=_downloads())))
+        copy = Path(download_artifacts(f"{root}/{path}", dst_path=tempfile.mkdtemp(dir=_downloads())))
+        _join(copy)
+        return copy
     raise UserError(f"run {run_id!r} has no file {path!r}")
 
 
 def read_json(run_id: str, path: str) -> Any:
-    """The value that `log_json` stored.
+    """Return a value that `log_json` stored.
 
     Raises:
-        UserError: the run has no such file, or it is not JSON.
+        UserError: The run has no artifact at this path, or the artifact is not JSON.
     """
     try:
         return json.loads(artifact(run_id, path).read_text(encoding="utf-8"))
@@ -93,13 +167,18 @@ def read_json(run_id: str, path: str) -> Any:
         raise UserError(f"run {run_id!r}: its file {path!r} is not JSON: {error}") from error
 
 
+@functools.cache  # the place of a run's artifacts never changes, and each request takes time
 def _root(run_id: str) -> str:
     return str(MlflowClient().get_run(run_id).info.artifact_uri)
 
 
-@functools.cache
+@functools.cache  # one folder for all downloads of the process
 def _downloads() -> Path:
-    """MLflow's own temporary folders for downloads stay for ever; this one, until exit."""
+    """Create a folder for downloads, and delete the folder when the process exits.
+
+    MLflow never deletes its own folders for downloads.
+    """
     until_exit = ExitStack()
-    multiprocessing.util.Finalize(None, until_exit.close, exitpriority=0)  # workers run these, and no atexit
+    # Worker processes call finalizers, but do not call the functions that are registered with atexit.
+    multiprocessing.util.Finalize(None, until_exit.close, exitpriority=0)
     return until_exit.enter_context(temporary_folder())

@@ -1,21 +1,24 @@
-"""What a run and a stored model hold, without loading it."""
+"""Functions that read what a run contains, without loading its model."""
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
-FORMAT, ONNX = "kd.format", "onnx"  # the tag of a logged model, and its value where the model is an ONNX file
+from tasks.tracking.tags import Tag
+
+ONNX = "onnx"  # value of the tag `Tag.FORMAT` if a logged model is an ONNX file
 
 
 def artifact_names(run_id: str) -> list[str]:
-    """The files and folders at the root of a run's artifacts, in order of name."""
+    """Return the sorted names of the files and folders at the root of a run's artifacts."""
     return sorted(info.path for info in MlflowClient().list_artifacts(run_id))
 
 
 def model_id(run_id: str) -> str | None:
-    """Return the id of the run's finished ONNX model; None where it has none.
+    """Return the id of a run's ONNX model. If the run has no complete ONNX model, return None.
 
-    An interrupted run may have an unfinished one too, and a run of an earlier version of kdflow one of another format.
+    An interrupted run may also have an incomplete model. A run of an earlier version of kdflow may have a model in
+    another format.
     """
     outputs = MlflowClient().get_run(run_id).outputs
     ids = [output.model_id for output in outputs.model_outputs] if outputs else []
@@ -25,14 +28,14 @@ def model_id(run_id: str) -> str | None:
 def _is_served(id_: str) -> bool:
     try:
         model = MlflowClient().get_logged_model(id_)
-        return bool(model.status == LoggedModelStatus.READY and model.tags.get(FORMAT) == ONNX)
+        return bool(model.status == LoggedModelStatus.READY and model.tags.get(Tag.FORMAT) == ONNX)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # it was deleted
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # this code means that the model was deleted
             raise
         return False
 
 
 def model_uri(run_id: str) -> str | None:
-    """The `models:/m-…` URI of the run's model; None where it has none."""
+    """Return the `models:/m-…` URI of a run's ONNX model. If the run has no complete ONNX model, return None."""
     id_ = model_id(run_id)
     return f"models:/{id_}" if id_ else None

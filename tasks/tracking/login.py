@@ -1,4 +1,4 @@
-"""The login of an MLflow server that `kd up --login` or `kd ui --login` runs on this machine."""
+"""Login to an MLflow server that `kd up --login` or `kd ui --login` runs on this machine."""
 
 import json
 import os
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kdmodels.durable import write_whole
-from kdmodels.folders import cache_folder, private_folder
+from kdmodels.files.atomic import write_whole
+from kdmodels.files.folders import cache_folder, private_folder
 
 USER = "admin"
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -16,7 +16,14 @@ _LOOPBACK = ("127.0.0.1", "localhost")
 
 @contextmanager
 def announced(port: int, password: str) -> Iterator[None]:
-    """Let this user's other commands log in to the server on a loopback port while the block runs."""
+    """Announce a server's login while the `with` block runs, so that the user's other commands can log in.
+
+    The announcement is a private file with the password and the id of this process.
+
+    Args:
+        port: Port of the server on the loopback address of this machine.
+        password: Password of the admin.
+    """
     content = json.dumps({"pid": os.getpid(), "password": password})
     private_folder(_announcement(port).parent)
     path = write_whole(_announcement(port), lambda partial: partial.write_text(content))
@@ -27,10 +34,14 @@ def announced(port: int, password: str) -> Iterator[None]:
 
 
 def use_announced(uri: str) -> None:
-    """Set user and password for MLflow's client if the address is that of an announced server.
+    """Set the user and password of a server on this machine for MLflow's client.
 
-    A user and password that are set already stay. An announcement counts only while its process runs, so that no
-    other program that took over the port gets the password.
+    The password comes from the announcement that `announced` writes. If there is no announcement for the address, or if
+    a user is already set, change nothing. An announcement is valid only while the process that wrote the announcement
+    runs. Otherwise the password could be sent to another program that uses the same port.
+
+    Args:
+        uri: Address of the server.
     """
     address = urlsplit(uri)
     if address.hostname not in _LOOPBACK or "MLFLOW_TRACKING_USERNAME" in os.environ:
@@ -47,10 +58,11 @@ def use_announced(uri: str) -> None:
 
 
 def settings(folder: Path, password: str) -> dict[str, str]:
-    """Return the environment variables of a server with a login, and write the file that it reads.
+    """Write the configuration file of a server with a login, and return the environment variables of the server.
 
     Args:
-        folder: where the database of its users lies.
+        folder: Folder for the configuration file and the users' database.
+        password: Password of the admin.
     """
     database = folder / "mlflow-login.db"
     if not database.exists():
@@ -59,8 +71,8 @@ def settings(folder: Path, password: str) -> dict[str, str]:
         "[mlflow]",
         f"database_uri = sqlite:///{str(database).replace('%', '%%')}",
         f"admin_username = {USER}",
-        "default_permission = NO_PERMISSIONS",  # of the users that the admin adds
-        "auth_cache_ttl_seconds = 300",  # else each request takes 0.3 s more
+        "default_permission = NO_PERMISSIONS",  # for users that the admin adds
+        "auth_cache_ttl_seconds = 300",  # without a cache, each request takes 0.3 s longer
     ]
     config = write_whole(folder / "mlflow-login.ini", lambda partial: partial.write_text("\n".join(lines) + "\n"))
     return {

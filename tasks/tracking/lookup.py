@@ -1,11 +1,12 @@
-"""Finding runs: by what a user types, by key, by parent."""
+"""Functions that search for runs, for example by id, name or parent."""
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
@@ -13,31 +14,31 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from kdmodels.errors import UserError, allowed
+from kdmodels.run_status import RunStatus
+from tasks.tracking.tags import Tag
 
-KIND = "kd.kind"
-KEY = "kd.key"
-CLAIM = "kd.claim"  # of a step's runs: the word by which the folder of its checkpoints on a machine finds them
-ERROR = "kd.error"  # of a run: why it ended, in one line
-WARNING = "kd.warning"  # of a run: what its user should know, though it goes on
-RESUMED = "kd.resumed"  # of a run that was interrupted: when it last went on, in ms since 1970
-RESUMED_EPOCH = "kd.resumed_epoch"  # and after which epoch
-KINDS = ("comparison", "teacher", "student")
-_PAGE = 1_000
+KINDS = ("comparison", "teacher", "student", "tuning")
+PAGE = 1_000
 
 
 @dataclass(frozen=True)
 class Run:
-    """What MLflow knows of one run; `metrics` holds each one's last value.
+    """A run that is recorded in MLflow.
 
-    `created`, `start` and `end` are ms since 1970; `end` is None while it runs, `start` of one that was interrupted is
-    when it last went on.
+    Attributes:
+        created: Time of the creation, in ms since 1970.
+        start: Time of the start, in ms since 1970. For a resumed run, the time when the run was last resumed.
+        end: Time of the end, in ms since 1970. If the run has not ended, the value is None.
+        key: Digest of everything that determines the result of the run.
+        parent: Id of the parent run.
+        metrics: Last value of each metric, by name.
     """
 
     run_id: str
     name: str
     experiment: str
     kind: str | None
-    status: str
+    status: RunStatus
     created: int
     start: int
     end: int | None
@@ -49,100 +50,147 @@ class Run:
 
 
 def get(run_id: str) -> Run:
-    """The run of that id.
+    """Return the run with this id.
 
     Raises:
-        UserError: there is none, or it was deleted.
+        UserError: No run has this id, or the run was deleted.
     """
     run = _entity(run_id)
     if run is None:
         raise UserError(f"run {run_id!r} is not in the tracking store")
-    return _read(run, {run.info.experiment_id: MlflowClient().get_experiment(run.info.experiment_id).name})
+    return _read(run, {run.info.experiment_id: _experiment_name(mlflow.get_tracking_uri(), run.info.experiment_id)})
+
+
+@functools.cache  # otherwise, each call of `get` sends a second request to a server
+def _experiment_name(store: str, experiment_id: str) -> str:
+    return str(MlflowClient(store).get_experiment(experiment_id).name)
 
 
 def runs(experiment: str | None = None, kind: str | None = None, limit: int = 100) -> list[Run]:
-    """The latest runs that this project made, newest first.
+    """Return the latest runs of kdflow, newest first.
+
+    Args:
+        experiment: Name of the experiment. Default: all experiments.
+        kind: Kind of the runs: "comparison", "teacher", "student" or "tuning". Default: all kinds.
+        limit: Maximum number of runs.
 
     Raises:
-        UserError: no such experiment or kind.
+        UserError: The experiment or the kind does not exist.
     """
-    names = _experiments()
+    names = experiment_names()
     if experiment is not None:
         if experiment not in names.values():
             raise UserError(
-                f"experiment {experiment!r} is not in the tracking store; {allowed(experiment, names.values())}"
+                f"experiment {experiment!r} is not in the tracking store. {allowed(experiment, names.values())}"
             )
         names = {id_: name for id_, name in names.items() if name == experiment}
     if kind is not None and kind not in KINDS:
-        raise UserError(f"kind {kind!r} is not one; {allowed(kind, KINDS)}")
-    condition = f"tags.`{KIND}` = '{kind}'" if kind else f"tags.`{KIND}` LIKE '%'"
-    return list(_search(names, condition, limit))
+        raise UserError(f"kind {kind!r} does not exist. {allowed(kind, KINDS)}")
+    condition = f"tags.`{Tag.KIND}` = '{kind}'" if kind else f"tags.`{Tag.KIND}` LIKE '%'"
+    return list(search(names, condition, limit))
 
 
 def is_new(experiment: str) -> bool:
-    """Whether nothing was recorded under that name yet."""
-    return experiment not in _experiments().values()
+    """Return whether an experiment is new. An experiment is new until its first run is recorded."""
+    return experiment not in experiment_names().values()
 
 
 def next_start() -> int:
-    """The start, in ms since 1970, of a run that begins now: after all others, though the clock may have been set back.
+    """Return the start time of a run that begins now, in ms since 1970.
 
-    What is newest is asked by the start alone: the last comparison, for one, whose winner is promoted.
+    The start time is later than the start time of every other run, even if the clock has been set back. Otherwise the
+    newest run could not be found by its start time. For example, a promotion needs the newest comparison.
     """
-    newest = next(_search(_experiments(), f"tags.`{KIND}` LIKE '%'", 1), None)
+    newest = next(search(experiment_names(), f"tags.`{Tag.KIND}` LIKE '%'", 1), None)
     now = int(time.time() * 1000)
     return max(now, newest.created + 1) if newest else now
 
 
 def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
-    """The newest FINISHED run of each key that has one; one query a key, since MLflow's tags know no IN and no OR."""
-    names = _experiments()
-    condition = f"attributes.status = 'FINISHED' AND tags.`{KIND}` = '{kind}' AND tags.`{KEY}` = "
-    found = {key: next(_search(names, f"{condition}'{key}'", 1), None) for key in keys}
-    return {key: run for key, run in found.items() if run is not None}
+    """Return a mapping from each key to the newest FINISHED run. Keys without a FINISHED run are left out.
+
+    The key of a run is a digest of everything that determines the result of the run. Each key needs its own query,
+    because MLflow's filters have no OR.
+    """
+    names = experiment_names()
+    condition = f"attributes.status = '{RunStatus.FINISHED}' AND tags.`{Tag.KIND}` = '{kind}' AND tags.`{Tag.KEY}` = "
+    newest = {key: next(search(names, f"{condition}'{key}'", 1), None) for key in keys}
+    return {key: run for key, run in newest.items() if run is not None}
 
 
 def claimed(claim: str, experiment: str | None = None) -> Run | None:
-    """The newest run with that claim, of letters and digits, of an experiment or of all; None where there is none."""
-    names = {id_: name for id_, name in _experiments().items() if experiment in (None, name)}
-    return next(_search(names, f"tags.`{CLAIM}` = '{claim}'", 1), None) if names else None
+    """Return the newest run with this claim. If no run has the claim, return None.
+
+    Args:
+        claim: Word that connects a run with its folder of checkpoints. The word consists of letters and digits.
+        experiment: Name of the experiment. Default: all experiments.
+    """
+    names = {id_: name for id_, name in experiment_names().items() if experiment in (None, name)}
+    return next(search(names, f"tags.`{Tag.CLAIM}` = '{claim}'", 1), None) if names else None
+
+
+def find_by_flow_run(flow_run_id: str) -> Run | None:
+    """Return the newest comparison that a Prefect flow run recorded.
+
+    If the flow run recorded no comparison, return its newest run. If it recorded no run, return None.
+
+    Args:
+        flow_run_id: Id of the Prefect flow run.
+    """
+    names = experiment_names()
+    condition = f"tags.`{Tag.PREFECT_FLOW_RUN}` = '{flow_run_id}'"
+    recorded = list(search(names, condition, None)) if names else []
+    comparisons = [run for run in recorded if run.kind == "comparison"]
+    return next(iter([*comparisons, *recorded]), None)
 
 
 def running(experiment: str | None = None) -> list[Run]:
-    """The runs, of an experiment or of all, that have no end, newest first; none where there is no such experiment."""
-    names = {id_: name for id_, name in _experiments().items() if experiment in (None, name)}
-    condition = f"attributes.status = 'RUNNING' AND tags.`{KIND}` LIKE '%'"
-    return list(_search(names, condition, None)) if names else []
+    """Return the RUNNING runs, newest first.
+
+    Args:
+        experiment: Name of the experiment. If no experiment has this name, the result is empty. Default: all
+            experiments.
+    """
+    names = {id_: name for id_, name in experiment_names().items() if experiment in (None, name)}
+    condition = f"attributes.status = '{RunStatus.RUNNING}' AND tags.`{Tag.KIND}` LIKE '%'"
+    return list(search(names, condition, None)) if names else []
 
 
 def children(parent: str) -> list[Run]:
-    """The runs whose parent that is, oldest first."""
+    """Return the child runs of a run, oldest first."""
     run = get(parent)
-    names = {id_: name for id_, name in _experiments().items() if name == run.experiment}
-    return list(_search(names, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", None))[::-1]
+    names = {id_: name for id_, name in experiment_names().items() if name == run.experiment}
+    return list(search(names, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'", None))[::-1]
 
 
 def find(word: str) -> Run:
-    """The run that a user means: an id, a name (the latest so named), or the unique beginning of an id.
+    """Return the run that a user specified by its id, its name or a unique prefix of its id.
+
+    If several runs have the name, return the newest of these runs. The name may follow the name of its experiment, as
+    in `mnist/kd`.
 
     Raises:
-        UserError: nothing is so called (with the nearest names), or several ids begin so (with all of them).
+        UserError: No run matches the word, or several ids have this prefix. If no run matches, the message lists the
+            most similar names.
     """
     if word and _entity(word) is not None:
         return get(word)
-    names = _experiments()
-    if "'" not in word:  # MLflow's filters have no escape for it
-        named = next(_search(names, f"attributes.run_name = '{word}'", 1), None)
-        if named is not None:
-            return named
-    begun = list(_search(names, f"attributes.run_id LIKE '{word}%'", 10)) if word.isalnum() else []
-    if len(begun) == 1:
-        return begun[0]
-    if begun:
-        listed = ", ".join(f"{run.run_id} ({run.name})" for run in begun)
-        raise UserError(f"run {word!r}: several ids begin so: {listed}")
-    nearest = get_close_matches(word, {run.name for run in runs(limit=_PAGE)})
-    hint = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "`kd list` shows those that there are"
+    names = experiment_names()
+    experiment, _, name = word.partition("/")
+    in_experiment = {id_: each for id_, each in names.items() if each == experiment}
+    for experiments, run_name in ((names, word), (in_experiment, name)):
+        if experiments and "'" not in run_name:  # MLflow's filters cannot escape a quote
+            named = next(search(experiments, f"attributes.run_name = '{run_name}'", 1), None)
+            if named is not None:
+                return named
+    matching = list(search(names, f"attributes.run_id LIKE '{word}%'", 10)) if word.isalnum() else []
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        listed = ", ".join(f"{run.run_id} ({run.name})" for run in matching)
+        raise UserError(f"run {word!r}: several ids have this prefix: {listed}")
+    nearest = get_close_matches(word, {run.name for run in runs(limit=PAGE)})
+    hint = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else "`kd list` shows all runs"
     raise UserError(f"run {word!r} is not in the tracking store; {hint}")
 
 
@@ -150,7 +198,10 @@ def _entity(run_id: str) -> MlflowRun | None:
     try:
         run = MlflowClient().get_run(run_id)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the second: not even an id
+        if error.error_code in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # the second code: the text is not a valid id
             return None
         raise
     if run.info.lifecycle_stage == "deleted":
@@ -158,31 +209,38 @@ def _entity(run_id: str) -> MlflowRun | None:
     return run
 
 
-def _experiments() -> dict[str, str]:
-    """Id -> name of all that are not deleted."""
+def experiment_names() -> dict[str, str]:
+    """Return the name of each experiment by id. Deleted experiments are left out."""
     client = MlflowClient()
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     token: str | None = None
     while True:
-        page = client.search_experiments(max_results=_PAGE, page_token=token)
-        found |= {experiment.experiment_id: experiment.name for experiment in page}
+        page = client.search_experiments(max_results=PAGE, page_token=token)
+        names |= {experiment.experiment_id: experiment.name for experiment in page}
         token = page.token
         if not token:
-            return found
+            return names
 
 
-def _search(
+def search(
     experiments: Mapping[str, str], condition: str, limit: int | None, view: int = ViewType.ACTIVE_ONLY
 ) -> Iterator[Run]:
-    """Newest first, as `next_start` orders them; page by page, since a server refuses big pages."""
+    """Yield the runs that meet a condition, newest first. Read them in pages, because a server refuses large answers.
+
+    Args:
+        experiments: Names of the experiments, by id.
+        condition: Filter in the syntax of MLflow.
+        limit: Maximum number of runs. If the limit is None, all runs are returned.
+        view: Runs to yield: active runs, deleted runs or both.
+    """
     client = MlflowClient()
     left, token = limit, None
     while left is None or left > 0:
-        page: Any = client.search_runs(
+        page = client.search_runs(
             list(experiments),
             condition,
             view,
-            max_results=min(left or _PAGE, _PAGE),
+            max_results=min(left or PAGE, PAGE),
             order_by=["attributes.start_time DESC"],
             page_token=token,
         )
@@ -194,17 +252,19 @@ def _search(
 
 def _read(run: MlflowRun, experiments: Mapping[str, str]) -> Run:
     tags = dict(run.data.tags)
-    start = int(tags.get(RESUMED, run.info.start_time))
+    start, status = int(tags.get(Tag.RESUMED, run.info.start_time)), RunStatus(run.info.status)
     return Run(
         run_id=run.info.run_id,
         name=run.info.run_name,
         experiment=experiments[run.info.experiment_id],
-        kind=tags.get(KIND),
-        status=run.info.status,
+        kind=tags.get(Tag.KIND),
+        status=status,
         created=run.info.start_time,
         start=start,
-        end=None if run.info.status == "RUNNING" else max(start, run.info.end_time),  # the clock may have been set back
-        key=tags.get(KEY),
+        end=None
+        if run.info.status == RunStatus.RUNNING
+        else max(start, run.info.end_time),  # the clock may have been set back
+        key=tags.get(Tag.KEY),
         parent=tags.get(MLFLOW_PARENT_RUN_ID),
         tags=tags,
         params=dict(run.data.params),

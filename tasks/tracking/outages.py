@@ -1,53 +1,62 @@
-"""A store, its server or a disk that fails in the middle of the work: recognised, waited for, and told in one line."""
+"""Functions that detect outages. An outage is a failure of the store, its server or a disk while a command runs."""
 
 import errno
 import logging
 import os
 import re
-from typing import Any
 
 from mlflow.exceptions import MlflowException
-from sqlalchemy import Engine, event
 
 from kdmodels.errors import UnavailableError
 from kdmodels.redaction import shown_address
 
-LOCKED_MS = 60_000  # how long another process may hold the SQLite file; a server is waited for as long: environment.py
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
-# It logs the traceback of each failure of the database, which it then raises.
+# If the database fails, MLflow raises an error and also logs the traceback. Hide the log entry.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-@event.listens_for(Engine, "before_cursor_execute", retval=True)
-def _patient(_: Any, cursor: Any, statement: str, parameters: Any, *others: Any) -> tuple[str, Any]:
-    """MLflow tells SQLite, before all else, to wait 20 s for a lock; there is no setting for it."""
-    if statement.startswith("PRAGMA busy_timeout"):
-        statement = f"PRAGMA busy_timeout = {LOCKED_MS}"
-    return statement, parameters
-
-
 def outage(error: object) -> UnavailableError | None:
-    """What failed, in one line, where that was the store, its server or a disk, and not what was asked; else None.
+    """Return a one-line error if the store, its server or a disk failed. For any other error, return None.
 
-    MLflow's errors are known by their text, which alone comes back from a worker process.
+    MLflow's errors are recognised by their text, because a worker process returns only the text of an error.
     """
     if isinstance(error, UnavailableError):
         return error
     if isinstance(error, OSError) and error.errno in _DISK:
         place = error.filename2 or error.filename
         return UnavailableError(f"{f'{place}: ' if place else ''}{os.strerror(error.errno)}")
+    store, text = shown_address(os.environ.get("MLFLOW_TRACKING_URI", "")), str(error)
+    failed = re.search(r"5\d\d Server Error|too many 5\d\d error responses", text)
+    if failed and "/mlflow-artifacts/" in text:  # the server runs, but its own store of files does not
+        return UnavailableError(
+            f"the MLflow server at {store!r} can't read or write files ({failed[0]}); its log says why"
+        )
     if not isinstance(error, MlflowException):
         return None
-    store, text = shown_address(os.environ.get("MLFLOW_TRACKING_URI", "")), str(error)
-    if text.startswith("API request to http"):  # one that is answered is to an "endpoint"
+    if text.startswith("API request to http"):  # with an answer, the text starts with "API request to endpoint"
         status = re.search(r"too many \d+ error responses", text)
         return UnavailableError(f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}")
-    if said := re.search(r"\(\w[\w.]*\.OperationalError\) ([^\n]+)", text):
-        return UnavailableError(f"tracking store {store!r} can't be used: {said[1]}")
+    if "failed with error code 401" in text:
+        return UnavailableError(refusal(store, 401))
+    if reason := re.search(r"\(\w[\w.]*\.OperationalError\) ([^\n]+)", text):
+        return UnavailableError(f"tracking store {store!r} can't be used: {reason[1]}")
     return None
 
 
+def refusal(store: str, status: int) -> str:
+    """Return the message about a server that refuses the user's login, or that no longer accepts the login.
+
+    Args:
+        store: Address of the server, without secrets.
+        status: HTTP status of the answer.
+    """
+    return (
+        f"the MLflow server at {store!r} refused us (HTTP {status}); "
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    )
+
+
 def is_mute(error: BaseException) -> bool:
-    """Whether it is the ledger itself that does not answer, so that it can't be told of that either."""
+    """Return whether an error means that the tracking store does not answer. The store then can't record the error."""
     return isinstance(error, MlflowException) and outage(error) is not None

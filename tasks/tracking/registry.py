@@ -1,10 +1,12 @@
-"""The model registry: versions, the aliases `champion` and `previous`, and the words that users call them by."""
+"""Functions for the versions of registered models.
+
+The alias `champion` marks the version of a model that is in use. The alias `previous` marks the champion before it.
+"""
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -12,18 +14,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from kdmodels.errors import UsageError, UserError, allowed
-from kdmodels.looks import Look, ledger_of, read_ledgers
+from kdmodels.evaluation.looks import Look, ledger_of, read_ledgers
 from tasks.tracking.contents import model_id
 from tasks.tracking.lookup import get
+from tasks.tracking.tags import PREFIX, Tag
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
-ROLLED_BACK = "kd.rolled_back"
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version of a registered model; `uri` is its `models:/name/number`."""
+    """A version of a registered model. `uri` is `models:/name/number`."""
 
     model: str
     version: int
@@ -34,32 +36,45 @@ class Version:
 
 
 def versions(model: str) -> list[Version]:
-    """All versions of that model, newest first.
+    """Return all versions of a model, newest first.
 
     Raises:
-        UserError: no such model.
+        UserError: The model does not exist.
     """
     registered = _registered(model)
-    found = MlflowClient().search_model_versions(f"name = '{model}'", max_results=10_000)
-    return sorted((_read(entity, registered) for entity in found), key=lambda version: -version.version)
+    entities = MlflowClient().search_model_versions(f"name = '{model}'", max_results=10_000)
+    return sorted((_read(entity, registered) for entity in entities), key=lambda version: -version.version)
 
 
 def champion(model: str) -> Version | None:
-    """The version with the alias `champion`; None when there is none, or no such model."""
-    return _aliased(model, CHAMPION)
+    """Return the version with the alias `champion`. If there is no model or no champion, return None."""
+    return aliased(model, CHAMPION)
 
 
-def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: str) -> Version:
-    """The version of that model made from the run's logged model: made now, or there already and updated.
-
-    Raises:
-        UserError: the run has no model, or the name is not one that MLflow allows.
-    """
+def require_name(model: str) -> None:
+    """Raise a UserError if MLflow does not allow the name of a registered model."""
     if not re.fullmatch(r"[^/:@'\"`\x00-\x1f]{1,250}", model) or not model.strip(" ."):
         raise UserError(f"model name {model!r}: allowed are 1 to 250 characters without / : @ and quotes")
+
+
+def register(model: str, run_id: str, *, tags: Mapping[str, object], description: str) -> Version:
+    """Register the model of a run as a version of a registered model, and return the version.
+
+    If a version with the run's model already exists, update that version. Otherwise create a version.
+
+    Args:
+        model: Name of the registered model. If the registered model does not exist, it is created.
+        run_id: Id of the run.
+        tags: Tags of the version, by name.
+        description: Description of the version.
+
+    Raises:
+        UserError: The run has no model, or MLflow does not allow the name of the registered model.
+    """
+    require_name(model)
     client = MlflowClient()
-    made_of = model_id(run_id)
-    if made_of is None:
+    stored = model_id(run_id)
+    if stored is None:
         raise UserError(f"run {run_id!r} has no model to register")
     texts = {tag: str(value) for tag, value in tags.items()}
     try:
@@ -67,13 +82,13 @@ def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: s
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    found = client.search_model_versions(f"name = '{model}'", max_results=10_000)
-    made = [_read(each, _registered(model)) for each in found if each.source == f"models:/{made_of}"]
-    if made:
-        version = made[0]
+    entities = client.search_model_versions(f"name = '{model}'", max_results=10_000)
+    existing = [_read(entity, _registered(model)) for entity in entities if entity.source == f"models:/{stored}"]
+    if existing:
+        version = existing[0]
         client.update_model_version(model, str(version.version), description)
-        stale = {tag for tag in version.tags if tag.startswith("kd.") and tag not in texts} - {ROLLED_BACK}
-        for tag in stale:  # of an earlier verdict
+        stale = {tag for tag in version.tags if tag.startswith(PREFIX) and tag not in texts} - {Tag.ROLLED_BACK}
+        for tag in stale:  # these tags belong to an earlier decision about the version
             client.delete_model_version_tag(model, str(version.version), tag)
         for tag, text in texts.items():
             if version.tags.get(tag) != text:
@@ -81,85 +96,121 @@ def register(model: str, run_id: str, *, tags: Mapping[str, Any], description: s
         kept = {tag: text for tag, text in version.tags.items() if tag not in stale}
         return replace(version, tags=kept | texts)
     entity = client.create_model_version(
-        model, f"models:/{made_of}", run_id=run_id, tags=texts, description=description, model_id=made_of
+        model, f"models:/{stored}", run_id=run_id, tags=texts, description=description, model_id=stored
     )
-    links = json.loads(client.get_logged_model(made_of).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
-    links.append({"name": model, "version": entity.version})  # the UI's link from the logged model to its versions
-    client.set_logged_model_tags(made_of, {MLFLOW_MODEL_VERSIONS: json.dumps(links)})
+    links = json.loads(client.get_logged_model(stored).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    links.append({"name": model, "version": entity.version})
+    # With this tag, the MLflow UI links the logged model to its versions.
+    client.set_logged_model_tags(stored, {MLFLOW_MODEL_VERSIONS: json.dumps(links)})
     return _read(entity, client.get_registered_model(model))
 
 
 def register_again(champion: Version) -> Version:
-    """Make a new version of the champion's run, for the run has a model of another format now, and the champion of it.
+    """Register the champion's model again after its conversion to ONNX, and make the new version the champion.
 
-    The tags stay, and so does the alias `previous`, for the weights are the same.
+    The new version has the same weights. Therefore, the new version has the tags of the champion, and the alias
+    `previous` is not changed.
     """
     assert champion.run_id is not None
-    told = f"Version {champion.version} again, as ONNX."
-    return _enthrone(register(champion.model, champion.run_id, tags=champion.tags, description=told))
+    description = f"Version {champion.version} again, as ONNX."
+    return _set_champion(register(champion.model, champion.run_id, tags=champion.tags, description=description))
 
 
-def crown(version: Version) -> Version:
-    """Make that version the champion, and the one that was it `previous`; doing it twice changes nothing more."""
+def set_champion(version: Version) -> Version:
+    """Give a version the alias `champion`, and give the old champion the alias `previous`.
+
+    A second call changes nothing.
+    """
     client = MlflowClient()
     old = champion(version.model)
     if old is not None and old.version != version.version:
         client.set_registered_model_alias(version.model, PREVIOUS, str(old.version))
-    return _enthrone(version)
+    return _set_champion(version)
 
 
 def rollback(model: str, to: int | None = None) -> Version:
-    """Make the `previous` champion, or version `to`, the champion, and return it.
+    """Make the previous champion or another version the champion, and return this version.
 
-    The old one is `previous` then, and its version is tagged `kd.rolled_back`.
+    The old champion gets the alias `previous` and the tag `kd.rolled_back`. The arguments and errors are those of
+    `rollback_versions`.
+    """
+    old, back = rollback_versions(model, to)
+    client = MlflowClient()
+    client.set_model_version_tag(model, str(old.version), Tag.ROLLED_BACK, "true")
+    _set_champion(back)  # before `previous` changes, so that an interrupted rollback can be repeated
+    client.set_registered_model_alias(model, PREVIOUS, str(old.version))
+    return find_model(back.uri)
+
+
+def rollback_versions(model: str, to: int | None = None) -> tuple[Version, Version]:
+    """Return the champion, and the version that would become the champion after a rollback.
+
+    Args:
+        model: Name of the registered model.
+        to: Number of the version. Default: the version with the alias `previous`.
 
     Raises:
-        UserError: no such model or version, no other to go back to, or it is the champion.
+        UserError: The model or the version does not exist, the model has no previous champion, or the version is
+            already the champion.
     """
     _registered(model)
-    old, back = champion(model), _aliased(model, PREVIOUS) if to is None else find_model(f"{model}/{to}")
+    old, back = champion(model), aliased(model, PREVIOUS) if to is None else find_model(f"{model}/{to}")
     if back is None or old is None:
         raise UserError(f"model {model!r} has no previous champion to go back to")
     if back.version == old.version:
         more = "" if to else "; to another one: --to VERSION"
         raise UserError(f"model {model!r}: version {back.version} is the champion{more}")
-    client = MlflowClient()
-    client.set_model_version_tag(model, str(old.version), ROLLED_BACK, "true")
-    _enthrone(back)  # before `previous` is changed: interrupted until then, it can be asked for again
-    client.set_registered_model_alias(model, PREVIOUS, str(old.version))
-    return find_model(back.uri)
+    return old, back
 
 
-def _enthrone(version: Version) -> Version:
+def _set_champion(version: Version) -> Version:
     client = MlflowClient()
-    if ROLLED_BACK in version.tags:
-        client.delete_model_version_tag(version.model, str(version.version), ROLLED_BACK)
+    if Tag.ROLLED_BACK in version.tags:
+        client.delete_model_version_tag(version.model, str(version.version), Tag.ROLLED_BACK)
     client.set_registered_model_alias(version.model, CHAMPION, str(version.version))
     return find_model(version.uri)
 
 
 def is_rolled_back(model: str, run_id: str) -> bool:
-    """Whether what that run made, by its content key, was the champion until somebody rolled it back."""
+    """Return whether a rollback has replaced a champion that was trained in the same way as a run.
+
+    The run of this champion then has the same key as the run. The key is a digest of everything that determines the
+    result of a run.
+    """
+    return is_marked(model, run_id, Tag.ROLLED_BACK, "true")
+
+
+def is_marked(model: str, run_id: str, tag: Tag, value: str) -> bool:
+    """Return whether a version of a model has this tag and was trained in the same way as this run."""
     if _find_registered(model) is None:
         return False
-    withdrawn = [version.run_id for version in versions(model) if ROLLED_BACK in version.tags and version.run_id]
-    return bool(withdrawn) and get(run_id).key in {_key(each) for each in withdrawn} - {None}
+    run_ids = [version.run_id for version in versions(model) if version.tags.get(tag) == value and version.run_id]
+    return bool(run_ids) and get(run_id).key in {_key(each) for each in run_ids} - {None}
 
 
 def _key(run_id: str) -> str | None:
     try:
         return get(run_id).key
-    except UserError:  # deleted since then: nobody can know any more what it made
+    except UserError:  # the run was deleted together with its key
         return None
 
 
 def take_look(model: str, pair: str, *, digest: str, sketch: tuple[int, ...], looks: int) -> Look:
-    """Return the look of that pair at the test split; a new pair takes the next one, which is recorded.
+    """Record a comparison of two models on a test split, and return the comparison's number as a `Look`.
+
+    A comparison of two models on a test split is called a look. If the two models were compared before on this test
+    split, return the earlier look. Otherwise, take the next of the planned looks, and record the new look in the tags
+    of the registered model.
 
     Args:
-        pair: who is compared with whom. digest, sketch: of the test split. looks: as many are declared for a new split.
+        model: Name of the registered model.
+        pair: Short text that identifies the two models.
+        digest: Digest of the test split.
+        sketch: Short summary of the test split. Test splits that share most of their examples have similar sketches.
+        looks: Number of planned looks at the test split. The number is used only if the test split is new.
+
     Raises:
-        UserError: no such model.
+        UserError: The registered model does not exist.
     """
     tags = dict(_registered(model).tags)
     look, ledger = ledger_of(read_ledgers(tags), digest, sketch, looks).look(pair)
@@ -170,10 +221,12 @@ def take_look(model: str, pair: str, *, digest: str, sketch: tuple[int, ...], lo
 
 
 def find_model(word: str) -> Version:
-    """The version that a user means: `name` (its champion), `name@alias`, `name/3`, each also after `models:/`.
+    """Return the version that a user specified as `name`, `name@alias` or `name/number`.
+
+    A name without an alias or number stands for the champion. The prefix `models:/` is optional.
 
     Raises:
-        UserError: no such model (with the nearest names), alias or version (with those that there are).
+        UserError: The model, alias or version does not exist. The message lists the existing names.
     """
     match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]{1,18}))?", word)
     if match is None:
@@ -182,8 +235,8 @@ def find_model(word: str) -> Version:
     if number is None:
         registered = _registered(name)
         if alias not in registered.aliases:
-            there = ", ".join(sorted(registered.aliases)) or "none"
-            raise UsageError(f"model {name!r} has no alias {alias!r}; it has: {there}")
+            aliases = ", ".join(sorted(registered.aliases)) or "none"
+            raise UsageError(f"model {name!r} has no alias {alias!r}; it has: {aliases}")
         number = str(registered.aliases[alias])
     numbered = {version.version: version for version in versions(name)}
     if int(number) not in numbered:
@@ -193,7 +246,8 @@ def find_model(word: str) -> Version:
     return numbered[int(number)]
 
 
-def _aliased(model: str, alias: str) -> Version | None:
+def aliased(model: str, alias: str) -> Version | None:
+    """Return the version with this alias. If there is no model or no such version, return None."""
     registered = _find_registered(model)
     number = registered.aliases.get(alias) if registered else None
     if registered is None or number is None:
@@ -205,7 +259,7 @@ def _registered(model: str) -> RegisteredModel:
     registered = _find_registered(model)
     if registered is None:
         names = [registered.name for registered in MlflowClient().search_registered_models()]
-        raise UsageError(f"model {model!r} is not in the registry; {allowed(model, names)}")
+        raise UsageError(f"model {model!r} is not in the registry. {allowed(model, names)}")
     return registered
 
 
@@ -213,13 +267,19 @@ def _find_registered(model: str) -> RegisteredModel | None:
     try:
         return MlflowClient().get_registered_model(model)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the second: not even a name
+        if error.error_code in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # the second code: the text is not a valid name
             return None
         raise
 
 
 def _read(entity: ModelVersion, registered: RegisteredModel) -> Version:
-    """Aliases are read from the model, for searches leave them out."""
+    """Convert MLflow's model version to a `Version`.
+
+    The aliases are read from the registered model, because MLflow's searches for versions leave out the aliases.
+    """
     number = int(entity.version)
     return Version(
         model=entity.name,

@@ -1,29 +1,29 @@
-"""Stored models as they are served: of all that a model's folder holds, only the ONNX file is read."""
+"""Functions that load stored models. Only the ONNX file in a model's folder is read."""
 
 from pathlib import Path, PurePosixPath
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
 
 from kdmodels.errors import UserError
-from kdmodels.serving.checks import RefusedError
+from kdmodels.files.temporary import temporary_folder
 from kdmodels.serving.model_file import ServedModel, read_file
-from kdmodels.temporary import temporary_folder
+from kdmodels.serving.refusal import RefusedError
+from tasks.tracking.mlflow_internals import local_path
 
 FILE = "model.onnx"
-OLD = "data"  # the folder in which earlier versions of kdflow stored a torch program
+OLD = "data"  # the folder where earlier versions of kdflow stored a torch program
 
 
 def load_model(uri: str, threads: int | None = None) -> ServedModel:
-    """Load a stored model as a function of (N, C, H, W) float32 images to (N, K) logits.
+    """Load a stored model as a function from float32 images (N, C, H, W) to logits (N, K).
 
     Args:
-        uri: as of `read_model`. threads: of onnxruntime; None: as many as there are cores.
+        uri: URI of the model, in a form that `read_model` accepts.
+        threads: Number of threads that onnxruntime uses. Default: the number of cores.
 
     Raises:
-        UserError: there is no such model, or its file is not one that kdflow serves.
+        UserError: The model does not exist, or kdflow refuses to serve its file.
     """
     content = read_model(uri)
     try:
@@ -38,34 +38,37 @@ def has_file(uri: str) -> bool:
 
 
 def read_model(uri: str) -> bytes:
-    """Read the ONNX file of a stored model, and nothing else of it: whatever else is stored there is ignored.
+    """Read the ONNX file of a stored model, and ignore all other files in the model's folder.
 
     Args:
-        uri: `models:/m-…` or `models:/NAME/VERSION`.
+        uri: URI of the model, `models:/m-…` or `models:/NAME/VERSION`.
 
     Raises:
-        UserError: there is no such model, it is of another format, or its file is not a regular one.
+        UserError: The model does not exist, the model has another format, or its file is not a regular file.
     """
     try:
         location, run_id = _location(uri)
         names = _names(location)
         if FILE not in names:
             raise UserError(f"model {uri!r} {_other_format(names, run_id)}")
-        if is_local_uri(location):
-            return read_file(Path(local_file_uri_to_path(location)) / FILE)
-        with temporary_folder() as folder:
-            return read_file(Path(download_artifacts(f"{location}/{FILE}", dst_path=str(folder))))
+        if folder := local_path(location):
+            return read_file(folder / FILE)
+        with temporary_folder() as downloads:
+            return read_file(Path(download_artifacts(f"{location}/{FILE}", dst_path=str(downloads))))
     except RefusedError as error:
         raise UserError(f"model {uri!r} is refused: {error}") from error
     except UserError:
         raise
-    except Exception as error:  # MLflow's clients of other stores raise errors of many kinds
+    except Exception as error:  # MLflow's clients for other stores raise many types of errors
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"model {uri!r} can't be read: {line}") from error
 
 
 def _location(uri: str) -> tuple[str, str | None]:
-    """Return the URI of the folder in which a model's files are, and the id of the run that made it."""
+    """Return the URI of a model's folder, and the id of the run that stored the model.
+
+    If the run is unknown, the id is None.
+    """
     client = MlflowClient()
     word = uri.removeprefix("models:/")
     run_id: str | None = None
@@ -85,7 +88,10 @@ def _names(location: str) -> set[str]:
 
 
 def _other_format(names: set[str], run_id: str | None) -> str:
-    """Say why a model without an ONNX file is not served, and how an earlier version's model becomes one that is."""
+    """Explain why kdflow does not serve a model without an ONNX file.
+
+    If an earlier version of kdflow stored the model, also explain how to convert the model.
+    """
     if OLD not in names:
         return f"has no {FILE}; it was not made by kdflow"
     again = f"kd promote {run_id[:8]}" if run_id else "kd promote RUN"

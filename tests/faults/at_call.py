@@ -1,7 +1,7 @@
-"""`kd`, to which something happens at a call: python at_call.py MODULE:NAME[.NAME] COUNT SHELL-COMMAND WORDS...
+"""Run `kd` and a shell command at a given call: python at_call.py MODULE:NAME[.NAME] COUNT SHELL-COMMAND WORDS...
 
-At the COUNTth call, before anything of it is done, the command is run to its end; in it $PPID is the process. The
-call raises where the command fails.
+The shell command runs right before the COUNTth call of the function; in it, $PPID is the process of `kd`. If the shell
+command fails, the call raises.
 """
 
 import importlib
@@ -16,17 +16,17 @@ def main() -> None:
     owner: Any = importlib.import_module(module)
     for part in owners:
         owner = getattr(owner, part)
-    called, left, command = getattr(owner, name), [int(sys.argv[2])], sys.argv[3]
+    original, remaining, command = getattr(owner, name), [int(sys.argv[2])], sys.argv[3]
 
     def watched(*words: Any, **named: Any) -> Any:
-        left[0] -= 1
-        if not left[0]:
+        remaining[0] -= 1
+        if not remaining[0]:
             subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-        return called(*words, **named)
+        return original(*words, **named)
 
     setattr(owner, name, watched)
     sys.argv = ["kd", *sys.argv[4:]]
-    from flows.cli import script
+    from kd.main import script
 
     script()
 

@@ -1,4 +1,4 @@
-"""Whole commands in processes of their own, that are killed, and what their store says in the end."""
+"""Run whole commands in their own processes, interrupt them, and compare what their store holds in the end."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from tasks.results import NETWORK, REPLICAS, ROWS
 
 KD = [str(Path(sys.executable).with_name("kd"))]
 AT_CALL = [sys.executable, str(Path(__file__).with_name("at_call.py"))]
-KILL = "kill -KILL $PPID"  # at a call, the process that makes it
+KILL = "kill -KILL $PPID"  # with AT_CALL: kills the process that makes the call
 EXPERIMENT = """
 name: small
 threads: 1
@@ -28,21 +28,22 @@ data: {source: digits, validation: 0.2}
 teacher: {network: {mlp: [32]}, epochs: 20}
 student: {network: {mlp: [16], dropout: 0.1}, epochs: 40, seeds: 2}
 variants: [hard-labels, kd]
-"""
-# By the clock, or measured by it: no two runs agree on them.
+runner: {kind: thread}
+"""  # the runner is that of the moments at which tests interrupt this process
+# Metrics that are timings, or depend on timings, and so differ between runs.
 TIMED = ("seconds/", "latency", "cost/memory")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder with an experiment, and a store and a cache of its own."""
+class Workspace:
+    """A folder with an experiment, its own store and its own cache."""
 
     folder: Path
     environment: dict[str, str]
     started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.Popen[str]":
-        """`kd WORDS`, which ends with the test if not before."""
+        """Start `kd WORDS`. The process is killed at the end of the test."""
         process = subprocess.Popen(
             [*by, *words],
             cwd=self.folder,
@@ -55,28 +56,30 @@ class Place:
         return process
 
     def kd(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.CompletedProcess[str]":
-        """`kd WORDS` to its end."""
+        """Run `kd WORDS` and wait for its end."""
         process = self.start(*words, by=by, **more)
-        out, told = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(words, process.returncode, out, told)
+        stdout, stderr = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
     def outcome(self) -> dict[str, Any]:
-        """What the store holds that must be the same however often the work was interrupted, and that it is sound."""
+        """Return the content of the store that must not depend on interruptions, after checks of its consistency."""
         tracking.configure()
         runs = tracking.runs()
         assert {run.status for run in runs} <= {"FINISHED", "KILLED"}, [(run.name, run.status) for run in runs]
         client = MlflowClient()
         finished = {run.name: run for run in runs if run.status == "FINISHED" and run.kind != "comparison"}
-        assert len(finished) == len([run for run in runs if run.kind != "comparison"])  # the interrupted ones went on
-        told: dict[str, Any] = {}
+        assert len(finished) == len([run for run in runs if run.kind != "comparison"])  # interrupted runs were resumed
+        content: dict[str, Any] = {}
         for name, run in sorted(finished.items()):
             history = {key: client.get_metric_history(run.run_id, key) for key in run.metrics}
-            steps = {key: [one.step for one in own] for key, own in history.items()}
-            assert all(len(set(own)) == len(own) for own in steps.values()), f"{name}: a metric is there twice"
-            told[name] = {
+            steps = {key: [metric.step for metric in values] for key, values in history.items()}
+            assert all(len(set(numbers)) == len(numbers) for numbers in steps.values()), (
+                f"{name}: a step is logged twice"
+            )
+            content[name] = {
                 "metrics": {
-                    key: sorted((one.step, repr(one.value)) for one in own)
-                    for key, own in history.items()
+                    key: sorted((metric.step, repr(metric.value)) for metric in values)
+                    for key, values in history.items()
                     if not key.startswith(TIMED)
                 },
                 "files": {
@@ -91,7 +94,7 @@ class Place:
         newest = tracking.runs(kind="comparison", limit=1)[0]
         assert newest.status == "FINISHED"
         rows = tracking.read_json(newest.run_id, ROWS)
-        told["leaderboard"] = [
+        content["leaderboard"] = [
             {
                 **{
                     key: row[key]
@@ -101,17 +104,17 @@ class Place:
             }
             for row in rows
         ]
-        told["winner"] = newest.tags["kd.winner"]
+        content["winner"] = newest.tags["kd.winner"]
         versions = tracking.versions("small-student")
         assert [(version.version, version.aliases) for version in versions] == [(1, ("champion",))]
-        return told
+        return content
 
 
-def one_error(told: str) -> str:
-    """The last line, the only one that is an error or of a traceback."""
-    *before, last = told.splitlines()
+def single_error(stderr: str) -> str:
+    """Return the last line, after a check that it is the only error and that there is no traceback."""
+    *before, last = stderr.splitlines()
     assert last.startswith("kd: error: ")
-    assert not [line for line in before if line.startswith(("kd: error", "Traceback", "  File"))], told
+    assert not [line for line in before if line.startswith(("kd: error", "Traceback", "  File"))], stderr
     return last
 
 
@@ -120,18 +123,18 @@ def run_experiment(run_id: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def new_place(
+def new_workspace(
     new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
-) -> Callable[[], Place]:
-    def new_place() -> Place:
-        folder = tmp_path_factory.mktemp("place")
+) -> Callable[[], Workspace]:
+    def new_workspace() -> Workspace:
+        folder = tmp_path_factory.mktemp("workspace")
         (folder / "tmp").mkdir()
         (folder / "small.yaml").write_text(EXPERIMENT)
-        ours = ("MLFLOW_", "KD_", "PREFECT_LOGGING_")  # the last is that of the server that the tests share
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        return Place(
+        prefixes = ("MLFLOW_", "KD_", "PREFECT_LOGGING_")  # the tests' shared server sets the last
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+        return Workspace(
             folder,
-            kept
+            inherited
             | {
                 "PREFECT_API_URL": prefect_server,
                 "MLFLOW_TRACKING_URI": new_store(folder / "mlruns"),
@@ -142,53 +145,53 @@ def new_place(
             },
         )
 
-    return new_place
+    return new_workspace
 
 
 @contextlib.contextmanager
-def used(place: Place) -> Iterator[Place]:
-    """A place whose store this process reads too, and whose commands end with the block."""
+def used(workspace: Workspace) -> Iterator[Workspace]:
+    """Let this process read the workspace's store too, and kill the workspace's commands at the end of the block."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "XDG_CACHE_HOME"):
-            patch.setenv(name, place.environment[name])
+            patch.setenv(name, workspace.environment[name])
         try:
-            yield place
+            yield workspace
         finally:
-            for process in place.started:
+            for process in workspace.started:
                 process.kill()
                 process.wait()
 
 
 @pytest.fixture
-def place(new_place: Callable[[], Place]) -> Iterator[Place]:
-    """An empty one."""
-    with used(new_place()) as place:
-        yield place
+def workspace(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
+    """Yield an empty workspace."""
+    with used(new_workspace()) as workspace:
+        yield workspace
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(new_place: Callable[[], Place]) -> tuple[dict[str, Any], float]:
-    """The outcome of a run that nothing interrupted, and its seconds."""
-    place = new_place()
-    done = place.kd("run", "small.yaml", "--json", "--quiet")
+def uninterrupted(new_workspace: Callable[[], Workspace]) -> tuple[dict[str, Any], float]:
+    """Return the outcome of an uninterrupted run, and its duration in seconds."""
+    workspace = new_workspace()
+    done = workspace.kd("run", "small.yaml", "--json", "--quiet")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["verdict"]["promoted"]
-    with used(place):
-        outcome = place.outcome()
-    shutil.rmtree(place.folder)
-    return outcome, told["seconds"]["total"]
+    report = json.loads(done.stdout)
+    assert report["verdict"]["promoted"]
+    with used(workspace):
+        outcome = workspace.outcome()
+    shutil.rmtree(workspace.folder)
+    return outcome, report["seconds"]["total"]
 
 
 @pytest.fixture(scope="session")
-def whole(uninterrupted: tuple[dict[str, Any], float]) -> dict[str, Any]:
-    """That outcome."""
+def expected(uninterrupted: tuple[dict[str, Any], float]) -> dict[str, Any]:
+    """Return the outcome of an uninterrupted run."""
     return uninterrupted[0]
 
 
 @pytest.fixture
 def mount() -> Iterator[Callable[[Path], None]]:
-    """Put a disk of that folder's own over it, 16 MB large and empty; skips where that is not allowed."""
+    """Mount an empty 16 MB disk over a folder. Skip the test if mounting is not allowed."""
     mounted: list[Path] = []
 
     def mount(folder: Path) -> None:
@@ -197,7 +200,7 @@ def mount() -> Iterator[Callable[[Path], None]]:
             ["mount", "-t", "tmpfs", "-o", "size=16m", "kdflow-test", str(folder)], capture_output=True, text=True
         )
         if done.returncode:
-            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+            pytest.skip(f"can't mount a disk: {done.stderr.strip()}")
         mounted.append(folder)
 
     yield mount

@@ -1,4 +1,4 @@
-"""The clock is set back by two days while a run is interrupted, and between two runs."""
+"""The clock is set back by two days after a run was killed, and before it is resumed."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks import tracking
-from tests.faults.conftest import AT_CALL, KILL, Place
+from tests.faults.conftest import AT_CALL, KILL, Workspace
 
 SET_BACK = """
 import time
@@ -18,25 +18,25 @@ for name, unit in ("time", 1), ("time_ns", 1_000_000_000):
 
 
 @pytest.mark.fault
-def test_a_clock_that_was_set_back_changes_neither_the_outcome_nor_which_run_is_the_last(
-    place: Place, whole: dict[str, Any]
+def test_a_clock_set_back_changes_neither_the_outcome_nor_the_latest_run(
+    workspace: Workspace, expected: dict[str, Any]
 ) -> None:
-    (place.folder / "sitecustomize.py").write_text(SET_BACK)
-    earlier = {"PYTHONPATH": f"{place.folder}:{place.environment['PYTHONPATH']}"}
-    killed = place.kd("tasks.runs:EpochLog.__call__", "50", KILL, "run", "small.yaml", by=AT_CALL)
+    (workspace.folder / "sitecustomize.py").write_text(SET_BACK)
+    earlier = {"PYTHONPATH": f"{workspace.folder}:{workspace.environment['PYTHONPATH']}"}
+    killed = workspace.kd("tasks.training_runs:EpochLog.__call__", "50", KILL, "run", "small.yaml", by=AT_CALL)
     assert killed.returncode < 0
-    before = tracking_starts(place)
-    done = place.kd("run", "small.yaml", **earlier)
+    before = creation_times(workspace)
+    done = workspace.kd("run", "small.yaml", **earlier)
     assert done.returncode == 0, done.stderr
     assert " was interrupted " in done.stderr
-    assert place.outcome() == whole  # of the comparison that is the newest
+    assert workspace.outcome() == expected  # reads the latest comparison
     newest, *others = tracking.runs(kind="comparison")
     assert newest.created > max(before)
     assert [run.status for run in others] == ["KILLED"]
-    listed = json.loads(place.kd("list", "--json", **earlier).stdout)
+    listed = json.loads(workspace.kd("list", "--json", **earlier).stdout)
     assert all(row["seconds"] >= 0 for row in listed)
 
 
-def tracking_starts(place: Place) -> list[int]:
+def creation_times(workspace: Workspace) -> list[int]:
     tracking.configure()
     return [run.created for run in tracking.runs()]

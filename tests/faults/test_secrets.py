@@ -1,4 +1,4 @@
-"""Passwords and tokens of the environment: in nothing that a run writes, prints or logs."""
+"""Passwords and tokens from the environment appear in nothing that a run writes, prints or logs."""
 
 import re
 import signal
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import Place
+from tests.faults.conftest import Workspace
 
 pytestmark = pytest.mark.fault
 CANARY = "c4n4ryS3CRET"
@@ -23,18 +23,21 @@ SECRETS = dict.fromkeys(HIDDEN, CANARY)
 
 
 @contextmanager
-def mlflow_server(place: Place) -> Iterator[int]:
-    """A server over the place's store, which asks for no password; its port."""
+def mlflow_server(workspace: Workspace) -> Iterator[int]:
+    """Serve the workspace's store without a password, and yield the port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", place.environment["MLFLOW_TRACKING_URI"]]
-    command += ["--artifacts-destination", str(place.folder / "artifacts")]
-    with (place.folder / "server.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+    command += ["--backend-store-uri", workspace.environment["MLFLOW_TRACKING_URI"]]
+    command += ["--artifacts-destination", str(workspace.folder / "artifacts")]
+    with (
+        (workspace.folder / "server.log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
         try:
             while not answers(port):
-                assert process.poll() is None, (place.folder / "server.log").read_text()
+                assert process.poll() is None, (workspace.folder / "server.log").read_text()
                 time.sleep(0.2)
             yield port
         finally:
@@ -50,31 +53,33 @@ def answers(port: int) -> bool:
 
 
 def leaks(folder: Path) -> list[str]:
-    """The files below a folder that hold the canary, databases and logs among them."""
+    """Return the files in a folder that contain the canary, including databases and logs."""
     return [str(path) for path in folder.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
 
-def test_secrets_reach_no_store_no_cache_no_log_and_no_terminal(place: Place) -> None:
-    own = SECRETS | {"PREFECT_HOME": str(place.folder / "prefect"), "PREFECT_API_URL": ""}
-    with mlflow_server(place) as port:
-        own["MLFLOW_TRACKING_URI"] = f"http://ann:{CANARY}@127.0.0.1:{port}"
-        run = place.kd("--debug", "run", "small.yaml", "--set", "student.epochs=2", **own)
+def test_secrets_reach_no_store_no_cache_no_log_and_no_terminal(workspace: Workspace) -> None:
+    environment = SECRETS | {"PREFECT_HOME": str(workspace.folder / "prefect"), "PREFECT_API_URL": ""}
+    with mlflow_server(workspace) as port:
+        environment["MLFLOW_TRACKING_URI"] = f"http://ann:{CANARY}@127.0.0.1:{port}"
+        run = workspace.kd("--debug", "run", "small.yaml", "--set", "student.epochs=2", **environment)
         assert run.returncode == 0, run.stderr
-        wrong = place.kd("--debug", "run", "small.yaml", "--set", "student.network=torch:no_such_class", **own)
+        wrong = workspace.kd(
+            "--debug", "run", "small.yaml", "--set", "student.network=torch:no_such_class", **environment
+        )
         assert wrong.returncode == 2
         assert "Traceback" in wrong.stderr
-    gone = place.kd("--debug", "list", **own)
-    assert gone.returncode == 1
-    assert "Traceback" in gone.stderr
-    prefect = place.kd("list", **own | {"MLFLOW_TRACKING_URI": f"postgresql://ann:{CANARY}@127.0.0.1:1/x"})
+    unreachable = workspace.kd("--debug", "list", **environment)
+    assert unreachable.returncode == 1
+    assert "Traceback" in unreachable.stderr
+    prefect = workspace.kd("list", **environment | {"MLFLOW_TRACKING_URI": f"postgresql://ann:{CANARY}@127.0.0.1:1/x"})
     assert prefect.returncode == 1
-    server = place.kd("run", "small.yaml", **SECRETS, PREFECT_API_URL=f"http://ann:{CANARY}@127.0.0.1:1/api")
+    server = workspace.kd("run", "small.yaml", **SECRETS, PREFECT_API_URL=f"http://ann:{CANARY}@127.0.0.1:1/api")
     assert server.returncode == 1
     assert re.search(r"no Prefect server answers at http://127\.0\.0\.1:1,", server.stderr)
-    for done in (run, wrong, gone, prefect, server):
+    for done in (run, wrong, unreachable, prefect, server):
         assert CANARY not in done.stdout + done.stderr
-    assert (place.folder / "prefect" / "prefect.db").exists()
-    assert (place.folder / "artifacts").exists()
-    assert leaks(place.folder) == []
-    (place.folder / "canary").write_text(CANARY)
-    assert leaks(place.folder) == [str(place.folder / "canary")]  # it would be found
+    assert (workspace.folder / "prefect" / "prefect.db").exists()
+    assert (workspace.folder / "artifacts").exists()
+    assert leaks(workspace.folder) == []
+    (workspace.folder / "canary").write_text(CANARY)
+    assert leaks(workspace.folder) == [str(workspace.folder / "canary")]  # the search does find the canary

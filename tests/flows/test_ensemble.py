@@ -1,4 +1,4 @@
-"""Several teachers as one, through the whole flow."""
+"""An ensemble of teachers, through the whole flow."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,16 +11,16 @@ from scipy.special import log_softmax, logsumexp
 
 from flows.distill import Outcome, distill, plan_only
 from kdmodels.data import load_dataset
-from kdmodels.evaluation import predict
+from kdmodels.evaluation.predictions import predict
 from kdmodels.experiment import Data, Experiment
 from kdmodels.networks import load_network
-from tasks import leftovers, tracking
+from tasks import tracking
+from tasks.cleanup import leftovers
+from tests.conftest import SMALL
 
 ONE: dict[str, Any] = {"network": {"mlp": [16]}, "epochs": 2}
-SMALL: dict[str, Any] = {
+EXPERIMENT = SMALL | {
     "name": "many",
-    "threads": 1,
-    "data": {"source": "digits", "validation": 0.2},
     "teacher": [ONE, ONE, {"network": {"mlp": [32]}, "epochs": 3}],
     "student": {"network": {"mlp": [8]}, "epochs": 2, "seeds": 2},
     "variants": ["hard-labels", "kd", "logit-regression", "kd-standardised", "adversarial"],
@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 
 
 def experiment(**changes: Any) -> Experiment:
-    return Experiment.model_validate(SMALL | changes)
+    return Experiment.model_validate(EXPERIMENT | changes)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def members(outcome: Outcome) -> list[tracking.Run]:
     return [tracking.get(run_id) for run_id in json.loads(tracking.get(outcome.teacher.run_id).tags["kd.members"])]
 
 
-def test_each_member_is_a_run_and_no_two_are_the_same_network(first: Outcome) -> None:
+def test_each_member_has_a_run_and_a_network_of_its_own(first: Outcome) -> None:
     teachers = members(first)
     assert [(run.name, run.kind, run.status) for run in teachers] == [
         (f"teacher-{number}", "teacher", "FINISHED") for number in (1, 2, 3)
@@ -58,8 +58,8 @@ def test_each_member_is_a_run_and_no_two_are_the_same_network(first: Outcome) ->
     assert leftovers.kept() == []
 
 
-def test_its_accuracy_is_that_of_the_mean_distribution_and_its_knowledge_all_members_logits(first: Outcome) -> None:
-    dataset = load_dataset(Data.model_validate(SMALL["data"]), None)
+def test_accuracy_is_of_the_mean_distribution_and_knowledge_holds_all_members_logits(first: Outcome) -> None:
+    dataset = load_dataset(Data.model_validate(EXPERIMENT["data"]), None)
     networks = [load_network(tracking.artifact(run.run_id, "network"))[0] for run in members(first)]
     logits = np.stack([predict(network, dataset.validation).numpy() for network in networks], axis=1)
     mean = logsumexp(log_softmax(logits.astype(np.float64), axis=2), axis=1)
@@ -69,7 +69,7 @@ def test_its_accuracy_is_that_of_the_mean_distribution_and_its_knowledge_all_mem
     np.testing.assert_allclose(stored, logits, rtol=1e-3, atol=1e-3)
 
 
-def test_it_is_reused_as_a_whole_and_a_live_one_says_the_same(first: Outcome) -> None:
+def test_an_ensemble_is_reused_and_a_live_ensemble_gives_the_same_outputs(first: Outcome) -> None:
     live = distill(experiment(knowledge={"views": 0}, variants=["hard-labels", "kd"]))
     assert live.teacher.run_id == first.teacher.run_id
     assert [row.reused for row in live.students] == [True, False]
@@ -78,7 +78,7 @@ def test_it_is_reused_as_a_whole_and_a_live_one_says_the_same(first: Outcome) ->
         assert live.students[1].metrics[name] == pytest.approx(stored.metrics[name], rel=1e-3)
 
 
-def test_another_member_is_another_ensemble_and_those_that_are_known_are_reused(first: Outcome) -> None:
+def test_another_member_makes_another_ensemble_and_known_members_are_reused(first: Outcome) -> None:
     plan = plan_only(experiment(teacher=[ONE, ONE]))
     assert [(step.name, step.action) for step in plan.steps[:3]] == [
         ("teacher-1", "reuse"), ("teacher-2", "reuse"), ("teacher", "train")]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Cross-validation: every part of the training examples is the validation split in turn."""
+"""Cross-validation: each part of the training examples is the validation split once."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from flows.distill import distill, plan_only
-from flows.inspect import compare
 from flows.promote import promote
 from kdmodels.data import load_dataset
-from kdmodels.data.dataset import fold_numbers
+from kdmodels.data.holdout import fold_numbers
 from kdmodels.errors import UserError
-from kdmodels.evaluation import correct
+from kdmodels.evaluation.predictions import correct
 from kdmodels.experiment import Data, Experiment
 from kdmodels.networks import load_network
 from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
-from tasks.data import found_again
+from tasks.prepare_data import find_training_data
+from tasks.queries import compare
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -33,7 +33,7 @@ EXPERIMENT = Experiment.model_validate(
 )
 
 
-def test_every_example_is_validated_once_and_the_leaderboard_is_of_all(
+def test_every_example_is_validated_once_and_counts_in_the_leaderboard(
     new_store: Callable[[Path], str], tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path / "mlruns"))
@@ -44,43 +44,43 @@ def test_every_example_is_validated_once_and_the_leaderboard_is_of_all(
     )
     rows, right = compare([outcome.parent_run_id])
     for row in rows:
-        assert right[row["run_id"]].outcomes.shape == (2, 500)
-        assert row["metrics"]["val/accuracy"] == pytest.approx(np.mean(row["per_seed"]["val/accuracy"]))
-        assert right[row["run_id"]].outcomes.mean(axis=1) == pytest.approx(row["per_seed"]["val/accuracy"])
+        assert right[row.run_id].outcomes.shape == (2, 500)
+        assert row.metrics["val/accuracy"] == pytest.approx(np.mean(row.per_seed["val/accuracy"]))
+        assert right[row.run_id].outcomes.mean(axis=1) == pytest.approx(row.per_seed["val/accuracy"])
         stored = []
-        for fold, run_id in enumerate(row["folds"]):  # which examples the networks get right that the runs stored
+        for fold, run_id in enumerate(row.folds):  # the accuracy of the stored networks
             network, _ = load_network(tracking.artifact(run_id, "network"))
             validation = load_dataset(EXPERIMENT.data, fold=fold).validation
             stored.append(correct(network, validation).double().mean().item())
         best = [max(replica["figures"]["val/accuracy"] for replica in tracking.read_json(
-            run_id, "replicas/replicas.json")) for run_id in row["folds"]]  # fmt: skip
+            run_id, "replicas/replicas.json")) for run_id in row.folds]  # fmt: skip
         assert stored == pytest.approx(best)
     teachers = [run.metrics["val/accuracy"] for run in children if run.kind == "teacher"]
     assert outcome.teacher.metrics["val/accuracy"] == pytest.approx(np.mean(teachers), abs=0.002)
-    assert leaderboard(rows, right)["wins"].sum() == pytest.approx(1)
-    first_fold = next(row["run_id"] for row in rows if row["variant"] == "kd")
-    again, outcomes = compare([outcome.parent_run_id, first_fold])  # the row of all folds stays as it is
+    assert sum(row.evidence.wins for row in leaderboard(rows, right)) == pytest.approx(1)
+    first_fold = next(row.run_id for row in rows if row.variant == "kd")
+    again, outcomes = compare([outcome.parent_run_id, first_fold])  # the row of all folds does not change
     assert again == rows
     assert outcomes[first_fold].outcomes.shape == (2, 500)
     of_two, _ = compare(
         [run.run_id for run in children if run.name in ("kd 1/3", "hard-labels 1/3", "hard-labels 2/3")]
     )
-    assert [row["control"] for row in of_two if row["variant"].startswith("kd")] == [
-        row["variant"] for row in of_two if row["run_id"] == next(
+    assert [row.control for row in of_two if row.variant.startswith("kd")] == [
+        row.variant for row in of_two if row.run_id == next(
             run.run_id for run in children if run.name == "hard-labels 1/3")
     ]  # fmt: skip
     third = next(run for run in children if run.name == "kd 3/3")
-    assert found_again(tracking.get(outcome.parent_run_id), third, None, ()).fold == 2
-    with pytest.raises(UserError, match=f"is of another fold than the first, {first_fold}"):
+    assert find_training_data(tracking.get(outcome.parent_run_id), third, None, ()).fold == 2
+    with pytest.raises(UserError, match=rf"is of a later fold\. Allowed: the student of the first fold, {first_fold}"):
         promote(third.run_id)
     indices = tracking.read_json(outcome.parent_run_id, "splits.json")
     assert sorted(chain.from_iterable(fold["validation"] for fold in indices)) == sorted(
         indices[0]["train"] + indices[0]["validation"]
     )
-    winner = next(row for row in rows if row["variant"] == outcome.verdict.winner)
+    winner = next(row for row in rows if row.variant == outcome.verdict.winner)
     champion = tracking.champion("folded-student")
     assert champion is not None
-    assert champion.run_id == winner["folds"][0]
+    assert champion.run_id == winner.folds[0]
     assert promote(outcome.parent_run_id).already_champion
     again = plan_only(EXPERIMENT)
     assert [step.action for step in again.steps] == ["reuse"] * 9
@@ -88,7 +88,7 @@ def test_every_example_is_validated_once_and_the_leaderboard_is_of_all(
     assert {step.reason for step in longer.steps if step.kind == "student"} == {"epochs: 4 -> 5"}
 
 
-def test_folds_are_disjoint_whole_stratified_and_a_matter_of_content() -> None:
+def test_folds_are_disjoint_complete_stratified_and_depend_on_content_only() -> None:
     whole = [load_dataset(Data(source="digits", folds=4), fold=fold) for fold in range(4)]
     held = [data.indices["validation"] for data in whole]
     assert sorted(chain.from_iterable(held)) == sorted(whole[0].indices["train"] + held[0])
@@ -101,16 +101,18 @@ def test_folds_are_disjoint_whole_stratified_and_a_matter_of_content() -> None:
     assert len({data.digest for data in whole}) == 4
 
 
-def test_fold_numbers_are_in_equal_parts_of_each_class() -> None:
+def test_each_class_is_split_equally_between_folds() -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [7, 10, 3])
     numbers = fold_numbers(labels, generator.integers(2**60, size=(20, 2)), 3)
     assert [np.bincount(numbers[labels == label]).tolist() for label in range(3)] == [[3, 2, 2], [4, 3, 3], [1, 1, 1]]
 
 
-def test_a_class_too_small_for_so_many_folds_is_named(tmp_path: Path) -> None:
+def test_a_class_that_is_too_small_for_the_folds_is_named(tmp_path: Path) -> None:
     labels = np.array(["cat"] * 20 + ["owl"] * 3)
     path = tmp_path / "few.npz"
     np.savez(path, images=np.random.default_rng(0).integers(0, 255, (23, 4, 4), dtype=np.uint8), labels=labels)
-    with pytest.raises(UserError, match=r"data\.folds: 5, but of training examples owl has 2; allowed: no more"):
+    with pytest.raises(
+        UserError, match=r"data\.folds: 5 is more than the training examples of owl \(2\)\. Allowed: at most 2"
+    ):
         load_dataset(Data(source=str(path), folds=5))

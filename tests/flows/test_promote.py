@@ -1,4 +1,4 @@
-"""The gate on real runs: what it reads, whom it promotes, and how that is undone."""
+"""The gate on real runs: which splits it reads, which student it promotes, and how a rollback undoes a promotion."""
 
 import re
 import threading
@@ -11,25 +11,22 @@ import pytest
 from scipy import stats
 
 from flows.distill import Options, Outcome, distill
-from flows.promote import find, promote, rollback
+from flows.promote import promote
+from flows.review import approve, reject
+from flows.rollback import rollback
 from kdmodels.data import load_dataset
 from kdmodels.errors import UserError
-from kdmodels.evaluation import predict
+from kdmodels.evaluation.gate import Verdict, decide
+from kdmodels.evaluation.predictions import predict
 from kdmodels.experiment import Data, Experiment
-from kdmodels.gate import Verdict, decide
 from kdmodels.networks import load_network
 from tasks import promotion, tracking
+from tasks.promotion_candidates import find_candidate
 from tasks.references import VerdictReference
+from tests.conftest import SMALL
 
-SMALL: dict[str, Any] = {
-    "name": "small",
-    "threads": 1,
-    "data": {"source": "digits", "validation": 0.2},
-    "teacher": {"network": {"mlp": [32]}, "epochs": 4},
-    "student": {"network": {"mlp": [8]}, "epochs": 3, "seeds": 2},
-    "variants": ["hard-labels"],
-}
-LONG = SMALL["student"] | {"epochs": 25}
+EXPERIMENT = SMALL | {"variants": ["hard-labels"]}
+LONG = EXPERIMENT["student"] | {"epochs": 25}
 Run = Callable[..., Outcome]
 
 
@@ -37,10 +34,10 @@ Run = Callable[..., Outcome]
 def run(
     new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
 ) -> Iterator[Run]:
-    """Run the small experiment with some fields replaced, all in one store of this module."""
+    """Run the small experiment with changed fields, in one store for the whole module."""
 
     def run(fresh: bool = False, **changes: Any) -> Outcome:
-        return distill(Experiment.model_validate(SMALL | changes), Options(fresh=fresh))
+        return distill(Experiment.model_validate(EXPERIMENT | changes), Options(fresh=fresh))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store") / "mlruns"))
@@ -48,13 +45,13 @@ def run(
 
 
 def student(outcome: Outcome, variant: str) -> tracking.Run:
-    (found,) = [student for student in outcome.students if student.variant == variant]
-    assert found.run_id is not None
-    return tracking.get(found.run_id)
+    (reference,) = [student for student in outcome.students if student.variant == variant]
+    assert reference.run_id is not None
+    return tracking.get(reference.run_id)
 
 
 def ask_for(outcome: Outcome, **rules: Any) -> None:
-    """From now on its comparison asks for another promotion than it was run with."""
+    """Change the promotion rules that the comparison recorded."""
     experiment = tracking.read_json(outcome.parent_run_id, "experiment.json")
     experiment["promote"] |= rules
     tracking.log_json(outcome.parent_run_id, "experiment.json", experiment)
@@ -64,12 +61,12 @@ def reads_of_test(outcome: Outcome) -> int:
     return int(tracking.get(outcome.parent_run_id).tags["kd.test_reads"])
 
 
-def test_a_reported_variant_has_its_test_accuracy_whichever_wins(run: Run) -> None:
+def test_a_reported_variant_has_a_test_accuracy_even_if_another_wins(run: Run) -> None:
     outcome = run(variants=["hard-labels", "kd", "hint"], promote={"report": ["hint", "kd"]})
     assert {"hint", "kd", "hard-labels"} <= set(outcome.verdict.test_accuracy)
 
 
-def test_promotion_asked_for_again_and_rolled_back(run: Run) -> None:
+def test_a_promotion_is_repeated_and_rolled_back(run: Run) -> None:
     better = run(name="other", promote={"model": "moved"})
     assert better.verdict.promoted
     assert promote(better.parent_run_id).already_champion
@@ -90,12 +87,12 @@ def test_promotion_asked_for_again_and_rolled_back(run: Run) -> None:
     )
     assert "was rolled back" in anew.verdict.reason
     assert promote(long.parent_run_id).version == 2
-    reused = student(anew, "hard-labels").run_id  # of the newest comparison that it is in, not the one that trained it
-    assert find(reused) == (tracking.get(anew.parent_run_id), "hard-labels")
+    reused = student(anew, "hard-labels").run_id  # found in the newest comparison, which did not train it
+    assert find_candidate(reused) == (tracking.get(anew.parent_run_id), "hard-labels")
     assert len(tracking.versions("moved")) == 2
 
 
-def test_a_budget_that_does_not_hold_refuses_and_registers_nothing(run: Run) -> None:
+def test_a_broken_requirement_refuses_and_registers_nothing(run: Run) -> None:
     outcome = run(name="strict", promote={"require": {"accuracy": ">= 0.999"}})
     assert not outcome.verdict.promoted
     assert "required >= 0.999" in outcome.verdict.reason
@@ -104,7 +101,7 @@ def test_a_budget_that_does_not_hold_refuses_and_registers_nothing(run: Run) -> 
         tracking.find_model("strict-student")
 
 
-def test_budgets_of_latency_and_of_the_weakest_class_are_held(run: Run) -> None:
+def test_requirements_of_latency_and_of_the_weakest_class_are_checked(run: Run) -> None:
     outcome = run(name="slow", promote={"require": {"latency_ms": "<= 1e-6"}})
     slow = outcome.verdict
     assert "the median time of one image in ms is " in slow.reason
@@ -116,7 +113,7 @@ def test_budgets_of_latency_and_of_the_weakest_class_are_held(run: Run) -> None:
 
 
 def test_a_student_is_not_promoted_on_other_data_than_it_was_trained_on(run: Run) -> None:
-    """What is a test split there may be what it has learnt."""
+    """The test split of other data may hold examples that the student was trained on."""
     outcome = run(name="swapped")
     other = tracking.read_json(outcome.parent_run_id, "experiment.json")
     other["data"]["validation"] = 0.3
@@ -125,15 +122,15 @@ def test_a_student_is_not_promoted_on_other_data_than_it_was_trained_on(run: Run
         promote(outcome.parent_run_id)
 
 
-def test_a_dry_run_says_each_rule_and_changes_nothing_but_the_count(run: Run) -> None:
+def test_a_dry_run_shows_each_rule_and_changes_only_the_count_of_reads(run: Run) -> None:
     rules = {"accuracy": ">= 0.3", "ece": "<= 1", "agreement": ">= 0.99"}
     run(name="dry", promote={"model": "dry"})
     outcome = run(name="dry", promote={"model": "dry", "require": rules}, student=LONG)
     assert (outcome.verdict.promoted, outcome.verdict.version, reads_of_test(outcome)) == (False, 1, 1)
     before = tracking.get(outcome.parent_run_id), tracking.versions("dry"), student(outcome, "hard-labels")
-    told = promote(outcome.parent_run_id, dry_run=True)
-    assert told == outcome.verdict.model_copy(update={"dry_run": True})
-    rule = {one["name"]: one for one in (*told.evidence["budgets"], *told.evidence["succession"])}
+    verdict = promote(outcome.parent_run_id, dry_run=True)
+    assert verdict == outcome.verdict.model_copy(update={"dry_run": True})
+    rule = {one["name"]: one for one in (*verdict.evidence["budgets"], *verdict.evidence["succession"])}
     assert [(name, one["holds"]) for name, one in rule.items()] == [
         ("accuracy", True),
         ("ece", True),
@@ -150,8 +147,8 @@ def look(verdict: VerdictReference) -> int:
     return verdict.evidence["look"]["number"]
 
 
-def test_a_look_is_taken_where_a_new_challenger_meets_a_champion_and_nowhere_else(run: Run) -> None:
-    """The champion was trained for longer than its challengers, so that it stays."""
+def test_a_look_is_counted_only_if_a_new_challenger_meets_a_champion(run: Run) -> None:
+    """The champion was trained for longer than its challengers, so no challenger replaces it."""
     rules = {"model": "nights", "looks": 4}
 
     def night(number: int, fresh: bool = False) -> Outcome:
@@ -165,23 +162,23 @@ def test_a_look_is_taken_where_a_new_challenger_meets_a_champion_and_nowhere_els
     assert look(promote(second.parent_run_id)) == look(promote(second.parent_run_id, dry_run=True)) == 1
     third = run(name="nights", seed=20, promote={"model": "elsewhere"})
     ask_for(third, **rules)
-    assert look(promote(third.parent_run_id, dry_run=True)) == 2  # a dry run of a new pair tells what test says
+    assert look(promote(third.parent_run_id, dry_run=True)) == 2  # a dry run of a new pair reveals the test result
     assert look(promote(third.parent_run_id)) == 2
     again = night(1, fresh=True).verdict
-    assert (again.promoted, look(again)) == (False, 1)  # trained again, and the same bit for bit
+    assert (again.promoted, look(again)) == (False, 1)  # trained again, with a bit-identical result
     assert "This was look 1 of 4 at this test split, level 2.4 %." in again.reason
     assert [look(night(number).verdict) for number in (3, 4)] == [3, 4]
     spent = night(5)
     assert not spent.verdict.promoted
     assert "all 4 looks at this test split are spent" in spent.verdict.reason
-    assert "use new test images" in spent.verdict.reason
+    assert "Allowed: new test images" in spent.verdict.reason
     forced = promote(spent.parent_run_id, force="no other images")
     assert (forced.promoted, forced.version) == (True, 2)
 
 
-def test_calibration_and_agreement_are_those_of_the_stored_networks(run: Run) -> None:
+def test_calibration_and_agreement_are_of_the_stored_networks(run: Run) -> None:
     outcome = run(name="rules", promote={"require": {"ece": "<= 1", "agreement": ">= 0"}}, variants=["kd"])
-    test = load_dataset(Data.model_validate(SMALL["data"])).read_test()
+    test = load_dataset(Data.model_validate(EXPERIMENT["data"])).read_test()
     networks = [load_network(tracking.artifact(run_id, "network"))[0] for run_id in (
         student(outcome, outcome.verdict.winner).run_id, outcome.teacher.run_id)]  # fmt: skip
     one, other = (predict(network, test).softmax(dim=1) for network in networks)
@@ -195,7 +192,7 @@ def test_calibration_and_agreement_are_those_of_the_stored_networks(run: Run) ->
     assert student(outcome, outcome.verdict.winner).metrics["test/ece"] == ece["value"]
 
 
-def test_what_the_gate_refuses_is_promoted_by_force_and_the_version_says_why(run: Run) -> None:
+def test_a_refused_student_is_promoted_by_force_and_the_version_records_the_reason(run: Run) -> None:
     outcome = run(name="forced", promote={"require": {"accuracy": ">= 0.999"}})
     assert not outcome.verdict.promoted
     verdict = promote(outcome.parent_run_id, force="the customer waits")
@@ -208,7 +205,7 @@ def test_what_the_gate_refuses_is_promoted_by_force_and_the_version_says_why(run
     )
 
 
-def test_force_is_not_recorded_where_the_gate_agrees(run: Run) -> None:
+def test_force_is_not_recorded_if_the_gate_agrees(run: Run) -> None:
     outcome = run(name="agreed")
     assert promote(outcome.parent_run_id, force="to be sure").already_champion
     rival = run(name="agreed", student=LONG, promote={"model": "none", "require": {"accuracy": ">= 0.999"}})
@@ -218,28 +215,28 @@ def test_force_is_not_recorded_where_the_gate_agrees(run: Run) -> None:
     assert "kd.forced" not in tracking.versions("agreed-student")[0].tags
 
 
-def test_a_test_split_that_has_changed_is_said(run: Run, tmp_path: Path) -> None:
-    """A pool grows, and with it its test split: the champion is measured on today's, and the verdict says so."""
+def test_a_changed_test_split_is_reported(run: Run, tmp_path: Path) -> None:
+    """The test split grows with its source. The champion is measured on the new split, and the verdict says so."""
     pool = load_dataset(Data(source="digits", validation=0.2))
     path, images, labels = tmp_path / "pool.npz", pool.train.images.numpy(), pool.train.labels.numpy()
 
     def grown(count: int, epochs: int) -> Outcome:
         np.savez(path, images=(images[:count] * 255).astype(np.uint8), labels=labels[:count])
-        return run(name="grown", data={"source": str(path)}, student=SMALL["student"] | {"epochs": epochs})
+        return run(name="grown", data={"source": str(path)}, student=EXPERIMENT["student"] | {"epochs": epochs})
 
-    first, same, little, larger = grown(500, 3), grown(500, 4), grown(520, 5), grown(1_294, 25)
+    first, same, little, larger = grown(500, 15), grown(500, 16), grown(520, 17), grown(1_294, 25)
     assert first.verdict.promoted
     assert not same.verdict.evidence["test"]["changed"]
     assert larger.verdict.evidence["test"]["changed"]
-    told = "The test split is not the one on which the champion, version 1 was promoted."
-    assert [told in outcome.verdict.reason for outcome in (first, same, larger)] == [False, False, True]
-    # A split that grew a little continues the count; one of mostly new images begins a new one.
+    note = "The test split is not the one on which the champion, version 1 was promoted."
+    assert [note in outcome.verdict.reason for outcome in (first, same, larger)] == [False, False, True]
+    # A split that grew a little continues the count of looks. A split of mostly new images begins a new count.
     assert [look(outcome.verdict) for outcome in (same, little, larger)] == [1, 2, 1]
-    assert larger.verdict.evidence["vs_champion"]["n"] > first.verdict.evidence["n"]  # today's images
+    assert larger.verdict.evidence["vs_champion"]["n"] > first.verdict.evidence["n"]  # the new split
 
 
-def test_of_two_promotions_at_once_the_second_meets_the_first(run: Run) -> None:
-    """Two students as good as each other: one becomes the champion, the other is measured against it."""
+def test_two_promotions_at_once_run_one_after_the_other(run: Run) -> None:
+    """Of two equally good students, one becomes the champion, and the other is compared with it."""
     pair = [run(name=name, seed=seed, student=LONG, promote={"model": "alone", "require": {"accuracy": ">= 0.999"}})
             for name, seed in (("one", 0), ("two", 7))]  # fmt: skip
     for outcome in pair:
@@ -255,8 +252,8 @@ def test_of_two_promotions_at_once_the_second_meets_the_first(run: Run) -> None:
         thread.join()
     assert [verdict.evidence["champion"] is None for verdict in verdicts] == [True, False]
     assert [(verdict.promoted, verdict.version) for verdict in verdicts] == [(True, 1), (False, 1)]
-    told = "hard-labels does not replace the champion, version 1: it is neither shown to be better ("
-    assert verdicts[-1].reason.startswith(told)
+    message = "hard-labels does not replace the champion, version 1: it is neither significantly better ("
+    assert verdicts[-1].reason.startswith(message)
     assert [version.aliases for version in tracking.versions("contested")] == [("champion",)]
 
 
@@ -264,24 +261,24 @@ def test_of_two_promotions_at_once_the_second_meets_the_first(run: Run) -> None:
     ("model", "require", "force"),
     [("raced", {}, None), ("raced-by-force", {"accuracy": ">= 0.999"}, "the customer waits")],
 )
-def test_a_champion_changed_on_another_machine_is_not_replaced_unseen(
+def test_a_champion_that_changed_on_another_machine_is_not_replaced(
     run: Run, monkeypatch: pytest.MonkeyPatch, model: str, require: dict[str, str], force: str | None
 ) -> None:
-    """There no lock of this machine's holds: another student is crowned between the gate and the registry."""
+    """The lock of this machine does not stop others, which may set a champion between the gate and the registry."""
     other = student(run(name="elsewhere"), "hard-labels").run_id
     outcome = run(name=model, student=LONG, promote={"model": model, "require": {"accuracy": ">= 0.999"}})
     ask_for(outcome, require=require)
 
     def slow(*candidates: Any, **rules: Any) -> Verdict:
         verdict = decide(*candidates, **rules)
-        tracking.crown(tracking.register(model, other, tags={}, description="of another machine"))
+        tracking.set_champion(tracking.register(model, other, tags={}, description="of another machine"))
         return verdict
 
     with monkeypatch.context() as patch:
         patch.setattr(promotion, "decide", slow)
         verdict = promote(outcome.parent_run_id, force=force)
-    again = f"ask again: kd promote {student(outcome, 'hard-labels').run_id[:8]}"
-    assert verdict.reason == f"the champion of {model} was changed meanwhile; {again}"
+    again = f"try again with: kd promote {student(outcome, 'hard-labels').run_id[:8]}"
+    assert verdict.reason == f"the champion of {model} was changed in the meantime; {again}"
     assert (verdict.promoted, verdict.version, verdict.forced) == (False, 1, None)
     assert [(version.run_id, version.aliases) for version in tracking.versions(model)] == [(other, ("champion",))]
     tags = tracking.get(outcome.parent_run_id).tags
@@ -290,16 +287,17 @@ def test_a_champion_changed_on_another_machine_is_not_replaced_unseen(
     assert (verdict.promoted, verdict.version, verdict.forced) == (True, 2, force)
 
 
-def test_a_rollback_to_a_version_that_is_named(run: Run) -> None:
-    for epochs in (3, 4, 5):
-        outcome = run(name="back", student=SMALL["student"] | {"epochs": epochs})
-        promote(outcome.parent_run_id, force="the next")
-    assert [version.version for version in tracking.versions("back-student")] == [3, 2, 1]
-    assert rollback("back-student", 1).version == 1
-    champion, previous = (tracking.find_model(f"back-student@{alias}").version for alias in ("champion", "previous"))
-    assert (champion, previous) == (1, 3)
-    assert "kd.rolled_back" in tracking.find_model("back-student/3").tags
-    with pytest.raises(UserError, match="version 1 is the champion"):
-        rollback("back-student", 1)
-    with pytest.raises(UserError, match="has no version 9; it has: 1, 2, 3"):
-        rollback("back-student", 9)
+def test_a_promotion_waits_for_a_person(run: Run) -> None:
+    rules = {"model": "reviewed", "approval": True}
+    first = run(name="other", promote=rules).verdict
+    assert (first.promoted, first.accepted, first.pending, first.version) == (False, True, 1, None)
+    assert first.reason.startswith("reviewed version 1 waits for approval (kd approve reviewed, kd reject reviewed). ")
+    assert approve("reviewed", "ada").aliases == ("champion",)
+
+    better = run(name="other", promote=rules, student=LONG)
+    assert (better.verdict.pending, better.verdict.version) == (2, 1)
+    assert reject("reviewed", "ada", "too slow").tags["kd.review_reason"] == "too slow"
+    again = run(name="other", promote=rules, student=LONG).verdict  # as in the next night
+    assert (again.promoted, again.accepted, again.pending) == (False, False, None)
+    assert "was rejected by a reviewer; to promote it again: kd promote" in again.reason
+    assert promote(better.parent_run_id).pending == 2

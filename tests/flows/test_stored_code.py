@@ -1,26 +1,24 @@
-"""Whoever can write the store can't make a command run code that its user did not name."""
+"""Code that is named only in the store never runs: the user has to name it too."""
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flows import cli
 from flows.distill import Options, Outcome, distill, plan_only
-from flows.export import export, find
 from flows.promote import promote
+from kd import main as cli
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from tasks import tracking
+from tasks.export_model import export, find
+from tests.conftest import SMALL
 
-OWN = "tests.kdmodels.networks.own"
-SMALL: dict[str, Any] = {
+OWN = "tests.support.networks"
+EXPERIMENT = SMALL | {
     "name": "stored",
-    "threads": 1,
-    "data": {"source": "digits", "validation": 0.2},
     "teacher": {"network": {"mlp": [8]}, "epochs": 1},
     "student": {"network": {"module": f"{OWN}:by_function"}, "epochs": 1, "seeds": 1},
     "variants": ["kd"],
@@ -31,10 +29,10 @@ SMALL: dict[str, Any] = {
 def outcome(
     new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
 ) -> Iterator[Outcome]:
-    """A run whose students and teacher are the user's own, in a store of this module."""
+    """Run an experiment whose networks are user code, in a store for this module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store") / "mlruns"))
-        yield distill(Experiment.model_validate(SMALL))
+        yield distill(Experiment.model_validate(EXPERIMENT))
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def canary(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def poisoned(outcome: Outcome, canary: Path) -> Iterator[Outcome]:
-    """The run, after somebody has written code into the stored descriptions of its networks."""
+    """The run, after its stored network descriptions were changed to name other code."""
     code = {"module": "sympy:sympify", "arguments": {"a": f"__import__('os').mkdir({str(canary)!r})"}}
     run_ids = [run.run_id for run in tracking.children(outcome.parent_run_id)]
     before = {run_id: tracking.read_json(run_id, "network/network.json") for run_id in run_ids}
@@ -59,9 +57,9 @@ def winner(outcome: Outcome) -> str:
     return tracking.get(outcome.parent_run_id).tags["kd.winner_run"]
 
 
-def test_a_run_builds_the_code_that_its_own_file_names(outcome: Outcome) -> None:
+def test_a_run_uses_the_code_that_its_experiment_file_names(outcome: Outcome) -> None:
     assert [student.status for student in outcome.students] == ["FINISHED"] * 2
-    again = distill(Experiment.model_validate(SMALL))
+    again = distill(Experiment.model_validate(EXPERIMENT))
     assert all(student.reused for student in again.students)
 
 
@@ -69,13 +67,13 @@ def test_export_runs_no_code_that_only_the_store_names(poisoned: Outcome, canary
     run, _ = find(winner(poisoned))
     with pytest.raises(UserError, match=r"the store names the code of sympy, .*--allow-code sympy"):
         export(run, "pt2", tmp_path / "a.pt2", code=[OWN])
-    assert export(run, "onnx", tmp_path / "a.onnx")["agreement"] == 1  # the stored file needs no code
+    assert export(run, "onnx", tmp_path / "a.onnx").agreement == 1  # the stored ONNX file needs no code
     assert not canary.exists()
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_promote_runs_no_code_that_only_the_store_names(poisoned: Outcome, canary: Path, dry_run: bool) -> None:
-    with contextlib.suppress(UserError):  # a model that is judged by its registered file needs no code at all
+    with contextlib.suppress(UserError):  # the gate reads the registered ONNX file, which needs no code
         promote(winner(poisoned), dry_run=dry_run, code=[OWN])
     assert not canary.exists()
 
@@ -84,16 +82,16 @@ def test_a_run_with_a_registered_teacher_runs_no_code_that_only_the_store_names(
     poisoned: Outcome, canary: Path
 ) -> None:
     version = tracking.register("poisoned", winner(poisoned), tags={}, description="")
-    asked = Experiment.model_validate(SMALL | {"name": "taught", "teacher": {"registry": version.model + "/1"}})
+    asked = Experiment.model_validate(EXPERIMENT | {"name": "taught", "teacher": {"registry": version.model + "/1"}})
     for command in (plan_only, distill):
         with pytest.raises(UserError, match=r"the store names the code of sympy, .*allow_code: \[sympy\]"):
             command(asked, Options())
     assert not canary.exists()
 
 
-def test_a_registered_teacher_of_the_users_own_module_needs_its_name(outcome: Outcome) -> None:
+def test_a_registered_teacher_of_user_code_needs_the_name_of_its_module(outcome: Outcome) -> None:
     tracking.register("own-teacher", winner(outcome), tags={}, description="")
-    raw = SMALL | {"name": "taught", "teacher": {"registry": "own-teacher/1"}, "student": {
+    raw = EXPERIMENT | {"name": "taught", "teacher": {"registry": "own-teacher/1"}, "student": {
         "network": {"mlp": [4]}, "epochs": 1, "seeds": 1}}  # fmt: skip
     with pytest.raises(UserError, match=rf"the store names the code of {OWN}, "):
         distill(Experiment.model_validate(raw))
@@ -105,15 +103,15 @@ def test_the_command_line_names_the_module(
     outcome: Outcome, tmp_path: Path, kd_here: Callable[..., tuple[int, str, str]]
 ) -> None:
     run_id, file = winner(outcome), tmp_path / "a.pt2"
-    code, _, told = kd_here("export", run_id, "--pt2", "--out", str(file))
+    code, _, error = kd_here("export", run_id, "--pt2", "--out", str(file))
     assert code in (cli.ERROR, cli.USAGE)
-    assert f"--allow-code {OWN}" in told
+    assert f"--allow-code {OWN}" in error
     assert not file.exists()
-    code, _, told = kd_here("export", run_id, "--pt2", "--out", str(file), "--allow-code", OWN)
-    assert (code, file.exists()) == (cli.DONE, True), told
+    code, _, error = kd_here("export", run_id, "--pt2", "--out", str(file), "--allow-code", OWN)
+    assert (code, file.exists()) == (cli.DONE, True), error
     experiment = tmp_path / "taught.yaml"
     tracking.register("named-teacher", run_id, tags={}, description="")
-    raw = SMALL | {"name": "taught", "teacher": {"registry": "named-teacher/1"}, "student": {
+    raw = EXPERIMENT | {"name": "taught", "teacher": {"registry": "named-teacher/1"}, "student": {
         "network": {"mlp": [4]}, "epochs": 1, "seeds": 1}}  # fmt: skip
     experiment.write_text(json.dumps(raw))
     assert kd_here("run", str(experiment), "--dry-run")[0] != cli.DONE
@@ -123,7 +121,7 @@ def test_the_command_line_names_the_module(
 def test_a_data_source_that_only_the_store_names_does_not_run(
     outcome: Outcome, canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`experiment.json` is the store's too: its data may be a function."""
+    """`experiment.json` comes from the store, and its data source may be a function."""
     (tmp_path / "evil_data.py").write_text(f"import os\nos.mkdir({str(canary)!r})\n")
     monkeypatch.chdir(tmp_path)
     before = tracking.read_json(outcome.parent_run_id, "experiment.json")

@@ -1,4 +1,4 @@
-"""Augmentation and knowledge through the whole flow: stored views, more of them later, and a live teacher."""
+"""Augmentation and knowledge through the whole flow: stored views, more views later, and a live teacher."""
 
 import json
 from collections.abc import Callable
@@ -10,25 +10,24 @@ import pytest
 from flows.distill import Outcome, distill
 from kdmodels.experiment import Experiment
 from tasks import tracking
+from tests.conftest import SMALL
 
-SMALL: dict[str, Any] = {
+EXPERIMENT = SMALL | {
     "name": "views",
-    "threads": 1,
-    "data": {"source": "digits", "validation": 0.2, "augment": [{"jitter": 1}, {"mixup": 0.2}]},
+    "data": SMALL["data"] | {"augment": [{"jitter": 1}, {"mixup": 0.2}]},
     "teacher": {"network": {"mlp": [16]}, "epochs": 2},
     "student": {"network": {"mlp": [8]}, "epochs": 2, "seeds": 2},
-    "variants": ["hard-labels", "kd"],
 }
 
 
 def run(**changes: Any) -> Outcome:
-    return distill(Experiment.model_validate(SMALL | changes))
+    return distill(Experiment.model_validate(EXPERIMENT | changes))
 
 
 @pytest.fixture(scope="module")
 def outcomes(new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str) -> Any:
-    """Two epochs, then three with a hint too, then the same beside a live teacher; what lies stored after each."""
-    longer = {"student": SMALL["student"] | {"epochs": 3}, "variants": ["hard-labels", "kd", "hint"]}
+    """Run 2 epochs, 3 epochs with a hint too, and the same with a live teacher. Provide the files after each run."""
+    longer = {"student": EXPERIMENT["student"] | {"epochs": 3}, "variants": ["hard-labels", "kd", "hint"]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store")))
         first = run()
@@ -38,7 +37,7 @@ def outcomes(new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPath
 
 
 def files(outcome: Outcome) -> dict[str, tuple[int, int]]:
-    """By name, which file it is and when it was written."""
+    """Return inode and modification time of each stored file."""
     folder = tracking.artifact(outcome.teacher.run_id, "knowledge")
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns)
@@ -47,9 +46,9 @@ def files(outcome: Outcome) -> dict[str, tuple[int, int]]:
 
 
 def student(outcome: Outcome, variant: str) -> tracking.Run:
-    (found,) = [row.run_id for row in outcome.students if row.variant == variant]
-    assert found is not None
-    return tracking.get(found)
+    (run_id,) = [row.run_id for row in outcome.students if row.variant == variant]
+    assert run_id is not None
+    return tracking.get(run_id)
 
 
 def test_a_view_is_stored_for_each_epoch(outcomes: Any) -> None:
@@ -60,10 +59,10 @@ def test_a_view_is_stored_for_each_epoch(outcomes: Any) -> None:
     assert kd.params["data.augment.0.jitter"] == "1"
     assert student(first, "hard-labels").params["views"] == "2"
     assert "live_teacher" not in student(first, "hard-labels").params
-    assert tracking.get(first.parent_run_id).tags["kd.views"] == "2 views: take 51.8KB, the budget being 2.0GB"
+    assert tracking.get(first.parent_run_id).tags["kd.views"] == "2 views: take 51.8KB; the budget is 2.0GB"
 
 
-def test_what_is_missing_is_added_and_nothing_written_again(outcomes: Any) -> None:
+def test_missing_knowledge_is_added_and_no_file_is_written_again(outcomes: Any) -> None:
     first, stored, second, _ = outcomes
     assert second.teacher.reused
     after = files(second)
@@ -74,8 +73,8 @@ def test_what_is_missing_is_added_and_nothing_written_again(outcomes: Any) -> No
     assert json.loads(tracking.get(first.teacher.run_id).tags["kd.knowledge"]) == {"logits": 3, "middle": 3}
 
 
-def test_beside_a_live_teacher_the_same_views_are_seen(outcomes: Any) -> None:
-    """So the control is reused, and the taught differ by the rounding of what was stored alone."""
+def test_a_live_teacher_sees_the_same_views(outcomes: Any) -> None:
+    """The control is therefore reused, and distilled students differ only by the rounding of stored knowledge."""
     _, _, second, live = outcomes
     assert [row.reused for row in live.students] == [True, False, False]
     assert files(live) == files(second)
@@ -83,5 +82,5 @@ def test_beside_a_live_teacher_the_same_views_are_seen(outcomes: Any) -> None:
         one, other = student(second, variant), student(live, variant)
         assert (other.params["views"], other.params["live_teacher"]) == ("3", "True")
         assert other.metrics[loss] == pytest.approx(one.metrics[loss], rel=5e-3)
-        # One figure alone may come out the same.
+        # A single metric may be equal by chance.
         assert any(other.metrics[name] != one.metrics[name] for name in one.metrics if name.startswith("train/"))

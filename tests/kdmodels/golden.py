@@ -20,20 +20,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kdmodels.architectures import ARCHITECTURES, BLOCKS
-from kdmodels.catalogue import LOSSES
 from kdmodels.data import Split, load_dataset
 from kdmodels.data.augment import Augmentation
-from kdmodels.data_fields import Data
-from kdmodels.evaluation import by_class, confidences, macro
+from kdmodels.evaluation.calibration import expected_calibration_error
+from kdmodels.evaluation.predictions import by_class, confidences, macro
 from kdmodels.experiment import Network, Recipe, Term
+from kdmodels.experiment.architectures import ARCHITECTURES, BLOCKS
+from kdmodels.experiment.augmentation import Operation
+from kdmodels.experiment.catalogue import LOSSES
+from kdmodels.experiment.data import Data
+from kdmodels.experiment.terms import Calibrated
+from kdmodels.experiment.tune import axes
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import Ensemble, build, initialise, within_budget
-from kdmodels.randomness import stream
-from kdmodels.statistics import expected_calibration_error
+from kdmodels.randomness import generator_for
 from kdmodels.training import Replica, fit
+from kdmodels.training.tuning import propose, seed_of_search
 from kdmodels.versions import VERSIONS, versions
-from kdmodels.views import Operation
 
 FILE = Path(__file__).with_name("golden_results.json")
 RELATIVE = 2e-4  # by which another CPU's figures may differ; near 0 by a 200th of that
@@ -60,10 +63,14 @@ LABELS = Term(loss="hard_labels")
 WEIGHTS = {"dist": 0.02, "probabilistic_transfer": 1e3, "similarity_preserving": 30.0}  # of a gradient that matters
 FEW = {"contrastive_representation": {"negatives": 20.0, "width": 8.0}, "adversarial": {"width": 8.0}}
 KD = [LABELS, Term(loss="soft_targets")]
+AUTO = [
+    Term(loss="soft_targets", weight=Calibrated(auto=2.0)),
+    Term(loss="cosine_features", weight=Calibrated(auto=1.0)),
+]
 
 
 def split(count: int, purpose: str, unlabelled: int = 0) -> Split:
-    generator = stream(5, purpose)
+    generator = generator_for(5, purpose)
     labels = torch.randint(4, (count,), generator=generator)
     images = torch.rand(count, 3, 8, 8, generator=generator) * 0.4 + labels.view(-1, 1, 1, 1) * 0.15
     labels[:unlabelled] = -1
@@ -76,7 +83,7 @@ TRAIN, VALIDATION = split(50, "train"), split(21, "validation")
 @cache
 def teacher(number: int = 0) -> nn.Module:
     network = build(Network(conv=[5, 7, 10]), **SHAPE)
-    initialise(network, stream(number, "golden teacher"))
+    initialise(network, generator_for(number, "golden teacher"))
     return network.eval()
 
 
@@ -86,7 +93,7 @@ def pattern(tensor: Tensor) -> float:
     return float((values * torch.arange(1, len(values) + 1).double().sin()).sum() / len(values) ** 0.5)
 
 
-def told(replicas: Sequence[Replica]) -> Figures:
+def figures_of(replicas: Sequence[Replica]) -> Figures:
     """The losses of the last epoch, and what became of the weights; accuracies move in steps, and are left out."""
     figures: Figures = {}
     for replica in replicas:
@@ -126,7 +133,7 @@ def trained(
             knowledge = ([distil_knowledge(says, view, places) for view in shown],
                          distil_knowledge(says, VALIDATION, places))  # fmt: skip
         student = build(network, **SHAPE)
-        return told(fit(student, terms, settings, train, VALIDATION, seeds=[0, 1], knowledge=knowledge,
+        return figures_of(fit(student, terms, settings, train, VALIDATION, seeds=[0, 1], knowledge=knowledge,
                         augmentation=augmentation))  # fmt: skip
 
     rows = versions(network, recipe=settings, terms=terms, augment=augment).keys() - {"data"}
@@ -151,8 +158,8 @@ def said() -> Figures:
 def drawn(network: Network, size: int = 8) -> Figures:
     """The number of parameters, and the logits and one step's gradient, of initial weights."""
     built = build(network, **SHAPE | {"input_shape": (3, size, size)})
-    initialise(built, stream(2, "golden network"))
-    images = torch.rand(4, 3, size, size, generator=stream(2, "golden images"))
+    initialise(built, generator_for(2, "golden network"))
+    images = torch.rand(4, 3, size, size, generator=generator_for(2, "golden images"))
     evaluated = pattern(built.eval()(images))
     logits = built.train()(images)
     logits.square().sum().backward()
@@ -194,7 +201,11 @@ def read(make: Callable[[Path], Path | str], **fields: Any) -> Figures:
 
 
 def pixels(count: int, height: int, width: int, channels: int = 3) -> np.ndarray:
-    return torch.randint(256, (count, height, width, channels), generator=stream(4, "pixels")).numpy().astype(np.uint8)
+    return (
+        torch.randint(256, (count, height, width, channels), generator=generator_for(4, "pixels"))
+        .numpy()
+        .astype(np.uint8)
+    )
 
 
 def arrays(folder: Path) -> Path:
@@ -225,12 +236,19 @@ def table(folder: Path) -> Path:
 
 def measured() -> Figures:
     """Figures by class and calibration."""
-    logits = torch.randn(40, 4, generator=stream(6, "logits"))
+    logits = torch.randn(40, 4, generator=generator_for(6, "logits"))
     labels, predicted = (np.arange(40) % 4), logits.argmax(dim=1).numpy()
     promised = confidences(logits)
     rows = by_class(predicted, labels, list("abcd"))
-    return {**macro(rows), "confidence": float(promised.sum()), "precision": float(rows[0]["precision"]),
+    return {**macro(rows), "confidence": float(promised.sum()), "precision": float(rows[0].precision),
             "ece": expected_calibration_error(promised, predicted == labels)}  # fmt: skip
+
+
+def proposed() -> Figures:
+    """The trials of a search, and their seed."""
+    trials = propose(axes(KD, Recipe(epochs=1), {}), 5, seed=3)
+    numbers = {f"{number} {name}": value for number, trial in enumerate(trials) for name, value in trial.items()}
+    return {**numbers, "seed": str(seed_of_search(3))}
 
 
 def only(row: str, compute: Callable[[], Figures], relative: float = RELATIVE) -> Case:
@@ -277,6 +295,8 @@ CASES: dict[str, Case] = {
     "knowledge/views": trained(KD, augment=operations({"jitter": 1}), views=2),
     "knowledge/live": trained([*KD, Term(loss="hint", at="last")], live=True),
     "knowledge/ensemble": trained(KD, members=2),
+    "calibration": trained([LABELS, *AUTO]),
+    "calibration/convolutions": trained([*AUTO, Term(loss="hint", weight=Calibrated(auto=0.5))], network=CONV, batch=7),
     "training": trained(),
     "training/convolutions": trained(network=CONV, batch=7),
     "training/dropout": trained(network=Network(mlp=[8], dropout=0.3)),
@@ -294,6 +314,7 @@ CASES: dict[str, Case] = {
     "training/last-of-one": trained(network=CONV, train=split(49, "one more"), batch=16),
     "training/probe": trained([Term(loss="similarity_preserving", at="middle")], CONV),
     "training/measured": only("training", measured),
+    "tuning": only("tuning", proposed),
     "network.mlp": architecture(Network(mlp=[9, 7])),
     "network.conv": architecture(CONV),
     **{f"network.name/{name}": architecture(Network(name=name), 16) for name in ARCHITECTURES},
@@ -302,8 +323,8 @@ CASES: dict[str, Case] = {
     "network.compact/flops": only("network.compact", partial(within, flops=900_000)),
     "network.torchvision": architecture(Network(torchvision="resnet18"), 32),
     "network.timm": architecture(Network(timm="resnet10t"), 32),
-    "network.module": architecture(Network(module="tests.kdmodels.networks.own:Attention")),
-    "network.module/trained": trained(KD, Network(module="tests.kdmodels.networks.own:Attention")),
+    "network.module": architecture(Network(module="tests.support.networks:Attention")),
+    "network.module/trained": trained(KD, Network(module="tests.support.networks:Attention")),
     "data": only("data", partial(read, lambda folder: "digits")),
     "data/share": only("data", partial(read, lambda folder: "digits", validation=0.3, subset=300)),
     "data/folds": only("data", partial(read, arrays, folds=3)),

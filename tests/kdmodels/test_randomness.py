@@ -1,4 +1,4 @@
-"""Numbered draws: SplitMix64 as published, uniform, and a function of the number alone."""
+"""Numbered draws equal the published SplitMix64, are uniform, and depend on the number alone."""
 
 import torch
 from hypothesis import given
@@ -6,14 +6,13 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 from torch import Tensor
 
-from kdmodels import randomness
-from kdmodels.randomness import uniforms
+from kdmodels.randomness import seed_bits, uniforms
 
 MASK = 2**64 - 1
 
 
 def splitmix64(state: int, count: int) -> list[int]:
-    """The published generator, one output after the other."""
+    """Return outputs of the published generator, one after the other."""
     outputs = []
     for _ in range(count):
         state = (state + 0x9E3779B97F4A7C15) & MASK
@@ -29,8 +28,8 @@ def test_the_plain_generator_gives_the_published_outputs() -> None:
 
 
 @given(st.integers(0, 2**40), st.lists(st.integers(0, 200), min_size=1, max_size=8), st.integers(1, 4))
-def test_draws_are_splitmix64_at_any_place(seed: int, numbers: list[int], draws: int) -> None:
-    outputs = splitmix64(randomness._state(seed, "flip", 3), 201 * draws)
+def test_draws_are_outputs_of_splitmix64(seed: int, numbers: list[int], draws: int) -> None:
+    outputs = splitmix64(seed_bits(seed, "flip", 3), 201 * draws)
     expected = [[(outputs[n * draws + j] >> 11) / 2**53 for n in numbers] for j in range(draws)]
     assert uniforms(torch.tensor(numbers), draws, seed, "flip", 3).tolist() == expected
 
@@ -48,7 +47,7 @@ def unlike(one: Tensor, other: Tensor) -> bool:
     return abs(torch.corrcoef(torch.stack([one, other]))[0, 1].item()) < 0.02
 
 
-def test_seeds_purposes_and_views_have_draws_of_their_own() -> None:
+def test_seeds_purposes_and_views_have_different_draws() -> None:
     numbers = torch.arange(50_000)
     first = uniforms(numbers, 1, 0, "flip", 0)[0]
     for purpose in ((1, "flip", 0), (0, "crop", 0), (0, "flip", 1)):

@@ -1,4 +1,4 @@
-"""No spelling of an address shows what is secret in it."""
+"""Redaction: no spelling of an address reveals its secrets."""
 
 from urllib.parse import quote, quote_plus, unquote
 
@@ -25,7 +25,7 @@ FORMS = [
     f"https://bucket.s3.example/x?X-Amz-Signature={CANARY}&x=1",
     f"https://account.blob.example/c?sv=1&sig={CANARY}",
 ]
-"""The forms that were hidden before."""
+"""Forms that earlier versions already hid."""
 NEW = [
     f"mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BODBC+Driver+18%7D%3BUID%3Dsa%3BPWD%3D{CANARY}",
     f"mssql+pyodbc:///?odbc_connect=DRIVER={{ODBC Driver 18}};UID=sa;PWD={CANARY}",
@@ -54,17 +54,17 @@ def test_an_address_is_shown_without_its_secret(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", FORMS)
-def test_a_text_is_shown_without_the_secrets_of_its_addresses(address: str) -> None:
+def test_a_text_is_shown_without_the_secrets_in_its_addresses(address: str) -> None:
     for text in (address, f"no answer from {address}", f"tracking store '{address}' can't be used", f"({address}),"):
         assert CANARY not in redacted(text)
 
 
 @pytest.mark.parametrize("address", [*FORMS, *NEW])
 @pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "PREFECT_API_URL"])
-def test_what_the_environment_names_is_hidden_in_every_spelling(
+def test_secrets_in_the_environment_are_hidden_in_every_encoding(
     address: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Libraries decode an address, quote it again, or show parts of it."""
+    """Libraries decode an address, encode it again, or show parts of it."""
     monkeypatch.setenv(name, address)
     rest = address.partition("://")[2]
     for text in (address, unquote(address), quote(address), quote_plus(address), rest, repr(address)):
@@ -72,13 +72,13 @@ def test_what_the_environment_names_is_hidden_in_every_spelling(
         assert CANARY not in redacted(text)
 
 
-def test_the_driver_that_quotes_a_decoded_parameter_gives_nothing_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoded_parameter_in_a_drivers_message_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "mssql+pyodbc:///?odbc_connect=UID%3Dsa%3BPWD%3D" + CANARY)
     for text in (f"login failed with {CANARY!r}", f"UID=sa;PWD={CANARY};", f"PWD={{{CANARY} x}}"):
         assert CANARY not in redacted(text)
 
 
-def test_secrets_of_other_variables_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_in_other_variables_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_KEY"):
         monkeypatch.setenv(name, f"{CANARY} {name}")
         assert redacted(f"bad: {CANARY} {name}.") == "bad: ***."
@@ -92,18 +92,18 @@ def test_secrets_of_other_variables_are_hidden(monkeypatch: pytest.MonkeyPatch) 
         "sqlite:////tmp/mlflow.db",
         "PREFECT_API_URL: 'x' is not the address of a server; allowed: http://HOST:PORT/api",
         "no answer at http://127.0.0.1:4200/api, which the profile names",
-        "model 'models:/digits@champion' is not in the registry; did you mean models:/mnist@champion?",
+        "model 'models:/digits@champion' is not in the registry. Did you mean models:/mnist@champion?",
         "--set student.epochs: allowed: key=value, such as student.epochs=5",
         "mine.yaml:3: student.epochs: expected a positive integer, got -1",
         "/data/user@host/images: no such folder",
         'File "/x/y.py", line 3, in f\n    @decorator\n    http://127.0.0.1:80/x. Then @other',
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert redacted(text) == text
 
 
-def test_the_host_is_shown_where_it_is_certain() -> None:
+def test_the_host_is_shown_only_when_it_is_certain() -> None:
     assert shown_address(FORMS[0]) == "http://ml.example:5000"
     assert shown_address(FORMS[4]) == "http://[::1]:5000"
     assert shown_address(FORMS[5]) == "postgresql://db.example:5432"
@@ -119,6 +119,6 @@ def test_any_login_is_hidden(password: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["?key", "://", "://a:", "a:@", "@", " http://x:y", "'", "pass", "=", "?", "a:b"])
-def test_the_work_grows_with_the_length_of_a_text_alone(piece: str) -> None:
-    """With quadratic work this test would not end within a day."""
+def test_redaction_takes_linear_time(piece: str) -> None:
+    """In quadratic time, this test would take over a day."""
     assert len(redacted(piece * 300_000)) <= 3 * len(piece * 300_000)

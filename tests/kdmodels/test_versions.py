@@ -1,4 +1,4 @@
-"""No result changes unnoticed: a figure that moved says which version is to be raised."""
+"""Every change of a result is noticed, and the failing test names the version to raise."""
 
 import json
 from typing import Any
@@ -17,18 +17,18 @@ def test_no_result_changed() -> None:
     rows = ", ".join(sorted(rows_to_raise(problems))) if problems else ""
     lines = "\n".join(f"{name}: {problem}" for name, problem in problems.items())
     assert not problems, (
-        f"{lines}\n{len(problems)} of {len(CASES)} cases moved. If results shall change so, raise {rows} in "
-        "kdmodels/versions.py, and record the new figures: python -m tests.kdmodels.golden. If not, find what "
-        "changed them. If only torch or another library is of another version: that is in the keys; record anew."
+        f"{lines}\n{len(problems)} of {len(CASES)} cases moved. If this change of results is intended, raise {rows} in "
+        "kdmodels/versions.py and record the new figures: python -m tests.kdmodels.golden. Otherwise find the cause. "
+        "If only the version of torch or another library changed, record again: that version is part of the keys."
     )
 
 
-def test_everything_in_the_table_has_a_case_that_was_recorded_at_its_version() -> None:
+def test_every_row_has_a_case_that_was_recorded_at_its_version() -> None:
     assert {name.partition("/")[0] for name in CASES} == VERSIONS.keys()
     assert RECORDED.keys() == CASES.keys()
     for name, case in CASES.items():
-        told = f"{name}: record it anew: python -m tests.kdmodels.golden"
-        assert RECORDED[name]["versions"] == {row: VERSIONS[row] for row in case.rows}, told
+        hint = f"{name}: record it again: python -m tests.kdmodels.golden"
+        assert RECORDED[name]["versions"] == {row: VERSIONS[row] for row in case.rows}, hint
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_everything_in_the_table_has_a_case_that_was_recorded_at_its_version() -
         (["network.name/vgg8"], {"network.name"}),
     ],
 )
-def test_the_rows_to_raise_are_those_on_which_all_that_moved_depends(names: list[str], rows: set[str]) -> None:
+def test_the_rows_to_raise_are_those_on_which_all_moved_cases_depend(names: list[str], rows: set[str]) -> None:
     figures = {name: dict(kept["figures"]) for name, kept in RECORDED.items()}
     for name in names:
         first = next(key for key, value in figures[name].items() if isinstance(value, float))
@@ -52,16 +52,17 @@ def test_the_rows_to_raise_are_those_on_which_all_that_moved_depends(names: list
     assert rows_to_raise(problems) == rows
 
 
-def test_a_run_depends_on_what_it_computes_alone() -> None:
+def test_a_run_depends_only_on_what_it_computes() -> None:
     recipe = Recipe.model_validate({"epochs": 1, "optimizer": {"sgd": {"lr": 0.1}}, "schedule": {"cosine": {}}})
     labels = versions(Network(mlp=[4]), recipe=recipe, terms=[Term(loss="hard_labels")])
     assert labels.keys() == {"data", "network.mlp", "training", "optimizer.sgd", "schedule.cosine", "loss.hard_labels"}
     taught = versions(Network(mlp=[4]), recipe=recipe, terms=[Term(loss="hard_labels"), Term(loss="hint")])
     assert taught.keys() - labels.keys() == {"loss.hint", "knowledge"}
+    assert versions(Network(mlp=[4]), is_tuned=True).keys() == {"data", "network.mlp", "tuning"}
     assert versions(None, is_teacher=True).keys() == {"data", "knowledge"}
 
 
-def test_a_run_of_another_version_is_outdated() -> None:
+def test_a_run_recorded_with_another_version_is_outdated() -> None:
     now = {f"code.{name}": str(version) for name, version in VERSIONS.items()}
     assert not is_outdated(now | {"torch": "9"}, "code")
     assert not is_outdated({}, "code")

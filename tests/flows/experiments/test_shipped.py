@@ -1,33 +1,37 @@
-"""The experiments that come with kdflow, and the template, say what they should."""
+"""The contents of the shipped experiments and of the template."""
 
 from pathlib import Path
 
 import pytest
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import is_valid, validate
 
 from flows.experiments import FOLDER, TEMPLATE, find, shipped
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Network, Runner, Term
-from kdmodels.experiment_file import read_experiment
-from kdmodels.objectives import PRESETS
+from kdmodels.experiment.file import read_experiment
+from kdmodels.experiment.presets import PRESETS
 
 COMPARED = {
     "hard-labels",
     "label-smoothing",
-    "kd-temperature=2",
+    "hard-labels-equal-steps",
+    "kd-temperature=1",
     "kd-temperature=4",
-    "kd-temperature=8",
     "logit-regression",
+    "dist",
     "hint",
     "kd+hint",
 }
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist"])
-def test_a_shipped_experiment_compares_the_variants_with_three_seeds(name: str) -> None:
+def test_a_demo_compares_the_variants_with_five_seeds_on_both_cores(name: str) -> None:
     experiment = read_experiment(find(name))
     assert experiment.name == name
-    assert {variant.name for variant in experiment.variants} >= COMPARED
-    assert experiment.student.seeds == 3
+    assert {variant.name for variant in experiment.variants} == COMPARED
+    assert experiment.student.seeds == 5
+    assert (experiment.threads, experiment.runner) == (1, Runner())
     assert experiment.promote.model == f"{name}-student"
 
 
@@ -36,11 +40,11 @@ def test_the_losses_experiments_compare_every_preset(name: str, seeds: int) -> N
     experiment = read_experiment(find(name))
     assert [variant.name for variant in experiment.variants] == list(PRESETS)
     assert experiment.student.seeds == seeds
-    assert experiment.runner == Runner(kind="process", workers=2)  # make bench adds nothing to the file
+    assert (experiment.threads, experiment.runner) == (1, Runner())  # make bench uses the file unchanged
 
 
-def test_mnist_is_the_classic_example() -> None:
-    experiment = read_experiment(find("mnist"))
+def test_mnist_classic_is_the_classic_example() -> None:
+    experiment = read_experiment(find("mnist-classic"))
     assert experiment.teacher.network == Network(mlp=[128, 64])
     (classic,) = [variant for variant in experiment.variants if variant.name == "classic"]
     student = experiment.student_of(classic)
@@ -79,14 +83,14 @@ def _parts(experiment: Experiment) -> list[object]:
             experiment.runner]  # fmt: skip
 
 
-def test_finding_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_is_found_by_name_or_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.yaml").touch()
     assert find("digits") == FOLDER / "digits.yaml"
     assert find("my.yaml") == Path("my.yaml")
     with pytest.raises(
         UserError,
-        match=rf"^digts: is neither .*; did you mean 'digits'\? allowed: {', '.join(shipped())}$",
+        match=rf"^digts: is neither .*. Did you mean 'digits'\? Allowed: {', '.join(shipped())}$",
     ):
         find("digts")
     with pytest.raises(UserError, match=r"^template: is neither"):
@@ -95,10 +99,7 @@ def test_finding_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         find(str(tmp_path))
 
 
-def test_prefect_s_form_takes_the_normal_form_and_rejects_the_rest() -> None:
-    from prefect.utilities.callables import parameter_schema
-    from prefect.utilities.schema_tools.validation import is_valid, validate
-
+def test_prefects_form_accepts_valid_experiments_and_rejects_others() -> None:
     def distill(experiment: Experiment) -> None: ...
 
     schema = parameter_schema(distill).model_dump_for_openapi()

@@ -1,4 +1,4 @@
-"""A cache folder of each test's own, and image folders to read."""
+"""Fixtures: a separate cache folder for each test, and image folders."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Photos:
-    """Write 8x8 PNGs, `count` in each of the folders, every one of other pixels; `size` is height and width."""
+    """Return a function that writes `count` different random PNGs to each folder; `size` is (height, width)."""
     generator = np.random.default_rng(0)
 
     def write(*folders: str, count: int = 10, size: tuple[int, int] = (8, 8), channels: int = 3) -> Path:

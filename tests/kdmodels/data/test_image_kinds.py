@@ -1,6 +1,6 @@
-"""Every kind of pixel that an image file may hold: the right grey or colour, or an error, and never black in silence.
+"""Every pixel format of image files is read with the right values or refused, and never silently read as black.
 
-The TIFFs are written byte by byte here, so that nothing of the reader decides what they hold.
+The TIFFs are written byte by byte, so that their content does not depend on the library that reads them.
 """
 
 import io
@@ -22,16 +22,16 @@ from kdmodels.experiment import Data
 GREY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
 SHARE = GREY / 255
 FORMATS = {"u": 1, "i": 2, "f": 3}
-SHORT, LONG, FLOAT = 3, 4, 11  # types of tags
+SHORT, LONG, FLOAT = 3, 4, 11  # type codes of TIFF tags
 
 
 def tiff(values: np.ndarray, *, order: str = "<", photometric: int | None = None, **more: Any) -> bytes:
-    """One strip, uncompressed, of (H, W) or (H, W, C); `more` are further tags, or others: tag42=(type, value)."""
+    """Return an uncompressed TIFF of values (H, W) or (H, W, C). `more` adds or replaces tags: tag42=(type, value)."""
     height, width, samples = (*values.shape, 1)[:3]
     data = np.ascontiguousarray(values.astype(values.dtype.newbyteorder(order))).tobytes()
     if photometric is None:
         photometric = 1 if samples == 1 else 2
-    numbers = {  # in the order of their numbers
+    numbers = {  # sorted by tag number
         256: (SHORT, [width]),
         257: (SHORT, [height]),
         258: (SHORT, [8 * values.dtype.itemsize] * samples),
@@ -107,24 +107,24 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", READ)
-def test_grey_is_scaled_by_what_the_file_states(kind: str) -> None:
+def test_grey_is_scaled_by_the_range_in_the_file(kind: str) -> None:
     assert decode(READ[kind], 1, 2, 3).tolist() == [GREY.tolist()]
     assert decode(READ[kind], 3, 2, 3).tolist() == [GREY.tolist()] * 3
     assert measure(READ[kind])[:2] == (2, 3)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_has_no_stated_range_is_refused(kind: str) -> None:
+def test_pixels_without_a_stated_range_are_refused(kind: str) -> None:
     for channels in (1, 3):
         with pytest.raises(
             (ValueError, OSError),
-            match=r"states no range|with a sign|has pixels from|no image of a known format",
+            match=r"does not state their range|signed 8-bit|has pixels from|is not an image",
         ):
             decode(REFUSED[kind], channels, 2, 3)
 
 
 def test_twelve_bits_are_scaled_by_4095() -> None:
-    """Pillow unpacks them into 16, where they would be 16 times too dark."""
+    """Pillow unpacks 12 bits into 16, which would make them 16 times too dark."""
     pairs = [4095, 0, 2048, 1024]
     packed = bytes(
         byte
@@ -137,8 +137,8 @@ def test_twelve_bits_are_scaled_by_4095() -> None:
 
 
 @pytest.mark.parametrize(("kind", "samples"), [("RGB", 3), ("CMYK", 4)])
-def test_separate_planes_of_sixteen_bits_are_refused(kind: str, samples: int) -> None:
-    """Pillow would read half their bytes, as pixels of 8 bits: noise."""
+def test_separate_16_bit_planes_are_refused(kind: str, samples: int) -> None:
+    """Pillow reads half of their bytes as 8-bit pixels, which gives noise."""
     planes = np.stack([GREY.astype(np.uint16) * 257] * samples)  # (C, H, W)
     content = tiff(
         planes.reshape(2, 3, samples),
@@ -147,11 +147,11 @@ def test_separate_planes_of_sixteen_bits_are_refused(kind: str, samples: int) ->
         tag279=(LONG, [GREY.size * 2] * samples),
         tag284=(SHORT, [2]),
     )
-    with pytest.raises(ValueError, match="16 bits are stored as separate planes"):
+    with pytest.raises(ValueError, match="stores 16-bit channels as separate planes"):
         decode(content, 3, 2, 3)
 
 
-def test_separate_planes_of_eight_bits_are_read() -> None:
+def test_separate_8_bit_planes_are_read() -> None:
     planes = np.stack([GREY, 255 - GREY, np.full_like(GREY, 7)])  # (C, H, W)
     content = tiff(
         planes.reshape(2, 3, 3),
@@ -162,14 +162,14 @@ def test_separate_planes_of_eight_bits_are_read() -> None:
     assert decode(content, 3, 2, 3).tolist() == planes.tolist()
 
 
-def test_colour_of_sixteen_bits_keeps_its_levels() -> None:
+def test_16_bit_colours_keep_their_levels() -> None:
     colour = np.dstack([GREY, 255 - GREY, np.full_like(GREY, 7)])
     for order in "<>":
         content = tiff(colour.astype(np.uint16) * 257, order=order)
         assert decode(content, 3, 2, 3).tolist() == colour.transpose(2, 0, 1).tolist()
 
 
-def test_the_other_kinds_of_pixels() -> None:
+def test_other_pixel_formats_are_converted() -> None:
     black_and_white = Image.fromarray(GREY > 100)
     seen = [((GREY > 100) * 255).tolist()]
     for kind in ("TIFF", "PNG", "BMP", "PPM"):
@@ -188,7 +188,7 @@ def test_the_other_kinds_of_pixels() -> None:
     ycbcr = tiff(np.dstack([GREY, np.full_like(GREY, 128), np.full_like(GREY, 128)]), photometric=6)
     assert measure(ycbcr)[2] == "YCbCr"
     assert decode(ycbcr, 3, 2, 3).tolist() == [GREY.tolist()] * 3
-    lab = tiff(np.array([[[137, 0, 0], [255, 0, 0], [0, 0, 0]]], np.uint8), photometric=8)  # L* 53.7 is sRGB's 128
+    lab = tiff(np.array([[[137, 0, 0], [255, 0, 0], [0, 0, 0]]], np.uint8), photometric=8)  # L* 53.7 is 128 in sRGB
     assert measure(lab)[2] == "LAB"
     for channels in (1, 3):
         assert np.abs(decode(lab, channels, 1, 3).astype(int) - [128, 255, 0]).max() <= 1
@@ -199,37 +199,37 @@ def test_the_other_kinds_of_pixels() -> None:
     assert decode(several, 1, 2, 3).tolist() == [GREY.tolist()]
 
 
-def test_deep_grey_is_turned_as_its_orientation_says() -> None:
+def test_the_orientation_of_16_bit_grey_is_applied() -> None:
     for values, more in ((GREY.astype(np.uint16) * 257, {}), (SHARE.astype(np.float32), stated(0, 1))):
         content = tiff(values, tag274=(SHORT, [6]), **more)
         assert measure(content)[:2] == (3, 2)
         assert decode(content, 1, 3, 2).tolist() == [np.rot90(GREY, -1).tolist()]
 
 
-def test_a_transparent_grey_of_sixteen_bits_lies_on_black() -> None:
+def test_transparent_16_bit_grey_is_composited_onto_black() -> None:
     content = encoded(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG", transparency=65535)
     assert decode(content, 1, 2, 3)[0].tolist() == [GREY[0].tolist(), [153, 204, 0]]
 
 
-def test_training_and_prediction_name_the_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_training_and_prediction_name_the_unreadable_file(tmp_path_factory: pytest.TempPathFactory) -> None:
     tmp_path = tmp_path_factory.mktemp("pool")
     for number in range(20):
         (tmp_path / str(number % 2)).mkdir(exist_ok=True)
         content = READ["16 bits"] if number else REFUSED["float in 0 to 1"]
         (tmp_path / str(number % 2) / f"{number}.tif").write_bytes(content)
-    told = r"0/0\.tif \(its pixels are floats and it states no range of them; allowed: .*SMaxSampleValue\)"
-    with pytest.raises(UserError, match=f"1 images can't be read: {told}"):
+    message = r"0/0\.tif \(has float pixels and does not state their range\. Allowed: .*SMaxSampleValue\)"
+    with pytest.raises(UserError, match=f"1 images can't be read: {message}"):
         load_dataset(Data(source=str(tmp_path)))
     dataset = load_dataset(Data(source=str(tmp_path), skip=True))
     assert (len(dataset.skipped), dataset.train.images.shape[1]) == (1, 1)
-    with pytest.raises(UserError, match=rf"not readable as images: .*{told}$"):
+    with pytest.raises(UserError, match=rf"can't be read as images: .*{message}\. Allowed: "):
         read_images(find_images([tmp_path]), (1, 2, 3))
     (tmp_path / "0" / "0.tif").unlink()
     images = read_images(find_images([tmp_path]), (1, 2, 3))
     assert np.array_equal(images[0, 0], GREY / np.float32(255))
 
 
-def test_grey_floats_have_one_channel(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_float_images_give_one_channel(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("floats")
     for number in range(20):
         (folder / str(number % 2)).mkdir(exist_ok=True)
@@ -239,22 +239,25 @@ def test_grey_floats_have_one_channel(tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
-        (np.full((20, 2, 2), 1.5), "goes from 1.5 to 1.5; allowed: 0 to 255 as whole numbers, 0 to 1 as floats"),
-        (np.full((20, 2, 2), 128.0), "goes from 128.0 to 128.0"),
-        (np.full((20, 2, 2), np.nan), "goes from nan to nan"),
-        (np.full((20, 2, 2), np.inf, np.float16), "goes from inf to inf"),
-        (np.full((20, 2, 2), -1), "goes from -1 to -1"),
-        (np.full((20, 2, 2), 256, np.uint16), "goes from 256 to 256"),
-        (np.full((20, 2, 2), 1j), "is of type complex128; allowed: whole numbers or floats"),
-        (np.full((20, 2, 2), True), "is of type bool; allowed: whole numbers or floats"),
+        (
+            np.full((20, 2, 2), 1.5),
+            "has values from 1.5 to 1.5. Allowed: integers from 0 to 255, or floats from 0 to 1",
+        ),
+        (np.full((20, 2, 2), 128.0), "has values from 128.0 to 128.0"),
+        (np.full((20, 2, 2), np.nan), "has values from nan to nan"),
+        (np.full((20, 2, 2), np.inf, np.float16), "has values from inf to inf"),
+        (np.full((20, 2, 2), -1), "has values from -1 to -1"),
+        (np.full((20, 2, 2), 256, np.uint16), "has values from 256 to 256"),
+        (np.full((20, 2, 2), 1j), "has the type complex128. Allowed: integers or floats"),
+        (np.full((20, 2, 2), True), "has the type bool. Allowed: integers or floats"),
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",
 )
-def test_arrays_out_of_range_are_refused(tmp_path: Path, values: np.ndarray, told: str) -> None:
+def test_arrays_out_of_range_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
     np.savez(tmp_path / "x.npz", images=values, labels=np.arange(20) % 2)
-    with pytest.raises(UserError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(message)):
         load_dataset(Data(source=str(tmp_path / "x.npz")))
     if values.dtype.kind not in "cb":
         rows = [
@@ -262,5 +265,5 @@ def test_arrays_out_of_range_are_refused(tmp_path: Path, values: np.ndarray, tol
             for number, image in enumerate(values.astype(np.float64 if values.dtype.kind == "f" else values.dtype))
         ]
         pd.DataFrame(rows).to_parquet(tmp_path / "x.parquet")
-        with pytest.raises(UserError, match=f"{re.escape(told)}|image is of type object"):  # as pandas writes NaN
+        with pytest.raises(UserError, match=f"{re.escape(message)}|image has the type object"):
             load_dataset(Data(source=str(tmp_path / "x.parquet")))

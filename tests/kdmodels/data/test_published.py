@@ -1,8 +1,9 @@
-"""torchvision's sets, from small files in their own formats."""
+"""Published datasets, read from small files in their original formats."""
 
 import bz2
 import contextlib
 import gzip
+import os
 import struct
 import subprocess
 import sys
@@ -15,30 +16,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import torchvision.datasets
 
 from kdmodels.data import load_dataset
 from kdmodels.data.published import SETS
-from kdmodels.data_fields import TORCHVISION
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data
+from kdmodels.experiment.data import TORCHVISION
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
 LABELS = (np.arange(60) % 10).astype(np.uint8)
+mnist_files = pytest.mark.skipif(not os.environ.get("KD_DATA"), reason="KD_DATA names no folder with MNIST/raw")
 
 
-def test_the_table_has_every_set_of_the_file() -> None:
+def test_the_table_has_every_dataset_of_the_experiment_file() -> None:
     assert list(SETS) == list(TORCHVISION)
 
 
 def idx_files() -> Iterator[tuple[str, bytes]]:
-    """The four files of a set like MNIST: 60 examples to train, 20 to test."""
+    """Yield the four files of a dataset in MNIST's format, with 60 training and 20 test examples."""
     for part, count in (("train", 60), ("t10k", 20)):
         yield f"{part}-images-idx3-ubyte", struct.pack(">4i", 2051, count, 28, 28) + IMAGES[:count].tobytes()
         yield f"{part}-labels-idx1-ubyte", struct.pack(">2i", 2049, count) + LABELS[:count].tobytes()
 
 
-def test_fashion_mnist_has_its_own_names_of_classes(tmp_path: Path) -> None:
+def test_fashion_mnist_has_class_names(tmp_path: Path) -> None:
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for name, content in idx_files():
@@ -54,7 +57,7 @@ def test_fashion_mnist_has_its_own_names_of_classes(tmp_path: Path) -> None:
     )
 
 
-def test_usps_is_in_a_text_format(tmp_path: Path) -> None:
+def test_usps_is_read_from_text(tmp_path: Path) -> None:
     def line(row: int) -> str:
         pixels = IMAGES[row, :16, :16].ravel() / 127.5 - 1
         return f"{LABELS[row] + 1} " + " ".join(f"{place}:{value:.4f}" for place, value in enumerate(pixels, start=1))
@@ -65,32 +68,32 @@ def test_usps_is_in_a_text_format(tmp_path: Path) -> None:
     assert (data.input_shape, data.test_examples) == ((1, 16, 16), 20)
     assert data.read_test().images[:, 0].numpy() * 255 == pytest.approx(
         IMAGES[:20, :16, :16], abs=1.01
-    )  # cut, not rounded
+    )  # torchvision truncates instead of rounding
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_an_empty_folder_says_what_belongs_there(name: str, tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported_with_the_missing_files(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         load_dataset(Data(source=name), tmp_path)
-    assert f"{name}: {tmp_path}: no readable {SETS[name].name} there" in str(error.value)
-    assert f"allowed: a folder that holds {SETS[name].needs}" in str(error.value)
+    assert f"{name}: {tmp_path}: no readable {SETS[name].name} in this folder" in str(error.value)
+    assert f"Allowed: a folder that holds {SETS[name].needs}" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_set_that_two_ask_for_at_once_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second took the first one's half file for the set."""
+def test_concurrent_processes_download_a_dataset_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: the second process read the first one's incomplete file."""
     monkeypatch.delenv("KD_DATA", raising=False)
     packed = {f"{name}.gz": gzip.compress(content) for name, content in idx_files()}
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Mirror(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.removeprefix("/")
-            asked.append(name)
+            requests.append(name)
             self.send_response(200)
             self.send_header("Content-Length", str(len(packed[name])))
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # of who wants to know only where it is
+            with contextlib.suppress(ConnectionError):  # clients that only ask for the address close the connection
                 self.wfile.write(packed[name][:100])
                 time.sleep(0.3)
                 self.wfile.write(packed[name][100:])
@@ -105,8 +108,8 @@ def test_a_set_that_two_ask_for_at_once_is_downloaded_once(tmp_path: Path, monke
         monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
         try:
             monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
-            alone, asked_alone = digest(), list(asked)
-            asked.clear()
+            alone, expected_requests = digest(), list(requests)
+            requests.clear()
             monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "both"))
             first = threads.submit(digest)
             while not list(tmp_path.glob("both/**/*.gz")):
@@ -115,19 +118,19 @@ def test_a_set_that_two_ask_for_at_once_is_downloaded_once(tmp_path: Path, monke
             assert [first.result(), second.result()] == [alone, alone]
         finally:
             server.shutdown()
-    assert asked == asked_alone
+    assert requests == expected_requests
 
 
-def test_a_cache_folder_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_folder_that_is_a_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.delenv("KD_DATA", raising=False)
-    with pytest.raises(UserError, match=r"/file/kdflow: mnist can't be kept there: Not a directory; allowed: "):
+    with pytest.raises(UserError, match=r"/file/kdflow: can't store mnist: Not a directory\. Allowed: "):
         load_dataset(Data(source="mnist"))
 
 
 @pytest.mark.fault  # takes long
-def test_a_set_is_read_by_torchvision_once_until_its_files_change(tmp_path: Path) -> None:
+def test_torchvision_reads_a_dataset_once_until_its_files_change(tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
 
@@ -137,7 +140,7 @@ def test_a_set_is_read_by_torchvision_once_until_its_files_change(tmp_path: Path
             (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, 60) + LABELS.tobytes())
 
     def read_alone() -> tuple[str, str]:
-        """In a process of its own: the set's digest, and whether torchvision was imported."""
+        """Return the dataset's digest from a new process, and whether torchvision was imported there."""
         code = """
 import sys
 from pathlib import Path
@@ -156,3 +159,29 @@ print(load_dataset(Data(source="mnist", validation=0.5), Path(sys.argv[1])).dige
     changed = read_alone()
     assert changed[0] != first[0]
     assert changed[1] == "True"
+
+
+@mnist_files
+def test_mnist_has_the_published_counts_and_moments() -> None:
+    mnist = load_dataset(Data(source="mnist"))
+    assert [len(mnist.train), len(mnist.validation), len(mnist.read_test())] == [54_000, 6_000, 10_000]
+    assert torch.bincount(mnist.read_test().labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert (mnist.mean, mnist.std) == ([0.1307], [0.3081])
+    assert mnist.train.images.mean().item() == pytest.approx(0.1307, abs=1e-3)
+
+
+def test_a_folder_without_mnist_is_left_empty(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"MNIST/raw/train-images-idx3-ubyte"):
+        load_dataset(Data(source="mnist"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00\x00\x08\x03\x00\x00", b"garbage" * 100])
+def test_damaged_mnist_files_are_reported(tmp_path: Path, damage: bytes) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(damage)
+    with pytest.raises(UserError, match="no readable MNIST"):
+        load_dataset(Data(source="mnist"), tmp_path)

@@ -1,4 +1,4 @@
-"""Image folders and zips as datasets: their splits, what is checked, and that they are decoded once."""
+"""Image folders and zips as datasets: splits, checks, and the cache of decoded images."""
 
 import contextlib
 import io
@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def sizes(data: Dataset) -> list[int]:
     return [len(data.train), len(data.validation), data.test_examples]
 
 
-def test_class_folders_are_split_in_their_shares(photos: Photos) -> None:
+def test_class_folders_are_split_with_stratification(photos: Photos) -> None:
     root = photos("cat", "dog", count=50)
     data = load(root)
     assert sizes(data) == [72, 8, 20]
@@ -55,15 +56,15 @@ def test_class_folders_are_split_in_their_shares(photos: Photos) -> None:
     assert data.notes == []
 
 
-def test_folders_of_splits_are_the_splits(photos: Photos) -> None:
+def test_split_folders_become_the_splits(photos: Photos) -> None:
     root = photos("train/a", "train/b", "test/a", "test/b", count=10)
     photos("val/a", "val/b", count=3)
     assert sizes(load(root)) == [20, 6, 20]
-    given = load(root, validation=0.2)
-    assert sizes(given) == [16, 4, 20]
-    assert given.notes == [
-        "the source's own validation split (6 examples) is left out: data.validation is 0.2 of the training examples; "
-        "null takes its own"
+    data = load(root, validation=0.2)
+    assert sizes(data) == [16, 4, 20]
+    assert data.notes == [
+        "the source's own validation split (6 examples) is left out, because data.validation is 0.2: validation "
+        "examples are held out of the training split. To use the source's own, set data.validation: null"
     ]
     (root / "val").rename(root / "later")
     assert sizes(load(root)) == [18, 2, 20]
@@ -71,7 +72,7 @@ def test_folders_of_splits_are_the_splits(photos: Photos) -> None:
     assert sizes(load(root, subset=6, validation="later")) == [6, 6, 20]
 
 
-def test_a_zip_and_its_folder_are_one_dataset(photos: Photos, tmp_path: Path) -> None:
+def test_a_zip_and_its_folder_give_the_same_dataset(photos: Photos, tmp_path: Path) -> None:
     root = photos("9", "10")
     (root / "readme.txt").write_text("about")
     (root / "Thumbs.db").write_text("hidden")
@@ -79,8 +80,8 @@ def test_a_zip_and_its_folder_are_one_dataset(photos: Photos, tmp_path: Path) ->
     folder, zipped = load(root), load(archive)
     assert folder.digest == zipped.digest
     assert folder.classes == ["9", "10"]
-    assert folder.notes == ["1 files are no images and left out: readme.txt"]
-    assert zipped.notes == ["1 files are no images and left out: photos/readme.txt"]
+    assert folder.notes == ["1 files are not images and are left out: readme.txt"]
+    assert zipped.notes == ["1 files are not images and are left out: photos/readme.txt"]
 
 
 def test_grey_images_have_one_channel_unless_one_is_coloured(photos: Photos) -> None:
@@ -92,7 +93,7 @@ def test_grey_images_have_one_channel_unless_one_is_coloured(photos: Photos) -> 
     assert data.notes == ["modes converted to RGB: 20 L, 1 RGB"]
 
 
-def test_the_commonest_size_of_the_training_images_or_the_one_asked_for(photos: Photos) -> None:
+def test_images_get_the_most_common_training_size_or_the_configured_size(photos: Photos) -> None:
     root = photos("train/a", "train/b", size=(6, 4))
     photos("test/a", "test/b", size=(8, 8), count=30)
     data = load(root)
@@ -104,51 +105,53 @@ def test_the_commonest_size_of_the_training_images_or_the_one_asked_for(photos: 
 
 def test_images_are_decoded_once_until_a_file_changes(photos: Photos, cache: Path) -> None:
     root = photos("a", "b")
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
 
     def digest() -> str:
-        return load_dataset(Data(source=str(root)), None, lambda done, total: told.append((done, total))).digest
+        return load_dataset(Data(source=str(root)), None, lambda done, total: progress.append((done, total))).digest
 
     first = digest()
-    assert told[-1] == (40, 40)
-    told.clear()
+    assert progress[-1] == (40, 40)
+    progress.clear()
     assert digest() == first
-    assert told == []
+    assert progress == []
     Image.new("RGB", (8, 8), "red").save(root / "a" / "00.png")
     assert digest() != first
-    assert told[-1] == (40, 40)
-    assert len(list(cache.glob("kdflow/decoded/*/*/pixels.npy"))) == 1  # the earlier ones are gone
+    assert progress[-1] == (40, 40)
+    assert len(list(cache.glob("kdflow/decoded/*/*/pixels.npy"))) == 1  # earlier versions are deleted
 
 
 def test_pixels_stay_on_disk(photos: Photos) -> None:
-    """The splits are rows of one mapped file, which nothing has copied."""
+    """All splits are rows of one memory-mapped file."""
     data = load(photos("a", "b"))
     assert data.train.pixels.data_ptr() == data.validation.pixels.data_ptr() == data.read_test().pixels.data_ptr()
     assert data.train.pixels.dtype == torch.uint8
     assert data.train.batch(torch.tensor([[3, 1], [0, 2]])).shape == (2, 2, 3, 8, 8)
 
 
-def test_unreadable_images_are_listed_and_skipped_where_asked(photos: Photos) -> None:
+def test_unreadable_images_are_listed_or_skipped_on_request(photos: Photos) -> None:
     root = photos("a", "b", count=40)
     for number in range(LISTED + 5):
         path = root / "a" / f"{number:02}.png"
         path.write_bytes(path.read_bytes()[:-60] if number else b"nothing")
     with pytest.raises(UserError) as error:
         load(root)
-    assert f"{root}: 25 images can't be read: a/00.png (no image of a known format), a/01.png (" in str(error.value)
+    assert f"{root}: 25 images can't be read: a/00.png (is not an image in a known format), a/01.png (" in str(
+        error.value
+    )
     assert "a/19.png" in str(error.value)
     assert "a/20.png" not in str(error.value)
-    assert str(error.value).endswith("and 5 more; allowed: images that can, or data.skip: true")
+    assert str(error.value).endswith("and 5 more. Allowed: readable images, or data.skip: true")
     assert "\n" not in str(error.value)
     data = load(root, skip=True)
     assert sum(sizes(data)) == 55
     assert len(data.skipped) == 25
-    assert data.notes == ["25 images left out, unreadable"]
+    assert data.notes == ["25 unreadable images are left out"]
     counts = sum(torch.bincount(part.labels) for part in (data.train, data.validation, data.read_test()))
-    assert counts.tolist() == [15, 40]  # the labels still belong to their images
+    assert counts.tolist() == [15, 40]  # labels still match their images
 
 
-def test_a_class_without_a_readable_image_is_an_error_also_when_skipping(photos: Photos) -> None:
+def test_a_class_without_a_readable_image_is_an_error_even_when_skipping(photos: Photos) -> None:
     root = photos("a", "b", count=3)
     for path in (root / "a").iterdir():
         path.write_bytes(b"nothing")
@@ -160,40 +163,43 @@ def test_a_class_without_a_readable_image_is_an_error_also_when_skipping(photos:
         load(root, skip=True)
 
 
-def test_the_same_image_in_train_and_test_is_said_or_refused(photos: Photos) -> None:
+def test_an_image_in_train_and_test_is_noted_or_refused(photos: Photos) -> None:
     root = photos("train/a", "train/b", "test/a", "test/b", "val/a", "val/b")
-    with Image.open(root / "train" / "a" / "00.png") as image:  # the same pixels in another file
+    with Image.open(root / "train" / "a" / "00.png") as image:  # the same pixels in a different file
         image.save(root / "test" / "a" / "copy.bmp")
         image.save(root / "train" / "b" / "copy.tiff")
         image.save(root / "val" / "a" / "copy.bmp")
     assert load(root).notes == [
-        "1 of 21 images of test are also in train, pixel by pixel",
-        "1 of 21 images of validation are also in train, pixel by pixel",
-        "1 of 21 images of test are also in validation, pixel by pixel",
-        "1 images are in train more than once, with different labels",
+        "1 of 21 images of test are also in train, with identical pixels",
+        "1 of 21 images of validation are also in train, with identical pixels",
+        "1 of 21 images of test are also in validation, with identical pixels",
+        "1 images occur more than once in train, with different labels",
     ]
     with pytest.raises(UserError, match=r"data\.strict: 1 of 21 images of test are also in train"):
         load(root, strict=True)
 
 
-def test_classes_that_differ_between_splits_are_named(photos: Photos) -> None:
+def test_classes_missing_from_train_are_named(photos: Photos) -> None:
     root = photos("train/a", "train/b", "train/c", "test/a", "test/b", "val/a", "val/b", "val/c")
     assert load(root).notes == ["the test split has no example of c"]
     photos("test/d", "test/e")
-    with pytest.raises(UserError, match=r"the test split has classes that train has not: d, e; train has: a, b, c"):
-        load(root)
-
-
-def test_one_example_of_a_class_can_not_be_split(photos: Photos) -> None:
-    photos("a", "b")
-    root = photos("c", count=1)
     with pytest.raises(
-        UserError, match=r"data\.source: one example alone of c: it can't be split; allowed: two or more"
+        UserError, match=r"the test split has classes that the train split lacks: d, e\. Allowed: a, b, c"
     ):
         load(root)
 
 
-def test_unlabelled_images_are_transferred_in_the_sources_form(photos: Photos, tmp_path: Path) -> None:
+def test_a_class_with_one_example_cannot_be_split(photos: Photos) -> None:
+    photos("a", "b")
+    root = photos("c", count=1)
+    with pytest.raises(
+        UserError,
+        match=r"data\.source: expected at least 2 examples of each class to split, got 1 of c\. Allowed: 2 or",
+    ):
+        load(root)
+
+
+def test_unlabelled_images_get_the_size_and_channels_of_the_source(photos: Photos, tmp_path: Path) -> None:
     root = photos("a", "b")
     more = tmp_path / "more"
     more.mkdir()
@@ -208,11 +214,11 @@ def test_unlabelled_images_are_transferred_in_the_sources_form(photos: Photos, t
     plain = load(root)
     assert (plain.transfer, plain.train.labels.tolist()) == (None, data.train.labels.tolist())
     assert plain.digest != data.digest
-    with pytest.raises(UserError, match=r"data\.transfer\.unlabelled: .*: no image"):
+    with pytest.raises(UserError, match=r"^data\.transfer\.unlabelled: .*: contains no image"):
         load(root, transfer={"unlabelled": str(tmp_path / "cache")})
 
 
-def test_a_path_is_looked_for_here_and_below_the_datas_folder(
+def test_a_path_is_looked_up_here_and_in_the_data_folder(
     photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = load(photos("a", "b")).digest
@@ -221,21 +227,21 @@ def test_a_path_is_looked_for_here_and_below_the_datas_folder(
     assert load_dataset(Data(source="./photos")).digest == digest
     with pytest.raises(UserError) as error:
         load_dataset(Data(source="./phots"), tmp_path / "cache")
-    assert f"there is no {tmp_path}/phots and no {tmp_path}/cache/phots; allowed: a path" in str(error.value)
+    assert f"{tmp_path}/phots and {tmp_path}/cache/phots do not exist. Allowed: a path" in str(error.value)
 
 
-def test_a_file_of_another_kind_and_an_empty_folder_are_said(tmp_path: Path) -> None:
+def test_an_unknown_kind_of_file_and_an_empty_folder_are_reported(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(
-        UserError, match=r"photo\.png: is a file of no known kind; allowed: a folder, \.zip, \.npz, \.parquet"
+        UserError, match=r"^data\.source: .*photo\.png: is not a known kind of file\. Allowed: a folder, "
     ):
         load(tmp_path / "photo.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: no image; allowed: a folder for each class"):
+    with pytest.raises(UserError, match=r"^data\.source: .*empty: there is no image\. Allowed: a folder per class"):
         load(tmp_path / "empty")
 
 
-def test_names_of_any_script_and_suffixes_of_any_case(photos: Photos) -> None:
+def test_names_in_any_script_and_suffixes_in_any_case_are_read(photos: Photos) -> None:
     root = photos("猫", "köter")
     for path in list(root.glob("*/*.png")):
         path.rename(path.with_name(f"bild ü\n{path.stem}.PNG"))
@@ -246,11 +252,11 @@ def test_names_of_any_script_and_suffixes_of_any_case(photos: Photos) -> None:
     assert data.classes == ["köter", "猫", "\ufffd"]
 
 
-def test_a_full_disk_is_said_before_anything_is_written(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_writing(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
     root = photos("a", "b")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     with pytest.raises(
-        UserError, match=r"the images at 8x8 need 0\.0 GB, and 0\.0 GB are free at .*smaller data\.size"
+        UserError, match=r"the images at 8x8 need 0\.0 GB, but only 0\.0 GB are free at .*smaller data\.size"
     ):
         load(root)
 
@@ -258,7 +264,7 @@ def test_a_full_disk_is_said_before_anything_is_written(photos: Photos, monkeypa
 @pytest.mark.skipif(
     not (Path(os.environ.get("KD_DATA", "")) / "cifar10.zip").is_file(), reason="KD_DATA names no folder of cifar10.zip"
 )
-def test_a_part_of_cifar10_as_jpeg_files(tmp_path: Path) -> None:
+def test_cifar10_as_jpeg_files(tmp_path: Path) -> None:
     whole = Path(os.environ["KD_DATA"]) / "cifar10.zip"
     with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(tmp_path / "part.zip", "w") as part:
         for name in archive.namelist():
@@ -287,22 +293,22 @@ CONTENTS = (
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @settings(max_examples=60)
 @given(st.lists(st.tuples(NAMES, CONTENTS), max_size=8), st.booleans())
-def test_any_zip_is_a_dataset_or_a_users_error_of_one_line(
+def test_any_zip_gives_a_dataset_or_a_one_line_error(
     tmp_path_factory: pytest.TempPathFactory, files: list[tuple[tuple[list[str], str], bytes]], skip: bool
 ) -> None:
     root = tmp_path_factory.mktemp("any")
     with zipfile.ZipFile(root / "x.zip", "w") as archive:
-        for number in range(8):  # so that some are sound
+        for number in range(8):  # some valid images
             archive.writestr(f"train/{'ab'[number % 2]}/{number}.png", _encoded(number))
         for (parts, suffix), content in files:
-            with contextlib.suppress(UnicodeEncodeError, IndexError):  # half a character, no name
+            with contextlib.suppress(UnicodeEncodeError, IndexError):  # a surrogate, or an empty name
                 archive.writestr("/".join(parts) + suffix, content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(root))
-        data, told = None, ""
+        data, message = None, ""
         try:
             data = load(root / "x.zip", skip=skip, validation=0.5)
         except UserError as error:
-            told = str(error)
-    assert told.isprintable()
-    assert told or (data is not None and data.input_shape[1:] == (4, 4) and {"a", "b"} <= set(data.classes))
+            message = str(error)
+    assert message.isprintable()
+    assert message or (data is not None and data.input_shape[1:] == (4, 4) and {"a", "b"} <= set(data.classes))

@@ -34,7 +34,7 @@ def clouds() -> tuple[Tensor, Tensor]:
 
 
 def trained(student: Tensor, teacher: Tensor, *, steps: int, rate: float = 0.0) -> tuple[losses.Adversarial, Tensor]:
-    """A discriminator after so many steps, and the student's logits after as many against it at a learning rate."""
+    """Return a trained discriminator, and the student's logits after as many steps against it."""
     module, moving = adversary(), student.clone().requires_grad_()
     optimizers = [torch.optim.Adam(module.parameters(), lr=0.01), torch.optim.SGD([moving], lr=rate)]
     for _ in range(steps):
@@ -155,10 +155,10 @@ def test_stacked_replicas_equal_a_loop() -> None:
         stacked = vmap(terms)(params, student, teacher)
         sum(term.sum() for term in stacked).backward()  # type: ignore[union-attr]
     for row, module in enumerate(single):
-        mine = student[row].detach().requires_grad_()
-        value, own = module(mine, teacher[row]), module.discriminator_loss(mine, teacher[row])
+        row_logits = student[row].detach().requires_grad_()
+        value, own = module(row_logits, teacher[row]), module.discriminator_loss(row_logits, teacher[row])
         torch.testing.assert_close((stacked[0][row], stacked[1][row]), (value, own))
         (value.sum() + own.sum()).backward()
-        torch.testing.assert_close(student.grad[row], mine.grad)  # type: ignore[index]
+        torch.testing.assert_close(student.grad[row], row_logits.grad)  # type: ignore[index]
         for name, parameter in module.named_parameters():
             torch.testing.assert_close(params[name].grad[row], parameter.grad)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from kdmodels import losses
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 
-MEMBERS = torch.randn(5, 3, 4, generator=stream(0, "members"), dtype=torch.float64) * 3
-STUDENT = torch.randn(5, 4, generator=stream(0, "student"), dtype=torch.float64)
+MEMBERS = torch.randn(5, 3, 4, generator=generator_for(0, "members"), dtype=torch.float64) * 3
+STUDENT = torch.randn(5, 4, generator=generator_for(0, "student"), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])

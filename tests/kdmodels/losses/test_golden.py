@@ -19,7 +19,7 @@ LABELS = torch.tensor(GOLDEN["about"]["inputs"]["y"])
 
 
 def det(shape: tuple[int, ...], a: float, b: float, scale: float = 1.0) -> Tensor:
-    """The file's deterministic inputs, as its `about` entry defines them."""
+    """Return the file's deterministic inputs, as defined by its `about` entry."""
     t = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
     return (scale * (torch.sin(a * t + b) + 0.5 * torch.cos(0.37 * a * t + 2 * b))).reshape(shape)
 
@@ -34,7 +34,7 @@ TEACHER_MAPS = [det((8, 6, 16, 16), 0.67, 0.5).relu(), TEACHER_MAP, LAST_TEACHER
 
 
 def joined(maps: list[Tensor]) -> Tensor:
-    """The maps as one tensor, whose gradient's norm is that of all of them."""
+    """Return the maps as one tensor, whose gradient norm is that of all maps."""
     return torch.cat([each.flatten() for each in maps])
 
 
@@ -115,14 +115,14 @@ SLIPS = {  # and what they are slips of
 }
 
 
-def test_no_reference_is_forgotten() -> None:
+def test_every_reference_is_used() -> None:
     assert set(CASES) | set(BATCH_CASES) | set(CASES_OF_MAPS) == set(GOLDEN["trusted"])
     assert set(SLIPS) == set(GOLDEN["wrong_on_purpose"])
     assert set(GOLDEN) == {"about", "trusted", "wrong_on_purpose"}
 
 
 @pytest.mark.parametrize(("slip", "right"), SLIPS.items())
-def test_is_not_the_well_known_slip(slip: str, right: str) -> None:
+def test_differs_from_the_well_known_mistake(slip: str, right: str) -> None:
     inputs, loss = CASES[right]
     assert loss(inputs).mean().item() != pytest.approx(GOLDEN["wrong_on_purpose"][slip]["value"], rel=1e-6)
 

@@ -18,7 +18,7 @@ SHAPES = [(8, 6, 16, 16), (8, 12, 8, 8), (8, 24, 4, 4)]
 
 
 def det(shape: tuple[int, ...], a: float, b: float) -> Tensor:
-    """The file's deterministic inputs, as its `about` entry defines them."""
+    """Return the file's deterministic inputs, as defined by its `about` entry."""
     t = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
     return (torch.sin(a * t + b) + 0.5 * torch.cos(0.37 * a * t + 2 * b)).reshape(shape)
 
@@ -30,7 +30,7 @@ Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
 def neuron_selectivity(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Over a list: the sum of the single maps'."""
+    """Return the sum of the values of the single maps."""
     return torch.stack([losses.neuron_selectivity(*pair) for pair in zip(student, teacher, strict=True)]).sum(dim=0)
 
 

@@ -27,8 +27,8 @@ class Case:
     At the scales `beyond`, the docstring of its file says, the gradient itself may be larger than float16 holds.
     """
 
-    mine: tuple[int, ...]
-    theirs: tuple[int, ...]
+    student_shape: tuple[int, ...]
+    teacher_shape: tuple[int, ...]
     loss: Loss
     make: Callable[[], nn.Module] = nn.Identity
     beyond: Sequence[float] = ()
@@ -40,15 +40,15 @@ def on_logits(loss: Callable[[Tensor, Tensor, Tensor], Tensor], beyond: Sequence
 
 def on_pair(
     loss: Callable[[Tensor, Tensor], Tensor],
-    mine: tuple[int, ...],
-    theirs: tuple[int, ...] | None = None,
+    student_shape: tuple[int, ...],
+    teacher_shape: tuple[int, ...] | None = None,
     beyond: Sequence[float] = (),
 ) -> Case:
-    return Case(mine, theirs or mine, lambda _, s, t: loss(s, t), beyond=beyond)
+    return Case(student_shape, teacher_shape or student_shape, lambda _, s, t: loss(s, t), beyond=beyond)
 
 
 def two(maps: Tensor) -> list[Tensor]:
-    """Maps, and smaller ones of other channels."""
+    """Return maps, and smaller maps with other channels."""
     return [maps[:, :2], maps[:, 2:, :2, :2]]
 
 
@@ -124,7 +124,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 
 def made(name: str) -> nn.Module:
-    """The module, its weights being a function of the shapes."""
+    """Return the module with weights that are a function of the shapes."""
     module = CASES[name].make()
     with torch.no_grad():
         for seed, parameter in enumerate(module.parameters()):
@@ -139,14 +139,16 @@ def batch(name: str, student_scales: list[float], teacher_scales: list[float], s
     def scaled(seed: int, shape: tuple[int, ...], scales: list[float]) -> Tensor:
         return drawn(seed, len(scales), *shape) * torch.tensor(scales).view(-1, *[1] * len(shape))
 
-    student = scaled(0, case.mine, student_scales)
-    return student, student if same and case.mine == case.theirs else scaled(1, case.theirs, teacher_scales)
+    student = scaled(0, case.student_shape, student_scales)
+    return student, student if same and case.student_shape == case.teacher_shape else scaled(
+        1, case.teacher_shape, teacher_scales
+    )
 
 
 def measured(
     name: str, module: nn.Module, student: Tensor, teacher: Tensor, autocast: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The value, and the gradient that reaches the student; autocast ends before the backward pass, as torch asks."""
+    """Return the value and the student's gradient. Autocast ends before the backward pass, as torch requires."""
     student = student.clone().requires_grad_()
     with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
         value = CASES[name].loss(module, student, teacher)

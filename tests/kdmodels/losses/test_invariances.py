@@ -115,7 +115,7 @@ def trained(module: nn.Module) -> nn.Module:
 
 
 REGRESSED = [((3, 4, 4), (5, 4, 4)), ((3,), (5,))]
-regressors = pytest.mark.parametrize(("mine", "theirs"), REGRESSED, ids=["maps", "embeddings"])
+regressors = pytest.mark.parametrize(("student_shape", "teacher_shape"), REGRESSED, ids=["maps", "embeddings"])
 factors = st.floats(0.5, 1e3)
 
 
@@ -123,11 +123,11 @@ factors = st.floats(0.5, 1e3)
 @settings(max_examples=25)
 @given(factor=factors, seed=seeds, order=orders)
 def test_the_regressor_is_free_of_the_students_scale_and_shift_and_follows_its_order(
-    mine: tuple[int, ...], theirs: tuple[int, ...], factor: float, seed: int, order: list[int]
+    student_shape: tuple[int, ...], teacher_shape: tuple[int, ...], factor: float, seed: int, order: list[int]
 ) -> None:
-    regressor, features = trained(losses.HintRegressor(mine, theirs)), drawn(0, 4, *mine)
+    regressor, features = trained(losses.HintRegressor(student_shape, teacher_shape)), drawn(0, 4, *student_shape)
     given = regressor(features)
-    shift = drawn(seed, 3, *[1] * (len(mine) - 1))
+    shift = drawn(seed, 3, *[1] * (len(student_shape) - 1))
     torch.testing.assert_close(regressor(features + shift), given)
     torch.testing.assert_close(regressor(factor * features), given, rtol=1e-3, atol=1e-3)  # for batch norm's epsilon
     torch.testing.assert_close(regressor(features[order]), given[order])
@@ -162,10 +162,10 @@ def test_the_fusion_is_free_of_each_maps_scale_and_shift_and_follows_its_order(
 
 
 @regressors
-def test_stacked_regressors_equal_a_loop(mine: tuple[int, ...], theirs: tuple[int, ...]) -> None:
-    single = [losses.HintRegressor(mine, theirs).double() for _ in range(2)]
+def test_stacked_regressors_equal_a_loop(student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
+    single = [losses.HintRegressor(student_shape, teacher_shape).double() for _ in range(2)]
     params, buffers = stack_module_state(single)
-    features = drawn(0, 2, 4, *mine)
+    features = drawn(0, 2, 4, *student_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch warns where vmap falls back to a loop
         stacked = vmap(lambda p, b, f: functional_call(single[0], {**p, **b}, (f,)))(params, buffers, features)

@@ -141,7 +141,7 @@ def test_trap_two_classes_standardised_give_no_signal() -> None:
 
 
 @every_softened
-def test_trap_equal_logits_have_no_endless_slope(name: str) -> None:
+def test_trap_equal_logits_have_a_finite_slope(name: str) -> None:
     found = gradient(lambda z: LOSSES[name](z, TEACHER, LABELS), torch.full_like(STUDENT, 0.1))
     assert found.norm() < 1e3
 
@@ -158,7 +158,7 @@ def test_trap_decoupled_with_two_classes_has_no_part_among_the_rest() -> None:
 
 
 def test_trap_decoupled_with_one_class_is_refused() -> None:
-    with pytest.raises(ValueError, match="no class beside"):
+    with pytest.raises(ValueError, match="fewer than two classes"):
         losses.decoupled(STUDENT[:, :1], TEACHER[:, :1], torch.zeros(6, dtype=torch.int64))
 
 
@@ -168,7 +168,7 @@ def test_trap_decoupled_does_not_take_the_log_of_a_softmax() -> None:
     assert value.item() == pytest.approx(1e4 + 1e4)  # (label, rest) 1e4 from the teacher's; second to third: 1e4
 
 
-def test_trap_dist_of_a_uniform_student_is_that_of_no_correlation() -> None:
+def test_trap_dist_of_a_uniform_student_counts_as_uncorrelated() -> None:
     student = torch.zeros(6, 5)
     assert losses.dist(student, TEACHER.float(), beta=2, gamma=3, temperature=4).item() == pytest.approx(16 * (2 + 3))
     assert (gradient(lambda z: losses.dist(z, TEACHER.float()), student) == 0).all()
@@ -185,7 +185,7 @@ def test_trap_dist_of_one_example_has_no_correlation_over_examples() -> None:
 def test_trap_labels_are_not_probabilities() -> None:
     probabilities = TEACHER.softmax(dim=1)
     for loss in (losses.hard_labels, losses.label_smoothing, partial(losses.decoupled, STUDENT)):
-        with pytest.raises(ValueError, match="not one for each"):
+        with pytest.raises(ValueError, match="expected one label per example"):
             loss(STUDENT, probabilities)
 
 
@@ -197,7 +197,7 @@ FINE = COARSE | st.just(1e-7) | st.floats(-1e4, 1e4, width=16)
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of up to 1e4 with ties, constant rows, one example, two classes; in any precision."""
+    """Draw logits of up to 1e4 with ties, constant rows, one example or two classes, in any precision."""
     shape = draw(st.tuples(st.integers(1, 3), st.integers(2, 4)))
     dtype = draw(st.sampled_from([*HALF, torch.float32, torch.float64]))
     size = math.prod(shape)
@@ -295,7 +295,7 @@ def test_shapes_that_would_broadcast_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["hard_labels", "label_smoothing", "decoupled"])
 def test_labels_that_would_broadcast_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="not one for each"):
+    with pytest.raises(ValueError, match="expected one label per example"):
         LOSSES[name](STUDENT, TEACHER, LABELS[:1])
 
 

@@ -10,7 +10,7 @@ from torch.func import vmap
 
 from kdmodels.losses import decoupled, hard_labels, label_smoothing, reverse_soft_targets, soft_targets
 from kdmodels.losses.numerics import FEW, MANY, log_softmax
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 
 LABELS = torch.arange(MANY) % 3
 COMPARED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -23,12 +23,12 @@ COMPARED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def logits(*shape: int, of: str) -> Tensor:
-    return 5 * torch.randn(*shape, generator=stream(0, of))
+    return 5 * torch.randn(*shape, generator=generator_for(0, of))
 
 
 @pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("classes", [3, 10, FEW - 1])
-def test_many_examples_have_the_values_and_gradients_of_a_few_at_a_time(name: str, classes: int) -> None:
+def test_many_examples_have_the_values_and_gradients_of_small_batches(name: str, classes: int) -> None:
     loss = COMPARED[name]
     student, teacher = (logits(MANY, classes, of=of) for of in ("student", "teacher"))
     student.requires_grad_()
@@ -44,7 +44,7 @@ def test_log_probabilities_are_those_of_double_precision(shape: tuple[int, ...])
     torch.testing.assert_close(log_softmax(given).double(), given.double().log_softmax(dim=-1), rtol=1e-5, atol=1e-5)
 
 
-def test_replicas_are_mapped_without_a_loop() -> None:
+def test_vmap_needs_no_loop() -> None:
     given = logits(2, MANY, 10, of="given")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of an operation that has no batching rule

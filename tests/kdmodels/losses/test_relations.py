@@ -347,12 +347,12 @@ def test_batches_of_unequal_size_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(RELATIONS) - {"similarity_preserving"}))
 def test_maps_are_no_embeddings(name: str) -> None:
-    with pytest.raises(ValueError, match=r"are not \(B, D\)"):
+    with pytest.raises(ValueError, match=r"expected embeddings \(B, D\)"):
         RELATIONS[name](STUDENT.view(6, 1, 2, 2), TEACHER.view(6, 1, 2, 2))
 
 
 def test_similarity_preserving_refuses_numbers_for_maps() -> None:
-    with pytest.raises(ValueError, match=r"are not \(B, \.\.\.\)"):
+    with pytest.raises(ValueError, match=r"expected features \(B, \.\.\.\)"):
         losses.similarity_preserving(STUDENT[:, 0], TEACHER[:, 0])
 
 
@@ -371,7 +371,7 @@ MAPS = as_maps(STUDENT)
         (MAPS, [*MAPS, MAPS[1]], "2 student and 3 teacher maps"),
         (MAPS, [MAPS[0], MAPS[1][:, :1]], r"\(6, 4, 1, 2\) and teacher \(6, 1, 1, 2\)"),
         (MAPS, [each[:1] for each in MAPS], r"teacher \(1, 1, 2, 4\)"),
-        ([STUDENT, STUDENT], [TEACHER, TEACHER], r"not \(B, C, H, W\)"),
+        ([STUDENT, STUDENT], [TEACHER, TEACHER], r"expected maps \(B, C, H, W\)"),
     ],
 )
 def test_maps_that_make_no_flow_are_refused(student: list[Tensor], teacher: list[Tensor], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The review pyramid against plain loops, and the fusion against a case worked by hand."""
+"""The review pyramid against plain loops, and the fusion against a case computed by hand."""
 
 import math
 import warnings
@@ -31,7 +31,7 @@ def gradient(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def plain_mean_square(difference: Tensor, side: int) -> float:
-    """Of one channel's square map averaged down to side x side: side must divide its own."""
+    """Return one channel's square map averaged down to side x side; `side` must divide its side."""
     step = len(difference) // side
     blocks = [
         difference[i * step : (i + 1) * step, j * step : (j + 1) * step].mean().item()
@@ -60,7 +60,7 @@ def test_maps_of_a_list_are_summed() -> None:
     torch.testing.assert_close(losses.review(student, teacher), parts[0] + parts[1])
 
 
-def test_zero_when_the_student_equals_the_teacher_and_free_of_a_common_addition() -> None:
+def test_zero_if_student_equals_teacher_and_unchanged_by_a_common_addition() -> None:
     student, teacher, added = (drawn(seed, 2, 3, 8, 8) for seed in range(3))
     assert review(teacher, teacher).tolist() == [0.0, 0.0]
     torch.testing.assert_close(review(student + added, teacher + added), review(student, teacher))
@@ -72,13 +72,13 @@ def test_zero_when_the_student_equals_the_teacher_and_free_of_a_common_addition(
 def test_shapes_that_would_broadcast_or_are_no_maps_are_refused(
     student: tuple[int, ...], teacher: tuple[int, ...]
 ) -> None:
-    with pytest.raises(ValueError, match=r"differ in shape|is not a map"):
+    with pytest.raises(ValueError, match=r"differ in shape|expected maps"):
         review(torch.ones(student), torch.ones(teacher))
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_lists_that_do_not_pair_are_refused(number: int) -> None:
-    with pytest.raises(ValueError, match="don't pair"):
+    with pytest.raises(ValueError, match="expected one or more pairs of maps"):
         losses.review([torch.ones(2, 3, 4, 4)] * number, [torch.ones(2, 3, 4, 4)] * number * 2)
 
 
@@ -126,7 +126,7 @@ def student_maps(dtype: torch.dtype = torch.float32, batch: int = 2) -> list[Ten
     return [drawn(seed, batch, *shape).to(dtype).requires_grad_() for seed, shape in enumerate(STUDENT_SHAPES)]
 
 
-def test_the_fusion_equals_a_case_worked_by_hand() -> None:
+def test_the_fusion_equals_a_case_computed_by_hand() -> None:
     """Channels and width 1, batch norm the identity. The deepest map is 10, the first is [[1, 2], [3, 4]]."""
     fusion = losses.ReviewFusion([(1, 2, 2), (1, 1, 1)], [(1, 2, 2), (1, 1, 1)], width=1).double().eval()
     for layer in fusion.modules():
@@ -145,14 +145,14 @@ def test_the_fusion_equals_a_case_worked_by_hand() -> None:
         "stages.1.expand.0.weight": neighbour,
     }
     fusion.load_state_dict(fusion.state_dict() | weights)
-    mine = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]], dtype=torch.float64)
-    fused = fusion([mine, torch.full((1, 1, 1, 1), 10.0, dtype=torch.float64)])
+    deep_maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]], dtype=torch.float64)
+    fused = fusion([deep_maps, torch.full((1, 1, 1, 1), 10.0, dtype=torch.float64)])
     # 2 x / 2 + 30 / 4 = x + 7.5 is [[8.5, 9.5], [10.5, 11.5]]
     torch.testing.assert_close(fused[0], torch.tensor([[[[18.0, 9.5], [22.0, 11.5]]]], dtype=torch.float64))
     torch.testing.assert_close(fused[1], torch.full((1, 1, 1, 1), 30.0, dtype=torch.float64))
 
 
-def test_the_fused_maps_have_the_teachers_shapes_and_know_the_deeper_ones() -> None:
+def test_the_fused_maps_have_the_teachers_shapes_and_depend_on_deeper_maps() -> None:
     fusion, maps = losses.ReviewFusion(STUDENT_SHAPES, TEACHER_SHAPES), student_maps()
     fused = fusion(maps)
     assert [tuple(each.shape[1:]) for each in fused] == TEACHER_SHAPES
@@ -173,17 +173,17 @@ def test_everything_in_the_fusion_is_trained_and_checkpointed() -> None:
     ("student", "teacher"),
     [([], []), (STUDENT_SHAPES, TEACHER_SHAPES[:2]), ([(4,)], [(5, 4, 4)]), ([(4, 8, 8)], [(5,)])],
 )
-def test_the_fusion_refuses_what_are_not_pairs_of_maps(
+def test_the_fusion_refuses_shapes_other_than_pairs_of_maps(
     student: list[tuple[int, ...]], teacher: list[tuple[int, ...]]
 ) -> None:
-    with pytest.raises(ValueError, match="are not pairs of maps"):
+    with pytest.raises(ValueError, match="expected pairs of maps"):
         losses.ReviewFusion(student, teacher)
 
 
 def test_the_fusion_refuses_other_maps_than_it_was_built_for() -> None:
     fusion = losses.ReviewFusion(STUDENT_SHAPES, TEACHER_SHAPES)
     for wrong in (student_maps()[:2], student_maps()[::-1]):
-        with pytest.raises(ValueError, match="are not batches of"):
+        with pytest.raises(ValueError, match="expected batches of maps"):
             fusion(wrong)
 
 
@@ -223,11 +223,11 @@ def test_stacked_fusions_equal_a_loop() -> None:
 
 
 @pytest.mark.parametrize(("student", "teacher"), [(1, 4), (4, 1)])
-def test_the_fusion_can_not_train_on_one_value_a_channel(student: int, teacher: int) -> None:
-    """On either side; torch's own line named neither."""
+def test_the_fusion_cannot_train_on_one_value_per_channel(student: int, teacher: int) -> None:
+    """On either side; Torch's error named neither the features nor the cause."""
     fusion = losses.ReviewFusion([(3, 4, 4), (3, student, student)], [(5, 4, 4), (5, teacher, teacher)])
     maps = [torch.ones(2, 3, 4, 4), torch.ones(2, 3, student, student)]
-    with pytest.raises(ValueError, match=r"features \(1, 3, 1, 1\) are one value a channel, which batch norm"):
+    with pytest.raises(ValueError, match=r"features \(1, 3, 1, 1\) have one value per channel. Batch norm"):
         fusion([each[:1] for each in maps])
     assert all(each.isfinite().all() for each in fusion(maps))
     assert all(each.isfinite().all() for each in fusion.eval()([each[:1] for each in maps]))

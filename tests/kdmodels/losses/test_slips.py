@@ -1,4 +1,4 @@
-"""Slips of published code, each with the wrong value that it gives and the right one that ours gives."""
+"""Mistakes of published code, each with its wrong value and the right value."""
 
 import pytest
 import torch
@@ -8,9 +8,10 @@ from scipy.special import log_softmax, rel_entr, softmax
 from torch import Tensor, nn
 
 from kdmodels import losses
-from kdmodels.experiment import Network, Term
+from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.networks import build
 from kdmodels.training import Distiller
+from kdmodels.training.batches import Batch
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -34,7 +35,7 @@ def test_slip_kl_is_given_probabilities_where_log_probabilities_belong() -> None
 
 
 def test_slip_a_mask_of_minus_1000_does_not_hide_the_label_of_large_logits() -> None:
-    """DKD's own code subtracts 1000 from the label's logit to leave it out: a label ahead by more stays in."""
+    """The DKD authors' code subtracts 1000 from the label's logit to remove it. A label ahead by more remains."""
     student, teacher = torch.tensor([[9000.0, 1.0, 0.0]]), torch.tensor([[9000.0, 0.0, 2.0]])
     labels, mask = torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.0]])
     masked_q, masked_p = (z - 1000 * mask for z in (student, teacher))
@@ -47,15 +48,20 @@ def test_slip_a_mask_of_minus_1000_does_not_hide_the_label_of_large_logits() -> 
 
 
 def test_slip_cross_entropy_is_applied_to_features() -> None:
-    """Features that are as wide as there are classes, or wider, pass for logits in silence."""
+    """Features at least as wide as the number of classes could silently pass for logits."""
     network = build(Network(mlp=[7]), input_shape=(1, 4, 4), classes=5, mean=[0.5], std=[0.25])
     terms = [Term(loss="hard_labels"), Term.model_validate({"hint": {"at": "last"}})]
     joined = Distiller(
-        network, terms, input_shape=(1, 4, 4), teacher_shapes={"last": (7,)}, labels=torch.arange(6) % 3, batch=6
+        network,
+        terms,
+        Recipe(epochs=1, batch=6),
+        input_shape=(1, 4, 4),
+        teacher_shapes={"last": (7,)},
+        labels=torch.arange(6) % 3,
     ).eval()
     images, labels = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(2)), torch.arange(6) % 5
     with torch.no_grad():
-        _, values = joined(images, labels, {"last": torch.zeros(6, 7)}, torch.arange(6))
+        _, values = joined(Batch(images, labels, torch.arange(6), {"last": torch.zeros(6, 7)}, {}))
         logits, features = network(images), nn.Sequential(*list(network)[:-1])(images)
     right, slip = ([-log_softmax(row)[y] for row, y in zip(z.numpy(), labels, strict=True)] for z in (logits, features))
     assert values["hard_labels"].tolist() == pytest.approx(right, rel=1e-5)
@@ -66,5 +72,5 @@ def test_slip_cross_entropy_is_applied_to_features() -> None:
 def test_slip_cross_entropy_at_a_place_of_features_is_refused(loss: str) -> None:
     with pytest.raises(ValidationError, match=f"{loss} takes no features"):
         Term.model_validate({loss: {"at": "last"}})
-    with pytest.raises(ValueError, match="not one for each"):  # and maps are no logits
+    with pytest.raises(ValueError, match="expected one label per example"):  # and maps are no logits
         getattr(losses, loss)(torch.ones(2, 5, 4, 4), torch.tensor([0, 1]))

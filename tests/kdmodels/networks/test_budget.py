@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdmodels.architectures import BLOCKS
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
+from kdmodels.experiment.architectures import BLOCKS
 from kdmodels.networks import budget as search
 from kdmodels.networks import build, parameters, within_budget
 from kdmodels.networks.compact import Shape
@@ -58,8 +58,8 @@ def test_no_neighbour_fits_better(block: str, budget: int, size: int, channels: 
     shallowest = {8: 2}.get(size, 4)
     for other in {(width + 4, depth), (width, depth + 1), (width, depth - 1), (width - 4, depth + 1)}:
         if other[0] >= 4 and shallowest <= other[1] <= 3 * shallowest:
-            theirs = parameters(built(compact(block=block, width=other[0], depth=other[1]), **images))
-            assert theirs > budget or (theirs, other[1]) <= (cost, depth)
+            other_cost = parameters(built(compact(block=block, width=other[0], depth=other[1]), **images))
+            assert other_cost > budget or (other_cost, other[1]) <= (cost, depth)
 
 
 def test_it_is_the_largest_of_all() -> None:
@@ -122,22 +122,27 @@ def test_a_budget_of_latency_takes_the_most_parameters(monkeypatch: pytest.Monke
 def test_latency_is_measured_in_milliseconds() -> None:
     network = within_budget(compact(block="plain", budget={"latency_ms": 60_000}, width=4, depth=4), **IMAGES)
     assert network == compact(block="plain", budget={"latency_ms": 60_000}, width=4, depth=4)
-    with pytest.raises(UserError, match=r"plain of width 4 and depth 4 has [\d.e-]+ ms; allowed by its budget: 1e-06$"):
+    with pytest.raises(
+        UserError, match=r"plain of width 4 and depth 4 has [\d.e-]+ ms\. Allowed by its budget: 1e-06$"
+    ):
         within_budget(compact(block="plain", budget={"latency_ms": 1e-6}, width=4, depth=4), **IMAGES)
 
 
-def test_a_width_and_depth_over_the_budget_are_told_with_both_numbers() -> None:
+def test_the_error_for_an_exceeded_budget_names_cost_and_limit() -> None:
     network = compact(block="plain", budget=60_000, width=32, depth=8)
-    with pytest.raises(UserError, match=r"^network.compact: plain of width 32 and depth 8 has 593,450 parameters; "
-                                        r"allowed by its budget: 60,000$"):  # fmt: skip
+    with pytest.raises(UserError, match=r"^network.compact: plain of width 32 and depth 8 has 593,450 parameters\. "
+                                        r"Allowed by its budget: 60,000$"):  # fmt: skip
         built(network)
     assert within_budget(compact(block="plain", budget=900_000, width=32, depth=8), **IMAGES).compact.width == 32  # type: ignore[union-attr]
 
 
-def test_a_budget_that_nothing_fits_tells_the_smallest() -> None:
+def test_the_error_for_a_small_budget_names_the_smallest_network() -> None:
     smallest = parameters(built(compact(block="fire", width=4, depth=4)))
-    with pytest.raises(UserError, match=rf"^network.compact.budget: 100 parameters: none fits; fire of width 4 and "
-                                        rf"depth 4 has {smallest:,} parameters$"):  # fmt: skip
+    line = (
+        r"^network.compact.budget: no network fits into 100 parameters\. "
+        rf"The smallest: fire of width 4 and depth 4 has {smallest:,} parameters$"
+    )
+    with pytest.raises(UserError, match=line):
         built(compact(block="fire", budget=100))
 
 

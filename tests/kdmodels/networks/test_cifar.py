@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
-from kdmodels.architectures import ARCHITECTURES
 from kdmodels.experiment import Network
+from kdmodels.experiment.architectures import ARCHITECTURES
 from kdmodels.networks import build, parameters
 
 PUBLISHED = {  # for 3x32x32 and 100 classes, as of the repository of Tian et al. 2020

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from kdmodels.architectures import BLOCKS
 from kdmodels.experiment import Network
+from kdmodels.experiment.architectures import BLOCKS
 from kdmodels.networks import Description, build, find_tap, initialise, load_network, save_network
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 
 COMPACT = [{"compact": {"block": block, "width": 4, "depth": 4}} for block in BLOCKS]
 FAMILIES: list[Any] = [
@@ -23,7 +23,7 @@ FAMILIES: list[Any] = [
     *COMPACT,
     {"torchvision": "resnet18"},
     {"timm": "resnet10t"},
-    {"module": "tests.kdmodels.networks.own:Attention", "arguments": {"width": 8}},
+    {"module": "tests.support.networks:Attention", "arguments": {"width": 8}},
 ]
 EXPORTED = [
     raw for raw in FAMILIES if raw not in COMPACT[:-1] and raw not in ("resnet8x4", {"mlp": [8]})
@@ -42,33 +42,33 @@ def described(raw: object, size: int = 16, channels: int = 3) -> Description:
 
 def drawn(raw: object, seed: int = 0) -> nn.Sequential:
     network = described(raw).build()
-    initialise(network, stream(seed, "student"))
+    initialise(network, generator_for(seed, "student"))
     return network
 
 
 @pytest.mark.parametrize("raw", FAMILIES, ids=str)
-def test_it_is_drawn_from_a_generator_learns_and_is_stored(raw: object, tmp_path: Path) -> None:
+def test_each_network_initialises_learns_and_is_stored(raw: object, tmp_path: Path) -> None:
     before = torch.get_rng_state()
     network, again, other = drawn(raw), drawn(raw), drawn(raw, seed=1)
     states = [one.state_dict() for one in (network, again, other)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert any(not torch.equal(value, states[2][name]) for name, value in states[0].items())
 
-    images, labels = torch.rand(8, 3, 16, 16, generator=stream(0, "images")), torch.arange(8) % 5
+    images, labels = torch.rand(8, 3, 16, 16, generator=generator_for(0, "images")), torch.arange(8) % 5
     assert torch.equal(before, torch.get_rng_state())
     first, last = trained(network, images, labels)
     assert last < first
 
     network.eval()
     save_network(tmp_path, described(raw), network.state_dict())
-    loaded, description = load_network(tmp_path, ["tests.kdmodels.networks.own"])
+    loaded, description = load_network(tmp_path, ["tests.support.networks"])
     assert description == described(raw)
     assert torch.equal(loaded(images), network(images))
 
 
 @pytest.mark.parametrize("raw", EXPORTED, ids=str)
-def test_it_is_exported_for_batches_of_any_size(raw: object) -> None:
-    network, images = drawn(raw).eval(), torch.rand(8, 3, 16, 16, generator=stream(0, "images"))
+def test_each_network_is_exported_for_any_batch_size(raw: object) -> None:
+    network, images = drawn(raw).eval(), torch.rand(8, 3, 16, 16, generator=generator_for(0, "images"))
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(network, (images[:2],), dynamic_shapes=({0: batch},))
     assert torch.allclose(program.module()(images), network(images), atol=1e-4)
@@ -93,7 +93,7 @@ def trained(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> t
 @pytest.mark.parametrize("size", [8, 11, 32])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("raw", ["resnet20", "wrn_16_2", "vgg8", *COMPACT], ids=str)
-def test_networks_of_ours_take_small_images_of_any_channels(raw: object, channels: int, size: int) -> None:
+def test_built_in_networks_take_small_images_with_any_channels(raw: object, channels: int, size: int) -> None:
     network = described(raw, size, channels).build().eval()
     assert network(torch.zeros(2, channels, size, size)).shape == (2, 5)
 
@@ -118,8 +118,8 @@ def test_networks_of_ours_take_small_images_of_any_channels(raw: object, channel
         ({"torchvision": "mobilenet_v3_small"}, "first", (16, 16, 16)),
         ({"timm": "convnext_atto"}, "middle", (80, 4, 4)),
         ({"timm": "convnext_atto"}, "last", (320,)),
-        ({"module": "tests.kdmodels.networks.own:Attention"}, "deepest", (16, 32)),
-        ({"module": "tests.kdmodels.networks.own:Attention"}, "last", (32,)),
+        ({"module": "tests.support.networks:Attention"}, "deepest", (16, 32)),
+        ({"module": "tests.support.networks:Attention"}, "last", (32,)),
     ],
     ids=str,
 )
@@ -130,10 +130,10 @@ def test_the_words_for_places_mean_the_same_in_every_family(raw: object, at: str
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("raw", ["resnet8x4", {"torchvision": "resnet18"}, {"timm": "resnet10t"}], ids=str)
-def test_what_is_tapped_is_not_overwritten_by_what_follows(raw: object, training: bool) -> None:
+def test_later_layers_do_not_overwrite_tapped_features(raw: object, training: bool) -> None:
     """`out += identity` ran over resnet18's `layer1.0.bn2`, and rectifiers over what they were given."""
     network = described(raw).build().train(training)
-    images = torch.rand(2, 3, 16, 16, generator=stream(0, "images"))
+    images = torch.rand(2, 3, 16, 16, generator=generator_for(0, "images"))
     overwritten = 0
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -54,11 +54,11 @@ def test_any_bytes_are_tensors_or_a_users_error(folder: Path, name: str, data: s
     try:
         state = read_state(file)
     except UserError as error:
-        told = str(error)
+        message = str(error)
     else:
         assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
-        told = "tensors"
-    assert len(told.splitlines()) == 1
+        message = "tensors"
+    assert len(message.splitlines()) == 1
 
 
 JSON = st.recursive(
@@ -78,24 +78,24 @@ def test_any_description_is_that_of_its_weights_or_a_users_error(folder: Path, c
     try:
         network, _ = load_network(other)
     except UserError as error:
-        told = str(error)
+        message = str(error)
     else:
         assert network(torch.zeros(2, 1, 4, 4)).shape == (2, 2)
-        told = "a network"
-    assert len(told.splitlines()) == 1
+        message = "a network"
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("module", "code", "line"),
     [
-        ("os:mkdir", (), r"the store names the code of os, which this command does not; .*--allow-code os"),
+        ("os:mkdir", (), r"the store names the code of os, which this command does not\. .*--allow-code os"),
         ("os:mkdir", ("os",), "os is a module of Python itself"),
         ("sympy:sympify", (), "the store names the code of sympy, which this command does not"),
         ("sympy:sympify", ("sympy.core", "symp"), "the store names the code of sympy"),
-        ("numpy:memmap", ("numpy",), "numpy:memmap is a class, but no torch.nn.Module"),
-        ("tests.kdmodels.networks.own:torch.hub.load", ("tests.kdmodels.networks.own",), "torch is a module"),
-        ("tests.kdmodels.networks.own:Tensor.new", ("tests.kdmodels.networks.own",), "is written in "),
-        ("tests.kdmodels.networks.own_copy:Net", ("tests.kdmodels.networks.own",), "which this command does not"),
+        ("numpy:memmap", ("numpy",), "the class numpy:memmap is not a torch.nn.Module"),
+        ("tests.support.networks:torch.hub.load", ("tests.support.networks",), "torch is a module"),
+        ("tests.support.networks:Tensor.new", ("tests.support.networks",), "is defined in "),
+        ("tests.support.networks_copy:Net", ("tests.support.networks",), "which this command does not"),
     ],
 )
 def test_a_stored_description_runs_no_code_that_the_user_did_not_name(
@@ -114,7 +114,7 @@ def test_a_stored_description_runs_no_code_that_the_user_did_not_name(
 
 
 def test_a_stored_description_of_a_named_module_is_rebuilt(tmp_path: Path) -> None:
-    own = "tests.kdmodels.networks.own"
+    own = "tests.support.networks"
     described = DESCRIBED.model_copy(update={"network": Network(module=f"{own}:by_function", arguments={"hidden": 3})})
     built = described.build()
     save_network(tmp_path, described, built.state_dict())
@@ -181,7 +181,7 @@ def test_an_attack_is_refused_and_nothing_of_it_runs(name: str, tmp_path: Path) 
     canary, file = tmp_path / "canary", tmp_path / name
     file.write_bytes(ATTACKS[name](canary))
     with pytest.raises(
-        UserError, match=r"not readable as a checkpoint without running code from it; allowed: "
+        UserError, match=r"not readable as a checkpoint without running code from it\. Allowed: "
     ) as error:
         read_state(file)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""The layout of images in memory: faster where it is known to be taken, and never a matter of values."""
+"""Layout of images in memory: it changes speed, not values."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kdmodels.data import Split
-from kdmodels.evaluation import predict
+from kdmodels.evaluation.predictions import predict
 from kdmodels.experiment import Network, Recipe
+from kdmodels.experiment.terms import Term
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import build
 from kdmodels.networks.layout import layout_of
-from kdmodels.randomness import stream
-from kdmodels.terms import Term
+from kdmodels.randomness import generator_for
 from kdmodels.training import Distiller, fit
+from kdmodels.training.batches import Batch
 
 CONVOLUTIONAL = [
     {"conv": [4, 8]},
@@ -29,7 +30,7 @@ CONVOLUTIONAL = [
 
 
 class Views(nn.Module):
-    """A user's own network, as many are written: its `view` takes no images whose channels lie last."""
+    """A user's network whose `view` fails on images whose channels lie last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,9 +42,13 @@ class Views(nn.Module):
 
 
 def images(channels: int) -> Split:
-    generator = stream(0, "images")
+    generator = generator_for(0, "images")
     pixels = torch.randint(256, (12, channels, 32, 32), generator=generator, dtype=torch.uint8)
     return Split(pixels, torch.arange(12) % 3, top=255)
+
+
+def whole(split: Split) -> Batch:
+    return Batch(split.images, split.labels, torch.arange(len(split)), {}, {})
 
 
 def network(channels: int, **description: object) -> nn.Module:
@@ -55,7 +60,7 @@ def network(channels: int, **description: object) -> nn.Module:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("description", CONVOLUTIONAL)
-def test_channels_lie_last_and_the_logits_are_the_same(channels: int, description: dict[str, object]) -> None:
+def test_channels_lie_last_and_logits_stay_the_same(channels: int, description: dict[str, object]) -> None:
     net, plain = network(channels, **description).eval(), images(channels).images
     laid_out = layout_of(net)(plain)
     assert laid_out.stride()[1] == 1  # also of one channel, where torch calls any layout contiguous
@@ -63,13 +68,29 @@ def test_channels_lie_last_and_the_logits_are_the_same(channels: int, descriptio
     torch.testing.assert_close(net(laid_out), net(plain), rtol=1e-4, atol=1e-5)
 
 
-def test_images_stay_as_they_are_for_a_network_without_convolutions_and_for_a_users_own() -> None:
+def test_images_are_not_laid_out_for_networks_without_convolutions_or_with_unknown_layers() -> None:
     plain = images(3).images
     for net in (network(3, mlp=[4]), nn.Sequential(Views())):
         assert layout_of(net)(plain) is plain
 
 
-def test_a_users_network_that_views_its_maps_is_trained_measured_and_a_teacher() -> None:
+def test_a_network_opts_out() -> None:
+    net, plain = network(3, conv=[4]), images(3).images
+    net.channels_last = False  # type: ignore[assignment]
+    assert layout_of(net)(plain) is plain
+
+
+def test_a_network_with_torchs_batch_norm_is_trained_in_the_usual_layout_and_unchanged() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(3600, 3))
+    plain = images(3).images
+    assert layout_of(net, training=True)(plain) is plain
+    assert layout_of(net)(plain).stride()[1] == 1
+    Distiller(net, [Term(loss="hard_labels")], Recipe(epochs=1, batch=4), input_shape=(3, 32, 32),
+              teacher_shapes={}, labels=torch.arange(12) % 3)  # fmt: skip
+    assert type(net[1]) is nn.BatchNorm2d
+
+
+def test_a_network_that_views_its_maps_can_be_trained_measured_and_a_teacher() -> None:
     net, split = nn.Sequential(Views()), images(3)
     (replica,) = fit(net, [Term(loss="hard_labels")], Recipe(epochs=1, batch=4), split, split, seeds=[0])
     assert replica.diverged is None
@@ -78,7 +99,7 @@ def test_a_users_network_that_views_its_maps_is_trained_measured_and_a_teacher()
 
 @pytest.fixture
 def seen() -> Iterator[list[tuple[bool, bool]]]:
-    """Of every convolution's call: whether it trained, and whether its images' channels lay last."""
+    """Record, for every call of a convolution, whether it trained and whether the channels lay last."""
     calls: list[tuple[bool, bool]] = []
     hook = nn.modules.module.register_module_forward_pre_hook(
         lambda module, given: (
@@ -91,7 +112,7 @@ def seen() -> Iterator[list[tuple[bool, bool]]]:
     hook.remove()
 
 
-def test_what_measures_stores_knowledge_and_trains_lays_its_images_out(seen: list[tuple[bool, bool]]) -> None:
+def test_measuring_distilling_and_training_lay_out_images(seen: list[tuple[bool, bool]]) -> None:
     net, split = network(3, conv=[4]), images(3)
     predict(net, split)
     knowledge = distil_knowledge(net, split)
@@ -102,21 +123,20 @@ def test_what_measures_stores_knowledge_and_trains_lays_its_images_out(seen: lis
 
 
 def test_bfloat16_and_compiled_steps_keep_the_usual_layout(seen: list[tuple[bool, bool]]) -> None:
-    """For these torch's batch norm is not replaced."""
+    """In these the precise batch norm does not apply."""
     net, split = network(3, conv=[4]), images(3)
     recipe = Recipe(epochs=1, batch=4, precision="bfloat16")
     fit(net, [Term(loss="hard_labels")], recipe, split, split, seeds=[0])
     assert (True, False) in seen
     assert (True, True) not in seen
     seen.clear()
-    Distiller(net, [Term(loss="hard_labels")], input_shape=(3, 32, 32), teacher_shapes={},
-              labels=torch.arange(12) % 3, batch=4,
-              compiled=True).train()(split.images, split.labels, {}, split.labels)  # fmt: skip
+    Distiller(net, [Term(loss="hard_labels")], Recipe(epochs=1, batch=4, compile=True), input_shape=(3, 32, 32),
+              teacher_shapes={}, labels=torch.arange(12) % 3).train()(whole(split))  # fmt: skip
     assert set(seen) == {(True, False)}
 
 
 class Smooth(TorchFunctionMode):
-    """ReLU without its edge: rounded to its other side, one activation changes a gradient by up to a tenth."""
+    """Replace ReLU by a smooth function: rounding across ReLU's edge can change a gradient by a tenth."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -127,15 +147,22 @@ class Smooth(TorchFunctionMode):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("description", CONVOLUTIONAL)
 def test_a_step_is_the_same_in_both_layouts(channels: int, description: dict[str, object]) -> None:
-    """But for rounding, that one step of SGD without momentum shows: the gradient, with all its layers' sums."""
+    """The gradients are equal up to rounding."""
     net, split, gradients = network(channels, **description), images(channels), []
     for compiled in (False, True):
-        distiller = Distiller(deepcopy(net), [Term(loss="hard_labels")], input_shape=(channels, 32, 32),
-                              teacher_shapes={}, labels=torch.arange(12) % 3, batch=12,
-                              compiled=compiled).train()  # fmt: skip
+        recipe = Recipe(epochs=1, batch=12, compile=compiled)
+        distiller = Distiller(deepcopy(net), [Term(loss="hard_labels")], recipe, input_shape=(channels, 32, 32),
+                              teacher_shapes={}, labels=torch.arange(12) % 3).train()  # fmt: skip
         with Smooth():
-            _, values = distiller(split.images, split.labels, {}, split.labels)
+            _, values = distiller(whole(split))
         parts = torch.autograd.grad(values["hard_labels"].mean(), list(distiller.parameters()))
         gradients.append(torch.cat([part.flatten() for part in parts]))
     one, other = gradients
     assert (one - other).norm() < 1e-4 * other.norm()
+
+
+@pytest.mark.parametrize("network", [Network(name="resnet8x4"), Network(name="wrn_16_2"), Network(name="vgg8")])
+def test_networks_of_the_catalogue_are_trained_channels_last(network: Network) -> None:
+    built = build(network, input_shape=(3, 32, 32), classes=10, mean=[0.5] * 3, std=[0.25] * 3)
+    images = layout_of(built, training=True)(torch.rand(2, 3, 32, 32))
+    assert images.is_contiguous(memory_format=torch.channels_last)

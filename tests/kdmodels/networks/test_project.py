@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdmodels.network import Network
+from kdmodels.experiment.network import Network
 from kdmodels.networks import sources
 from kdmodels.networks.project import project_modules
 
@@ -68,8 +68,10 @@ def imported(module: str, project: Path) -> dict[str, Path]:
         "print(*(f'{n}={m.__file__}' for n, m in sys.modules.items() if n.startswith('kdt') and m.__file__), sep='\\n')"
     )
     environment = os.environ | {"PYTHONPATH": f"{project}:{project / 'library'}:{':'.join(filter(None, sys.path))}"}
-    told = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
-    return {name: Path(file) for name, _, file in (line.partition("=") for line in told.stdout.splitlines())}
+    completed = subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    )
+    return {name: Path(file) for name, _, file in (line.partition("=") for line in completed.stdout.splitlines())}
 
 
 def test_the_modules_are_those_that_python_imports(project: Path) -> None:

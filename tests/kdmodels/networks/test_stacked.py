@@ -8,7 +8,7 @@ from kdmodels.experiment import Network
 from kdmodels.networks import build, find_tap
 from kdmodels.networks.layers import Dropout, Normalise
 from kdmodels.networks.stacked import is_stackable, run_stacked
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 
 SIGNATURE = {"input_shape": (2, 3, 3), "classes": 4, "mean": [0.5, 0.2], "std": [0.25, 0.5]}
 REPLICAS, BATCH = 3, 5
@@ -37,7 +37,7 @@ NETWORKS = {
 
 def states(network: nn.Module) -> dict[str, Tensor]:
     """Random parameters and buffers of some replicas, stacked."""
-    generator = stream(0, "states")
+    generator = generator_for(0, "states")
 
     def draw(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
@@ -54,9 +54,9 @@ def test_each_row_is_the_module_called(name: str, training: bool) -> None:
     assert is_stackable(network)
     stacked = states(network)
     parameters = [key for key, _ in network.named_parameters()]
-    images = torch.rand(REPLICAS, BATCH, 2, 3, 3, generator=stream(0, "images"))
+    images = torch.rand(REPLICAS, BATCH, 2, 3, 3, generator=generator_for(0, "images"))
     drawn = {
-        f"{path}.drawn": (torch.rand(REPLICAS, BATCH, layer.width, generator=stream(0, path)) > 0.4).float()
+        f"{path}.drawn": (torch.rand(REPLICAS, BATCH, layer.width, generator=generator_for(0, path)) > 0.4).float()
         for path, layer in network.named_modules()
         if isinstance(layer, Dropout)
     }
@@ -84,7 +84,7 @@ def test_each_row_is_the_module_called(name: str, training: bool) -> None:
             torch.testing.assert_close(tensors[key][row].detach(), buffer)
 
 
-def test_gradients_are_laid_out_as_the_weights_are() -> None:
+def test_gradients_have_the_layout_of_the_weights() -> None:
     network = NETWORKS["built"]()
     tensors = {key: tensor.requires_grad_() for key, tensor in states(network).items()}
     outputs, _ = run_stacked(network, tensors, torch.rand(REPLICAS, BATCH, 2, 3, 3), {})
@@ -100,5 +100,5 @@ def test_gradients_are_laid_out_as_the_weights_are() -> None:
         nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4, momentum=None)),  # its average needs the count of batches
     ],
 )
-def test_what_is_not_known_here_is_not_stackable(network: nn.Module) -> None:
+def test_networks_with_other_layers_are_not_stackable(network: nn.Module) -> None:
     assert not is_stackable(network)

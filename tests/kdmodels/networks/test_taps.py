@@ -1,4 +1,4 @@
-"""Places that can't be tapped are told in one line, before anything trains."""
+"""Places that can't be tapped are reported in one line, before anything trains."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,11 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 from kdmodels.data import Split
 from kdmodels.errors import UserError
-from kdmodels.experiment import Recipe, Term
+from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
-from kdmodels.networks import find_tap
+from kdmodels.networks import build, find_tap
 from kdmodels.training import Distiller, fit
+from kdmodels.training.batches import Batch
 
 
 class Attentive(nn.Module):
@@ -30,8 +31,8 @@ class Attentive(nn.Module):
 
 
 @pytest.mark.parametrize(("at", "line"), [
-    ("attention", "at: attention: gives a tuple, not one tensor; allowed: another module"),
-    ("attention.out_proj", "at: attention.out_proj: the network does not call this module by itself; allowed: another"),
+    ("attention", "at: attention: expected one tensor, got a tuple. Allowed: another module"),
+    ("attention.out_proj", "at: attention.out_proj: the network does not call this module. Allowed: another"),
 ])  # fmt: skip
 def test_what_gives_no_tensor_is_told(at: str, line: str) -> None:
     network = Attentive()
@@ -50,7 +51,7 @@ def test_the_blocks_of_a_plain_sequence_end_with_its_activations() -> None:
 def test_maps_with_their_channels_last_are_refused() -> None:
     """Their height was taken for channels, in silence."""
     small = SwinTransformer(patch_size=[4, 4], embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=[2, 2])
-    with pytest.raises(UserError, match=r"gives maps \(B, H, W, C\), which no loss takes; allowed: last"):
+    with pytest.raises(UserError, match=r"gives maps \(B, H, W, C\), which no loss takes\. Allowed: last"):
         find_tap(small, "first").shape(small, (3, 32, 32))
     assert find_tap(small, "last").shape(small, (3, 32, 32)) == (16,)
 
@@ -114,9 +115,14 @@ def test_teachers_and_students_are_tapped_alike(change: Callable[[Tensor, Tensor
     assert torch.equal(distil_knowledge(network, SPLIT, ["body"]).features["body"], network.given.half())
     term = Term.model_validate({"attention_transfer": {"at": "body"}})
     student = Distiller(
-        network, [term], input_shape=(1, 5, 5), teacher_shapes={"body": (4, 3, 3)}, labels=torch.arange(6) % 3, batch=6
+        network,
+        [term],
+        Recipe(epochs=1, batch=6),
+        input_shape=(1, 5, 5),
+        teacher_shapes={"body": (4, 3, 3)},
+        labels=torch.arange(6) % 3,
     )
-    _, values = student(IMAGES, SPLIT.labels, said, torch.arange(6))
+    _, values = student(Batch(IMAGES, SPLIT.labels, torch.arange(6), said, {}))
     assert values["attention_transfer"].tolist() == [0.0] * 6
 
 
@@ -146,7 +152,10 @@ class Twice(nn.Module):
 
 def test_a_module_that_is_called_twice_is_refused_before_training() -> None:
     """Its first call was taken, in silence."""
-    network, line = Twice(), "at: relu: the network calls this module 2 times; allowed: a module that it calls once"
+    network, line = (
+        Twice(),
+        "at: relu: the network calls this module 2 times. Allowed: a module that the network calls once",
+    )
     with pytest.raises(UserError, match=line):
         find_tap(network, "relu").shape(network, (1, 2, 2))
     images = torch.ones(3, 1, 2, 2)
@@ -157,7 +166,12 @@ def test_a_module_that_is_called_twice_is_refused_before_training() -> None:
     term = Term.model_validate({"hint": {"at": {"student": "relu", "teacher": "x"}}})
     with pytest.raises(UserError, match=line):
         Distiller(
-            network, [term], input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, labels=torch.arange(3) % 3, batch=3
+            network,
+            [term],
+            Recipe(epochs=1, batch=3),
+            input_shape=(1, 2, 2),
+            teacher_shapes={"x": (4,)},
+            labels=torch.arange(3) % 3,
         )
 
 
@@ -167,5 +181,80 @@ def test_a_module_that_is_called_twice_in_training_alone_is_refused_before_it() 
     terms = [Term(loss="hard_labels"), Term.model_validate({"hint": {"at": {"student": "last", "teacher": "x"}}})]
     with pytest.raises(UserError, match="at: head: the network calls this module 2 times"):
         Distiller(
-            network, terms, input_shape=(1, 2, 2), teacher_shapes={"x": (4,)}, labels=torch.arange(3) % 3, batch=3
+            network,
+            terms,
+            Recipe(epochs=1, batch=3),
+            input_shape=(1, 2, 2),
+            teacher_shapes={"x": (4,)},
+            labels=torch.arange(3) % 3,
         )
+
+
+SHAPE = {"input_shape": (1, 28, 28), "classes": 10, "mean": [0.1307], "std": [0.3081]}
+
+
+@pytest.mark.parametrize(
+    ("widths", "at", "shape"),
+    [
+        ([7], "middle", (7,)),
+        ([7, 6], "middle", (7,)),
+        ([7, 6, 5], "middle", (6,)),
+        ([7, 6], "last", (6,)),
+        ([7, 6], "block1.linear", (7,)),
+        ([7, 6], "head", (10,)),
+    ],
+)
+def test_taps_of_an_mlp(widths: list[int], at: str, shape: tuple[int, ...]) -> None:
+    network = build(Network(mlp=widths), **SHAPE)
+    assert find_tap(network, at).shape(network, (1, 28, 28)) == shape
+
+
+@pytest.mark.parametrize(
+    ("size", "at", "shape"),
+    [
+        (8, "first", (4, 4, 4)),
+        (8, "middle", (6, 2, 2)),
+        (8, "deepest", (8, 2, 2)),  # a map of 2x2 is not pooled any more
+        (28, "first", (4, 14, 14)),
+        (28, "deepest", (8, 3, 3)),
+        (28, "last", (8,)),
+    ],
+)
+def test_maps_of_a_convolutional_network(size: int, at: str, shape: tuple[int, ...]) -> None:
+    network = build(Network(conv=[4, 6, 8]), **{**SHAPE, "input_shape": (1, size, size)})
+    assert find_tap(network, at).shape(network, (1, size, size)) == shape
+
+
+def test_any_module_can_be_tapped() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(3 * 26 * 26, 10))
+    assert find_tap(network, "last").shape(network, (1, 28, 28)) == (2028,)
+    assert find_tap(network, "0").shape(network, (1, 28, 28)) == (3, 26, 26)
+    with pytest.raises(
+        UserError,
+        match=r"modules show no hidden blocks\. Allowed: last, a module's dotted name \(0, 1, 2,",
+    ):
+        find_tap(network, "middle")
+
+
+def test_last_is_the_input_of_the_head() -> None:
+    network = build(Network(mlp=[7, 6]), **SHAPE).eval()
+    images = torch.rand(4, 1, 28, 28)
+    with find_tap(network, "last").on(network) as caught:
+        logits = network(images)
+    assert torch.equal(network.head(caught[0]), logits)  # type: ignore[operator]
+
+
+def test_the_error_for_an_unknown_place_lists_all_places() -> None:
+    with pytest.raises(
+        UserError,
+        match=r"at: unknown module 'blok1'\. Did you mean 'block1'\? Allowed: first, middle, deepest, last, normalise",
+    ):
+        find_tap(build(Network(mlp=[7]), **SHAPE), "blok1")
+
+
+def test_hooks_are_removed_after_the_context() -> None:
+    network = build(Network(mlp=[7]), **SHAPE)
+    with find_tap(network, "middle").on(network) as caught:
+        pass
+    network(torch.rand(1, 1, 28, 28))
+    assert caught == []

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import kdmodels.serving.agreement as module
-from kdmodels.data.dataset import Split
+from kdmodels.data.split import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.networks import Description
@@ -30,7 +30,9 @@ def test_another_networks_weights_are_an_error(description: Description, monkeyp
             parameter += 1
     fill = module.fill
     monkeypatch.setattr(module, "fill", lambda graph, state, metadata: fill(graph, other.state_dict(), metadata))
-    with pytest.raises(UserError, match=r"^the ONNX file does not give what the trained network gives: logits differ"):
+    with pytest.raises(
+        UserError, match=r"^the ONNX file does not give the logits of the trained network: logits differ"
+    ):
         served_file(description, network, {}, SPLIT)
 
 

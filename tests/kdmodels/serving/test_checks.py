@@ -9,8 +9,10 @@ import onnxruntime
 import pytest
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
-from kdmodels.serving.checks import NODES, RefusedError, tensor_bytes
+from kdmodels.serving.checks import OPERATIONS
 from kdmodels.serving.model_file import ServedModel
+from kdmodels.serving.refusal import RefusedError
+from kdmodels.serving.tensor_sizes import tensor_bytes
 
 Change = Callable[[ModelProto], None]
 
@@ -266,7 +268,7 @@ def weight_named_as_the_input(model: ModelProto) -> None:
 
 
 def many_operations(model: ModelProto) -> None:
-    model.graph.node.extend([helper.make_node("Identity", ["images"], [f"n{i}"]) for i in range(NODES)])
+    model.graph.node.extend([helper.make_node("Identity", ["images"], [f"n{i}"]) for i in range(OPERATIONS)])
 
 
 def second_input(model: ModelProto) -> None:
@@ -329,8 +331,8 @@ REFUSED: dict[Change, str] = {
     external: "is stored in another file",
     external_by_path: "is stored in another file",
     external_in_an_attribute: "is stored in another file",
-    custom_domain: "it uses an operator of 'evil'",
-    contrib_operator: "it uses an operator of 'com.microsoft'",
+    custom_domain: "the file uses an operator of 'evil'",
+    contrib_operator: "the file uses an operator of 'com.microsoft'",
     function_body: "a function of its own",
     subgraph: "a graph inside an operation",
     nested_subgraphs: "a graph inside an operation",
@@ -341,31 +343,31 @@ REFUSED: dict[Change, str] = {
     huge_expand: "bytes for one image",
     huge_tile: "bytes for one image",
     huge_resize: "bytes for one image",
-    huge_range: "whole numbers in a row",
-    concatenated_sizes: "whole numbers in a row",
-    range_in_a_constant: "whole numbers in a row",
-    size_from_pixels: "can't be told beforehand",
+    huge_range: r"has \d+ whole numbers\. Allowed: 65536 per tensor",
+    concatenated_sizes: r"has \d+ whole numbers\. Allowed: 65536 per tensor",
+    range_in_a_constant: r"has \d+ whole numbers\. Allowed: 65536 per tensor",
+    size_from_pixels: "is unknown before the graph runs",
     square_of_the_batch: "for 2 images",
     doubling: "bytes for one image",
-    division_of_the_smallest_number: "Div divides whole numbers by 'minus_one'; allowed: a positive constant",
-    remainder_by_a_computed_number: "Mod divides whole numbers by 'minus_one'; allowed: a positive constant",
-    shape_beyond_the_data: "does not hold what its shape says",
+    division_of_the_smallest_number: r"Div divides whole numbers by 'minus_one'\. Allowed: a positive constant",
+    remainder_by_a_computed_number: r"Mod divides whole numbers by 'minus_one'\. Allowed: a positive constant",
+    shape_beyond_the_data: "does not fit its shape",
     negative_shape: "Negative dimension value",
     text: "holds text",
     same_name_twice: "have the same name",
     weight_named_as_the_input: "have the same name",
     many_operations: "operations",
-    second_input: "its ends are images FLOAT",
-    second_output: "its ends are logits FLOAT",
-    renamed_input: "its ends are pixels FLOAT",
-    input_of_bytes: "its end is images UINT8",
-    input_of_any_size: "its end is images FLOAT",
-    fixed_batch: "allowed as the first dimension: batch",
+    second_input: "the input is images FLOAT",
+    second_output: "the output is logits FLOAT",
+    renamed_input: "the input is pixels FLOAT",
+    input_of_bytes: "the input is images UINT8",
+    input_of_any_size: "the input is images FLOAT",
+    fixed_batch: "Allowed as the first dimension: batch",
     unknown_field: "fields that this version of onnx does not know",
     session_options: "holds options for onnxruntime",
-    unknown_operator: "the ONNX checker refuses it",
-    shapes_that_do_not_fit: "the ONNX checker refuses it",
-    future_format: "the ONNX checker refuses it",
+    unknown_operator: "the ONNX checker refuses the file",
+    shapes_that_do_not_fit: "the ONNX checker refuses the file",
+    future_format: "the ONNX checker refuses the file",
     class_names_of_another_count: "is not a list of 3 names",
     class_names_nested: "is not JSON",
 }
@@ -431,7 +433,7 @@ def test_an_index_beyond_its_tensor_is_refused_in_one_line(model: ModelProto) ->
         helper.make_node("Gather", ["inner", "far"], ["beyond"], axis=1),
         helper.make_node("Add", ["inner", "beyond"], ["logits"]),
     )
-    with pytest.raises(RefusedError, match=r"^it can't be run: .*out of data bounds") as refused:
+    with pytest.raises(RefusedError, match=r"^the model can't be run: .*out of data bounds") as refused:
         loaded(model)(np.zeros((1, 3, 8, 8), np.float32))
     assert "\n" not in str(refused.value)
 

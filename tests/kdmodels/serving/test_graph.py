@@ -14,12 +14,12 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 import kdmodels.serving.graph as module
-from kdmodels.architectures import BLOCKS
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
-from kdmodels.folders import cache_folder
+from kdmodels.experiment.architectures import BLOCKS
+from kdmodels.files.folders import cache_folder
 from kdmodels.networks import Description, initialise
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.serving.graph import FILE_BYTES, IR_VERSION, OPSET, export_graph, fill, graph_of, metadata_of
 from kdmodels.serving.model_file import ServedModel
 
@@ -40,7 +40,7 @@ def described(network: Network, size: int = 8) -> Description:
 def trained(description: Description, seed: int) -> nn.Module:
     """A network whose weights and running statistics are as different as training makes them."""
     network = description.build(pretrained=False)
-    initialise(network, stream(seed, "weights"))
+    initialise(network, generator_for(seed, "weights"))
     torch.manual_seed(seed)
     with torch.no_grad():
         for _ in range(3):
@@ -69,6 +69,15 @@ def test_one_graph_serves_every_network_of_an_architecture(network: Network) -> 
     for seed in (1, 2):
         made = trained(description, seed)
         assert differences(fill(graph, made.state_dict(), {}), made, (3, 8, 8)) < 2e-5
+
+
+@pytest.mark.parametrize("size", [(16, 12), (5, 6)], ids=["larger", "smaller"])
+@pytest.mark.parametrize("network", [Network(mlp=[8]), Network(conv=[4, 6])], ids=["mlp", "conv"])
+def test_a_network_that_resizes_its_input_is_served(network: Network, size: tuple[int, int]) -> None:
+    description = described(network).model_copy(update={"size": size})
+    made = trained(description, 1)
+    assert differences(fill(graph_of(description), made.state_dict(), {}), made, (3, 8, 8)) < 2e-5
+    assert graph_of(description) != graph_of(described(network))
 
 
 def test_a_graph_is_exported_once_and_then_read_from_a_private_folder(
@@ -127,18 +136,20 @@ class Spectral(nn.Module):
         return torch.linalg.eigvalsh(images[:, 0])
 
 
-def test_a_network_that_onnx_has_no_form_for_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^this network can't be written as ONNX, as served models are: ") as told:
+def test_a_network_without_onnx_form_gives_one_line() -> None:
+    with pytest.raises(
+        UserError, match=r"^the network can't be written as ONNX, the format of served models: "
+    ) as refusal:
         export_graph(Spectral().eval(), (3, 8, 8))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
 
 
-def test_weights_beyond_what_a_protobuf_holds_are_one_line(
+def test_weights_beyond_the_size_of_a_protobuf_give_one_line(
     monkeypatch: pytest.MonkeyPatch, description: Description
 ) -> None:
     graph, state = graph_of(description), description.build().state_dict()
     monkeypatch.setattr(module, "FILE_BYTES", 2**20 + 3000)
-    with pytest.raises(UserError, match=r"^weights of 0\.0 GB don't fit into an ONNX file \(allowed: 2 GB\)$"):
+    with pytest.raises(UserError, match=r"^weights of 0\.0 GB do not fit into an ONNX file\. Allowed: 2 GB$"):
         fill(graph, state, {})
     assert FILE_BYTES == 2**31 - 1
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdmodels.serving.checks import RefusedError
 from kdmodels.serving.model_file import LARGEST_BATCH, ServedModel, read_file
+from kdmodels.serving.refusal import RefusedError
 
 
 def test_batches_of_any_size_give_the_logits_of_single_images(content: bytes) -> None:
@@ -35,8 +35,8 @@ def test_links_pipes_devices_and_large_files_are_refused(content: bytes, tmp_pat
     with (tmp_path / "sparse").open("wb") as sparse:
         sparse.truncate(2**40)
     for name, line in [
-        ("link", "is a link"),
-        ("endless", "is a link"),
+        ("link", "the file is a link"),
+        ("endless", "the file is a link"),
         ("pipe", "not a regular file"),
         ("folder", "not a regular file"),
         ("sparse", "has 1099511627776 bytes"),
@@ -59,7 +59,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from kdmodels.serving.model_file import ServedModel, read_file
-from kdmodels.serving.costs import served_costs
+from kdmodels.evaluation.costs import served_costs
 
 served = ServedModel(read_file(Path(sys.argv[1])))
 assert served(np.zeros((2, 3, 8, 8), np.float32)).shape == (2, 3)
@@ -71,3 +71,11 @@ assert not {"torch", "mlflow", "prefect"} & sys.modules.keys()
 def test_a_file_is_loaded_and_measured_without_torch(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, tmp_path / "model.onnx"], check=True, timeout=120)
+
+
+def test_onnxruntime_sends_no_telemetry_and_writes_no_id(tmp_path: Path) -> None:
+    names = ("CI", "XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")  # the first suppresses telemetry by itself
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-c", "import kdmodels.serving.model_file"]
+    subprocess.run(command, env=environment | {"HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []

@@ -1,4 +1,4 @@
-"""Batch sizes: those of an epoch are nearly equal, and a weight means the same for every batch size."""
+"""Batch sizes of an epoch are nearly equal, and a weight means the same for every batch size."""
 
 import math
 import statistics
@@ -7,25 +7,26 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdmodels import losses
-from kdmodels.catalogue import LOSSES
 from kdmodels.data import Dataset, Split, load_dataset
 from kdmodels.experiment import Data, Network, Recipe, Term
+from kdmodels.experiment.catalogue import LOSSES
+from kdmodels.experiment.presets import PRESETS
 from kdmodels.knowledge import Knowledge, distil_knowledge
 from kdmodels.networks import build, initialise
-from kdmodels.objectives import PRESETS
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import Distiller, fit
-from kdmodels.training.batches import batch_sizes
-from kdmodels.training.objective import Objective
+from kdmodels.training.batches import Batch, batch_sizes
+from kdmodels.training.loss_modules import build_loss
+from kdmodels.training.objective import Objective, StudentOutput
 
 PLACES = ["first", "middle", "deepest", "last"]
 
 
 @pytest.mark.parametrize("batch", [2, 3, 7, 64])
-def test_batches_differ_by_at_most_one_example_and_are_as_many_as_before(batch: int) -> None:
+def test_batch_sizes_differ_by_at_most_one_example(batch: int) -> None:
     for examples in range(1, 5 * batch + 2):
         sizes = batch_sizes(examples, batch)
         assert sum(sizes) == examples
@@ -68,7 +69,7 @@ def first(knowledge: Knowledge, examples: int) -> Knowledge:
 def test_accuracy_does_not_fall_when_a_few_examples_are_dropped(
     name: str, digits: Dataset, knowledge: tuple[Knowledge, Knowledge]
 ) -> None:
-    """Of 1,026 examples a last batch of two had 30 to 150 times the gradient: accuracy fell from 94 % to 58 %."""
+    """With 1,026 examples, a last batch of two had 30 to 150 times the gradient: accuracy fell from 94 % to 58 %."""
 
     def accuracy(examples: int) -> float:
         replicas = fit(
@@ -88,15 +89,15 @@ def test_accuracy_does_not_fall_when_a_few_examples_are_dropped(
 
 
 def joined(loss: str, digits: Dataset, shapes: Mapping[str, tuple[int, ...]]) -> Distiller:
-    """A student in eval mode, whose batch norm would depend on the batch too, and its objective in training mode."""
+    """Return a student in eval mode, because batch norm depends on the batch, with its objective in training mode."""
     known: dict[str, Any] = {"contrastive_representation": {"negatives": 128}}
     term = Term.model_validate({loss: known.get(loss, {})})
     distiller = Distiller(
-        build(Network(conv=[4, 8, 16]), **digits.signature), [term],
-        input_shape=(1, 8, 8), teacher_shapes=shapes, labels=digits.train.labels, batch=64,
+        build(Network(conv=[4, 8, 16]), **digits.signature), [term], Recipe(epochs=1, batch=64),
+        input_shape=(1, 8, 8), teacher_shapes=shapes, labels=digits.train.labels,
     )  # fmt: skip
-    initialise(distiller.student, stream(0, "student"))
-    initialise(distiller.objective, stream(0, "own"))
+    initialise(distiller.student, generator_for(0, "student"))
+    initialise(distiller.objective, generator_for(0, "own"))
     distiller.train()
     distiller.student.eval()
     if loss == "contrastive_representation":
@@ -106,18 +107,18 @@ def joined(loss: str, digits: Dataset, shapes: Mapping[str, tuple[int, ...]]) ->
 
 
 def mean_gradient(loss: str, batch: int, digits: Dataset, knowledge: Knowledge) -> Tensor:
-    """The expectation over batches of the gradient of the objective's value by the student's parameters."""
+    """Return the mean over batches of the gradient of the objective's value."""
     distiller = joined(loss, digits, knowledge.shapes((1, 8, 8)))
     parameters = list(distiller.student.parameters())
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     number = 0
     for repeat in range(2):
-        for rows in torch.randperm(512, generator=stream(repeat, "order")).split(batch):
+        for rows in torch.randperm(512, generator=generator_for(repeat, "order")).split(batch):
             images = digits.train.batch(rows)
             if loss == "contrastive_representation":
                 (module,) = distiller.objective.own[loss]  # type: ignore[misc]
-                module.drawn = module.draw(rows, stream(repeat, "drawn", number))
-            _, values = distiller(images, digits.train.labels[rows], knowledge.of(rows, images), rows)
+                module.drawn = module.draw(rows, generator_for(repeat, "drawn", number))
+            _, values = distiller(Batch(images, digits.train.labels[rows], rows, knowledge.of(rows, images), {}))
             gradients = torch.autograd.grad(values[loss].mean(), parameters, allow_unused=True)
             sums = [one if other is None else one + other for one, other in zip(sums, gradients, strict=True)]
             number += 1
@@ -128,7 +129,7 @@ def mean_gradient(loss: str, batch: int, digits: Dataset, knowledge: Knowledge) 
 def test_a_weight_means_the_same_for_every_batch_size(
     loss: str, digits: Dataset, knowledge: tuple[Knowledge, Knowledge]
 ) -> None:
-    """The expected gradient, size and direction. A loss that is missing the factor B / 64 is out by 4."""
+    """Compare size and direction of the expected gradient. A missing factor B / 64 changes it by 4."""
     small, usual, large = (mean_gradient(loss, batch, digits, knowledge[0]) for batch in (32, 64, 128))
     for other in (small, large):
         assert 0.7 < (other.norm() / usual.norm()).item() < 1.4
@@ -137,27 +138,29 @@ def test_a_weight_means_the_same_for_every_batch_size(
 
 @pytest.mark.parametrize("loss", [name for name in LOSSES if LOSSES[name].per_batch])
 @pytest.mark.parametrize("examples", [513, 514, 522])
-def test_the_last_batch_pulls_as_much_as_the_others(
+def test_the_last_batch_has_a_gradient_as_large_as_the_others(
     loss: str, examples: int, digits: Dataset, knowledge: tuple[Knowledge, Knowledge]
 ) -> None:
     distiller = joined(loss, digits, knowledge[0].shapes((1, 8, 8)))
     parameters = list(distiller.student.parameters())
     norms = []
-    for rows in torch.randperm(examples, generator=stream(0, "order")).split(batch_sizes(examples, 64)):
+    for rows in torch.randperm(examples, generator=generator_for(0, "order")).split(batch_sizes(examples, 64)):
         images = digits.train.batch(rows)
-        _, values = distiller(images, digits.train.labels[rows], knowledge[0].of(rows, images), rows)
+        _, values = distiller(Batch(images, digits.train.labels[rows], rows, knowledge[0].of(rows, images), {}))
         gradients = torch.autograd.grad(values[loss].mean(), parameters, allow_unused=True)
         norms.append(torch.cat([one.flatten() for one in gradients if one is not None]).norm().item())
     assert 0.5 < norms[-1] / statistics.median(norms[:-1]) < 2
 
 
 @pytest.mark.parametrize("loss", [name for name in LOSSES if LOSSES[name].falls_with_batch])
-def test_the_objective_scales_what_falls_with_the_batch_and_the_pure_function_does_not(loss: str) -> None:
+def test_the_objective_scales_losses_that_fall_with_the_batch_and_the_functions_do_not(loss: str) -> None:
     term = Term.model_validate(loss)
     ((at, _),) = term.pairs
-    generator = stream(0, "features")
+    generator = generator_for(0, "features")
     student, teacher = torch.rand(16, 5, generator=generator), torch.rand(16, 7, generator=generator)
-    objective = Objective([term], nn.ModuleDict(), class_weights=None, unlabelled=False)
+    built = {loss: build_loss(term, [((5,), (7,))], classes=3, labels=torch.arange(16) % 3)}
+    objective = Objective([term], built, class_weights=None, unlabelled=False)
     rows = torch.arange(16)
-    values = objective(torch.zeros(16, 3), {at: student}, rows % 3, {at: teacher}, rows, {})
+    batch = Batch(torch.zeros(16, 1, 2, 2), rows % 3, rows, {at: teacher}, {})
+    values = objective(StudentOutput(torch.zeros(16, 3), {at: student}), batch)
     assert values[loss].item() == pytest.approx(getattr(losses, loss)(student, teacher).item() * 16 / 64, rel=1e-6)

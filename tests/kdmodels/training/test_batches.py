@@ -14,16 +14,16 @@ from kdmodels.experiment import Data, Network, Recipe, Term
 from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, distil_knowledge
 from kdmodels.losses import decoupled, hard_labels, label_smoothing
 from kdmodels.networks import build
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import fit
-from kdmodels.training.batches import Batches
+from kdmodels.training.batches import Batch, Batches
 from kdmodels.training.distiller import Distiller
 
 EVERYTHING: list[dict[str, Any]] = [{"jitter": 1}, {"flip": True}, {"randaugment": {}}, {"mixup": 0.5}]
 
 
 def split(examples: int, purpose: str) -> Split:
-    generator = stream(7, purpose)
+    generator = generator_for(7, purpose)
     pixels = torch.randint(256, (examples, 1, 4, 4), generator=generator, dtype=torch.uint8)
     return Split(pixels, torch.randint(3, (examples,), generator=generator), top=255)
 
@@ -77,7 +77,7 @@ def test_a_student_that_echoes_is_never_apart_from_a_teacher_that_does(
     assert replicas[0].figures["val/logit_regression"] == 0.0
 
 
-def test_knowledge_of_another_seed_is_told_by_that() -> None:
+def test_knowledge_of_another_seed_differs() -> None:
     """Were views not compared bit for bit, the test above could not fail."""
     shown = augmentation(*EVERYTHING, views=3)
     others = Augmentation(shown.operations, 4, 3)
@@ -89,7 +89,7 @@ def test_knowledge_of_another_seed_is_told_by_that() -> None:
     assert replica.figures["train/logit_regression"] > 1e-3
 
 
-def test_a_batch_has_each_replica_s_examples_and_what_is_said_of_them() -> None:
+def test_a_batch_has_each_replicas_examples_and_the_teachers_outputs_for_them() -> None:
     shown = augmentation(*EVERYTHING, views=2)
     rows = torch.tensor([[3, 9, 3], [0, 49, 20]])
     for source in (stored(Echo(), shown), LiveTeacher(Echo())):
@@ -98,7 +98,7 @@ def test_a_batch_has_each_replica_s_examples_and_what_is_said_of_them() -> None:
         assert torch.equal(batch.images, shown.view(TRAIN, 2).batch(rows))  # epochs 2 and 4 show the second view
         assert torch.equal(batch.teacher[LOGITS], batch.images.flatten(2).half().float())
         assert torch.equal(batch.labels, TRAIN.labels[rows])
-        assert batch.mixed["labels"].shape == batch.mixed["share"].shape == (2, 3)
+        assert batch.mix["labels"].shape == batch.mix["share"].shape == (2, 3)
     assert not torch.equal(batch.images, batches.batch(rows, 1).images)
 
 
@@ -106,7 +106,7 @@ def test_validation_images_stay_as_they_are() -> None:
     rows = torch.arange(20)
     batch = Batches(VALIDATION).batch(rows)
     assert torch.equal(batch.images, VALIDATION.images)
-    assert (batch.teacher, batch.mixed) == ({}, {})
+    assert (batch.teacher, batch.mix) == ({}, {})
 
 
 def test_more_views_than_the_knowledge_has_is_a_users_error() -> None:
@@ -117,15 +117,21 @@ def test_more_views_than_the_knowledge_has_is_a_users_error() -> None:
             knowledge=knowledge, augmentation=shown)  # fmt: skip
 
 
-def test_every_loss_of_labels_is_the_mean_over_both_labels() -> None:
+def test_every_loss_on_labels_is_the_mean_over_both_mixed_labels() -> None:
     network = build(Network(mlp=[5]), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     terms = [Term(loss="hard_labels"), Term(loss="label_smoothing", hyperparameters={"epsilon": 0.1}),
              Term(loss="decoupled", hyperparameters={"alpha": 1.0, "beta": 8.0, "temperature": 4.0})]  # fmt: skip
-    joined = Distiller(network, terms, input_shape=(1, 4, 4), teacher_shapes={}, labels=TRAIN.labels, batch=16).eval()
+    joined = Distiller(
+        network, terms, Recipe(epochs=1, batch=16), input_shape=(1, 4, 4), teacher_shapes={}, labels=TRAIN.labels
+    ).eval()
     rows = torch.arange(8)
-    images, labels, teacher = TRAIN.batch(rows), TRAIN.labels[rows], torch.randn(8, 3, generator=stream(0, "teacher"))
+    images, labels, teacher = (
+        TRAIN.batch(rows),
+        TRAIN.labels[rows],
+        torch.randn(8, 3, generator=generator_for(0, "teacher")),
+    )
     mixed = {"labels": labels.roll(1), "share": torch.linspace(0, 1, 8)}
-    logits, values = joined(images, labels, {LOGITS: teacher}, rows, mixed)
+    logits, values = joined(Batch(images, labels, rows, {LOGITS: teacher}, mixed))
     soft = mixed["share"].view(-1, 1) * F.one_hot(labels, 3) + (1 - mixed["share"].view(-1, 1)) * F.one_hot(
         labels.roll(1), 3
     )
@@ -136,7 +142,7 @@ def test_every_loss_of_labels_is_the_mean_over_both_labels() -> None:
     for row, share in enumerate(mixed["share"]):
         one, other = (decoupled(logits, teacher, given)[row] for given in (labels, labels.roll(1)))
         assert values["decoupled"][row].item() == pytest.approx((share * one + (1 - share) * other).item(), rel=1e-5)
-    _, plain = joined(images, labels, {LOGITS: teacher}, rows)
+    _, plain = joined(Batch(images, labels, rows, {LOGITS: teacher}, {}))
     assert torch.equal(plain["hard_labels"], hard_labels(logits, labels))
     assert torch.equal(plain["label_smoothing"], label_smoothing(logits, labels, epsilon=0.1))
 
@@ -145,17 +151,22 @@ def test_a_linear_probe_is_fitted_on_mixed_labels_too() -> None:
     network = build(Network(mlp=[5]), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     term = Term.model_validate({"similarity_preserving": {"at": "last"}})
     joined = Distiller(
-        network, [term], input_shape=(1, 4, 4), teacher_shapes={"last": (5,)}, labels=TRAIN.labels, batch=16
+        network,
+        [term],
+        Recipe(epochs=1, batch=16),
+        input_shape=(1, 4, 4),
+        teacher_shapes={"last": (5,)},
+        labels=TRAIN.labels,
     )
     rows = torch.arange(8)
     mixed = {"labels": TRAIN.labels[rows].roll(1), "share": torch.full((8,), 0.25)}
     teacher = {LOGITS: torch.zeros(8, 3), "last": torch.ones(8, 5)}
-    logits, values = joined.eval()(TRAIN.batch(rows), TRAIN.labels[rows], teacher, rows, mixed)
+    logits, values = joined.eval()(Batch(TRAIN.batch(rows), TRAIN.labels[rows], rows, teacher, mixed))
     one, other = (F.cross_entropy(logits, labels, reduction="none") for labels in (TRAIN.labels[rows], mixed["labels"]))
     assert torch.allclose(values["probe"], 0.25 * one + 0.75 * other, atol=1e-6)
 
 
-def test_contrastive_memory_is_of_the_images_own_numbers() -> None:
+def test_contrastive_memory_is_indexed_by_the_images_numbers() -> None:
     """Augmented or not, the rows of the banks that move are those of the batch's examples."""
     student = build(Network(mlp=[5]), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     teacher = build(Network(mlp=[8]), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])

@@ -1,4 +1,4 @@
-"""Checkpoints: a training that was interrupted ends as one that was not, and nothing half written is read."""
+"""Checkpoints: an interrupted training equals an uninterrupted training, and no partial file is read."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from kdmodels.data import Split
 from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.knowledge import Knowledge, distil_knowledge
 from kdmodels.networks import build, initialise
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import Checkpoints, Replica, fit
 
 SHAPE = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
@@ -28,7 +28,7 @@ EPOCHS = 4
 
 
 def split(examples: int, purpose: str) -> Split:
-    generator = stream(7, purpose)
+    generator = generator_for(7, purpose)
     labels = torch.randint(3, (examples,), generator=generator)
     images = torch.rand(examples, 1, 8, 8, generator=generator) * 0.4 + labels.view(-1, 1, 1, 1) * 0.3
     return Split(images, labels)
@@ -44,7 +44,7 @@ def taught(network: nn.Module, places: list[str]) -> tuple[Knowledge, Knowledge]
 
 
 class Interruption:
-    """For `on_step`: Ctrl-C before a certain step."""
+    """Callback `on_step` that raises KeyboardInterrupt before a certain step."""
 
     def __init__(self, step: int) -> None:
         self.left = step
@@ -68,8 +68,8 @@ def same(one: list[Replica], other: list[Replica]) -> bool:
     )
 
 
-def refuse(told: str) -> None:
-    raise AssertionError(told)
+def refuse(warned: str) -> None:
+    raise AssertionError(warned)
 
 
 def checkpoints(
@@ -98,6 +98,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, An
 }
 
 
+EVERY = {"the best epoch of two, and patience": 3, "some validated epochs": 2, "a rarely validated divergence": 3}
+CASES |= {
+    "the best epoch of two, and patience": (MLP, HARD, {"select": "best-validation", "patience": 1}),
+    "some validated epochs": (CONV, HARD | KD, {}),
+    "a rarely validated divergence": CASES["a replica that diverges"],
+}
+
+
 def run(case: str, compiled: bool = False, **how: Any) -> list[Replica]:
     network, losses, settings = CASES[case]
     terms = [
@@ -109,10 +117,11 @@ def run(case: str, compiled: bool = False, **how: Any) -> list[Replica]:
         for loss, given in losses.items()
     ]
     teacher = build(Network.model_validate({"mlp": [8]} if "mlp" in network else {"conv": [6, 6]}), **SHAPE)
-    initialise(teacher, stream(1, "teacher"))
+    initialise(teacher, generator_for(1, "teacher"))
     student = build(Network.model_validate(network), **SHAPE)
     recipe = Recipe.model_validate({"epochs": EPOCHS, "batch": 16, "compile": compiled, **settings})
     knowledge = taught(teacher, sorted({there for term in terms for _, there in term.pairs}))
+    how["validate_every"] = EVERY.get(case, 1)
     return fit(student, terms, recipe, TRAIN, VALIDATION, seeds=[0, 1], knowledge=knowledge, **how)
 
 
@@ -121,7 +130,7 @@ uninterrupted = cache(run)
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("step", [2, 2 * STEPS + 3])
-def test_an_interrupted_training_ends_as_one_that_was_not(case: str, step: int, tmp_path: Path) -> None:
+def test_an_interrupted_training_equals_an_uninterrupted_training(case: str, step: int, tmp_path: Path) -> None:
     stacks = 1 if "mlp" in CASES[case][0] else 2  # whose steps are taken one after the other
     try:
         interrupted = run(case, checkpoints=checkpoints(tmp_path), on_step=Interruption(step * stacks))
@@ -133,8 +142,8 @@ def test_an_interrupted_training_ends_as_one_that_was_not(case: str, step: int, 
 @pytest.mark.fault
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("case", ["dropout, stacked", "momentum"])
-def test_a_compiled_one_does_too_whatever_was_compiled_before(case: str, tmp_path: Path) -> None:
-    """Batches have two sizes; a step compiled for any size, once both were seen, would not compute the same bits."""
+def test_an_interrupted_compiled_training_equals_an_uninterrupted_training(case: str, tmp_path: Path) -> None:
+    """Batches have two sizes. A step compiled for dynamic sizes, after both were seen, would compute other bits."""
     whole = run(case, compiled=True)
     with pytest.raises(KeyboardInterrupt):
         run(case, compiled=True, checkpoints=checkpoints(tmp_path), on_step=Interruption(2 * STEPS + 3))
@@ -154,13 +163,13 @@ def test_only_the_epochs_after_the_checkpoint_are_trained_again(tmp_path: Path) 
     assert (len(steps), epochs) == (STEPS, [(4, 4)])
 
 
-def test_a_training_that_was_done_is_not_done_again(tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     whole = run("the best epoch, and patience", checkpoints=checkpoints(tmp_path))
     again = run("the best epoch, and patience", checkpoints=checkpoints(tmp_path), on_step=Interruption(0))
     assert same(again, whole)
 
 
-def test_two_are_kept_and_no_more_often_than_was_asked(tmp_path: Path) -> None:
+def test_two_checkpoints_are_kept_at_the_requested_interval(tmp_path: Path) -> None:
     run("momentum", checkpoints=checkpoints(tmp_path / "each"))
     names = {path.name for path in (tmp_path / "each").iterdir()}
     assert names == {f"epoch-00000{epoch}.{kind}" for epoch in (3, 4) for kind in ("json", "safetensors")}
@@ -198,81 +207,79 @@ def damaged(path: Path, change: Callable[[bytes], bytes]) -> None:
     ("json", lambda content: content.replace(b'"spec": "spec"', b'"spec": "other"')),
     ("json", lambda content: b"\xff\xfe"),
 ])  # fmt: skip
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_used(
+def test_a_damaged_checkpoint_is_set_aside_and_the_previous_checkpoint_is_used(
     tmp_path: Path, suffix: str, change: Callable[[bytes], bytes]
 ) -> None:
     run("dropout, stacked", checkpoints=checkpoints(tmp_path))
     damaged(tmp_path / f"epoch-00000{EPOCHS}.{suffix}", change)
-    told: list[str] = []
+    warned: list[str] = []
     epochs = []
     again = run(
         "dropout, stacked",
-        checkpoints=checkpoints(tmp_path, warn=told.append),
+        checkpoints=checkpoints(tmp_path, warn=warned.append),
         on_epoch=lambda epoch, replicas: epochs.append(epoch),
     )
     assert same(again, uninterrupted("dropout, stacked"))
     assert epochs == [EPOCHS]
-    assert len(told) == 1
-    assert f"epoch-00000{EPOCHS}.json: is set aside" in told[0]
+    assert len(warned) == 1
+    assert f"epoch-00000{EPOCHS}.json: set aside" in warned[0]
     assert len(list(tmp_path.glob("*.damaged"))) == 2
 
 
-def test_one_whose_tensors_have_other_names_is_set_aside(tmp_path: Path) -> None:
-    """Whole by its checksum, and no snapshot of a training."""
+def test_a_checkpoint_with_unknown_tensor_names_is_set_aside(tmp_path: Path) -> None:
+    """The checksum is right, but the tensors are no snapshot of a training."""
     checkpoints(tmp_path).keep(1, [], [{"x": torch.zeros(1)}])
     save_file({"nobody's": torch.zeros(1)}, tmp_path / "epoch-000001.safetensors")
     facts = json.loads((tmp_path / "epoch-000001.json").read_text())
     facts["sha256"] = hashlib.sha256((tmp_path / "epoch-000001.safetensors").read_bytes()).hexdigest()
     (tmp_path / "epoch-000001.json").write_text(json.dumps(facts))
-    told: list[str] = []
-    assert checkpoints(tmp_path, warn=told.append).latest() is None
-    assert len(told) == 1
+    warned: list[str] = []
+    assert checkpoints(tmp_path, warn=warned.append).latest() is None
+    assert len(warned) == 1
 
 
-def test_one_whose_tensors_are_gone_is_set_aside(tmp_path: Path) -> None:
+def test_a_checkpoint_without_its_tensors_is_set_aside(tmp_path: Path) -> None:
     run("momentum", checkpoints=checkpoints(tmp_path))
     for path in tmp_path.glob("*.safetensors"):
         path.unlink()
-    told: list[str] = []
-    assert checkpoints(tmp_path, warn=told.append).latest() is None
-    assert len(told) == 2
+    warned: list[str] = []
+    assert checkpoints(tmp_path, warn=warned.append).latest() is None
+    assert len(warned) == 2
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_whatever_lies_there_is_read_or_set_aside(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, facts: bool
-) -> None:
+def test_any_file_is_read_or_set_aside(tmp_path_factory: pytest.TempPathFactory, content: bytes, facts: bool) -> None:
     folder = tmp_path_factory.mktemp("fuzz")
     checkpoints(folder).keep(
         1, [Replica(0, [{"val/accuracy": 1.0}], {"w": torch.zeros(2)}, {}, 1)], [{"x": torch.zeros(1)}]
     )
     (folder / f"epoch-000001.{'json' if facts else 'safetensors'}").write_bytes(content)
-    told: list[str] = []
-    assert checkpoints(folder, warn=told.append).latest() is None
-    assert len(told) == 1
+    warned: list[str] = []
+    assert checkpoints(folder, warn=warned.append).latest() is None
+    assert len(warned) == 1
 
 
-def test_a_place_that_can_not_be_written_costs_the_checkpoints_and_not_the_training(tmp_path: Path) -> None:
+def test_an_unwritable_folder_loses_checkpoints_but_not_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told: list[str] = []
+    warned: list[str] = []
     assert same(
-        run("momentum", checkpoints=checkpoints(tmp_path / "file" / "x", warn=told.append)), uninterrupted("momentum")
+        run("momentum", checkpoints=checkpoints(tmp_path / "file" / "x", warn=warned.append)), uninterrupted("momentum")
     )
-    assert len(told) == EPOCHS
-    assert "a checkpoint can't be written" in told[0]
+    assert len(warned) == EPOCHS
+    assert "a checkpoint can't be written" in warned[0]
 
 
-def test_a_write_that_fails_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("momentum", checkpoints=checkpoints(tmp_path))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kdmodels.durable.sync", full)
-    told: list[str] = []
-    checkpoints(tmp_path, warn=told.append).keep(9, [], [{"x": torch.zeros(1)}])
-    assert "No space left" in told[0]
+    monkeypatch.setattr("kdmodels.files.atomic.sync", full)
+    warned: list[str] = []
+    checkpoints(tmp_path, warn=warned.append).keep(9, [], [{"x": torch.zeros(1)}])
+    assert "No space left" in warned[0]
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

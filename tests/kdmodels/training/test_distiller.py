@@ -1,4 +1,4 @@
-"""An objective joined with a student: every preset trains, what no term reaches is told, the teacher stays as it is."""
+"""An objective joined with a student: presets train, unreached parameters are named, the teacher does not change."""
 
 import math
 from copy import deepcopy
@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdmodels import losses
-from kdmodels.catalogue import LOSSES
 from kdmodels.data import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network, Recipe, Term
+from kdmodels.experiment.catalogue import LOSSES
+from kdmodels.experiment.presets import PRESETS
 from kdmodels.knowledge import Knowledge, LiveTeacher, distil_knowledge
 from kdmodels.networks import Ensemble, build, initialise
-from kdmodels.objectives import PRESETS
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import Distiller, Replica, fit
+from kdmodels.training.batches import Batch
 
 SHAPE = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
 PLACES = ["first", "middle", "deepest", "last"]
@@ -26,7 +27,7 @@ TEACHER_SHAPES = {"logits": (3,), "first": (6, 4, 4), "middle": (8, 2, 2), "deep
 
 
 def split(examples: int, purpose: str) -> Split:
-    generator = stream(7, purpose)
+    generator = generator_for(7, purpose)
     labels = torch.randint(3, (examples,), generator=generator)
     images = torch.rand(examples, 1, 8, 8, generator=generator) * 0.4 + labels.view(-1, 1, 1, 1) * 0.3
     return Split(images, labels)
@@ -37,7 +38,7 @@ TRAIN, VALIDATION = split(41, "train"), split(20, "validation")  # batches of 14
 
 def make_teacher() -> nn.Module:
     teacher = build(Network(conv=[6, 8, 10]), **SHAPE)
-    initialise(teacher, stream(1, "teacher"))
+    initialise(teacher, generator_for(1, "teacher"))
     return teacher
 
 
@@ -59,7 +60,12 @@ def terms(*written: Any) -> list[Term]:
 def distiller(*written: Any, student: nn.Module | None = None) -> Distiller:
     network = make_student() if student is None else student
     return Distiller(
-        network, terms(*written), input_shape=(1, 8, 8), teacher_shapes=TEACHER_SHAPES, labels=TRAIN.labels, batch=16
+        network,
+        terms(*written),
+        Recipe(epochs=1, batch=16),
+        input_shape=(1, 8, 8),
+        teacher_shapes=TEACHER_SHAPES,
+        labels=TRAIN.labels,
     )
 
 
@@ -75,7 +81,7 @@ def trained(
 def test_every_preset_trains_and_reports_its_terms(name: str, knowledge: tuple[Knowledge, Knowledge]) -> None:
     for replica in trained(PRESETS[name].terms, knowledge):
         initial = make_student()
-        initialise(initial, stream(replica.seed, "student"))
+        initialise(initial, generator_for(replica.seed, "student"))
         assert replica.diverged is None
         assert replica.state.keys() == initial.state_dict().keys()
         for key, parameter in initial.named_parameters():
@@ -86,9 +92,9 @@ def test_every_preset_trains_and_reports_its_terms(name: str, knowledge: tuple[K
 
 
 def naive_loop(name: str, seed: int, student: nn.Module, known: Knowledge, epochs: int, batch: int) -> tuple[Any, Any]:
-    """The student's and the objective's own state after the loop that everybody would write for one seed."""
+    """Return the states of student and objective after a plain loop for one seed."""
     network = deepcopy(student)
-    initialise(network, stream(seed, "student"))
+    initialise(network, generator_for(seed, "student"))
     module: nn.Module = {
         "crd": lambda: losses.ContrastiveRepresentation(5, 6, TRAIN.labels, negatives=7, temperature=0.5),
         "vid": lambda: losses.VariationalInformation((5,), (12,)),
@@ -96,15 +102,15 @@ def naive_loop(name: str, seed: int, student: nn.Module, known: Knowledge, epoch
         "adversarial": lambda: losses.Adversarial(3),
         "dkd": nn.Identity,
     }[name]()
-    initialise(module, stream(seed, "own"))
+    initialise(module, generator_for(seed, "own"))
     module.train()
     adversary = torch.optim.Adam(module.parameters(), lr=1e-3, betas=(0.5, 0.999)) if name == "adversarial" else None
     own = [] if adversary else list(module.parameters())
     optimizer = torch.optim.Adam([*network.parameters(), *own], lr=1e-3)
     steps, step = epochs * math.ceil(len(TRAIN) / batch), 0
     for epoch in range(1, epochs + 1):
-        order = torch.randperm(len(TRAIN), generator=stream(seed, "order", epoch))
-        draws = stream(seed, "objective.own.contrastive_representation.0.drawn", epoch)
+        order = torch.randperm(len(TRAIN), generator=generator_for(seed, "order", epoch))
+        draws = generator_for(seed, "objective.own.contrastive_representation.0.drawn", epoch)
         for rows in order.tensor_split(math.ceil(len(TRAIN) / batch)):
             embeddings = network[:-1](TRAIN.images[rows])  # type: ignore[index]
             logits = network[-1](embeddings)  # type: ignore[index]
@@ -136,12 +142,12 @@ def naive_loop(name: str, seed: int, student: nn.Module, known: Knowledge, epoch
 
 
 @pytest.mark.parametrize("name", ["crd", "vid", "srd", "adversarial", "dkd"])
-def test_objectives_with_parameters_of_their_own_equal_a_naive_loop(name: str) -> None:
-    """The examples' indices, each seed's draws, and what is trained beside the student: all as by hand."""
+def test_objectives_with_parameters_equal_a_plain_loop(name: str) -> None:
+    """Compare indices, draws and everything that is trained beside the student with a plain loop."""
     teacher, student = build(Network(mlp=[12, 6]), **SHAPE), build(Network(mlp=[5]), **SHAPE)
-    initialise(teacher, stream(1, "teacher"))
+    initialise(teacher, generator_for(1, "teacher"))
     known = tuple(distil_knowledge(teacher, part, PLACES) for part in (TRAIN, VALIDATION))
-    objective = PRESETS[name].terms
+    objective = PRESETS[name].published
     if name == "crd":
         objective = tuple(
             terms("hard_labels", {"contrastive_representation": {"weight": 0.8, "negatives": 7, "temperature": 0.5}})
@@ -168,15 +174,15 @@ def test_objectives_with_parameters_of_their_own_equal_a_naive_loop(name: str) -
         assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_regressor_is_built_only_where_widths_differ() -> None:
+def test_a_regressor_is_built_only_if_widths_differ() -> None:
     assert "cosine_features" in distiller("hard_labels", "cosine_features").objective.own
     assert "flow_of_solution" in distiller("hard_labels", "flow_of_solution").objective.own
     same = build(Network(conv=[6, 8, 10]), **SHAPE)
     assert not distiller("hard_labels", "cosine_features", "flow_of_solution", student=same).objective.own
 
 
-def test_a_remembering_loss_has_no_validation_loss(knowledge: tuple[Knowledge, Knowledge]) -> None:
-    """It was once reported as 0, as if it were perfect."""
+def test_a_loss_that_remembers_examples_has_no_value_on_validation(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    """The loss was once reported as 0."""
     for objective in (terms("contrastive_representation"), PRESETS["crd"].terms):
         replica, _ = trained(objective, knowledge)
         assert "train/loss" in replica.figures
@@ -191,34 +197,34 @@ def test_a_weight_s_cosine_ends_near_zero(knowledge: tuple[Knowledge, Knowledge]
 
 
 @pytest.mark.parametrize("term", ["similarity_preserving", "relational_distance"])
-def test_batches_of_one_are_refused_where_examples_are_compared(term: str) -> None:
+def test_batch_size_1_is_refused_if_examples_are_compared(term: str) -> None:
     student = build(Network(mlp=[5]), **SHAPE)
     shapes = {"logits": (3,), "last": (6,), "deepest": (6,)}
     with pytest.raises(UserError, match=f"batch: 1: {term} compares the examples of a batch"):
         Distiller(
             student,
             terms("hard_labels", term),
+            Recipe(epochs=1, batch=1),
             input_shape=(1, 8, 8),
             teacher_shapes=shapes,
             labels=torch.arange(9) % 3,
-            batch=1,
         )
     with pytest.raises(UserError, match="batch: 1: batch norm"):
         Distiller(
             make_student(),
             terms("hard_labels"),
+            Recipe(epochs=1, batch=1),
             input_shape=(1, 8, 8),
             teacher_shapes={},
             labels=torch.arange(9) % 3,
-            batch=1,
         )
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("attention", "nst", "fsp", "review")])
-def test_presets_without_maps_train_stacked_as_alone(name: str) -> None:
-    """An MLP's replicas are one stacked computation: each is as it would be alone."""
+def test_presets_without_maps_train_equally_stacked_and_alone(name: str) -> None:
+    """Replicas of an MLP are one stacked computation, and each equals a replica trained alone."""
     teacher, student = build(Network(mlp=[12, 6]), **SHAPE), build(Network(mlp=[5]), **SHAPE)
-    initialise(teacher, stream(1, "teacher"))
+    initialise(teacher, generator_for(1, "teacher"))
     known = tuple(distil_knowledge(teacher, part, PLACES) for part in (TRAIN, VALIDATION))
     settings = Recipe(epochs=2, batch=16)
     objective = PRESETS[name].terms
@@ -237,16 +243,16 @@ def test_convolutional_replicas_do_not_depend_on_each_other(knowledge: tuple[Kno
 
 
 def test_no_gradient_reaches_the_teachers_side() -> None:
-    """Whatever the term, with a teacher's tensors that ask for gradient."""
+    """The teacher's tensors require gradients here, and still get none from any term."""
     for preset in PRESETS.values():
         joined = distiller(*preset.terms).train()
         teacher = {name: torch.rand(6, *shape, requires_grad=True) for name, shape in TEACHER_SHAPES.items()}
-        _, values = joined(torch.rand(6, 1, 8, 8), torch.arange(6) % 3, teacher, torch.arange(6))
+        _, values = joined(Batch(torch.rand(6, 1, 8, 8), torch.arange(6) % 3, torch.arange(6), teacher, {}))
         sum(value.mean() for value in values.values()).backward()
         assert [name for name, tensor in teacher.items() if tensor.grad is not None] == []
 
 
-def test_features_alone_leave_the_head_to_a_linear_probe(knowledge: tuple[Knowledge, Knowledge]) -> None:
+def test_terms_on_features_alone_train_the_head_as_a_linear_probe(knowledge: tuple[Knowledge, Knowledge]) -> None:
     joined = distiller({"similarity_preserving": {"weight": 3000, "at": "last"}})
     assert joined.probed
     assert joined.unreached == []
@@ -258,13 +264,13 @@ def test_features_alone_leave_the_head_to_a_linear_probe(knowledge: tuple[Knowle
 def test_the_probe_s_gradient_ends_at_the_head() -> None:
     joined = distiller({"similarity_preserving": {"at": "last"}}).train()
     teacher = {name: torch.rand(6, *shape) for name, shape in TEACHER_SHAPES.items()}
-    _, values = joined(torch.rand(6, 1, 8, 8), torch.arange(6) % 3, teacher, torch.arange(6))
+    _, values = joined(Batch(torch.rand(6, 1, 8, 8), torch.arange(6) % 3, torch.arange(6), teacher, {}))
     values["probe"].mean().backward()
     reached = {name for name, parameter in joined.student.named_parameters() if parameter.grad is not None}
     assert reached == {"head.weight", "head.bias"}
 
 
-def test_what_no_term_reaches_is_named() -> None:
+def test_parameters_that_no_term_reaches_are_named() -> None:
     joined = distiller({"hint": {"at": "middle"}})
     assert joined.probed
     assert joined.unreached == ["block3.conv.weight", "block3.norm.weight", "block3.norm.bias"]
@@ -274,7 +280,7 @@ def test_what_no_term_reaches_is_named() -> None:
 @pytest.mark.parametrize("loss", ["hint", "similarity_preserving", "neuron_selectivity"])
 @pytest.mark.parametrize("others", [[], ["hard_labels"]])
 def test_a_term_that_trains_nothing_of_the_student_is_an_error(loss: str, others: list[str]) -> None:
-    """With no parameter before its place, its value once had no gradient function, and torch raised."""
+    """A place without parameters before it once gave a value without a gradient function, and torch raised."""
     line = f"{loss} at normalise with deepest: trains no parameter of the student"
     with pytest.raises(UserError, match=line):
         distiller(*others, {loss: {"at": {"student": "normalise", "teacher": "deepest"}}})
@@ -293,7 +299,7 @@ def test_features_that_can_not_be_compared_are_refused_before_training(term: Any
         distiller("hard_labels", term)
 
 
-def test_the_discriminator_learns_and_its_loss_is_no_part_of_the_students(
+def test_the_discriminator_learns_and_its_loss_is_not_part_of_the_students_loss(
     knowledge: tuple[Knowledge, Knowledge],
 ) -> None:
     one, _ = trained(PRESETS["adversarial"].terms, knowledge, epochs=30, batch=41)
@@ -303,8 +309,8 @@ def test_the_discriminator_learns_and_its_loss_is_no_part_of_the_students(
     assert figures["train/loss"] == pytest.approx(total, rel=1e-5)
 
 
-def test_per_batch_values_on_validation_are_of_training_sized_batches(knowledge: tuple[Knowledge, Knowledge]) -> None:
-    """Of mixed examples: files are often in the order of their classes."""
+def test_per_batch_values_on_validation_use_the_training_batch_size(knowledge: tuple[Knowledge, Knowledge]) -> None:
+    """Batches mix the classes, because files are often sorted by class."""
     objective = terms("hard_labels", {"similarity_preserving": {"at": "last"}})
     replica, _ = trained(objective, knowledge, epochs=1, batch=10)
     network = make_student()
@@ -317,13 +323,13 @@ def test_per_batch_values_on_validation_are_of_training_sized_batches(knowledge:
         )
         return losses.similarity_preserving(embeddings, knowledge[1].features["last"][rows].float()).item()
 
-    order = torch.randperm(20, generator=stream(0, "validation order"))
+    order = torch.randperm(20, generator=generator_for(0, "validation order"))
     expected = sum(value(rows) * 10 / 64 for rows in order.split(10)) / 2
     assert replica.figures["val/similarity_preserving"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_per_batch_values_on_validation_do_not_depend_on_the_order_of_classes() -> None:
-    """In file order, most batches held one class: the loss was that of another problem."""
+    """In file order, most batches held one class only."""
     objective = terms("hard_labels", {"similarity_preserving": {"at": "last"}}, {"relational_distance": {"at": "last"}})
     validation = split(240, "validation")
     by_class = Split(*(part[validation.labels.argsort(stable=True)] for part in (validation.images, validation.labels)))
@@ -334,7 +340,9 @@ def test_per_batch_values_on_validation_do_not_depend_on_the_order_of_classes() 
         figures.append(replica.figures)
         network = make_student()
         network.load_state_dict(replica.state)
-        assert torch.equal(replica.right, network.eval()(part.images).argmax(1) == part.labels)  # in the split's order
+        assert torch.equal(
+            replica.is_correct, network.eval()(part.images).argmax(1) == part.labels
+        )  # in the split's order
     for loss in ("similarity_preserving", "relational_distance"):
         assert figures[0][f"val/{loss}"] == pytest.approx(figures[1][f"val/{loss}"], rel=0.1)
     assert figures[0]["val/accuracy"] == figures[1]["val/accuracy"]
@@ -355,11 +363,11 @@ def test_a_weight_rises_in_its_warm_up_and_counts_in_full_on_validation(knowledg
 
 
 def test_a_maps_regressor_matches_another_size() -> None:
-    """The student's map is 4x4 and the teacher's 2x2: both are compared at 2x2."""
+    """A student's map of 4x4 is compared with a teacher's map of 2x2 at 2x2."""
     joined = distiller("hard_labels", {"hint": {"at": {"student": "first", "teacher": "deepest"}}}).eval()
     images = torch.rand(5, 1, 8, 8)
     teacher = {"logits": torch.rand(5, 3), "deepest": torch.rand(5, 10, 2, 2)}
-    _, values = joined(images, torch.zeros(5, dtype=torch.int64), teacher, torch.arange(5))
+    _, values = joined(Batch(images, torch.zeros(5, dtype=torch.int64), torch.arange(5), teacher, {}))
     maps = joined.student.get_submodule("block1")(joined.student.get_submodule("normalise")(images))
     (regressor,) = joined.objective.own["hint"]  # type: ignore[misc]
     expected = (F.adaptive_avg_pool2d(regressor(maps), 2) - teacher["deepest"]).square().flatten(1).mean(dim=1)
@@ -372,24 +380,24 @@ def test_a_maps_regressor_matches_another_size() -> None:
     ("logit_regression", lambda z: z.mean(dim=1)),
     ("adversarial", lambda z: z.mean(dim=1)),
 ], ids=["soft_targets", "decoupled", "logit_regression", "adversarial"])  # fmt: skip
-def test_an_ensemble_is_one_teacher_at_the_terms_temperature(term: Any, joined: Any) -> None:
-    members = torch.randn(4, 3, 3, generator=stream(3, "members"))
+def test_an_ensemble_equals_one_teacher_at_the_terms_temperature(term: Any, joined: Any) -> None:
+    members = torch.randn(4, 3, 3, generator=generator_for(3, "members"))
     images, labels, indices = VALIDATION.batch(torch.arange(4)), VALIDATION.labels[:4], torch.arange(4)
     objective = distiller(term)
-    _, values = objective(images, labels, {"logits": members}, indices)
-    _, expected = objective(images, labels, {"logits": joined(members)}, indices)
+    _, values = objective(Batch(images, labels, indices, {"logits": members}, {}))
+    _, expected = objective(Batch(images, labels, indices, {"logits": joined(members)}, {}))
     assert list(values) == list(expected)
     for name, value in values.items():
         torch.testing.assert_close(value, expected[name])
 
 
 @pytest.mark.parametrize("loss", [name for name in LOSSES if LOSSES[name].needs in ("logits", "logits and labels")])
-def test_an_ensemble_of_one_teacher_twice_is_that_teacher(loss: str) -> None:
+def test_an_ensemble_of_two_equal_teachers_equals_that_teacher(loss: str) -> None:
     images, labels, indices = VALIDATION.batch(torch.arange(4)), VALIDATION.labels[:4], torch.arange(4)
-    alone = 5 + 3 * torch.randn(4, 3, generator=stream(3, "alone"))
+    alone = 5 + 3 * torch.randn(4, 3, generator=generator_for(3, "alone"))
     objective = distiller(loss)
-    _, expected = objective(images, labels, {"logits": alone}, indices)
-    _, values = objective(images, labels, {"logits": torch.stack([alone, alone], dim=1)}, indices)
+    _, expected = objective(Batch(images, labels, indices, {"logits": alone}, {}))
+    _, values = objective(Batch(images, labels, indices, {"logits": torch.stack([alone, alone], dim=1)}, {}))
     for name, value in values.items():
         torch.testing.assert_close(value, expected[name])
 

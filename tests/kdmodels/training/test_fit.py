@@ -1,4 +1,4 @@
-"""Training: equal to a plain loop, to itself one seed at a time, and untouched by anything global."""
+"""Training equals a plain loop and one seed at a time, and uses no global state."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdmodels import losses
 from kdmodels.data import Split
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.knowledge import Knowledge, distil_knowledge
+from kdmodels.losses import regressor
 from kdmodels.networks import build, find_tap, initialise
 from kdmodels.networks.layers import Dropout
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import Replica, fit, stack
 
 SHAPE = {"input_shape": (1, 4, 4), "classes": 3, "mean": [0.5], "std": [0.25]}
@@ -29,7 +29,7 @@ HINT = [Term(loss="hard_labels"), Term(loss="hint", weight=2.0)]
 
 
 def split(examples: int, purpose: str) -> Split:
-    generator = stream(7, purpose)
+    generator = generator_for(7, purpose)
     labels = torch.randint(3, (examples,), generator=generator)
     images = torch.rand(examples, 1, 4, 4, generator=generator) * 0.4 + labels.view(-1, 1, 1, 1) * 0.3
     return Split(images, labels)
@@ -42,7 +42,7 @@ STUDENT = build(Network(mlp=[5]), **SHAPE)
 @pytest.fixture(scope="module")
 def knowledge() -> tuple[Knowledge, Knowledge]:
     teacher = build(Network(mlp=[8, 6]), **SHAPE)
-    initialise(teacher, stream(1, "teacher"))
+    initialise(teacher, generator_for(1, "teacher"))
     train, validation = (distil_knowledge(teacher, part, ["middle"]) for part in (TRAIN, VALIDATION))
     return train, validation
 
@@ -55,12 +55,12 @@ def trained(
 
 
 def plain_loop(seed: int, knowledge: Knowledge) -> dict[str, Tensor]:
-    """Distillation as everybody writes it, with torch's own modules, losses and optimiser."""
+    """Train by a plain loop with torch's modules, losses and optimizer."""
     network = build(Network(mlp=[5]), **SHAPE)
-    initialise(network, stream(seed, "student"))
+    initialise(network, generator_for(seed, "student"))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     for epoch in (1, 2, 3):
-        order = torch.randperm(len(TRAIN), generator=stream(seed, "order", epoch))
+        order = torch.randperm(len(TRAIN), generator=generator_for(seed, "order", epoch))
         for rows in order.tensor_split(4):
             logits = network(TRAIN.images[rows])
             teacher = knowledge.logits[rows].float()
@@ -94,17 +94,17 @@ def test_a_replica_is_the_same_alone_and_among_others(
 
 
 @pytest.mark.parametrize("terms", [KD, HINT], ids=["kd", "hint"])
-def test_three_seeds_and_two_more_equal_five_at_once_up_to_rounding(
+def test_three_seeds_and_two_seeds_equal_five_seeds_up_to_rounding(
     terms: list[Term], knowledge: tuple[Knowledge, Knowledge]
 ) -> None:
-    """The README states this bound. The ends of arrays, where kernels round differently, depend on the stack's size."""
+    """Kernels round differently at the ends of arrays, which depend on the stack's size."""
     extended = [*trained(terms, [0, 1, 2], knowledge, epochs=20), *trained(terms, [3, 4], knowledge, epochs=20)]
     for one, other in zip(extended, trained(terms, range(5), knowledge, epochs=20), strict=True):
         assert one.seed == other.seed
         for name in one.state:
             torch.testing.assert_close(one.state[name], other.state[name], rtol=0, atol=1e-5)
         assert one.figures == pytest.approx(other.figures, rel=1e-5, abs=1e-5)
-        assert torch.equal(one.right, other.right)
+        assert torch.equal(one.is_correct, other.is_correct)
 
 
 def test_two_fits_are_bit_identical_also_in_concurrent_threads(knowledge: tuple[Knowledge, Knowledge]) -> None:
@@ -117,7 +117,7 @@ def test_two_fits_are_bit_identical_also_in_concurrent_threads(knowledge: tuple[
         assert all(same(one.state, other.state) for one, other in zip(replicas, first, strict=True))
 
 
-def test_global_randomness_is_neither_read_nor_moved(knowledge: tuple[Knowledge, Knowledge]) -> None:
+def test_global_randomness_is_neither_read_nor_changed(knowledge: tuple[Knowledge, Knowledge]) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first = trained(KD, [0], knowledge)
@@ -126,13 +126,13 @@ def test_global_randomness_is_neither_read_nor_moved(knowledge: tuple[Knowledge,
     assert same(trained(KD, [0], knowledge)[0].state, first[0].state)
 
 
-def test_the_network_handed_in_keeps_its_weights(knowledge: tuple[Knowledge, Knowledge]) -> None:
+def test_the_network_argument_keeps_its_weights(knowledge: tuple[Knowledge, Knowledge]) -> None:
     before = {name: tensor.clone() for name, tensor in STUDENT.state_dict().items()}
     trained(KD, [0], knowledge)
     assert same(STUDENT.state_dict(), before)
 
 
-def test_every_term_is_reported_apart_and_they_add_up(knowledge: tuple[Knowledge, Knowledge]) -> None:
+def test_every_term_is_reported_and_the_loss_is_their_sum(knowledge: tuple[Knowledge, Knowledge]) -> None:
     (replica,) = trained(KD, [0], knowledge)
     for figures in replica.history:
         for part in ("train", "val"):
@@ -166,7 +166,7 @@ def test_a_replica_that_diverges_leaves_the_others_as_they_are(
     monkeypatch: pytest.MonkeyPatch, knowledge: tuple[Knowledge, Knowledge]
 ) -> None:
     whole = trained(KD, [0, 1], knowledge)
-    poisoned = stream(1, "student").initial_seed()
+    poisoned = generator_for(1, "student").initial_seed()
 
     def broken(network: nn.Module, generator: torch.Generator) -> None:
         initialise(network, generator)
@@ -179,7 +179,7 @@ def test_a_replica_that_diverges_leaves_the_others_as_they_are(
     assert same(good.state, whole[0].state)
 
 
-def test_the_term_that_went_first_is_known(knowledge: tuple[Knowledge, Knowledge]) -> None:
+def test_the_first_term_that_diverged_is_named(knowledge: tuple[Knowledge, Knowledge]) -> None:
     teacher = build(Network(mlp=[8, 6]), **SHAPE)
     nn.init.constant_(teacher.head.weight, 1e30)  # type: ignore[union-attr, arg-type]
     loud = (distil_knowledge(teacher, TRAIN), distil_knowledge(teacher, VALIDATION))
@@ -209,7 +209,7 @@ def test_dropout_is_a_function_of_the_seed_and_off_in_validation() -> None:
     assert first[0].figures["val/loss"] == pytest.approx(value, rel=1e-5)
 
 
-def test_what_on_step_raises_ends_the_training() -> None:
+def test_an_exception_of_on_step_ends_the_training() -> None:
     def stop() -> None:
         raise KeyboardInterrupt
 
@@ -235,19 +235,19 @@ def test_a_last_batch_of_one_does_not_meet_batch_norm(batch: int, knowledge: tup
 
 
 def test_a_last_step_that_explodes_is_a_divergence() -> None:
-    """Once only train/loss was looked at, which is that of before the step."""
+    """Divergence was once detected by train/loss only, which is computed before the step."""
     recipe = {"epochs": 1, "batch": 50, "optimizer": {"sgd": {"lr": 1e38}}}
     (replica,) = trained([Term(loss="hard_labels", weight=1e3)], [0], None, **recipe)
     assert replica.diverged == 1
 
 
-def test_a_teachers_term_without_knowledge_says_so() -> None:
-    with pytest.raises(UserError, match="soft_targets compares with a teacher"):
+def test_a_term_with_a_teacher_needs_knowledge() -> None:
+    with pytest.raises(UserError, match="soft_targets: compares with a teacher, but `knowledge` is None"):
         trained(KD, [0], None)
 
 
 def one_step(terms: Sequence[Term], knowledge: tuple[Knowledge, Knowledge]) -> Replica:
-    """A replica after one epoch at a rate so small that its weights are its initial ones."""
+    """Train one epoch at a learning rate so small that the weights stay the initial weights."""
     return trained(terms, [0], knowledge, epochs=1, optimizer={"sgd": {"lr": 1e-12}})[0]
 
 
@@ -257,7 +257,7 @@ def features(network: nn.Module, at: str, images: Tensor) -> Tensor:
     return caught[0]
 
 
-def test_figures_are_means_over_the_examples_each_split_with_its_own_knowledge(
+def test_metrics_are_means_over_the_examples_with_each_splits_knowledge(
     monkeypatch: pytest.MonkeyPatch, knowledge: tuple[Knowledge, Knowledge]
 ) -> None:
     monkeypatch.setattr(stack, "BATCH", 7)  # three validation batches, one partial
@@ -275,7 +275,7 @@ def test_figures_are_means_over_the_examples_each_split_with_its_own_knowledge(
 
 
 def test_each_pair_of_places_is_compared_student_with_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With regressors that only cut to the teacher's width, a pair's value is a plain mean square."""
+    """If regressors only cut to the teacher's width, a pair's value is a plain mean square."""
 
     class Cut(nn.Module):
         def __init__(self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
@@ -285,7 +285,7 @@ def test_each_pair_of_places_is_compared_student_with_teacher(monkeypatch: pytes
         def forward(self, features: Tensor) -> Tensor:
             return features[:, : self.width]
 
-    monkeypatch.setattr(losses, "HintRegressor", Cut)
+    monkeypatch.setattr(regressor, "HintRegressor", Cut)
     teacher = build(Network(mlp=[4, 3]), **SHAPE)
     known = tuple(distil_knowledge(teacher, part, ["block1", "last"]) for part in (TRAIN, VALIDATION))
     at = [{"student": "block1", "teacher": "last"}, {"student": "last", "teacher": "block1"}]
@@ -294,15 +294,17 @@ def test_each_pair_of_places_is_compared_student_with_teacher(monkeypatch: pytes
     student = build(Network(mlp=[5]), **SHAPE)
     student.load_state_dict(replica.state)
     expected = sum(
-        F.mse_loss(features(student, mine, VALIDATION.images)[:, :width], known[1].features[theirs].float()).item()
-        for mine, theirs, width in (("block1", "last", 3), ("last", "block1", 4))
+        F.mse_loss(
+            features(student, student_place, VALIDATION.images)[:, :width], known[1].features[teacher_place].float()
+        ).item()
+        for student_place, teacher_place, width in (("block1", "last", 3), ("last", "block1", 4))
     )
     assert replica.figures["val/hint"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_dropout_keeps_the_share_it_is_told_and_the_expectation() -> None:
+def test_dropout_keeps_its_share_and_the_expectation() -> None:
     layer = Dropout(0.2, 400)
-    keep = layer.draw(torch.arange(500), stream(0, "dropout", 1))
+    keep = layer.draw(torch.arange(500), generator_for(0, "dropout", 1))
     assert keep.mean().item() == pytest.approx(0.8, abs=0.005)
     output = functional_call(layer.train(), {"drawn": keep}, (torch.ones(500, 400),))
     assert output.mean().item() == pytest.approx(1.0, abs=0.006)
@@ -310,7 +312,7 @@ def test_dropout_keeps_the_share_it_is_told_and_the_expectation() -> None:
 
 
 def test_the_learning_rate_follows_the_schedule_in_epochs() -> None:
-    """Plain SGD on one fixed gradient direction: steps are as long as the schedule says."""
+    """Under plain SGD with one fixed gradient direction, steps have the lengths of the schedule."""
     schedule = {"step": {"at": [2], "factor": 1e-9}}
     two, four = (
         trained([Term(loss="hard_labels")], [0], None, epochs=n, schedule=schedule, optimizer={"sgd": {"lr": 0.1}})[0]

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.ops import StochasticDepth
 
 from kdmodels.data import Split
@@ -14,16 +15,16 @@ from kdmodels.errors import UserError
 from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.knowledge import Knowledge
 from kdmodels.networks import build
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import Distiller, Replica, fit
 from kdmodels.training.batches import Batches
-from kdmodels.training.stack import Stack, _given
+from kdmodels.training.stack import Stack
 
 LABELS = [Term(loss="hard_labels")]
 
 
 def split(examples: int, purpose: str) -> Split:
-    generator = stream(7, purpose)
+    generator = generator_for(7, purpose)
     labels = torch.randint(3, (examples,), generator=generator)
     return Split(torch.rand(examples, 1, 4, 4, generator=generator) + labels.view(-1, 1, 1, 1), labels)
 
@@ -72,7 +73,7 @@ def test_draws_are_a_function_of_the_seed_and_move_nothing_global(network: nn.Mo
             assert bits(again) == bits(first)
 
 
-def test_such_a_network_drops_anew_in_every_step() -> None:
+def test_a_network_with_dropout_drops_different_units_in_every_step() -> None:
     """With a learning rate of almost 0 the losses of two epochs differ by what is dropped alone."""
     (replica,) = trained(with_module(nn.Dropout(0.5)), [0], batch=40, optimizer={"sgd": {"lr": 1e-12}})
     losses = [figures["train/loss"] for figures in replica.history]
@@ -80,10 +81,15 @@ def test_such_a_network_drops_anew_in_every_step() -> None:
     assert replica.history[0]["val/loss"] == pytest.approx(replica.history[2]["val/loss"], rel=1e-6)
 
 
-def test_a_network_that_draws_nothing_is_seen() -> None:
+def test_a_network_that_draws_nothing_is_detected() -> None:
     def distiller(network: nn.Module) -> Distiller:
         return Distiller(
-            network, LABELS, input_shape=(1, 4, 4), teacher_shapes={}, labels=torch.arange(40) % 3, batch=16
+            network,
+            LABELS,
+            Recipe(epochs=1, batch=16),
+            input_shape=(1, 4, 4),
+            teacher_shapes={},
+            labels=torch.arange(40) % 3,
         )
 
     own = build(Network(mlp=[6], dropout=0.5), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
@@ -92,7 +98,7 @@ def test_a_network_that_draws_nothing_is_seen() -> None:
     assert all(distiller(network).draws for network in DRAWING)
 
 
-def test_drawing_classes_alike_and_a_loss_that_remembers_examples_exclude_each_other() -> None:
+def test_balanced_sampling_and_a_loss_that_remembers_examples_exclude_each_other() -> None:
     known = Knowledge(torch.zeros(40, 3), {"last": torch.zeros(40, 6)})
     term = Term.model_validate("contrastive_representation")
     with pytest.raises(UserError, match="balance: sampling: contrastive_representation"):
@@ -107,7 +113,7 @@ def test_drawing_classes_alike_and_a_loss_that_remembers_examples_exclude_each_o
         )
 
 
-def test_a_step_that_does_not_fit_names_the_settings() -> None:
+def test_running_out_of_memory_names_the_settings() -> None:
     class Huge(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -124,30 +130,33 @@ def test_a_step_that_does_not_fit_names_the_settings() -> None:
 
 def test_no_tensor_of_a_step_stays_behind_on_the_cpu() -> None:
     """Fake tensors of a GPU: no value is computed, and two devices in one operation are an error."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     cuda = torch.device("cuda")
     known = Knowledge(torch.zeros(40, 3).half(), {"last": torch.zeros(40, 5).half()})
     terms = [Term.model_validate(name) for name in ("decoupled", "hint", "contrastive_representation", "adversarial")]
     terms = [term.model_copy(update={"at": "last"}) if term.at else term for term in terms]
     student = build(Network(mlp=[6], dropout=0.5), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     distiller = Distiller(
-        student, terms, input_shape=(1, 4, 4), teacher_shapes={"last": (5,)}, labels=torch.arange(40) % 3, batch=16
+        student,
+        terms,
+        Recipe(epochs=1, batch=16),
+        input_shape=(1, 4, 4),
+        teacher_shapes={"last": (5,)},
+        labels=torch.arange(40) % 3,
     )
     train, validation = (Batches(split, [known], device=cuda) for split in (TRAIN, VALIDATION))
-    stack = Stack(distiller, Recipe(epochs=1), train, validation, [0, 1], torch.device("cpu"))
+    stack = Stack(distiller, Recipe(epochs=1), (train, validation), [0, 1], torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         stack.device = cuda
         stack.kept = {name: mode.from_tensor(tensor.detach()).to(cuda) for name, tensor in stack.kept.items()}
         stack.buffers = {name: mode.from_tensor(tensor).to(cuda) for name, tensor in stack.buffers.items()}
         stack.kept_buffers = stack.buffers
         drawn = {
-            name: torch.stack([layer.draw(torch.arange(16), stream(0, "any"))] * 2).to(cuda)  # type: ignore[operator]
+            name: torch.stack([layer.draw(torch.arange(16), generator_for(0, "any"))] * 2).to(cuda)
             for name, layer in stack.drawn.items()
         }
         distiller.train()
         batch = stack.train_batches.batch(torch.arange(16).expand(2, -1))
-        _, values = stack._values(stack.kept, {**stack.buffers, **drawn}, *_given(batch))
+        _, values = stack.values(stack.kept, {**stack.buffers, **drawn}, batch)
         assert {value.device.type for value in values.values()} == {"cuda"}
         figures, right = stack.validate()
         assert {value.device.type for value in figures.values()} == {"cuda"}
@@ -163,6 +172,6 @@ def test_a_gpu_trains_as_the_cpu_does(precision: str) -> None:
         fit(network, LABELS, recipe, TRAIN, VALIDATION, seeds=[0, 1], device=torch.device(name))
         for name in ("cpu", "cuda")
     )
-    for mine, theirs in zip(one, other, strict=True):
-        for name, tensor in mine.state.items():
-            torch.testing.assert_close(theirs.state[name], tensor, rtol=2e-2, atol=2e-3)
+    for first_replica, second_replica in zip(one, other, strict=True):
+        for name, tensor in first_replica.state.items():
+            torch.testing.assert_close(second_replica.state[name], tensor, rtol=2e-2, atol=2e-3)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdmodels.data import Split
 from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.networks import build, initialise
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import Replica, fit
 
 SHAPE = {"input_shape": (1, 4, 4), "classes": 3, "mean": [0.5], "std": [0.25]}
@@ -21,7 +21,7 @@ EPOCHS, BATCH = 6, 16
 
 def split(examples: int, purpose: str) -> Split:
     """Images of three classes, of which the first is rare."""
-    generator = stream(7, purpose)
+    generator = generator_for(7, purpose)
     labels = torch.randint(7, (examples,), generator=generator).add(1) // 3
     images = torch.rand(examples, 1, 4, 4, generator=generator) * 0.4 + labels.view(-1, 1, 1, 1) * 0.3
     return Split(images, labels)
@@ -72,7 +72,7 @@ def plain_loop(
 ) -> dict[str, Tensor]:
     """One network, torch's own optimiser and clipping; `decay`: whether biases too, None: nothing decays."""
     net = network()
-    initialise(net, stream(seed, "student"))
+    initialise(net, generator_for(seed, "student"))
     matrices = [parameter for name, parameter in net.named_parameters() if name.endswith("weight")]
     biases = [parameter for name, parameter in net.named_parameters() if name.endswith("bias")]
     groups = [{"params": matrices, "weight_decay": 0.0 if decay is None else 0.1}]
@@ -83,7 +83,7 @@ def plain_loop(
     class_weights = torch.tensor(len(TRAIN) / (3 * counts), dtype=torch.float32)
     step = 0
     for epoch in range(1, EPOCHS + 1):
-        order = torch.randperm(len(TRAIN), generator=stream(seed, "order", epoch))
+        order = torch.randperm(len(TRAIN), generator=generator_for(seed, "order", epoch))
         for rows in order.tensor_split(4):
             for group in optimizer.param_groups:
                 group["lr"] = 0.01 * rate(step)
@@ -215,6 +215,56 @@ def test_patience_ends_a_replica_that_diverged() -> None:
     assert len(replica.history) < 50
 
 
+@pytest.mark.parametrize("every", [2, 4, 5, 100])
+@pytest.mark.parametrize(("shape", "lr"), [({"mlp": [5]}, 0.05), ({"conv": [4]}, 0.5)], ids=["stacked", "alone"])
+def test_only_some_epochs_are_validated_and_the_training_is_the_same(
+    shape: dict[str, list[int]], lr: float, every: int
+) -> None:
+    net = build(Network.model_validate(shape), **SHAPE)
+    recipe = {"epochs": 11, "batch": BATCH, "optimizer": {"sgd": {"lr": lr}}}
+    validated = [epoch for epoch in range(1, 12) if epoch % every == 0 or epoch == 11]
+
+    def fitted(every: int, **extra: Any) -> list[Replica]:
+        settings = Recipe.model_validate(recipe | extra)
+        return fit(net, LABELS, settings, TRAIN, VALIDATION, seeds=[0, 1], validate_every=every)
+
+    for one, whole in zip(fitted(every), fitted(1), strict=True):
+        assert same(one.state, whole.state)
+        assert torch.equal(one.is_correct, whole.is_correct)
+        assert [epoch for epoch, figures in enumerate(one.history, 1) if "val/accuracy" in figures] == validated
+        assert one.figures == whole.figures
+        for epoch, (figures, complete) in enumerate(zip(one.history, whole.history, strict=True), 1):
+            is_same = epoch in validated
+            assert figures == {name: value for name, value in complete.items() if is_same or name.startswith("train/")}
+    for one, whole in zip(fitted(every, select="best-validation"), fitted(1), strict=True):
+        best = max(validated, key=lambda epoch: (whole.history[epoch - 1]["val/accuracy"], -epoch))
+        assert (one.epoch, one.figures) == (best, whole.history[best - 1])
+        assert one.is_correct.double().mean().item() == one.figures["val/accuracy"]
+    patient = fitted(every, select="best-validation", patience=1)
+    for one, whole in zip(patient, fitted(1), strict=True):
+        accuracies = [whole.history[epoch - 1]["val/accuracy"] for epoch in validated]
+        assert len(one.history) == validated[naive_patience(accuracies, 1) - 1]
+
+
+def test_patience_counts_the_epochs_that_are_not_validated() -> None:
+    """With 4 epochs between validations, a patience of 5 ends the training at the second validation without a gain."""
+    recipe = {"epochs": 40, "batch": BATCH, "select": "best-validation", "optimizer": {"sgd": {"lr": 1e-12}}}
+    (replica,) = fit(
+        network(), LABELS, Recipe.model_validate(recipe | {"patience": 5}), TRAIN, VALIDATION, seeds=[0],
+        validate_every=4,
+    )  # fmt: skip
+    assert (replica.epoch, len(replica.history)) == (4, 12)
+
+
+def test_a_training_that_diverged_ends_at_the_next_validation() -> None:
+    recipe = Recipe.model_validate({"epochs": 20, "batch": BATCH, "optimizer": {"sgd": {"lr": 1e38}}})
+    terms = [Term(loss="hard_labels", weight=1e38)]
+    for replica in fit(network(), terms, recipe, TRAIN, VALIDATION, seeds=[0, 1], validate_every=6):
+        assert replica.diverged == 1
+        assert len(replica.history) == 6
+        assert "val/accuracy" in replica.figures
+
+
 def test_bfloat16_trains_float32_weights_and_is_measured_in_float32() -> None:
     (half,), (whole,) = trained([0], precision="bfloat16"), trained([0])
     assert all(tensor.dtype == torch.float32 for tensor in half.state.values())
@@ -235,9 +285,9 @@ def test_bfloat16_equals_autocast_of_one_network(seeds: list[int], tolerance: fl
     )
     assert not same(replica.state, whole.state, tolerance=1e-5)
     net = network()
-    initialise(net, stream(0, "student"))
+    initialise(net, generator_for(0, "student"))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    for rows in torch.randperm(len(TRAIN), generator=stream(0, "order", 1)).tensor_split(4):
+    for rows in torch.randperm(len(TRAIN), generator=generator_for(0, "order", 1)).tensor_split(4):
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(TRAIN.images[rows])
         assert logits.dtype == torch.bfloat16

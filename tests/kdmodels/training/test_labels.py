@@ -5,14 +5,15 @@ import torch
 import torch.nn.functional as F
 
 from kdmodels.data import Split
-from kdmodels.data.dataset import Joined
+from kdmodels.data.split import Joined
 from kdmodels.experiment import Network, Recipe, Term
 from kdmodels.knowledge import LiveTeacher
 from kdmodels.networks import build
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import Distiller, fit
+from kdmodels.training.batches import Batch
 
-IMAGES = torch.rand(4, 1, 4, 4, generator=stream(0, "images"))
+IMAGES = torch.rand(4, 1, 4, 4, generator=generator_for(0, "images"))
 INDICES = torch.arange(4)
 
 
@@ -26,14 +27,15 @@ def value(
     """Logits, and the mean of cross entropy as a step takes it."""
     terms = [Term(loss="hard_labels")]
     distiller = Distiller(
-        student(), terms, input_shape=(1, 4, 4), teacher_shapes={}, labels=torch.tensor(labels), batch=4,
-        class_weights=weights,
+        student(), terms, Recipe(epochs=1, batch=4), input_shape=(1, 4, 4), teacher_shapes={},
+        labels=torch.tensor(labels),
     ).train()  # fmt: skip
-    logits, values = distiller(IMAGES, torch.tensor(labels), {}, INDICES, mixed)
+    distiller.objective.class_weights = weights
+    logits, values = distiller(Batch(IMAGES, torch.tensor(labels), INDICES, {}, mixed or {}))
     return logits, values["hard_labels"].mean()
 
 
-def test_the_mean_is_over_the_labels_that_are_known() -> None:
+def test_the_mean_is_over_the_known_labels() -> None:
     logits, mean = value([2, -1, 0, -1])
     assert torch.allclose(mean, F.cross_entropy(logits[[0, 2]], torch.tensor([2, 0])))
 
@@ -44,7 +46,7 @@ def test_a_batch_without_any_label_has_the_value_zero_and_no_gradient() -> None:
     assert torch.autograd.grad(mean, logits)[0].abs().sum() == 0
 
 
-def test_of_a_mixed_image_only_the_known_part_counts() -> None:
+def test_only_the_known_part_of_a_mixed_image_counts() -> None:
     mixed = {"labels": torch.tensor([1, 1, -1, -1]), "share": torch.tensor([0.75, 0.5, 0.25, 1.0])}
     logits, mean = value([0, -1, 2, -1], mixed)
     of = F.cross_entropy(logits.repeat_interleave(3, dim=0), torch.arange(3).repeat(4), reduction="none").view(4, 3)
@@ -52,7 +54,7 @@ def test_of_a_mixed_image_only_the_known_part_counts() -> None:
     assert torch.allclose(mean, parts / (0.75 + 0.25 + 0.5 + 0.25))
 
 
-def test_each_of_two_mixed_labels_has_its_own_classs_weight() -> None:
+def test_each_of_two_mixed_labels_has_the_weight_of_its_class() -> None:
     weights = torch.tensor([1.0, 2.0, 4.0])
     mixed = {"labels": torch.tensor([1, 1, 2, 0]), "share": torch.tensor([0.75, 0.5, 0.25, 1.0])}
     logits, mean = value([0, 2, 1, 2], mixed, weights)
@@ -63,7 +65,7 @@ def test_each_of_two_mixed_labels_has_its_own_classs_weight() -> None:
 
 
 def split(examples: int, purpose: str, *, labelled: bool) -> Split:
-    generator = stream(1, purpose)
+    generator = generator_for(1, purpose)
     pixels = torch.randint(256, (examples, 1, 4, 4), generator=generator, dtype=torch.uint8)
     labels = torch.randint(3, (examples,), generator=generator) if labelled else torch.full((examples,), -1)
     return Split(pixels, labels, top=255)
@@ -81,7 +83,7 @@ def test_joined_splits_give_the_images_of_both() -> None:
 
 
 @pytest.mark.parametrize("seeds", [[0], [0, 1]], ids=["alone", "stacked"])
-def test_unlabelled_images_are_learnt_from_through_the_teacher_alone(seeds: list[int]) -> None:
+def test_unlabelled_images_are_used_through_the_teacher_alone(seeds: list[int]) -> None:
     teacher = LiveTeacher(student())
 
     def trained(terms: list[Term], part: Split) -> list[dict[str, float]]:

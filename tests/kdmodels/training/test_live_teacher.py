@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from kdmodels.data import Split
 from kdmodels.experiment import Network, Recipe, Term
+from kdmodels.experiment.presets import PRESETS
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import build, initialise
-from kdmodels.objectives import PRESETS
-from kdmodels.randomness import stream
+from kdmodels.randomness import generator_for
 from kdmodels.training import fit
 
 SHAPE: dict[str, Any] = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
@@ -21,7 +21,7 @@ PLACES = ["first", "middle", "deepest", "last"]
 
 
 def split(examples: int, purpose: str) -> Split:
-    generator = stream(7, purpose)
+    generator = generator_for(7, purpose)
     return Split(torch.rand(examples, 1, 8, 8, generator=generator), torch.randint(3, (examples,), generator=generator))
 
 
@@ -29,10 +29,10 @@ TRAIN, VALIDATION = split(41, "train"), split(20, "validation")
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if len(PRESETS[name].terms) > 1])
-def test_the_teacher_stays_in_eval_mode_through_a_whole_fit_and_learns_nothing(name: str) -> None:
+def test_the_teacher_stays_in_eval_mode_and_unchanged_during_fit(name: str) -> None:
     """Its batch norm would move in training mode, and its dropout draw."""
     teacher = build(Network(conv=[6, 8, 10]), **SHAPE)
-    initialise(teacher, stream(1, "teacher"))
+    initialise(teacher, generator_for(1, "teacher"))
     moved = deepcopy(teacher).train()
     moved(VALIDATION.images)
     before = {key: tensor.clone() for key, tensor in teacher.state_dict().items()}

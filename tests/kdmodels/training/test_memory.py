@@ -1,4 +1,4 @@
-"""What training takes of memory, in a process of its own: in this one something else may have taken more before."""
+"""Memory use of training, measured in a separate process, because this process may have used more before."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ import torch
 from kdmodels.data import Split
 from kdmodels.experiment import Network, Recipe
 from kdmodels.networks import build
-from kdmodels.terms import Term
+from kdmodels.experiment.terms import Term
 from kdmodels.training import fit
 
 CLASSES, BATCH = 100, 256
@@ -39,8 +39,8 @@ print(peak(few), peak(many))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
-def test_a_long_epoch_takes_no_more_memory_than_a_short_one() -> None:
-    """Each step's figures lay by themselves in what a larger tensor had left, and 30 KB a step were lost."""
+def test_a_long_epoch_takes_no_more_memory_than_a_short_epoch() -> None:
+    """Small tensors of metrics fragmented the memory, which grew by 30 KB per step."""
     done = subprocess.run([sys.executable, "-c", SHORT_THEN_LONG], capture_output=True, text=True, check=True)
     short, long = (kilobytes / 1024 for kilobytes in map(int, done.stdout.split()))
     assert long < short + 16  # of which the order of the examples is 4

@@ -21,8 +21,8 @@ def test_one_cycle_is_torchs(arguments: tuple[float, float, float]) -> None:
     schedule = {"one_cycle": {"rise": rise, "start_divisor": start, "end_divisor": end}}
     for step in range(steps):
         if step % 97 == 0:
-            mine = 2.0 * learning_rate_factor(schedule, 5 * (step + 0.5) / steps, 5)
-            assert mine == pytest.approx(scheduler.get_last_lr()[0], abs=2e-3)
+            rate = 2.0 * learning_rate_factor(schedule, 5 * (step + 0.5) / steps, 5)
+            assert rate == pytest.approx(scheduler.get_last_lr()[0], abs=2e-3)
         optimizer.step()
         scheduler.step()
 

@@ -1,4 +1,4 @@
-"""Runs whose process is gone: seen by the locks that the system frees."""
+"""Detection of runs whose process no longer exists, by the locks that the system frees."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ Recording = Callable[[str], tuple[str, "subprocess.Popen[str]"]]
 
 @pytest.fixture
 def recording(store: Path) -> Iterator[Recording]:
-    """Another process that records a run of that name: the run's id, and the process."""
+    """Return a function that starts a process which records a run, and returns the run's id and the process."""
     started: list[subprocess.Popen[str]] = []
 
     def recording(name: str) -> tuple[str, "subprocess.Popen[str]"]:
@@ -69,7 +69,7 @@ def test_a_run_that_ends_leaves_no_lock(store: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "", "0" * 32])
-def test_of_a_run_of_another_machine_nothing_is_known(store: Path, name: str) -> None:
+def test_a_run_of_another_machine_is_never_ended(store: Path, name: str) -> None:
     run_id = tracking.start("digits", "kd", "student")
     tracking.set_tags(run_id, {"kd.lock": name})
     assert not tracking.is_gone(tracking.get(run_id).tags)
@@ -83,10 +83,10 @@ def test_a_store_that_refuses_a_run_leaves_no_lock(store: Path) -> None:
     assert [run.status for run in tracking.runs()] == ["FAILED"]
 
 
-def test_a_run_whose_end_could_not_be_told_is_ended_by_the_next_command(
+def test_a_run_whose_end_could_not_be_recorded_is_ended_by_the_next_command(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store was gone as it ended; its lock's file was removed all the same, and it was RUNNING for ever."""
+    """The file of the lock was once removed even if the store did not answer, and the run stayed RUNNING for ever."""
 
     def gone(run_id: str, status: str) -> None:
         raise ConnectionError("the store is gone")
@@ -101,7 +101,7 @@ def test_a_run_whose_end_could_not_be_told_is_ended_by_the_next_command(
     assert locks() == []
 
 
-def test_an_interrupted_run_goes_on_and_is_told_nothing_twice(recording: Recording) -> None:
+def test_a_resumed_run_logs_no_metric_twice(recording: Recording) -> None:
     run_id, process = recording("kd")
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -8,7 +8,7 @@ from kdmodels.errors import UserError
 from tasks import tracking
 
 
-def test_files_come_back_as_they_went_in_and_uncopied(store: Path, tmp_path: Path) -> None:
+def test_stored_files_are_read_unchanged_and_without_a_copy(store: Path, tmp_path: Path) -> None:
     run = tracking.start("digits", "kd", "student")
     tracking.log_text(run, "notes/a.txt", "ä")
     tracking.log_json(run, "split.json", {"train": [1, 2], "name": "ü"})
@@ -25,7 +25,7 @@ def test_files_come_back_as_they_went_in_and_uncopied(store: Path, tmp_path: Pat
     assert (tracking.artifact(run, "student") / "deep" / "weights.bin").read_bytes() == b"\x00\x01"
 
 
-def test_what_a_run_has_is_known(store: Path) -> None:
+def test_existing_artifacts_are_found(store: Path) -> None:
     run = tracking.start("digits", "kd", "student")
     assert not tracking.has_artifact(run, "a.txt")
     tracking.log_text(run, "notes/a.txt", "")
@@ -48,15 +48,15 @@ def test_a_file_that_is_not_json_is_a_clear_error(store: Path) -> None:
         tracking.read_json(run, "split.json")
 
 
-def test_what_is_not_json_is_refused_and_not_stored(store: Path) -> None:
+def test_a_value_that_is_not_json_able_is_not_stored(store: Path) -> None:
     run = tracking.start("digits", "kd", "student")
     with pytest.raises(TypeError):
         tracking.log_json(run, "a.json", {"path": Path("x")})
     assert not tracking.has_artifact(run, "a.json")
 
 
-def test_pipes_and_devices_are_no_files_of_a_run(store: Path) -> None:
-    """Reading one would never end."""
+def test_pipes_and_devices_are_not_read(store: Path) -> None:
+    """Reading such a file would never end."""
     run = tracking.start("digits", "kd", "student")
     tracking.log_text(run, "a.json", "{}")
     file = tracking.artifact(run, "a.json")

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 from tasks import tracking
 
 
-def test_a_run_starts_running_with_all_that_describes_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_run_is_running_and_has_its_attributes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "somebody")
     parent = tracking.start("digits", "nightly", "comparison")
     run = tracking.get(
@@ -31,7 +31,7 @@ def test_a_run_starts_running_with_all_that_describes_it(store: Path, monkeypatc
     assert run.tags["mlflow.user"] == "somebody"
 
 
-def test_many_and_long_params_and_tags_are_kept_as_far_as_mlflow_allows(store: Path) -> None:
+def test_long_params_and_tags_are_cut_at_mlflows_lengths(store: Path) -> None:
     params = {f"p{i}": i for i in range(150)} | {"long": "x" * 7000}
     run = tracking.get(tracking.start("digits", "kd", "student", params=params, tags={"long": "y" * 9000}))
     assert len(run.params) == 151
@@ -46,7 +46,7 @@ def test_a_run_whose_params_are_refused_does_not_stay_running(store: Path) -> No
     assert [run.status for run in tracking.runs()] == ["FAILED"]
 
 
-def test_a_run_that_ends_well_is_finished(store: Path) -> None:
+def test_a_run_without_an_error_is_finished(store: Path) -> None:
     id_ = tracking.start("digits", "kd", "student")
     with tracking.recording(id_):
         assert tracking.get(id_).status == "RUNNING"
@@ -56,7 +56,7 @@ def test_a_run_that_ends_well_is_finished(store: Path) -> None:
     assert run.end >= run.start
 
 
-def test_a_run_that_raises_is_failed_and_says_why_in_one_line(store: Path) -> None:
+def test_a_run_that_raises_is_failed_and_records_the_error_in_one_line(store: Path) -> None:
     id_ = tracking.start("digits", "kd", "student")
     with pytest.raises(ValueError, match="loss"), tracking.recording(id_):
         raise ValueError("loss is\n  nan " + "z" * 6000)
@@ -76,7 +76,7 @@ def test_a_run_that_is_stopped_is_killed(store: Path, stop: BaseException) -> No
 
 
 @pytest.mark.parametrize(("error", "status"), [(None, "FINISHED"), (OSError("x"), "FAILED"), (SystemExit(3), "KILLED")])
-def test_a_run_in_a_thread_ends_with_the_truth_too(store: Path, error: BaseException | None, status: str) -> None:
+def test_a_run_in_a_thread_ends_with_the_right_status(store: Path, error: BaseException | None, status: str) -> None:
     id_ = tracking.start("digits", "kd", "student")
     raised: list[BaseException] = []
 
@@ -95,7 +95,7 @@ def test_a_run_in_a_thread_ends_with_the_truth_too(store: Path, error: BaseExcep
     assert tracking.get(id_).status == status
 
 
-def test_a_run_that_somebody_else_ended_keeps_that_ending(store: Path) -> None:
+def test_a_run_that_was_ended_meanwhile_keeps_its_status(store: Path) -> None:
     well, badly = (tracking.start("digits", "kd", "student") for _ in range(2))
     with tracking.recording(well):
         tracking.end(well, "KILLED")
@@ -109,7 +109,7 @@ def end_and_raise(run_id: str) -> None:
     raise OSError("late")
 
 
-def test_only_the_running_children_of_that_parent_are_killed(store: Path) -> None:
+def test_only_running_children_of_the_parent_are_killed(store: Path) -> None:
     parent, other = (tracking.start("digits", name, "comparison") for name in "ab")
     done, running, elsewhere = (tracking.start("digits", "kd", "student", parent=of) for of in (parent, parent, other))
     tracking.end(done, "FINISHED")
@@ -134,7 +134,7 @@ def test_1500_metrics_arrive_with_their_steps(store: Path) -> None:
     assert tracking.get(id_).metrics["train/loss2"] == 1499 / 7
 
 
-def test_values_that_are_not_finite_are_kept_as_mlflow_shows_them(store: Path) -> None:
+def test_infinite_values_are_stored_as_mlflow_shows_them(store: Path) -> None:
     id_ = tracking.start("digits", "kd", "student")
     tracking.log_metrics(id_, [("a", math.nan, 0), ("b", math.inf, 0), ("c", -math.inf, 0), ("a", 1.0, 0)])
     assert tracking.get(id_).metrics == {"a": 1.0, "b": 1.7976931348623157e308, "c": -1.7976931348623157e308}
@@ -142,7 +142,7 @@ def test_values_that_are_not_finite_are_kept_as_mlflow_shows_them(store: Path) -
     assert math.isnan(tracking.get(id_).metrics["a"])
 
 
-def test_a_metric_bears_the_time_at_which_it_was_measured(store: Path) -> None:
+def test_a_metric_has_the_time_of_its_measurement(store: Path) -> None:
     id_, before = tracking.start("digits", "kd", "student"), time.time()
     tracking.log_metrics(id_, [("loss", 2.0, 1, 1_000.5), ("loss", 1.0, 2, 1_001.25), ("accuracy", 0.5, 0)])
     assert [metric.timestamp for metric in MlflowClient().get_metric_history(id_, "loss")] == [1_000_500, 1_001_250]
@@ -150,7 +150,7 @@ def test_a_metric_bears_the_time_at_which_it_was_measured(store: Path) -> None:
     assert int(1000 * before) <= accuracy.timestamp <= 1000 * time.time()
 
 
-def test_tags_are_replaced_and_may_be_many(store: Path) -> None:
+def test_many_tags_can_be_set_and_replaced(store: Path) -> None:
     id_ = tracking.start("digits", "kd", "student", tags={"a": 1})
     tracking.set_tags(id_, {f"t{i}": i for i in range(120)} | {"a": 2})
     tags = tracking.get(id_).tags
@@ -171,8 +171,8 @@ def test_a_dataset_is_an_input_of_the_run(store: Path) -> None:
     assert {tag.key: tag.value for tag in given.tags} == {"mlflow.data.context": "training"}
 
 
-def test_a_dataset_that_another_process_records_at_the_same_moment_is_an_input_of_both_runs(store: Path) -> None:
-    """MLflow looks for it and then adds it: the other one comes in between."""
+def test_two_processes_can_record_the_same_dataset_at_once(store: Path) -> None:
+    """MLflow looks for a dataset and then adds it. Here the other process adds it in between."""
     ids = [tracking.start("digits", name, "student") for name in ("hard-labels", "kd")]
 
     def log(run_id: str) -> None:
@@ -193,8 +193,8 @@ def test_a_dataset_that_another_process_records_at_the_same_moment_is_an_input_o
         assert (given.dataset.digest, [tag.value for tag in given.tags]) == ("c0ffee", ["training"])
 
 
-def test_what_hides_a_stop_from_outside_is_none_of_its_own(store: Path) -> None:
-    """Prefect, told to stop where a task begins, says "Task run is not set"."""
+def test_an_error_that_hides_a_stop_counts_as_a_stop(store: Path) -> None:
+    """If Prefect is stopped when a task begins, it raises "Task run is not set"."""
     run_id = tracking.start("digits", "kd", "student")
 
     def stopped() -> None:
@@ -208,10 +208,34 @@ def test_what_hides_a_stop_from_outside_is_none_of_its_own(store: Path) -> None:
     assert tracking.get(run_id).status == "KILLED"
 
 
-def test_a_run_that_goes_on_is_not_told_of_what_ended_it_before(store: Path) -> None:
+def test_a_resumed_run_loses_the_error_of_its_interruption(store: Path) -> None:
     run_id = tracking.start("digits", "kd", "student", key="c0ffee")
     with pytest.raises(OSError, match="space"), tracking.recording(run_id):
         raise OSError(errno.ENOSPC, "no space left")
     assert "kd.error" in tracking.get(run_id).tags
     tracking.start("digits", "kd", "student", key="c0ffee", continues=run_id)
     assert "kd.error" not in tracking.get(run_id).tags
+
+
+def test_metrics_of_a_block_are_sent_together(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tracking.start("digits", "kd", "student")
+    sent: list[int] = []
+    log_batch = MlflowClient.log_batch
+
+    def counted(*arguments: Any, **named: Any) -> None:
+        sent.append(len(named["metrics"]))
+        log_batch(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+
+    def block() -> None:
+        with tracking.metrics_together(run):
+            tracking.log_metrics(run, [("a", 1.0, 0), ("b", 2.0, 0)])
+            tracking.log_metrics(run, [("a", 3.0, 1)])
+            assert not tracking.get(run).metrics
+            raise ValueError("after")
+
+    with tracking.recording(run), pytest.raises(ValueError, match="after"):
+        block()
+    assert sent == [3]
+    assert tracking.get(run).metrics == {"a": 3.0, "b": 2.0}

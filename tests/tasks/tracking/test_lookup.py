@@ -44,14 +44,14 @@ def test_many_keys_are_looked_up_at_once(store: Path) -> None:
     assert tracking.finished("student", []) == {}
 
 
-def test_children_are_those_of_that_parent_oldest_first(store: Path) -> None:
+def test_children_are_listed_oldest_first(store: Path) -> None:
     parent, other = ended("p", kind="comparison"), ended("q", kind="comparison")
     first, second = ended("a", parent=parent), ended("b", "FAILED", parent=parent)
     ended("c", parent=other)
     assert [run.run_id for run in tracking.children(parent)] == [first, second]
 
 
-def test_runs_are_listed_newest_first_and_only_ours(store: Path) -> None:
+def test_only_runs_of_kdflow_are_listed_newest_first(store: Path) -> None:
     ids = [ended("t", kind="teacher"), ended("a"), ended("b", experiment="mnist"), ended("c")]
     MlflowClient().create_run(tracking.experiment_id("digits"), run_name="somebody else's")
 
@@ -61,15 +61,15 @@ def test_runs_are_listed_newest_first_and_only_ours(store: Path) -> None:
     assert [run.run_id for run in tracking.runs("digits", "student")] == [ids[3], ids[1]]
 
 
-def test_listing_what_does_not_exist_says_what_does(store: Path) -> None:
+def test_an_unknown_experiment_or_kind_is_a_clear_error(store: Path) -> None:
     ended("a")
-    with pytest.raises(UserError, match=r"experiment 'digit' .*did you mean 'digits'\?"):
+    with pytest.raises(UserError, match=r"experiment 'digit' .*Did you mean 'digits'\?"):
         tracking.runs("digit")
-    with pytest.raises(UserError, match=r"kind 'pupil' .*allowed: comparison, teacher, student"):
+    with pytest.raises(UserError, match=r"kind 'pupil' .*Allowed: comparison, teacher, student"):
         tracking.runs(kind="pupil")
 
 
-def test_a_word_is_an_id_a_name_or_the_beginning_of_an_id(store: Path) -> None:
+def test_a_run_is_found_by_id_name_or_unique_prefix(store: Path) -> None:
     older, newer = ended("kd"), ended("kd")
     other = ended("it's here")
     assert tracking.find(older).run_id == older
@@ -80,34 +80,42 @@ def test_a_word_is_an_id_a_name_or_the_beginning_of_an_id(store: Path) -> None:
     assert tracking.find(unique).run_id == other
 
 
-def test_a_beginning_that_several_ids_have_lists_them(store: Path) -> None:
+def test_a_run_is_found_by_the_name_that_compare_prints(store: Path) -> None:
+    in_digits, in_mnist = ended("kd"), ended("kd", experiment="mnist")
+    assert tracking.find("digits/kd").run_id == in_digits
+    assert tracking.find("mnist/kd").run_id == in_mnist
+    with pytest.raises(UserError, match="run 'fashion/kd' is not in the tracking store"):
+        tracking.find("fashion/kd")
+
+
+def test_a_prefix_of_several_ids_lists_them(store: Path) -> None:
     ids = [ended("kd") for _ in range(17)]  # of 17 hexadecimal ids two begin alike
     shared = next(id_[0] for id_ in ids if sum(other[0] == id_[0] for other in ids) > 1)
-    with pytest.raises(UserError, match="several ids begin so") as caught:
+    with pytest.raises(UserError, match="several ids have this prefix") as caught:
         tracking.find(shared)
     assert all(id_ in str(caught.value) for id_ in ids if id_[0] == shared)
 
 
 @pytest.mark.parametrize("word", ["", "nothing like it", "it's", "%", "_", "../x", "x' OR '1'='1", 'say "so"', "a\nb"])
-def test_a_word_that_names_nothing_is_a_clear_error(store: Path, word: str) -> None:
+def test_an_unknown_run_is_a_clear_error(store: Path, word: str) -> None:
     ended("kd+hint")
     with pytest.raises(UserError, match="is not in the tracking store; `kd list`"):
         tracking.find(word)
 
 
-def test_a_near_name_is_offered(store: Path) -> None:
+def test_the_nearest_name_is_suggested(store: Path) -> None:
     ended("kd+hint")
     with pytest.raises(UserError, match=r"did you mean 'kd\+hint'\?"):
         tracking.find("kd+hnt")
 
 
-def test_a_deleted_run_says_how_to_restore_it(store: Path) -> None:
+def test_the_error_for_a_deleted_run_says_how_to_restore_it(store: Path) -> None:
     run = ended("kd")
     MlflowClient().delete_run(run)
     with pytest.raises(UserError, match=f"was deleted; restore it with `mlflow runs restore --run-id {run}`"):
         tracking.find(run)
 
 
-def test_getting_what_is_not_there_is_a_clear_error(store: Path) -> None:
+def test_an_unknown_id_is_a_clear_error(store: Path) -> None:
     with pytest.raises(UserError, match=r"^run '0{32}' is not in the tracking store$"):
         tracking.get("0" * 32)

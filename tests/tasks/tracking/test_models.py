@@ -21,7 +21,7 @@ from torch import nn
 from tasks import tracking
 from tasks.tracking.models import log_model
 from tasks.tracking.served import load_model
-from tests.served import onnx_of
+from tests.support.served import onnx_of
 
 NAMES = list("0123456789")
 
@@ -45,7 +45,7 @@ np.savez(sys.argv[3], *[model.predict(images[:n])["logits"] for n in (1, 2, 7)])
 
 @pytest.fixture
 def module() -> nn.Module:
-    """A network with all that export could get wrong: normalisation inside, dropout, running statistics."""
+    """Return a network with normalisation, dropout and running statistics, all of which an export could get wrong."""
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10)
@@ -65,13 +65,13 @@ def logits(module: nn.Module, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.fault  # takes long
-def test_a_model_serves_people_who_have_only_mlflow_and_onnxruntime(
+def test_a_model_runs_with_mlflow_and_onnxruntime_alone(
     store: Path, tmp_path: Path, module: nn.Module, images: np.ndarray
 ) -> None:
     run = tracking.start("digits", "kd", "student")
     content = onnx_of(module, (1, 8, 8), NAMES)
     uri = log_model(run, content, images)
-    tracking.crown(tracking.register("digits-student", run, tags={}, description=""))
+    tracking.set_champion(tracking.register("digits-student", run, tags={}, description=""))
 
     for word in (uri, "models:/digits-student/1"):
         np.testing.assert_allclose(load_model(word)(images), logits(module, images), atol=1e-5)
@@ -151,7 +151,7 @@ def invoke(port: int, images: np.ndarray, server: subprocess.Popen[bytes]) -> np
     raise TimeoutError("the model server did not start")
 
 
-def test_threads_may_store_and_load_models_at_once(store: Path, module: nn.Module, images: np.ndarray) -> None:
+def test_threads_can_store_and_load_models_at_once(store: Path, module: nn.Module, images: np.ndarray) -> None:
     expected, content = logits(module, images), onnx_of(module, (1, 8, 8))
 
     def store_and_load(_: int) -> np.ndarray:
@@ -179,7 +179,7 @@ for _ in range(3):
 """
 
 
-def test_processes_may_store_models_at_once(store: Path, tmp_path: Path, module: nn.Module) -> None:
+def test_processes_can_store_models_at_once(store: Path, tmp_path: Path, module: nn.Module) -> None:
     (tmp_path / "model.onnx").write_bytes(onnx_of(module, (1, 8, 8)))
     command = [sys.executable, "-c", RECORD, str(tmp_path / "model.onnx")]
     processes = [subprocess.Popen(command) for _ in range(2)]
@@ -204,7 +204,7 @@ def test_an_example_of_another_shape_is_refused(store: Path, module: nn.Module, 
     assert MlflowClient().get_run(run).outputs.model_outputs == []
 
 
-def test_a_model_that_was_not_wholly_stored_is_no_model_of_the_run(
+def test_an_incomplete_model_does_not_count(
     store: Path, module: nn.Module, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tracking.start("digits", "kd", "student")

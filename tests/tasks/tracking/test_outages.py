@@ -1,4 +1,4 @@
-"""What is an outage, of a disk, a server or the database, and how a run ends by it."""
+"""Outages of a disk, a server or the database, and the status that a run gets."""
 
 import os
 import socket
@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sqlalchemy import create_engine, text
+from requests import HTTPError
 
 from kdmodels.errors import UnavailableError, UserError
 from tasks import tracking
-from tasks.tracking import outages
+from tasks.tracking import mlflow_internals
 
 
-def test_a_run_that_a_full_disk_stops_is_killed_and_says_why(store: Path) -> None:
-    """Linux's /dev/full has no room for anything."""
+def test_a_run_that_a_full_disk_stops_is_killed_and_records_the_reason(store: Path) -> None:
+    """Linux's /dev/full is always full."""
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     id_ = tracking.start("digits", "kd", "student")
@@ -27,10 +27,8 @@ def test_a_run_that_a_full_disk_stops_is_killed_and_says_why(store: Path) -> Non
     assert (run.status, run.tags["kd.error"]) == ("KILLED", "No space left on device")
 
 
-def test_a_database_that_is_locked_is_an_outage_of_which_the_ledger_is_not_told(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outages, "LOCKED_MS", 10)
+def test_a_locked_database_is_an_outage_and_the_run_stays_running(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlflow_internals, "LOCKED_MS", 10)
     id_ = tracking.start("digits", "kd", "student")
     with closing(sqlite3.connect(store / "mlflow.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
@@ -43,13 +41,6 @@ def test_a_database_that_is_locked_is_an_outage_of_which_the_ledger_is_not_told(
     run = tracking.get(id_)
     assert (run.status, run.tags.get("kd.error")) == ("RUNNING", None)
     assert [run.run_id for run in tracking.end_abandoned()] == [id_]
-
-
-def test_sqlite_waits_for_a_lock_as_long_as_is_said_here(tmp_path: Path) -> None:
-    with create_engine(f"sqlite:///{tmp_path}/x.db").connect() as connection:
-        connection.execute(text("PRAGMA busy_timeout = 20000;"))
-        waited = connection.exec_driver_sql("SELECT timeout FROM pragma_busy_timeout").scalar()
-    assert waited == outages.LOCKED_MS
 
 
 def test_a_server_that_does_not_answer_is_an_outage(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,11 +57,45 @@ def test_a_server_that_does_not_answer_is_an_outage(store: Path, monkeypatch: py
 @pytest.mark.parametrize(
     "error", [ValueError("x"), UserError("x"), FileNotFoundError(2, "x"), MlflowException("x"), None]
 )
-def test_all_else_is_none(error: object) -> None:
+def test_other_errors_are_no_outages(error: object) -> None:
     assert tracking.outage(error) is None
 
 
-def test_what_is_said_in_one_line_already_stays_so() -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "API request to http://ml:5000/api/2.0/mlflow-artifacts/artifacts/1/a.json failed with exception "
+            "HTTPConnectionPool: Max retries exceeded (Caused by ResponseError('too many 500 error responses'))",
+            "the MLflow server at 'http://ml:5000' can't read or write files (too many 500 error responses); "
+            "its log says why",
+        ),
+        (
+            "API request to endpoint /api/2.0/mlflow/runs/get failed with error code 401 != 200. Response body: 'no'",
+            "the MLflow server at 'http://ml:5000' refused us (HTTP 401); set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD",
+        ),
+    ],
+)
+def test_a_server_that_refuses_a_login_or_files_is_an_outage(
+    text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ml:5000")
+    assert str(tracking.outage(MlflowException(text))) == message
+    assert tracking.is_mute(MlflowException(text))
+
+
+def test_a_server_whose_own_store_of_files_refuses_is_an_outage_that_the_run_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ml:5000")
+    error = HTTPError("500 Server Error: Internal for url: http://ml:5000/api/2.0/mlflow-artifacts/artifacts/1/a.json")
+    message = "the MLflow server at 'http://ml:5000' can't read or write files (500 Server Error); its log says why"
+    assert str(tracking.outage(error)) == message
+    assert not tracking.is_mute(error)
+
+
+def test_a_one_line_error_is_kept() -> None:
     error = UnavailableError("the store is gone")
     assert tracking.outage(error) is error
     assert not tracking.is_mute(error)

@@ -8,15 +8,16 @@ from mlflow.entities import LoggedModelOutput
 from kdmodels.errors import UserError
 from tasks import tracking
 from tasks.tracking import registry
-from tasks.tracking.contents import FORMAT, ONNX
+from tasks.tracking.contents import ONNX
+from tasks.tracking.tags import Tag
 
 
 def with_model(name: str = "kd") -> str:
-    """A run with a logged model that has no files, which the registry never looks at."""
+    """Return a run with a logged model without files, because the registry never reads them."""
     client = MlflowClient()
     run = tracking.start("digits", name, "student")
     model = client.create_logged_model(
-        tracking.experiment_id("digits"), name="model", source_run_id=run, tags={FORMAT: ONNX}
+        tracking.experiment_id("digits"), name="model", source_run_id=run, tags={Tag.FORMAT: ONNX}
     )
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
@@ -27,7 +28,7 @@ def register(run: str, model: str = "digits-student", **tags: object) -> trackin
     return tracking.register(model, run, tags=tags, description="a verdict")
 
 
-def test_a_version_knows_its_run_its_model_and_its_evidence(store: Path) -> None:
+def test_a_version_has_its_run_its_model_and_its_evidence(store: Path) -> None:
     run = with_model()
     version = register(run, accuracy=0.97)
     assert version == tracking.Version(
@@ -52,51 +53,51 @@ def test_registering_a_run_twice_updates_its_one_version(store: Path) -> None:
     assert register(with_model()).version == 2
 
 
-def test_crowning_keeps_the_champion_before_as_previous(store: Path) -> None:
+def test_the_old_champion_becomes_previous(store: Path) -> None:
     first, second = register(with_model("a")), register(with_model("b"))
     assert tracking.champion("digits-student") is None
-    assert tracking.crown(first).aliases == ("champion",)
-    assert tracking.crown(first).aliases == ("champion",)
+    assert tracking.set_champion(first).aliases == ("champion",)
+    assert tracking.set_champion(first).aliases == ("champion",)
 
     for _ in range(2):  # the second time changes nothing
-        assert tracking.crown(second).aliases == ("champion",)
+        assert tracking.set_champion(second).aliases == ("champion",)
         assert [version.aliases for version in tracking.versions("digits-student")] == [("champion",), ("previous",)]
         champion = tracking.champion("digits-student")
         assert champion is not None
         assert champion.run_id == second.run_id
 
 
-def test_a_rollback_swaps_and_another_swaps_back(store: Path) -> None:
+def test_a_second_rollback_undoes_the_first(store: Path) -> None:
     first, second = register(with_model("a")), register(with_model("b"))
-    tracking.crown(first)
-    tracking.crown(second)
+    tracking.set_champion(first)
+    tracking.set_champion(second)
     assert tracking.rollback("digits-student").version == first.version
     assert tracking.find_model("digits-student@previous").version == second.version
     assert tracking.rollback("digits-student").version == second.version
 
 
-def test_a_rollback_that_is_interrupted_can_be_asked_for_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_rollback_can_be_repeated(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = register(with_model("a")), register(with_model("b"))
-    tracking.crown(first)
-    tracking.crown(second)
+    tracking.set_champion(first)
+    tracking.set_champion(second)
 
     def killed(version: tracking.Version) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_enthrone", killed)
+        patch.setattr(registry, "_set_champion", killed)
         with pytest.raises(KeyboardInterrupt):
             tracking.rollback("digits-student")
     assert tracking.rollback("digits-student").aliases == ("champion",)
     assert [version.aliases for version in tracking.versions("digits-student")] == [("previous",), ("champion",)]
 
 
-def test_of_an_interrupted_run_the_finished_model_is_registered(store: Path) -> None:
+def test_the_complete_model_of_an_interrupted_run_is_registered(store: Path) -> None:
     client, run = MlflowClient(), with_model()
     finished = client.get_run(run).outputs.model_outputs[0].model_id
     for ending in (None, "FAILED"):  # what was stored before it went on, whichever the store tells first
         model = client.create_logged_model(
-            tracking.experiment_id("digits"), name="model", source_run_id=run, tags={FORMAT: ONNX}
+            tracking.experiment_id("digits"), name="model", source_run_id=run, tags={Tag.FORMAT: ONNX}
         )
         if ending:
             client.finalize_logged_model(model.model_id, ending)
@@ -106,18 +107,18 @@ def test_of_an_interrupted_run_the_finished_model_is_registered(store: Path) -> 
 
 
 def test_a_rollback_without_a_previous_champion_is_a_clear_error(store: Path) -> None:
-    with pytest.raises(UserError, match="'digits-student' is not in the registry; there is none"):
+    with pytest.raises(UserError, match=r"'digits-student' is not in the registry\. None exist"):
         tracking.rollback("digits-student")
-    tracking.crown(register(with_model()))
+    tracking.set_champion(register(with_model()))
     with pytest.raises(UserError, match="'digits-student' has no previous champion"):
         tracking.rollback("digits-student")
 
 
 @pytest.mark.parametrize("prefix", ["", "models:/"])
-def test_words_for_a_model(store: Path, prefix: str) -> None:
+def test_a_model_is_found_by_name_alias_version_or_uri(store: Path, prefix: str) -> None:
     first, second = register(with_model("a")), register(with_model("b"))
-    tracking.crown(first)
-    tracking.crown(second)
+    tracking.set_champion(first)
+    tracking.set_champion(second)
     words = {"digits-student": 2, "digits-student@champion": 2, "digits-student@previous": 1, "digits-student/1": 1}
     assert {word: tracking.find_model(prefix + word).version for word in words} == words
 
@@ -125,7 +126,7 @@ def test_words_for_a_model(store: Path, prefix: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("digit-student", r"'digit-student' is not in the registry; did you mean 'digits-student'\?"),
+        ("digit-student", r"'digit-student' is not in the registry. Did you mean 'digits-student'\?"),
         ("digits-student/7", r"has no version 7; it has: 1$"),
         ("digits-student@best", r"has no alias 'best'; it has: none$"),
         ("digits-student", r"has no alias 'champion'; it has: none$"),
@@ -136,14 +137,14 @@ def test_words_for_a_model(store: Path, prefix: str) -> None:
         ("it's", r"'it's' is not in the registry|\"it's\" is not in the registry"),
     ],
 )
-def test_a_word_that_names_no_model_says_what_there_is(store: Path, word: str, message: str) -> None:
+def test_an_unknown_model_is_a_clear_error_with_the_existing_ones(store: Path, word: str, message: str) -> None:
     register(with_model())
     with pytest.raises(UserError, match=message):
         tracking.find_model(word)
 
 
 @pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a:b", "a@b", "it's", 'a"b', "a\nb", "x" * 251])
-def test_a_name_that_mlflow_does_not_allow_is_a_clear_error_and_makes_nothing(store: Path, name: str) -> None:
+def test_a_forbidden_model_name_is_a_clear_error_and_registers_nothing(store: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"^model name .*allowed are 1 to 250 characters"):
         register(with_model(), name)
     assert list(MlflowClient().search_registered_models()) == []
@@ -156,18 +157,18 @@ def test_a_run_without_a_model_cannot_be_registered(store: Path) -> None:
     assert list(MlflowClient().search_registered_models()) == []
 
 
-def test_a_version_whose_run_was_deleted_is_no_longer_in_the_way(store: Path) -> None:
-    """Every later run had failed at the gate, after all its training."""
+def test_a_version_whose_run_was_deleted_does_not_block_promotion(store: Path) -> None:
+    """Such a version once made every later run fail at the gate, after the training."""
     runs = [with_model() for _ in range(3)]
     for run in runs[:2]:
-        tracking.crown(register(run))
+        tracking.set_champion(register(run))
     tracking.rollback("digits-student")
     MlflowClient().delete_run(runs[1])
     assert not tracking.is_rolled_back("digits-student", runs[2])
 
 
-def test_looks_are_counted_with_the_model_and_outlive_its_runs(store: Path) -> None:
-    """A pair costs one look, once. Other test data begin a new count, with the looks that are declared then."""
+def test_looks_are_stored_with_the_model_and_survive_its_runs(store: Path) -> None:
+    """A pair of models costs one look. Other test data start a new count, with the number of looks declared then."""
     run = with_model()
     register(run)
 

@@ -1,4 +1,4 @@
-"""The same calls against a real MLflow server, whose artifacts this process reaches only through it."""
+"""The ledger on a real MLflow server. This process reaches the artifacts only through the server."""
 
 import math
 import os
@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from kdmodels.errors import UserError
 from tasks import tracking
+from tasks.tracking import artifacts
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
             process.terminate()
 
 
-def test_through_it_runs_are_only_marked_and_folders_deleted(server: str, tmp_path: Path) -> None:
+def test_through_a_server_runs_are_marked_and_folders_are_deleted(server: str, tmp_path: Path) -> None:
     run = tracking.start("digits", "kd", "student")
     tracking.log_text(run, "one/a.txt", "x" * 1_000)
     tracking.log_text(run, "two/a.txt", "x" * 500)
@@ -63,6 +64,21 @@ def wait(process: subprocess.Popen[bytes]) -> None:
         assert process.poll() is None, "the MLflow server died"
         time.sleep(0.5)
     raise TimeoutError("the MLflow server did not start")
+
+
+def test_a_server_gets_large_files_in_parts(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "PART_BYTES", 1_000)
+    content = {"large": os.urandom(2_500), "deep/even": os.urandom(2_000), "small": b"x", "other[1]": os.urandom(1_001)}
+    for name, data in content.items():
+        (tmp_path / "folder" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(data)
+    run = tracking.start("digits", "kd", "student")
+    tracking.log_folder(run, tmp_path / "folder", "knowledge")
+    stored = [file.stat().st_size for file in (tmp_path / "s3").rglob("*") if file.is_file()]
+    assert sorted(stored) == [1, 1, 500, *[1_000] * 5]
+    copy = tracking.artifact(run, "knowledge")
+    files = {str(file.relative_to(copy)): file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+    assert files == content
 
 
 def test_the_ledger_works_the_same_on_a_server(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,7 @@ def revision(database: Path) -> str:
 
 
 @pytest.mark.fault
-def test_four_processes_make_one_store_at_once(tmp_path: Path, unset: None) -> None:
+def test_four_processes_create_one_store_at_once(tmp_path: Path, unset: None) -> None:
     clean = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     children = [
         subprocess.Popen(
@@ -61,10 +61,10 @@ def test_four_processes_make_one_store_at_once(tmp_path: Path, unset: None) -> N
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_an_odd_folder_with_a_half_made_store_in_it_works(tmp_path: Path, unset: None) -> None:
+def test_a_folder_with_special_characters_and_an_empty_file_works(tmp_path: Path, unset: None) -> None:
     folder = tmp_path / "50% ü#1"
     (folder / "mlruns").mkdir(parents=True)
-    (folder / "mlruns" / "mlflow.db.partial").write_bytes(b"left by a crash")
+    (folder / "mlruns" / "mlflow.db").write_bytes(b"")  # left by a crash
 
     uri = tracking.configure(folder)
 
@@ -73,7 +73,7 @@ def test_an_odd_folder_with_a_half_made_store_in_it_works(tmp_path: Path, unset:
     run = tracking.start("my digits", "a", "teacher")
     tracking.log_text(run, "a.txt", "text")
     assert tracking.artifact(run, "a.txt").read_text() == "text"
-    assert not (folder / "mlruns" / "mlflow.db.partial").exists()
+    assert list((folder / "mlruns").glob(".partial-*")) == []
 
 
 def test_an_older_store_is_migrated_after_a_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_an_absent_server_is_a_clear_error_without_the_password(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "nonsense://ann:secret@host"])
-def test_what_cannot_be_a_store_is_one_line_that_says_what_can(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_store_is_one_line_with_what_is_allowed(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match=r"can't be used: .*allowed: the http address") as caught:
         tracking.configure()
@@ -144,7 +144,7 @@ def test_what_cannot_be_a_store_is_one_line_that_says_what_can(uri: str, monkeyp
     assert "\n" not in str(caught.value)
 
 
-def test_an_experiment_asked_for_by_many_threads_is_made_once(store: Path) -> None:
+def test_many_threads_create_an_experiment_once(store: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(tracking.experiment_id, ["digits"] * 8))
     assert len(ids) == 1

@@ -1,0 +1,70 @@
+"""The team stack as plain processes: seconds of its start, requests and seconds of a student, and four clients at once.
+
+PostgreSQL and wget must be installed; `make test-stack` does so.
+"""
+
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from benchmarks.common import write
+from tests.stack.clients import Client, new_client
+from tests.stack.load import STUDENTS, VARIANTS, experiment, requests_in, run_at_once
+from tests.stack.processes import Stack, started
+
+CLIENTS, FEW = 4, 3
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        for name in ("stack", "clients"):
+            (Path(folder) / name).mkdir()
+        with started(Path(folder) / "stack") as stack:
+            password = stack.settings["STACK_MLFLOW_ADMIN_PASSWORD"]
+            clients = [
+                new_client(stack, Path(folder) / "clients" / str(number), "admin", password)
+                for number in range(CLIENTS)
+            ]
+            first = {name: round(seconds, 1) for name, seconds in stack.seconds.items()}
+            few, many = (measured(stack, clients[0], students) for students in (FEW, STUDENTS))
+            load = run_at_once(clients, "team")
+            stack.down()
+            stack.up()
+            again = {name: round(seconds, 1) for name, seconds in stack.seconds.items()}
+    write(
+        "stack",
+        {
+            "seconds of the first start": first,
+            "seconds of a later start": again,
+            f"run with {FEW} students": few,
+            f"run with {STUDENTS} students": many,
+            "for each more student": {
+                name: round((many[name] - few[name]) / (STUDENTS - FEW), 2)
+                for name in ("requests", "seconds of students")
+            },
+            f"students a minute of {CLIENTS} clients": round(CLIENTS * STUDENTS / load.seconds * 60, 1),
+            f"seconds of {CLIENTS} clients": round(load.seconds, 1),
+        },
+    )
+
+
+def measured(stack: Stack, client: Client, students: int) -> dict[str, float]:
+    """Run an experiment with this number of students, and return its requests to MLflow and its seconds."""
+    variants = VARIANTS if students == STUDENTS else VARIANTS[:students]
+    (client.folder / "one.yaml").write_text(
+        yaml.safe_dump(experiment(f"one-{students}", seed=100 * students, variants=variants))
+    )
+    before = requests_in(stack.running["mlflow"].log)
+    outcome = client.outcome("run", "one.yaml", "--quiet")
+    assert len(outcome["students"]) == students
+    return {
+        "requests": requests_in(stack.running["mlflow"].log) - before,
+        "seconds": outcome["seconds"]["total"],
+        "seconds of students": outcome["seconds"]["students"],
+    }
+
+
+if __name__ == "__main__":
+    main()

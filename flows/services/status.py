@@ -1,0 +1,187 @@
+"""The state of this machine's services and schedules, for `kd status`."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+from pydantic import BaseModel
+
+from flows.services.deployments import ScheduledExperiment, deployments, schedule_client, scheduled_experiment
+from flows.services.logs import log_folder
+from flows.services.missed_runs import SKIPPED
+from flows.services.prefect_health import BUSY_SECONDS, answers
+from flows.services.prefect_settings import environment_variables
+from flows.services.processes import command_pid
+from flows.services.up_state import Service, UpState, running_up, up_is_locked
+from tasks import tracking
+from tasks.tracking.tags import Tag
+
+
+class ServiceStatus(BaseModel):
+    """A service of `kd up`.
+
+    Attributes:
+        pid: Process id of the service. If the process has ended, the value is None.
+        address: Address of the service. The worker has no address.
+        answers: Whether a server answers. The value is None for the worker.
+        log: Path of the log file.
+    """
+
+    name: str
+    pid: int | None
+    address: str | None
+    answers: bool | None
+    log: str
+
+
+class LastRun(BaseModel):
+    """The last run of a schedule that has started: its name, state and message in Prefect, and its times."""
+
+    name: str
+    state: str
+    message: str | None
+    started: datetime | None
+    ended: datetime | None
+
+
+class ScheduleStatus(ScheduledExperiment):
+    """A schedule with its runs and results.
+
+    Attributes:
+        next_run: Time of the next run. If the schedule is paused, the value is None.
+        last_run: The last run that has started.
+        verdict: Verdict on the latest comparison of the experiment, in MLflow.
+        champion: The champion, e.g. digits-student/3. The champion is the registered model in use.
+    """
+
+    next_run: datetime | None
+    last_run: LastRun | None
+    verdict: str | None
+    champion: str | None
+
+
+class MachineStatus(BaseModel):
+    """The state of the `kd up` of this machine.
+
+    Attributes:
+        running: Whether `kd up` runs and has started its services.
+        busy: Whether `kd up` is starting or stopping its services.
+        logs: Folder of the log files.
+        schedules: The schedules. If the Prefect server does not answer, the list is empty.
+    """
+
+    running: bool
+    busy: bool
+    logs: str
+    pid: int | None = None
+    started: datetime | None = None
+    services: list[ServiceStatus] = []
+    schedules: list[ScheduleStatus] = []
+
+
+def machine_status() -> MachineStatus:
+    """Return the state of the `kd up` of this machine, and of all schedules."""
+    state, logs = running_up(), str(log_folder())
+    if state is None:
+        return MachineStatus(running=False, busy=up_is_locked(), logs=logs)
+    return MachineStatus(
+        running=True,
+        busy=False,
+        logs=logs,
+        pid=state.pid,
+        started=datetime.fromisoformat(state.started) if state.started else None,
+        services=[_service_status(service) for service in state.services],
+        schedules=_schedules(state) if answers(state.url, BUSY_SECONDS) else [],
+    )
+
+
+def _service_status(service: Service) -> ServiceStatus:
+    return ServiceStatus(
+        name=service.name,
+        pid=command_pid(service.pid),
+        address=service.address,
+        answers=answers(service.address, BUSY_SECONDS) if service.address else None,
+        log=service.log,
+    )
+
+
+def _schedules(state: UpState) -> list[ScheduleStatus]:
+    with _store(state), schedule_client() as client:
+        return [_schedule_status(client, deployment) for deployment in deployments(client)]
+
+
+@contextlib.contextmanager
+def _store(state: UpState) -> Iterator[None]:
+    """Use the tracking store in which the scheduled runs are recorded, whatever the working folder is."""
+    with environment_variables({"MLFLOW_TRACKING_URI": state.store} if state.store else {}):
+        tracking.configure()
+        yield
+
+
+def _schedule_status(client: SyncPrefectClient, deployment: DeploymentResponse) -> ScheduleStatus:
+    verdict, champion = _results(deployment.name)
+    return ScheduleStatus(
+        **scheduled_experiment(deployment).model_dump(),
+        next_run=_next_run(client, deployment.id),
+        last_run=_last_run(client, deployment.id),
+        verdict=verdict,
+        champion=champion,
+    )
+
+
+def _next_run(client: SyncPrefectClient, deployment_id: UUID) -> datetime | None:
+    planned = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+        ),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
+        sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
+        limit=1,
+    )
+    return planned[0].next_scheduled_start_time if planned else None
+
+
+def _last_run(client: SyncPrefectClient, deployment_id: UUID) -> LastRun | None:
+    started = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            start_time=FlowRunFilterStartTime(is_null_=False),
+            state=FlowRunFilterState(name=FlowRunFilterStateName(not_any_=[SKIPPED])),  # has a start time too
+        ),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
+        sort=FlowRunSort.START_TIME_DESC,
+        limit=1,
+    )
+    if not started:
+        return None
+    (run,) = started
+    return LastRun(
+        name=run.name,
+        state=run.state_name or "",
+        message=run.state.message if run.state else None,
+        started=run.start_time,
+        ended=run.end_time,
+    )
+
+
+def _results(experiment: str) -> tuple[str | None, str | None]:
+    """Return the verdict on the latest comparison of an experiment, and the champion of its model."""
+    if tracking.is_new(experiment) or not (latest := tracking.runs(experiment, "comparison", limit=1)):
+        return None, None
+    model = latest[0].params.get("promote.model")
+    champion = tracking.champion(model) if model else None
+    verdict = latest[0].tags.get(Tag.VERDICT) or f"none; the comparison is {latest[0].status}"
+    return verdict, f"{champion.model}/{champion.version}" if champion else None

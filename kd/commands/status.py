@@ -1,0 +1,63 @@
+"""The command `kd status`. It shows the services of `kd up`, and the schedules with their last results."""
+
+from datetime import datetime
+
+from flows.services.status import MachineStatus, ScheduleStatus, machine_status
+from kd import console
+from kd.exit_codes import DONE, ERROR
+from kd.options import Json
+
+
+def command(as_json: Json = False) -> int:
+    """Show the services of `kd up`, the schedules and their results."""
+    status = machine_status()
+    if as_json:
+        console.print_json(status.model_dump())
+    else:
+        _print(status)
+    return DONE if status.running else ERROR
+
+
+def _print(status: MachineStatus) -> None:
+    if status.running:
+        console.print_entry("kd up", f"runs since {_time(status.started)}, process {status.pid}")
+    elif status.busy:
+        console.print_entry("kd up", "is starting or stopping")
+    else:
+        console.print_entry("kd up", "does not run. Start it with kd up --detach")
+    console.print_entry("logs", status.logs)
+    if status.services:
+        services = [service.model_dump() for service in status.services]
+        console.print_table(services, {"name": "service", "address": "address", "pid": "process", "answers": "answers"})
+    if status.schedules:
+        columns = {key: key for key in ("schedule", "when", "next run", "last run", "state", "champion", "file")}
+        console.print_table([_row(schedule) for schedule in status.schedules], columns)
+    for schedule in status.schedules:
+        console.print_text(*_results(schedule))
+
+
+def _row(schedule: ScheduleStatus) -> dict[str, object]:
+    last = schedule.last_run
+    return {
+        "schedule": schedule.name,
+        "when": schedule.when,
+        "next run": _time(schedule.next_run) if schedule.active else "paused",
+        "last run": _time(last.started) if last else None,
+        "state": last.state if last else None,
+        "champion": schedule.champion,
+        "file": schedule.file_state,
+    }
+
+
+def _results(schedule: ScheduleStatus) -> list[str]:
+    """Return the message of the last run and the last verdict. The message of a completed run has the verdict."""
+    message = schedule.last_run.message if schedule.last_run else None
+    lines = [f"{schedule.name}: last run: {message}"] if message else []
+    if not message or (schedule.verdict or "") not in message:
+        lines.append(f"{schedule.name}: last verdict: {schedule.verdict or 'none yet'}")
+    return lines
+
+
+def _time(time: datetime | None) -> str | None:
+    """Format a time in the time zone of this machine."""
+    return f"{time.astimezone():%Y-%m-%d %H:%M %Z}" if time else None

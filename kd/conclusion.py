@@ -1,0 +1,72 @@
+"""A function that summarises a leaderboard in a few sentences."""
+
+from collections.abc import Sequence
+
+from kd.formats import interval
+from kdmodels.evaluation.significance import LEVEL
+from kdmodels.report.leaderboard import LeaderboardRow
+
+
+def conclusion(rows: Sequence[LeaderboardRow]) -> str:
+    """Return a few sentences that compare the best variant with its control and with the other variants.
+
+    The control of a variant is the same student, trained only on labels. The best variant counts as better than its
+    control if the tests over seeds and over examples are both significant. Both tests are corrected for all comparisons
+    with a control. Every other variant that is not in the group of the best variant differs significantly from it, see
+    `kdmodels.evaluation.significance.groups`.
+
+    Args:
+        rows: The leaderboard, best variant first.
+    """
+    finished = [row for row in rows if row.rank is not None]
+    if not finished:
+        return "No student finished."
+    best, *others = finished
+    if not others:
+        return f"{best.student.variant} is the only variant that finished."
+    control = next((row for row in others if row.student.variant == best.student.control), None)
+    return f"{_best_and_control(best, control)} {_others(best, others, control)}".rstrip()
+
+
+def _best_and_control(best: LeaderboardRow, control: LeaderboardRow | None) -> str:
+    name, evidence = best.student.variant, best.evidence
+    if name == best.student.control:
+        return f"{name}, the control, has the highest validation accuracy: no distilled variant did better."
+    if control is None or evidence.control_difference is None:
+        return f"{name} has the highest validation accuracy. It is not compared with a control."
+    lead = f"{control.student.variant} by {100 * evidence.control_difference:.2f} points"
+    if ends := interval(evidence.control_difference_low, evidence.control_difference_high):
+        lead += f" (95 % interval {ends})"
+    over_seeds, over_examples = evidence.control_p_holm, evidence.control_p_mcnemar
+    if over_seeds is None:
+        return f"{name} is ahead of {lead}."
+    if over_seeds >= LEVEL:
+        return f"{name} is ahead of {lead}, but not significantly."
+    if over_examples is None or over_examples < LEVEL:
+        return f"{name} is better than {lead}."
+    return (
+        f"{name} is better than {lead} on these validation examples, but other examples may show no lead: over "
+        f"examples, the difference is not significant (p = {over_examples:.3f})."
+    )
+
+
+def _others(best: LeaderboardRow, others: Sequence[LeaderboardRow], control: LeaderboardRow | None) -> str:
+    """Return the sentences that compare the best variant with all others. The control has its own sentence."""
+    groups = {row.evidence.group for row in others}
+    if groups == {None}:
+        return "The differences were not tested: a test needs the same 2 or more seeds for each variant."
+    if groups == {1} and len(others) > 1:
+        return f"None of the other {len(others)} variants differs significantly from the best."
+    rest = [row for row in others if row is not control]
+    equal = [row.student.variant for row in rest if row.evidence.group == 1]
+    worse = [row.student.variant for row in rest if (row.evidence.group or 0) > 1]
+    untested = [row.student.variant for row in rest if row.evidence.group is None]
+    sentences = []
+    if equal:
+        verb = "is" if len(equal) == 1 else "are"
+        sentences.append(f"{', '.join(equal)} {verb} not significantly different from {best.student.variant}.")
+    if worse:
+        sentences.append(f"Significantly worse than {best.student.variant}: {', '.join(worse)}.")
+    if untested:
+        sentences.append(f"Not tested (other seeds or examples): {', '.join(untested)}.")
+    return " ".join(sentences)

@@ -1,0 +1,187 @@
+"""Functions that print the leaderboard, which is the table that ranks the students of a comparison.
+
+`LEADERBOARD` defines the columns that `kd run` prints. The columns of `BRIEF_COST_COLUMNS` are added if the costs
+differ and the terminal is wide enough. `EVIDENCE` and `COSTS` define two more tables, which `--details` prints. An
+empty column is left out. `kdmodels/report/tables.py` defines the columns of `kd compare --csv` and `--markdown`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from rich.table import Table
+
+from kd import formats
+from kd.conclusion import conclusion
+from kd.console import cell, console, new_table, print_entry
+from kdmodels.evaluation.correctness import UNKNOWN, Correctness
+from kdmodels.evaluation.significance import RESAMPLES
+from kdmodels.report.leaderboard import Costs, LeaderboardRow, leaderboard
+from kdmodels.report.leaderboard import costs as costs_of
+from tasks.references import StudentReference
+from tasks.results import ACCURACY, SIZE
+
+UNLIMITED = 10_000  # in characters. By default, rich limits a measured width to the width of the terminal
+
+
+class Column(NamedTuple):
+    """A column of a table. It consists of a title and a function that returns the text of a row's cell."""
+
+    title: str
+    cell: Callable[[LeaderboardRow], str]
+    justify: Literal["left", "right"] = "left"
+
+
+def _accuracy_or_status(row: LeaderboardRow) -> str:
+    return formats.accuracy(row.accuracy, row.std) if row.student.finished else row.student.status.lower()
+
+
+def _difference(row: LeaderboardRow) -> str:
+    evidence = row.evidence
+    return formats.difference(
+        evidence.control_difference, evidence.control_difference_low, evidence.control_difference_high
+    )
+
+
+def _cost(title: str, cost: Callable[[Costs], float | None]) -> Column:
+    return Column(title, lambda row: formats.amount(cost(row.costs)), "right")
+
+
+VARIANT = Column("variant", lambda row: row.student.variant)
+LEADERBOARD = [
+    Column("#", lambda row: cell(row.rank), "right"),
+    VARIANT,
+    Column("validation %", _accuracy_or_status),
+    Column("vs control (95 %)", _difference),
+    Column("p (Holm)", lambda row: formats.p_value(row.evidence.control_p_holm)),
+]
+# These costs are columns of the leaderboard if the students' costs differ and the terminal is wide enough.
+BRIEF_COSTS: dict[str, Callable[[Costs], float | None]] = {
+    "parameters": lambda costs: costs.parameters,
+    "MFLOPs": lambda costs: costs.mflops,
+    "ms/image": lambda costs: costs.p50_ms,
+}
+BRIEF_COST_COLUMNS = [_cost(title, cost) for title, cost in BRIEF_COSTS.items()]
+COSTS = [  # shown with `--details`
+    *BRIEF_COST_COLUMNS,
+    _cost("file MB", lambda costs: costs.file_mb),
+    _cost("memory MB", lambda costs: costs.memory_mb),
+    Column("pareto", lambda row: cell(row.efficient)),
+]
+EVIDENCE = [  # shown with `--details`
+    VARIANT,
+    Column("group", lambda row: cell(row.evidence.group), "right"),
+    Column("over seeds", lambda row: formats.interval(row.low, row.high)),
+    Column("over examples", lambda row: formats.interval(row.evidence.examples_low, row.evidence.examples_high)),
+    Column("vs control", lambda row: formats.interval(row.evidence.bootstrap_low, row.evidence.bootstrap_high)),
+    Column("McNemar", lambda row: formats.p_value(row.evidence.control_p_mcnemar)),
+    Column("wins", lambda row: formats.share(row.evidence.wins)),
+]
+LEGEND = (
+    "vs control (95 %), over seeds: t intervals over seeds; over examples: Wilson intervals. p (Holm): paired t tests "
+    "over seeds; McNemar: exact tests over examples, both against the control and corrected after Holm. vs control and "
+    f"wins: {RESAMPLES:,} bootstrap resamples of seeds and examples. Variants of one group do not differ significantly "
+    "from the first of the group: two variants differ if both tests say so at 5 %, corrected for all pairs. pareto: no "
+    "other variant is as accurate with as few parameters and FLOPs."
+)
+
+
+def print_leaderboard(
+    students: Sequence[StudentReference], correctness: Mapping[str, Correctness] = UNKNOWN, *, details: bool = False
+) -> None:
+    """Print the conclusion, the leaderboard, and the error of each failed student.
+
+    Args:
+        correctness: Which validation examples each student classifies correctly, by the id of the student's run.
+        details: Whether to also print the details. The details are the statistical tests and intervals over examples,
+            all costs, and a legend.
+    """
+    rows = leaderboard(students, correctness)
+    print_entry("result", conclusion(rows))
+    finished = [row for row in rows if row.student.finished]
+    same_costs = len({(row.costs.parameters, row.costs.mflops) for row in finished}) <= 1
+    print_columns(LEADERBOARD, rows, optional=[] if same_costs else BRIEF_COST_COLUMNS)
+    print_entry("tuning", tuning_in_words(students))
+    if same_costs and finished:
+        print_entry("students", costs_in_words([row.costs for row in finished]))
+    elif pareto := [row.student.variant for row in finished if row.efficient]:
+        names = "all students" if len(pareto) == len(finished) else ", ".join(pareto)
+        print_entry("pareto", f"{names}: no other is as accurate with as few parameters and FLOPs")
+    if reused := [row.student.variant for row in finished if row.student.reused]:
+        print_entry("reused", "all students" if len(reused) == len(rows) else ", ".join(reused))
+    if details:
+        print_columns(EVIDENCE, finished)
+        print_columns([VARIANT, *COSTS], finished)
+        print_entry("legend", LEGEND)
+    for student in students:
+        if student.error:
+            print_entry("failed", f"{student.variant}: {student.error}", style="red")
+
+
+def tuning_in_words(students: Sequence[StudentReference]) -> str:
+    """Describe how many settings were tried for each student: the trials of a search, and the points of a grid.
+
+    >>> kd = StudentReference(
+    ...     variant="kd", run_id="1", status="FINISHED", reused=False, seeds=[0], metrics={}, per_seed={}, parameters=1
+    ... )
+    >>> tuning_in_words([kd])
+    'untuned'
+    >>> tuning_in_words([kd.model_copy(update={"trials": 12})])
+    'tuned, 12 trials each'
+    >>> tuning_in_words([kd.model_copy(update={"grid": "kd"})] * 3)
+    'untuned; kd: best of 3 settings, the control had 1'
+    """
+    counts = sorted({student.trials or 0 for student in students if student.finished})
+    words = f"tuned, {' or '.join(map(str, counts))} trials each" if any(counts) else "untuned"
+    grids = Counter(student.grid for student in students if student.grid)
+    notes = [f"{name}: best of {count} settings, the control had 1" for name, count in grids.items() if count > 1]
+    return "; ".join([words, *notes])
+
+
+def print_columns(columns: Sequence[Column], rows: Sequence[LeaderboardRow], optional: Sequence[Column] = ()) -> None:
+    """Print an empty line, then the rows as a table.
+
+    Args:
+        optional: Additional columns. If the terminal is too narrow for all columns, additional columns are left out,
+            starting with the last.
+    """
+    out = console()
+    table = _table([*columns, *optional], rows)
+    unlimited = out.options.update(max_width=UNLIMITED)
+    while optional and out.measure(table, options=unlimited).maximum > out.width:
+        optional = optional[:-1]
+        table = _table([*columns, *optional], rows)
+    out.print("", table, sep="\n")
+
+
+def _table(columns: Iterable[Column], rows: Sequence[LeaderboardRow]) -> Table:
+    """Return the rows as a table. Leave out each column whose cells are all empty."""
+    table = new_table()
+    cells = [(column, [column.cell(row) for row in rows]) for column in columns]
+    shown = [(column, entries) for column, entries in cells if any(entries)]
+    for column, _ in shown:
+        table.add_column(column.title, justify=column.justify, overflow="fold")
+    for entries in zip(*(entries for _, entries in shown), strict=True):
+        table.add_row(*entries)
+    return table
+
+
+def costs_in_words(costs: Sequence[Costs]) -> str:
+    """Describe the costs of networks that have the same architecture.
+
+    The networks have the same size. Their measured times differ by chance, so a range of times is shown.
+    """
+    words = []
+    for title, cost in BRIEF_COSTS.items():
+        values = [value for network in costs if (value := cost(network)) is not None]
+        if values:
+            ends = dict.fromkeys((formats.amount(min(values)), formats.amount(max(values))))
+            words.append(f"{' to '.join(ends)} {title}")
+    return ", ".join(words)
+
+
+def network_in_words(metrics: Mapping[str, float]) -> str:
+    """Describe the accuracy and the costs of one network, given the metrics of the network's run."""
+    parameters = int(metrics[SIZE]) if SIZE in metrics else None
+    words = costs_in_words([costs_of(parameters, metrics)])
+    return ", ".join(filter(None, (formats.percent(metrics.get(ACCURACY)), words)))

@@ -1,0 +1,39 @@
+"""A function that prints the plan of `kd run --dry-run`."""
+
+from collections.abc import Sequence
+
+from kd.console import print_entry, print_table
+from tasks.references import Plan, PlannedRun
+
+
+def print_plan(plan: Plan) -> None:
+    """Print the planned action for the teacher and for each student, with the reason for the action."""
+    rows = [
+        {"name": step.name, "action": _action(step), "reason": "; ".join(filter(None, (step.reason, step.note)))}
+        for step in plan.steps
+    ]
+    if plan.taught:
+        knowledge = {"name": "knowledge", "action": plan.knowledge.action, "reason": plan.knowledge.reason}
+        rows.insert(len(plan.members) + 1, knowledge)
+    print_table(rows, {"name": "name", "action": "action", "reason": "reason"})
+    if plan.searches:
+        print_entry("tuning", searches_in_words(plan.searches))
+    for warning in plan.warnings:
+        print_entry("warning", warning)
+    for note in plan.notes:
+        print_entry("data", note)
+
+
+def _action(step: PlannedRun) -> str:
+    """Return the action in words. A teacher from a checkpoint or the registry is read and not trained."""
+    is_read = step.kind == "teacher" and not step.params.keys().isdisjoint(("checkpoint", "registry.model"))
+    return "read" if is_read and step.action == "train" else step.action
+
+
+def searches_in_words(searches: Sequence[PlannedRun]) -> str:
+    """Describe how many trials the searches for hyperparameters will run, and how many searches are reused."""
+    trials = [int(str(step.params["tune.trials"])) for step in searches if step.action != "reuse"]
+    reused = len(searches) - len(trials)
+    words = [f"{sum(trials)} trials for {len(trials)} variant{'s' * (len(trials) != 1)}"] if trials else []
+    words += [f"{reused} search{' is' if reused == 1 else 'es are'} reused"] if reused else []
+    return "; ".join(words)

@@ -1,0 +1,331 @@
+"""The pydantic model of the experiment file, with its defaults, units and error messages.
+
+The model validates the file, is the parameter of the flow, and defines the form in Prefect's UI. Validation replaces
+every shorthand by its normal form. A second validation does not change the normal form.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import croniter
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from kdmodels.errors import allowed
+from kdmodels.experiment.augmentation import Operation
+from kdmodels.experiment.data import Data
+from kdmodels.experiment.knowledge import Storage
+from kdmodels.experiment.notify import Notify
+from kdmodels.experiment.presets import CONTROL
+from kdmodels.experiment.recipe import Member, Student, Teacher
+from kdmodels.experiment.schema import NAME, Part, mistake, name_in_words, show
+from kdmodels.experiment.teacher_data import complete_data
+from kdmodels.experiment.tune import Tune
+from kdmodels.experiment.variants import Variant, control_of, expand
+
+NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"  # this regular expression matches in linear time
+LONGEST_BOUND = 100  # characters
+
+
+BOUNDS = {  # the comparison sign of each requirement, and an example of a bound
+    "accuracy": (">=", "0.95"),
+    "parameters": ("<=", "60000"),
+    "file_mb": ("<=", "1.5"),
+    "latency_ms": ("<=", "5"),
+    "class_accuracy": (">=", "0.8"),
+    "ece": ("<=", "0.05"),
+    "agreement": (">=", "0.9"),
+}
+SHARES = ("accuracy", "class_accuracy", "ece", "agreement")
+
+
+def _bound(name: str, quantity: str) -> Any:
+    sign, example = BOUNDS[name]
+    description = f"{quantity}, e.g. '{sign} {example}'. Default: not required."
+    return Field(default=None, description=description, json_schema_extra={"pattern": f"^ *{sign} *{NUMBER} *$"})
+
+
+class Require(Part):
+    """Requirements that a model must meet before it is promoted."""
+
+    accuracy: str | None = _bound("accuracy", "Lower 95 % confidence bound of the test accuracy, from 0 to 1")
+    parameters: str | None = _bound("parameters", "Number of parameters")
+    file_mb: str | None = _bound("file_mb", "Size of the weights' file in MB (1e6 bytes)")
+    latency_ms: str | None = _bound(
+        "latency_ms", "Median latency of one image in ms, on the CPU, with the run's number of threads"
+    )
+    class_accuracy: str | None = _bound("class_accuracy", "As `accuracy`, for the class with the lowest bound")
+    ece: str | None = _bound("ece", "Expected calibration error on the test split, from 0 to 1")
+    agreement: str | None = _bound(
+        "agreement", "As `accuracy`, for the share of test examples on which student and teacher agree"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _parse_bound(cls, raw: object, info: ValidationInfo) -> object:
+        name = str(info.field_name)
+        sign, example = BOUNDS[name]
+        if raw is None:
+            return None
+        text = raw if isinstance(raw, str) and len(raw) <= LONGEST_BOUND else ""
+        match = re.fullmatch(f" *{sign} *({NUMBER}) *", text)
+        if match is None or float(match[1]) == float("inf"):
+            raise mistake(f"expected a bound such as '{sign} {example}', or null, got {show(raw)}")
+        if name in SHARES and float(match[1]) > 1:
+            raise mistake(f"expected a bound from '{sign} 0' to '{sign} 1', got {show(raw)}")
+        return f"{sign} {match[1]}"
+
+
+class Promote(Part):
+    """The conditions under which the best student becomes the champion of a registered model."""
+
+    model: str = Field(
+        default="", description="Name of the registered model. Default: the experiment's name followed by '-student'."
+    )
+    margin: float = Field(
+        default=0.002,
+        ge=0,
+        lt=1,
+        description="Accuracy by which a student that is smaller or has more classes may be worse than the champion.",
+    )
+    require: Require = Field(default=Require(), description="Requirements that the student must meet.")
+    looks: int = Field(
+        default=365,
+        ge=1,
+        le=100_000,
+        description="Number of comparisons with a champion on one test split. All of them together have an error rate "
+        "of at most 5 %.",
+    )
+    approval: bool = Field(
+        default=False,
+        description="If true, a promotion waits until a person approves it with `kd approve` or rejects it with "
+        "`kd reject`.",
+    )
+    report: list[str] = Field(
+        default=[], description="Variants whose test accuracy is reported even if they do not win."
+    )
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _require_name(cls, name: str) -> str:
+        if name and not re.fullmatch(NAME, name):
+            raise mistake(f"expected a name, got {show(name)}. Allowed: {name_in_words()}")
+        return name
+
+
+class Runner(Part):
+    """The settings of the runner, which trains several students at once in threads or processes."""
+
+    kind: Literal["auto", "thread", "process"] = Field(
+        default="auto",
+        description="Where students are trained: in threads of this process, or in several processes. auto: on the "
+        "CPU, one process for every `threads` cores; on a GPU, one thread.",
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Maximum number of students trained concurrently. Default: chosen by the runner.",
+    )
+
+
+LONGEST_INTERVAL = 366 * 86_400  # seconds; one year
+
+
+CRON_IN_WORDS = (
+    "a cron expression such as '0 3 * * *' (minute 0-59, hour 0-23, day 1-31, month 1-12, day of the week 0-7)"
+)
+
+
+class Schedule(Part):
+    """The schedule of a deployment: a cron expression or a fixed interval."""
+
+    cron: str | None = Field(
+        default=None, description="Minute, hour, day of month, month and day of week, e.g. '0 3 * * *'."
+    )
+    timezone: str | None = Field(
+        default=None, description="Time zone of the cron expression, e.g. Europe/Berlin. Default: UTC."
+    )
+    every: int | None = Field(
+        default=None, ge=1, le=LONGEST_INTERVAL, description="Interval between starts in seconds."
+    )
+
+    @model_validator(mode="after")
+    def _require_cron_or_interval(self) -> Self:
+        if (self.cron is None) == (self.every is None):
+            raise mistake("expected one of schedule.cron and schedule.every", "cron")
+        if self.cron is not None and not is_cron(self.cron):
+            raise mistake(f"expected {CRON_IN_WORDS}, got {show(self.cron)}", "cron")
+        if self.timezone is not None and self.cron is None:
+            raise mistake(f"{show(self.timezone)} applies only to cron. Allowed with every: null", "timezone")
+        if self.timezone is not None and not is_timezone(self.timezone):
+            raise mistake(f"expected a time zone such as Europe/Berlin, got {show(self.timezone)}", "timezone")
+        return self
+
+
+def is_cron(text: str) -> bool:
+    """Return whether a text is a cron expression of five fields whose numbers are in range.
+
+    Only numbers, names, `*`, lists, ranges and steps are allowed. The library croniter also accepts other forms:
+    seconds, years, random times (R), `@daily`, `1W` and `mon#1`. They are refused here, because Prefect's scheduler
+    rejects some of them.
+
+    >>> is_cron("*/5 0-6,22 * jan mon-fri"), is_cron("61 * * * *"), is_cron("daily")
+    (True, False, False)
+    """
+    fields = text.lower().split()
+    is_portable = all(re.fullmatch("(?:[0-9*,/-]|[a-z]{3})+", field) for field in fields)
+    return len(fields) == 5 and is_portable and croniter.is_valid(" ".join(fields))
+
+
+def is_timezone(name: str) -> bool:
+    """Return whether this machine has a time zone with this name."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        return False
+    return True
+
+
+SUFFIX = "-student"
+LONGEST_NAME = 100 - len(SUFFIX)
+
+
+class Experiment(Part):
+    """An experiment: data, a teacher, a student, the variants to compare, and the conditions for a promotion."""
+
+    name: str = Field(pattern=NAME, max_length=LONGEST_NAME, description="Name of the MLflow experiment.")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of replica 0. Replica i has seed + i.")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="Number of threads that train one student. Default: all cores."
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto",
+        description="Device on which networks are trained. auto: the first available of cuda, mps and cpu.",
+    )
+    data: Data
+    teacher: Teacher
+    student: Student
+    knowledge: Storage = Storage()
+    variants: list[Variant] = Field(
+        description="Variants to compare. The controls, such as hard-labels, are added if they are absent."
+    )
+    tune: Tune | None = Field(
+        default=None, description="Search for hyperparameters, with the same budget for every variant. Default: none."
+    )
+    promote: Promote = Promote()
+    runner: Runner = Runner()
+    schedule: Schedule | None = Field(
+        default=None, description="When scheduled runs start. Default: no scheduled runs."
+    )
+    notify: Notify | None = Field(
+        default=None, description="Messages that report the end of a run. Default: no messages."
+    )
+    allow_code: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[],
+        description="Modules whose code a stored network may run, e.g. that of a teacher from the registry. "
+        "Modules that other fields name are allowed already.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_registered_model(cls, raw: object) -> object:
+        if not isinstance(raw, dict):
+            return raw
+        name, promote = raw.get("name"), raw.get("promote", {})
+        if isinstance(promote, Promote):
+            promote = promote.model_dump()
+        if (
+            isinstance(name, str)
+            and re.fullmatch(NAME, name)
+            and isinstance(promote, dict)
+            and not promote.get("model")
+        ):
+            return raw | {"promote": promote | {"model": f"{name[:LONGEST_NAME]}{SUFFIX}"}}
+        return raw
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _complete_teacher(cls, raw: object, info: ValidationInfo) -> object:
+        return complete_data(raw, info.data.get("data"))
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _expand_variants(cls, raw: object, info: ValidationInfo) -> object:
+        if not isinstance(raw, list):
+            return raw
+        data = info.data.get("data")  # None if the data are not valid. This mistake is reported separately
+        return expand(raw, info.data.get("student"), adds_images=data is None or data.adds_images)
+
+    @model_validator(mode="after")
+    def _require_different_views(self) -> Self:
+        views = self.knowledge.views
+        if views not in ("auto", 0, 1) and not self.student_augment:
+            field = "data.augment" if self.student.augment is None else "student.augment"
+            message = f"{views} views are identical without {field}. Allowed: auto, 0, 1"
+            raise mistake(message, "knowledge", "views")
+        return self
+
+    @model_validator(mode="after")
+    def _require_logits_of_ensemble(self) -> Self:
+        for variant in self.variants if self.teacher.ensemble else []:
+            if variant.teacher_places:
+                reason = f"{variant.name} compares features, which the members of an ensemble do not share"
+                raise mistake(f"{reason}. Allowed: losses of logits", "variants")
+        return self
+
+    @model_validator(mode="after")
+    def _require_tunable_numbers(self) -> Self:
+        if self.tune:
+            self.tune.check([(variant.terms, self.student_of(variant)) for variant in self.variants])
+        return self
+
+    @model_validator(mode="after")
+    def _require_reported_variants(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        for index, name in enumerate(self.promote.report):
+            if name not in names:
+                raise mistake(f"unknown variant {show(name)}. {allowed(name, names)}", "promote", "report", index)
+        return self
+
+    @property
+    def student_augment(self) -> tuple[Operation, ...]:
+        """The augmentations of the images that students see. The teacher's outputs are computed for the same images."""
+        return self.data.augment if self.student.augment is None else self.student.augment
+
+    def teacher_augment(self, teacher: Member) -> tuple[Operation, ...]:
+        """Return the augmentations of the images on which a teacher is trained."""
+        return self.data.augment if teacher.augment is None else teacher.augment
+
+    def student_of(self, variant: Variant) -> Student:
+        """Return the student that is trained for a variant."""
+        return variant.student or self.student
+
+    def control_of(self, variant: Variant) -> Variant:
+        """Return the control of a variant: the variant that trains the same student on labels only.
+
+        See `variants.control_of`.
+        """
+        control = control_of(variant, self.variants)
+        assert control is not None, "expand() adds a control for each student"
+        return control
+
+    def only(self, names: Collection[str]) -> Self:
+        """Return a copy of the experiment that has only these variants and the controls.
+
+        These are the variants' own controls and the control `hard-labels`.
+        """
+        controls = [self.control_of(variant).name for variant in self.variants if variant.name in names]
+        chosen = {CONTROL, *names, *controls}
+        raw = self.model_dump()
+        raw["variants"] = [variant for variant in raw["variants"] if variant["name"] in chosen]
+        raw["promote"]["report"] = [name for name in raw["promote"]["report"] if name in chosen]
+        if self.tune:
+            kept = [(each.terms, self.student_of(each)) for each in self.variants if each.name in chosen]
+            raw["tune"]["space"] = self.tune.space_of(kept)
+        return self.model_validate(raw)
+
+    def allowing(self, modules: Sequence[str]) -> Self:
+        """Return a copy of the experiment with these modules added to `allow_code`."""
+        return self.model_copy(update={"allow_code": [*self.allow_code, *modules]})

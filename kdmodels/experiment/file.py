@@ -1,0 +1,169 @@
+"""The reader of experiment files. It reports each mistake in one line, with the line number."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from kdmodels.errors import UserError, allowed
+from kdmodels.experiment import Experiment, schema
+from kdmodels.experiment.yaml_loader import Places, line_and_column, load, sentence
+
+LARGEST_FILE = 100_000  # bytes; files have about 1,000 bytes, and a file of this size takes seconds to parse
+
+
+def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate an experiment file.
+
+    If the path of a checkpoint or of data is relative and exists below the current folder, it becomes absolute. A
+    scheduled run has a different current folder, and would not find a relative path.
+
+    Args:
+        path: The path of the experiment file.
+        overrides: Texts of the form `key=value`, which take precedence over the file. The key is dotted, as in
+            `student.epochs` or `variants.0`, and the value is YAML.
+
+    Raises:
+        UserError: The file has mistakes. The message has one line per mistake. Each line names the file, the line
+            number, the field, its value and the allowed values.
+    """
+    raw, places = load(_text(path), lambda line: (line, f"{path}:{line}"))
+    if not isinstance(raw, dict):
+        problem = "is empty" if raw is None else f"expected a mapping, got {schema.show(raw)}"
+        raise UserError(f"{path}: {problem}. The fields of an experiment: {', '.join(Experiment.model_fields)}")
+    if isinstance(raw.get("data"), str):
+        raw["data"] = {"source": raw["data"]}  # an override can then set data.validation
+    for override in overrides:
+        _override(raw, places, override)
+    _make_paths_absolute(raw)
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        mistakes = [schema.explain(detail, Experiment) for detail in error.errors()]
+        if isinstance(raw.get("teacher"), list):  # the file has a list of teachers, without the field `ensemble`
+            mistakes = [(_without_ensemble(where), message) for where, message in mistakes]
+        lines = sorted(_placed(places, where, message) for where, message in mistakes)
+        raise UserError("\n".join(text for _, text in lines)) from error
+
+
+def _make_paths_absolute(raw: dict[str, JsonValue]) -> None:
+    teacher, data = raw.get("teacher"), raw.get("data")
+    members = teacher.get("ensemble") if isinstance(teacher, dict) else teacher
+    for member in [teacher, *members] if isinstance(members, list) else [teacher]:
+        _make_absolute(member, "checkpoint")
+        if isinstance(member, dict):
+            if isinstance(member.get("data"), str):
+                member["data"] = {"source": member["data"]}
+            _make_absolute(member.get("data"), "source")
+    _make_absolute(data, "source")
+    if isinstance(data, dict):
+        _make_absolute(data.get("transfer"), "unlabelled")
+
+
+def _make_absolute(part: JsonValue, field: str) -> None:
+    """Make the path in a field absolute if the path exists below the current folder.
+
+    Otherwise, the field stays unchanged, e.g. if the path exists only below the data folder.
+
+    Args:
+        part: A part of the unvalidated experiment, which is changed in place. If it is not a mapping, nothing changes.
+        field: The name of the field.
+    """
+    word = part.get(field) if isinstance(part, dict) else None
+    if not isinstance(part, dict) or not isinstance(word, str):
+        return
+    path, colon, function = word.partition(":")
+    if {"/", "."} & set(path) and os.path.exists(path):
+        part[field] = os.path.abspath(path) + colon + function
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UserError(f"{path}: not an experiment file: it is larger than {LARGEST_FILE} bytes")
+        return content.decode()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        line, column = line_and_column(content[: error.start].decode())
+        raise UserError(f"{path}:{line}: not UTF-8 text at column {column}") from error
+
+
+def _without_ensemble(path: schema.Path) -> schema.Path:
+    return ("teacher", *path[2:]) if path[:2] == ("teacher", "ensemble") else path
+
+
+def _placed(places: Places, path: schema.Path, message: str) -> tuple[int, str]:
+    """Return the line number of a field, for sorting, and an error message that begins with the file and the line.
+
+    If the field is not in the file, the line of the nearest enclosing field is used.
+    """
+    place = next(places[path[:n]] for n in range(len(path), -1, -1) if path[:n] in places)
+    return place[0], sentence(place, path, message)
+
+
+def _override(raw: dict[str, JsonValue], places: Places, override: str) -> None:
+    """Apply one override to the unvalidated experiment, in place. Create missing mappings along the dotted key.
+
+    Args:
+        raw: The unvalidated experiment.
+        places: The place of each value. The places of overridden values are replaced.
+        override: Text of the form `key=value`, see `read_experiment`.
+    """
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise UserError(f"--set {override}: expected key=value, such as student.epochs=5")
+    origin, steps = f"--set {key}", key.split(".")
+    path: schema.Path = ()
+    here = (LARGEST_FILE, origin)  # sorted after every line of the file
+    target: JsonValue = raw
+    for i, step in enumerate(steps):
+        parent = ".".join(steps[:i])
+        path = (*path, _index(target, step, origin, parent))
+        if i == len(steps) - 1:
+            break
+        if isinstance(target, dict) and target.get(step) is None:
+            target[step] = {}
+            places[path] = here
+        target = _item(target, path[-1])
+    for replaced in [old for old in places if old[: len(path)] == path]:
+        del places[replaced]
+    value, added = load(text, lambda line: here, path)
+    if isinstance(target, dict):
+        target[str(path[-1])] = value
+    elif isinstance(target, list):
+        target[int(path[-1])] = value
+    places.update(added)
+
+
+def _item(target: JsonValue, index: str | int) -> JsonValue:
+    if isinstance(target, dict):
+        return target[str(index)]
+    assert isinstance(target, list)
+    return target[int(index)]
+
+
+def _index(target: JsonValue, step: str, origin: str, parent: str) -> str | int:
+    """Convert one part of a dotted key to the key of a mapping or the index of a list.
+
+    Args:
+        target: The mapping or list in which the part is looked up.
+        step: The part of the dotted key, as text.
+        origin: The override, for error messages.
+        parent: The dotted key of `target`, for error messages.
+
+    Raises:
+        UserError: The list has no item with this index, or the value is neither a mapping nor a list.
+    """
+    if isinstance(target, dict):
+        return step
+    if not isinstance(target, list):
+        raise UserError(f"{origin}: {parent} is {schema.show(target)}, which has no fields")
+    items = [str(i) for i in range(len(target))]
+    if step not in items:
+        raise UserError(f"{origin}: {parent} has no item {schema.show(step)}. {allowed(step, items)}")
+    return int(step)

@@ -1,0 +1,82 @@
+"""Functions that find caches: decoded data, the knowledge of teachers, and checkpoints.
+
+A teacher's knowledge is the stored outputs of the teacher. Every cache can be rebuilt, but rebuilding takes time.
+
+This module imports neither torch nor prefect.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kdmodels.files.folders import DECODED_LOCK, cache_folder, folder_bytes
+from kdmodels.run_status import RunStatus
+from tasks import tracking
+from tasks.results import KNOWLEDGE
+
+Kind = Literal["decoded data", "knowledge", "checkpoints"]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A cache that can be rebuilt. A cache is either a local folder, or the teacher's outputs in a teacher's run.
+
+    Attributes:
+        bytes: Size of the cache in bytes.
+        used: Time of the last use, in ms since 1970.
+        folder: Local folder of the cache. For the outputs of a teacher, the value is None.
+        run_id: Id of the teacher's run. For a local folder, the value is None.
+    """
+
+    kind: Kind
+    name: str
+    bytes: int
+    used: float
+    folder: Path | None = None
+    run_id: str | None = None
+
+
+def decoded() -> list[Cache]:
+    """Return the decoded datasets of this machine. All tracking stores share these datasets.
+
+    The time of the last use is the time when a command last read the dataset.
+    """
+    folders = sorted((cache_folder() / "decoded").glob("*/"))
+    listed = [in_folder("decoded data", folder) for folder in folders]
+    return [cache for cache in listed if cache.bytes]  # the empty lock file of deleted data remains
+
+
+def checkpoints() -> list[Cache]:
+    """Return the folders of checkpoints that this machine has for the current tracking store."""
+    return [in_folder("checkpoints", folder) for folder in sorted(tracking.machine_folder("checkpoints").iterdir())]
+
+
+def knowledge(runs: Sequence[tracking.Run]) -> list[Cache]:
+    """Return a cache for each finished teacher in `runs` whose outputs are stored.
+
+    The time of the last use is the latest end of the teacher and its students. It is infinite while a student runs.
+    """
+    used: dict[str, float] = {}
+    for run in runs:
+        if key := run.params.get("teacher"):
+            used[key] = max(used.get(key, 0), math.inf if run.end is None else run.end)
+    return [
+        Cache("knowledge", f"of {run.name}", size, max(run.end or 0, used.get(run.key or "", 0)), run_id=run.run_id)
+        for run in runs
+        if run.kind == "teacher"
+        and run.status == RunStatus.FINISHED
+        and (size := tracking.folder_bytes(run.run_id, KNOWLEDGE))
+    ]
+
+
+def in_folder(kind: Kind, folder: Path) -> Cache:
+    """Return the current state of a cache in a folder. If the folder was removed, return an empty cache."""
+    used = 0.0
+    with suppress(FileNotFoundError):  # another process removed the folder or a file in the folder
+        for path in folder.iterdir():
+            if path.name != DECODED_LOCK:
+                used = max(used, path.stat().st_mtime * 1000)
+    return Cache(kind, folder.name, folder_bytes(folder), used, folder=folder)

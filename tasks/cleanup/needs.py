@@ -1,0 +1,89 @@
+"""Functions that find the runs that must be kept because a model, a comparison or a running command needs them."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from kdmodels.run_status import RunStatus
+from tasks import tracking
+from tasks.results import PLAN, ROWS
+from tasks.tracking.tags import Tag
+
+
+def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float) -> set[str]:
+    """Return the ids of the runs that must be kept.
+
+    These runs are kept:
+
+    - Runs that have not ended, and runs that ended at `since` or later.
+    - For each registered student: the student's run, the comparison that trained the student, and the newest comparison
+      that contains the student.
+    - For each comparison in the two groups above: the comparison's teacher, and the students in its leaderboard. The
+      students are kept even if another comparison trained them.
+    - For each kept run: the runs that are needed to show or export the kept run. These are the comparison that began
+      the kept run, the teacher and the search of a student, and the members of an ensemble.
+
+    Args:
+        runs: All runs, newest first. If one of several runs is enough, the newest of these runs is kept.
+        registered: Ids of the runs of registered models.
+        since: Time from which runs are kept, in ms since 1970.
+    """
+    by_id = {run.run_id: run for run in runs}
+    students = {run.run_id: _compared(run.run_id) for run in runs if run.kind == "comparison"}
+    roots = {*registered, *(run.run_id for run in runs if run.end is None or run.end >= since)}
+    comparisons = roots & students.keys()
+    for run_id in registered:
+        comparisons |= {parent for parent in _parent(by_id.get(run_id)) if parent in students}
+        comparisons |= set([comparison for comparison, ids in students.items() if run_id in ids][:1])
+    pending = [*roots, *comparisons]
+    for run_id in comparisons:
+        pending += [*students[run_id], *_parts(by_id[run_id], runs)]
+    kept: set[str] = set()
+    while pending:
+        run_id = pending.pop()
+        if run_id not in kept:
+            kept.add(run_id)
+            pending += _needs(by_id.get(run_id), runs)
+    return kept
+
+
+def in_use(runs: Sequence[tracking.Run]) -> set[str]:
+    """Return the ids of all runs that running comparisons have begun, have reused or may still reuse."""
+    running = [run for run in runs if run.kind == "comparison" and run.end is None]
+    return {run_id for comparison in running for run_id in _parts(comparison, runs)}
+
+
+def _compared(comparison: str) -> list[str]:
+    """Return the run ids of the students in a comparison's leaderboard. Include all folds of a cross-validation."""
+    rows = tracking.read_json(comparison, ROWS) if tracking.has_artifact(comparison, ROWS) else []
+    return [run_id for row in rows if row["run_id"] for run_id in row.get("folds") or [row["run_id"]]]
+
+
+def _parts(comparison: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
+    """Return the ids of the runs that a comparison began, and the ids of its teachers.
+
+    If the comparison is running, include all runs that the comparison may still reuse.
+    """
+    plan = tracking.read_json(comparison.run_id, PLAN) if tracking.has_artifact(comparison.run_id, PLAN) else {}
+    plans = [plan, *plan.get("folds", [])] if plan else []
+    steps = [step for one in plans for step in (*one["members"], one["teacher"])]
+    keys: set[str] = set()
+    if comparison.end is None:
+        students = [step for one in plans for step in one["students"]]
+        steps += [*students, *(step["tuning"] for step in students if step.get("tuning"))]
+        keys = {step["key"] for step in steps}
+    sources = [step["source"] for step in steps if step["source"]]
+    return sources + [run.run_id for run in runs if run.parent == comparison.run_id or run.key in keys]
+
+
+def _needs(run: tracking.Run | None, runs: Sequence[tracking.Run]) -> list[str]:
+    if run is None:
+        return []
+    key = run.params.get("teacher")
+    wanted = ("teacher", key, RunStatus.FINISHED)
+    teachers = [other.run_id for other in runs if key and (other.kind, other.key, other.status) == wanted]
+    search = [run.tags[Tag.TUNING]] if Tag.TUNING in run.tags else []
+    return [*_parent(run), *teachers[:1], *search, *json.loads(run.tags.get(Tag.MEMBERS, "[]"))]
+
+
+def _parent(run: tracking.Run | None) -> list[str]:
+    return [run.parent] if run and run.parent else []

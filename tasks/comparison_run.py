@@ -1,0 +1,146 @@
+"""The start and the end of a comparison.
+
+This module prepares the process, starts and ends the comparison's run in MLflow, and measures the time of each stage.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from prefect.logging import get_run_logger
+
+from kdmodels.experiment import Experiment
+from tasks import tracking
+from tasks import training_runs as runs
+from tasks.cancellation import RunCancelledError, cancellable
+from tasks.cross_validation import Fold, plan_folds
+from tasks.execution import interruption
+from tasks.execution.locks import PLANNING, exclusive
+from tasks.planning.keys import flatten, threads
+from tasks.prepare_data import load
+from tasks.references import DataReference, Plan
+from tasks.results import PLAN
+from tasks.tracking.tags import Tag
+from tasks.ui import summaries
+from tasks.ui.links import flow_run_url
+
+
+@dataclass
+class Stage:
+    """A stage of a flow. The code of the stage can set `result`, which is logged when the stage ends."""
+
+    result: str = ""
+
+
+class Clock:
+    """A clock that measures the seconds of each stage of a flow. If a stage runs several times, its seconds are added.
+
+    >>> clock = Clock()
+    >>> with clock("data"):
+    ...     pass
+    >>> list(clock.seconds)
+    ['data']
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Stage]:
+        """Add the duration of the `with` block to the seconds of a stage. If the block sets a result, log it."""
+        began, stage = time.monotonic(), Stage()
+        try:
+            yield stage
+        finally:
+            seconds = time.monotonic() - began
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 3)
+        if stage.result:
+            get_run_logger().info(f"{name}: {stage.result} ({seconds:.1f} s)")
+
+
+@contextmanager
+def session(experiment: Experiment) -> Iterator[Clock]:
+    """Prepare this process for a comparison, and provide a clock for the stages of the comparison.
+
+    The preparation sets up the store and the threads, ends abandoned runs, and delays SIGTERM during writes.
+
+    If the user has already requested a stop, the block does not start: KeyboardInterrupt is raised again, because
+    Python may have dropped the first KeyboardInterrupt. When the block ends, the request is cleared, because the same
+    process may run another flow.
+
+    Raises:
+        RunCancelledError: Somebody cancelled the comparison's run.
+    """
+    tracking.configure()
+    tracking.end_abandoned(experiment.name)
+    runs.use_threads(threads(experiment))
+    try:
+        interruption.check()
+        with interruption.deferrable_sigterm():
+            yield Clock()
+    except BaseException as error:
+        if reason := interruption.reason():
+            raise RunCancelledError(reason) from error
+        raise
+    finally:
+        interruption.reset()
+
+
+@contextmanager
+def comparison(
+    experiment: Experiment, splits: Sequence[DataReference], *, fresh: bool, clock: Clock
+) -> Iterator[list[Fold]]:
+    """Plan a comparison and start its run. Provide the cross-validation folds of the comparison.
+
+    The plan may reuse earlier runs. A lock prevents `kd gc` from deleting them until the new run records their ids.
+
+    Args:
+        splits: The data of each fold.
+        fresh: Whether all runs are trained again, even if earlier runs could be reused.
+        clock: The clock of the flow. The seconds of planning are added to the stage "data".
+    """
+    with ExitStack() as planning:
+        with clock("data"):
+            planning.enter_context(exclusive(PLANNING))
+            plan = plan_folds(experiment, splits, fresh=fresh)
+        get_run_logger().info(f"plan: {summaries.plan(plan)}")
+        with comparison_run(experiment, splits, plan) as parent:
+            planning.close()
+            yield [
+                Fold(experiment=experiment, data=data, plan=part, parent=parent)
+                for data, part in zip(splits, (plan, *plan.folds), strict=True)
+            ]
+
+
+@contextmanager
+def comparison_run(experiment: Experiment, splits: Sequence[DataReference], plan: Plan) -> Iterator[str]:
+    """Start the run of a comparison, and provide its id.
+
+    When the block ends, the run is marked as finished, failed or interrupted. If the block raises an error, child runs
+    that are still running are marked as interrupted.
+    """
+    url = flow_run_url()
+    parent = tracking.start(
+        experiment.name,
+        experiment.name,
+        "comparison",
+        params=flatten(experiment.model_dump(mode="json", exclude={"variants", "notify"})),
+        tags={**runs.origin(), Tag.DATA_DIR: splits[0].folder or ""}
+        | ({Tag.PREFECT_URL: url} if url else {})
+        | ({Tag.VIEWS: f"{plan.knowledge.action}: {plan.knowledge.reason}"} if plan.taught else {}),
+    )
+    with tracking.recording(parent):
+        try:
+            tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))
+            tracking.log_json(parent, PLAN, plan.model_dump(mode="json"))
+            indices = [load(data).indices for data in splits]
+            tracking.log_json(parent, "splits.json", indices if experiment.data.folds else indices[0])
+            tracking.log_text(parent, "notes.txt", "\n".join(plan.notes))
+            tracking.log_text(parent, "skipped.txt", "\n".join(load(splits[0]).skipped))
+            with cancellable(parent):
+                yield parent
+        except BaseException as error:
+            if not tracking.is_mute(error):
+                tracking.kill_running(parent)
+            raise

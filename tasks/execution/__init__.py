@@ -1,0 +1,1 @@
+"""Execution of training on this machine: threads, worker processes, locks, and interruption."""

@@ -1,0 +1,108 @@
+"""Execution of the steps of a plan. A step trains one teacher or all seeds of one student.
+
+Only one process of this machine runs a step at a time. An interrupted step is resumed.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from kdmodels.errors import DivergedError, UserError
+from kdmodels.files.atomic import write_whole
+from kdmodels.files.folders import private_folder
+from kdmodels.training import Checkpoints
+from tasks import tracking
+from tasks.cleanup.leftovers import CLAIM, claim_in, folder_of, interrupted
+from tasks.execution.locks import exclusive
+from tasks.references import PlannedRun
+from tasks.tracking.tags import Tag
+
+CHECKPOINT_SECONDS = 10.0  # time between two checkpoints, unless KD_CHECKPOINT_SECONDS is set
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """A step that this process is about to run, and earlier work on the step that this process can use.
+
+    Attributes:
+        folder: The folder of the step's checkpoints.
+        finished: The id of a run that has finished the step since the planning, e.g. in another process. `None` if
+            there is no such run.
+        interrupted: The id of the interrupted run that is resumed. `None` if there is no such run.
+    """
+
+    step: PlannedRun
+    folder: Path
+    finished: str | None = None
+    interrupted: str | None = None
+
+    def claim(self) -> dict[str, str]:
+        """Return a tag that connects the step's run with its checkpoints, so that an interrupted run can be found.
+
+        The tag holds a random id, called the claim. The claim is written to the checkpoint folder before the run is
+        created, so an interrupted step is always resumed in its first run. If the claim cannot be written, a warning
+        tag is returned instead.
+        """
+        if claim := claim_in(self.folder):
+            return {Tag.CLAIM: claim}
+        claim = uuid4().hex
+        try:
+            private_folder(self.folder)
+            write_whole(self.folder / CLAIM, lambda path: path.write_text(claim))
+        except OSError as error:
+            return {Tag.WARNING: f"{self.folder}: a checkpoint can't be written: {error}"}
+        return {Tag.CLAIM: claim}
+
+    def checkpoints(self, run_id: str, seeds: Sequence[int]) -> Checkpoints:
+        """Return the checkpoints of a training with these seeds. The training may cover only some of the step's seeds.
+
+        If a checkpoint cannot be written, e.g. because the disk is full, the run gets a warning tag and the training
+        continues, because the checkpoint is only needed after an interruption.
+        """
+
+        def warn(message: str) -> None:
+            tracking.set_tags(run_id, {Tag.WARNING: message})
+
+        return Checkpoints(self.folder, f"{self.step.key} {list(seeds)}", every=checkpoint_seconds(), warn=warn)
+
+
+@contextmanager
+def begin_step(step: PlannedRun, experiment: str) -> Iterator[StepWork]:
+    """Wait until no other process of this machine runs the step, then provide the step as `StepWork`.
+
+    The step's checkpoints are deleted if the block ends without an error or with a DivergedError.
+    """
+    with exclusive(step.key):
+        folder = folder_of(step)
+        if step.fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        done = None if step.fresh else tracking.finished(step.kind, [step.key]).get(step.key)
+        run = None if done else interrupted(step, experiment)
+        try:
+            yield StepWork(step, folder, done.run_id if done else None, run.run_id if run else None)
+        except DivergedError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def checkpoint_seconds() -> float:
+    """Return the minimum number of seconds between two checkpoints.
+
+    An interrupted training loses at most this much work, or one epoch if an epoch takes longer.
+
+    Raises:
+        UserError: KD_CHECKPOINT_SECONDS is not a number of seconds.
+    """
+    word = os.environ.get("KD_CHECKPOINT_SECONDS") or CHECKPOINT_SECONDS
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UserError(f"KD_CHECKPOINT_SECONDS: expected a number of seconds, got {word!r}. Allowed: 0 or more.")
+    return seconds

@@ -1,0 +1,129 @@
+"""The rows that `kd list` and `kd show` print.
+
+The alias of a field is its key in JSON output and its column title in a table.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from kdmodels.run_status import RunStatus
+
+Figures = dict[str, int | float | None]
+"""The metrics of one replica (the network trained with one seed), by name. `None` if a metric is not finite."""
+
+
+TrialLine = dict[str, float | None]
+"""A trial of a search: its number, its values by name, and `inner_accuracy`, which is `None` if the trial diverged."""
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunLine(_Row):
+    """One run, as `kd list` shows it.
+
+    Attributes:
+        kind: The kind of the run: comparison, teacher, student or tuning. `None` if kdflow did not make the run.
+        started: The start of the run in UTC, in ISO 8601 format. For a resumed run, the time when it was last resumed.
+        seconds: The duration of the run. `None` while the run is running.
+        accuracy: The mean validation accuracy over the seeds. `None` if the run has no accuracy yet.
+        parent: The id of the comparison's run. `None` if this run is a comparison.
+    """
+
+    run_id: str
+    name: str
+    kind: str | None
+    experiment: str
+    status: RunStatus
+    started: str
+    seconds: float | None
+    accuracy: float | None = Field(serialization_alias="val/accuracy")
+    parent: str | None
+
+
+class ExperimentLine(_Row):
+    """One experiment, as `kd list --experiments` shows it.
+
+    Attributes:
+        shipped: Whether the experiment comes with kdflow.
+        comparisons: The number of comparisons of this experiment in the ledger.
+        last_started: The start of the latest comparison in UTC, in ISO 8601 format. `None` if there is none.
+        champion: The champion as `model/version`. `None` if there is no champion.
+    """
+
+    name: str
+    shipped: bool
+    comparisons: int
+    last_started: str | None
+    champion: str | None
+
+
+class RunDetails(RunLine):
+    """All recorded information about one run. A field is None or empty if the run has not recorded the value.
+
+    Attributes:
+        metrics: The last value of each metric.
+        tags: The tags that kdflow has set.
+        model: The URI of the stored model.
+        artifacts: The names of the files and folders at the root of the run's artifacts.
+    """
+
+    error: str | None
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    model: str | None
+    artifacts: list[str]
+
+
+class ClassLine(_Row):
+    """The metrics of a stored network for one class of the validation split. An undefined metric is None."""
+
+    name: str = Field(serialization_alias="class")
+    examples: int
+    accuracy: float | None
+    precision: float | None
+    f1: float | None
+
+
+class TeacherDetails(RunDetails):
+    """Details of a teacher. The list `classes` is sorted by accuracy, the least accurate class first."""
+
+    classes: list[ClassLine]
+
+
+class StudentDetails(RunDetails):
+    """Details of a student.
+
+    Attributes:
+        replica: The metrics of the replica that is stored as the model. A replica is the network trained with one seed.
+        seeds: The metrics of every replica.
+        classes: The metrics of each class. The least accurate class comes first.
+        trials: The trials of the search that chose the hyperparameters, the most accurate first.
+        trained_with: The learning rate, term weights and hyperparameters with which the student was trained after a
+            search. `None` if there was no search. `params` holds the values of the experiment file instead.
+    """
+
+    replica: Figures | None
+    seeds: list[Figures]
+    classes: list[ClassLine]
+    trials: list[TrialLine]
+    trained_with: dict[str, float] | None
+
+
+class TuningDetails(RunDetails):
+    """Details of a search for hyperparameters. The list `trials` is sorted by accuracy, the most accurate first."""
+
+    trials: list[TrialLine]
+
+
+class ComparisonDetails(RunDetails):
+    """Details of a comparison.
+
+    Attributes:
+        children: The child runs of the comparison, e.g. its students, oldest first.
+        verdict: The verdict of the promotion gate. `None` if there is no verdict.
+    """
+
+    children: list[RunLine]
+    verdict: dict[str, JsonValue] | None

@@ -1,0 +1,1 @@
+"""Planning of a comparison: which runs are reused, which networks are trained, and why."""

@@ -1,0 +1,201 @@
+"""prepare_data: load, split and check the dataset, and return a reference to it."""
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from kdmodels.data import Dataset, load_dataset
+from kdmodels.data.checks import require_unseen
+from kdmodels.data.decoding import Progress
+from kdmodels.data.files import listed
+from kdmodels.errors import UserError
+from kdmodels.experiment import Data, Experiment
+from kdmodels.experiment.user_code import named_sources, require_named
+from tasks import tracking
+from tasks.references import DataReference
+from tasks.tracking.tags import Tag
+
+# The datasets, or folds of datasets, that this process loaded last. Each process loads its own copy, because only
+# references are sent between processes.
+_loaded: dict[tuple[str, str | None, int], Dataset] = {}
+KEPT = 2  # number of kept datasets: the data of the students, and the data of a teacher that has its own data
+
+
+@task(task_run_name="prepare_data {data.source}", cache_policy=NO_CACHE)
+def prepare_data(data: Data, folder: str | None, quiet: bool = False, fold: int = 0) -> DataReference:
+    """Load the dataset or one of its cross-validation folds, and return a reference to it.
+
+    Args:
+        folder: Folder of the data files. Default: $KD_DATA.
+        quiet: Whether to hide the progress bar. A terminal shows the bar while images are decoded for the first time.
+        fold: Number of the fold, counted from 0.
+    """
+    folder = folder or os.environ.get("KD_DATA") or None
+    folder = str(Path(folder).absolute()) if folder else None
+    with _progress_bar(quiet) as on_progress:
+        dataset = _load(data, folder, fold, on_progress)
+    return DataReference(
+        data=data,
+        folder=folder,
+        digest=dataset.digest,
+        training_digest=dataset.training_digest,
+        distillation_digest=dataset.distillation_digest,
+        examples={
+            "train": len(dataset.train),
+            "taught": len(dataset.distillation_split),
+            **({"unlabelled": len(dataset.transfer)} if dataset.transfer else {}),
+            "validation": len(dataset.validation),
+            "test": dataset.test_examples,
+        },
+        input_shape=dataset.input_shape,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        notes=dataset.notes,
+        fold=fold,
+    )
+
+
+def with_teachers(data: DataReference, experiment: Experiment, read: Callable[[Data], DataReference]) -> DataReference:
+    """Load the data of each teacher that has its own data, and check that the data fit the students' data.
+
+    Args:
+        data: The reference to the students' data.
+        read: The function that loads data. It loads the same cross-validation fold as `data`.
+
+    Returns:
+        A copy of `data` whose field `teachers` refers to the loaded data.
+
+    Raises:
+        UserError: a teacher's data can't be read, or have other classes or another image shape than the students' data.
+            The error is also raised if a teacher would be trained on validation or test images of the students.
+    """
+    references: list[DataReference] = []
+    notes = list(data.notes)
+    for member in experiment.teacher.members:
+        if member.data is None or any(member.data == reference.data for reference in references):
+            continue
+        try:
+            reference = read(member.data)
+        except UserError as error:
+            raise type(error)(f"teacher.{error}") from error
+        _require_same_kind(reference, data)
+        require_unseen(load(reference).prints, load(data).prints)
+        notes += [f"teacher.data: {note}" for note in reference.notes if note not in data.notes]
+        references.append(reference)
+    return data.model_copy(update={"teachers": references, "notes": notes})
+
+
+def _require_same_kind(teacher: DataReference, students: DataReference) -> None:
+    """Raise a UserError if the teacher's data have other classes or images of another shape than the students' data."""
+    if teacher.classes != students.classes:
+        raise UserError(
+            f"teacher.data: {teacher.data.source} has the classes {listed(teacher.classes)}. "
+            f"Allowed: those of {students.data.source}, {listed(students.classes)}"
+        )
+    if teacher.input_shape != students.input_shape:
+        shape, allowed = ("x".join(map(str, each.input_shape)) for each in (teacher, students))
+        raise UserError(
+            f"teacher.data: {teacher.data.source} has images of {shape} (channels, height, width). "
+            f"Allowed: {allowed}, as {students.data.source}; data.size resizes both"
+        )
+
+
+def find_training_data(
+    comparison: tracking.Run, run: tracking.Run, folder: str | None, code: Collection[str]
+) -> DataReference:
+    """Return the data of a comparison on which a student was trained, or on which a teacher was validated.
+
+    The data source is read from the recorded experiment. If it is a function, the function runs only if the user named
+    its module.
+
+    Args:
+        comparison: The run of the comparison. If `kd teacher` trained the teacher, the run of the teacher.
+        run: The run of the teacher or student.
+        folder: Folder of the data files. Default: the folder that the comparison read.
+        code: The modules and files that the user named.
+
+    Raises:
+        UserError: the data cannot be read, the user did not name the module of the data source, or the data have
+            changed.
+    """
+    experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
+    for field, source in named_sources(experiment):
+        is_read = field == "data.source" or run.kind == "teacher"
+        if is_read and ":" in source:
+            require_named(field, source.rpartition(":")[0], code)
+    for fold in range(experiment.data.folds or 1):
+        read = partial(prepare_data.fn, folder=folder or comparison.tags.get(Tag.DATA_DIR) or None, fold=fold)
+        data = read(experiment.data)
+        if run.kind == "teacher":
+            data = with_teachers(data, experiment, read)
+        if any(is_trained_on(run, each) for each in (data, *data.teachers)):
+            return data
+    raise UserError(
+        f"{experiment.data.source}: {data.folder or 'the source'} holds other data than {run.name} was trained on, so "
+        "examples that are held out here may have been used for training. Allowed: --data-dir with the same files."
+    )
+
+
+def is_trained_on(run: tracking.Run, data: DataReference) -> bool:
+    """Return whether a teacher or student was trained and validated on this data."""
+    digests = (data.training_digest, data.distillation_digest, data.digest)  # older runs recorded `digest`
+    return run.params.get("data.digest") in digests
+
+
+def load(reference: DataReference) -> Dataset:
+    """Return the dataset that a reference identifies. The process keeps the datasets that it loaded last.
+
+    Raises:
+        RuntimeError: the data that this process reads differ from the data of the reference.
+    """
+    dataset = _loaded.get(_place(reference.data, reference.folder, reference.fold))
+    if dataset is None or dataset.digest != reference.digest:
+        dataset = _load(reference.data, reference.folder, reference.fold)
+    if dataset.digest != reference.digest:
+        raise RuntimeError(
+            f"{reference.data.source}: this worker reads other data ({dataset.digest[:12]}) than the flow did "
+            f"({reference.digest[:12]}). Give all workers the same files."
+        )
+    return dataset
+
+
+def _load(data: Data, folder: str | None, fold: int, on_progress: Progress = lambda done, total: None) -> Dataset:
+    dataset = load_dataset(data, Path(folder) if folder else None, on_progress, fold=fold)
+    place = _place(data, folder, fold)
+    _loaded.pop(place, None)
+    for oldest in list(_loaded)[: max(0, len(_loaded) + 1 - KEPT * (data.folds or 1))]:
+        del _loaded[oldest]
+    _loaded[place] = dataset
+    return dataset
+
+
+def _place(data: Data, folder: str | None, fold: int) -> tuple[str, str | None, int]:
+    """Return the key under which a loaded dataset is kept. The key names its origin, whose content may change."""
+    return data.model_dump_json(), folder, fold
+
+
+@contextmanager
+def _progress_bar(quiet: bool) -> Iterator[Progress]:
+    """Provide a progress bar on stderr. The bar appears when the first image is decoded."""
+    console = Console(stderr=True)
+    columns = (TextColumn("decoding the images"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+    task_id = bar.add_task("", total=None)
+
+    def on_progress(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task_id, completed=done, total=total)
+
+    try:
+        yield on_progress
+    finally:
+        bar.stop()

@@ -1,0 +1,44 @@
+"""The values with which a tuned student was trained.
+
+The params of a student's run hold the values of the experiment file. The tags hold the values that the search chose.
+A chosen weight is a factor, by which the weight in the experiment file is multiplied. This module combines both.
+"""
+
+from collections.abc import Mapping
+
+from tasks.references import CALIBRATED
+from tasks.tracking.tags import Tag
+
+CHOSEN = f"{Tag.TUNED}."
+
+
+def trained_with(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, float] | None:
+    """Return the learning rate, the weight of each term and the tuned hyperparameters of a student.
+
+    A weight that is `auto` in the experiment file is left out until it has been calibrated.
+
+    Args:
+        params: The params of the student's run.
+        tags: The tags of the student's run.
+
+    Returns:
+        The values by name, e.g. `lr`, `soft_targets.weight`, `soft_targets.temperature`. `None` if the student is not
+        tuned.
+
+    >>> terms = {"terms.0.loss": "soft_targets", "terms.0.weight": "0.5"}
+    >>> trained_with(terms, {"kd.tuned.lr": "0.01", "kd.tuned.soft_targets.weight": "3"})
+    {'lr': 0.01, 'soft_targets.weight': 1.5}
+    """
+    chosen = {name.removeprefix(CHOSEN): float(value) for name, value in tags.items() if name.startswith(CHOSEN)}
+    if not chosen:
+        return None
+    values = {name: value for name, value in chosen.items() if not name.endswith(".weight")}
+    for name, loss in params.items():
+        if not (name.startswith("terms.") and name.endswith(".loss")):
+            continue
+        number = params.get(f"{name.removesuffix('.loss')}.weight")  # None if the weight is calibrated
+        if CALIBRATED + loss in params:
+            values[f"{loss}.weight"] = float(params[CALIBRATED + loss])
+        elif number is not None:
+            values[f"{loss}.weight"] = float(number) * chosen.get(f"{loss}.weight", 1.0)
+    return {name: values[name] for name in sorted(values, key=lambda name: (name.rpartition(".")[0], name))}

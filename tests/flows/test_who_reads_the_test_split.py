@@ -1,0 +1,70 @@
+"""No step before the promotion reads the test split."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.context import TaskRunContext
+
+from flows.distill import distill
+from kdmodels.data import Dataset, Split, load_dataset
+from kdmodels.experiment import Data, Experiment
+from tests.conftest import SMALL
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENT = SMALL | {
+    "teacher": {"network": {"mlp": [16]}, "epochs": 2, "select": "best-validation"},
+    "student": {"network": {"mlp": [8]}, "epochs": 2, "seeds": 2, "patience": 1, "select": "best-validation"},
+}
+
+
+EVERY_RULE = {"report": ["kd"], "require": {"accuracy": ">= 0", "ece": "<= 1", "agreement": ">= 0"}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"promote": EVERY_RULE},
+        {"data": {"source": "digits", "folds": 2}},
+        {"teacher": [EXPERIMENT["teacher"], EXPERIMENT["teacher"]], "promote": EVERY_RULE},
+    ],
+    ids=["one teacher", "folds", "an ensemble"],
+)
+def test_no_step_before_the_promotion_reads_the_test_split(
+    new_store: Callable[[Path], str],
+    tmp_path: Path,
+    prefect_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path / "mlruns"))
+    readers: list[str | None] = []
+    read = Dataset.read_test
+
+    def record(data: Dataset) -> Split:
+        context = TaskRunContext.get()
+        readers.append(context.task.name if context else None)
+        return read(data)
+
+    monkeypatch.setattr(Dataset, "read_test", record)
+    outcome = distill(Experiment.model_validate(EXPERIMENT | changes))
+    assert outcome.verdict.promoted
+    assert readers == ["promote_student"]
+    for student in outcome.students:
+        assert not [name for name in student.metrics if name.startswith("test")]
+
+
+def test_the_test_split_is_not_an_attribute() -> None:
+    with pytest.raises(RuntimeError, match="only promotion reads it"):
+        load_dataset(Data(source="digits")).test  # noqa: B018
+
+
+def test_only_one_function_reads_the_test_split() -> None:
+    files = [file for part in ("kdmodels", "tasks", "flows", "kd") for file in (ROOT / part).rglob("*.py")]
+    sources = {file.relative_to(ROOT).as_posix(): file.read_text() for file in files}
+    doors = {file for file, text in sources.items() if re.search(r"\.read_test\(", text)}
+    behind = {file for file, text in sources.items() if re.search(r"\._test\b", text)}
+    assert doors == {"tasks/held_out.py"}
+    assert behind == {"kdmodels/data/dataset.py"}

@@ -1,0 +1,46 @@
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from kdmodels.files.folders import DECODED_LOCK, cache_folder
+from tasks import tracking
+from tasks.cleanup import caches
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_decoded_data_count_by_their_files_but_not_by_their_lock() -> None:
+    folder = cache_folder() / "decoded" / "digits"
+    (folder / "arrays").mkdir(parents=True)
+    (folder / "arrays" / "images").write_bytes(b"12345")
+    (folder / DECODED_LOCK).touch()
+    os.utime(folder / "arrays", (7, 7))
+    (cache,) = caches.decoded()
+    assert (cache.kind, cache.name, cache.bytes, cache.used) == ("decoded data", "digits", 5, 7_000)
+    (folder / "arrays" / "images").unlink()
+    assert caches.decoded() == []
+
+
+def test_a_folder_that_was_removed_is_an_empty_cache(tmp_path: Path) -> None:
+    cache = caches.in_folder("checkpoints", tmp_path / "nothing")
+    assert (cache.bytes, cache.used) == (0, 0)
+
+
+def test_knowledge_is_used_until_the_last_student_of_the_teacher_ends(store: Path) -> None:
+    teacher = tracking.start("digits", "teacher", "teacher", key="t")
+    tracking.log_text(teacher, "knowledge/logits.npy", "123")
+    with tracking.recording(teacher):
+        pass
+    (unused,) = caches.knowledge(tracking.every_run())
+    assert (unused.name, unused.bytes, unused.run_id) == ("of teacher", 3, teacher)
+    assert unused.used == tracking.get(teacher).end
+    student = tracking.start("digits", "kd", "student", params={"teacher": "t"})
+    assert caches.knowledge(tracking.every_run())[0].used == math.inf
+    with tracking.recording(student):
+        pass
+    assert caches.knowledge(tracking.every_run())[0].used == tracking.get(student).end

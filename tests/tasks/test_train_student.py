@@ -1,0 +1,58 @@
+"""A student that is reused gets the names that this experiment gives it, and a job survives a trip as JSON."""
+
+import subprocess
+import sys
+
+import pytest
+
+from kdmodels.experiment import Experiment
+from tasks import tracking
+from tasks.planning.plan import make_plan
+from tasks.prepare_data import prepare_data
+from tasks.student_job import StudentJob
+from tasks.train_student import train_student
+from tests.conftest import RECORDED, Recorded
+
+
+@pytest.fixture
+def job(recorded: Recorded) -> StudentJob:
+    """The job of `kd`, which the first recorded comparison has trained, under another name."""
+    kd = {"name": "taught", "terms": "kd"}
+    experiment = Experiment.model_validate(RECORDED | {"variants": ["hard-labels", kd]})
+    data = prepare_data.fn(experiment.data, None)
+    step = make_plan(experiment, data).students[1]
+    return StudentJob(
+        variant=experiment.variants[1], step=step, experiment=experiment, data=data, views=1, parent=recorded.first
+    )
+
+
+def test_a_reused_student_has_the_name_of_this_experiment(job: StudentJob, recorded: Recorded) -> None:
+    student = train_student.fn(job)
+    assert (student.variant, student.control, student.reused) == ("taught", "hard-labels", True)
+    assert student.run_id is not None
+    run = tracking.get(student.run_id)
+    assert (run.name, run.parent) == ("kd", recorded.first)
+    assert student.seeds == [0, 1]
+
+
+def test_a_job_survives_a_trip_as_json(job: StudentJob) -> None:
+    assert StudentJob.model_validate_json(job.model_dump_json()) == job
+
+
+def test_the_calibrated_weight_is_a_param_of_the_run(recorded: Recorded) -> None:
+    of_auto, of_number = (
+        next(run for run in tracking.children(parent) if run.name == "kd")
+        for parent in (recorded.first, recorded.again)
+    )
+    weight = float(of_auto.params["calibrated.soft_targets"])
+    assert weight > 0
+    assert of_auto.params["terms.1.weight.auto"] == "1.0"  # the key depends on the rule
+    assert of_auto.metrics["gradient_ratio/soft_targets"] == pytest.approx(1)
+    assert "calibrated.soft_targets" not in of_number.params
+    assert of_number.metrics["gradient_ratio/soft_targets"] > 0
+
+
+def test_a_comparison_without_a_search_imports_neither_optuna_nor_matplotlib() -> None:
+    code = "import sys, kd.flow_run; print([name for name in ('optuna', 'matplotlib') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
