@@ -26,7 +26,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     # Words of the command line.
     ([], 2, "Missing command"),
     (["frob"], 2, "No such command 'frob'"),
-    (["predct", "x"], 2, "No such command 'predct'. Did you mean 'predict'?"),
+    (["predct", "x"], 2, "No such command 'predct'. Did you mean 'predict', 'reject'?"),
     (["run"], 2, f"which experiment? Allowed: {', '.join(shipped())}, or a file"),
     (["run", "digit"], 2, f"Did you mean 'digits'? Allowed: {', '.join(shipped())}"),
     (["run", "smal.yaml"], 2, "smal.yaml: is neither a file nor an experiment. Did you mean 'small.yaml'? Allowed: "),
@@ -53,7 +53,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["predict", "small-student", "no.png"], 2, "no.png"),
     (["ui", "--port", "99999"], 2, "'--port': Input should be less than or equal to 65535"),
     (["up", "--port", "5000"], 2, "--port 5000: the MLflow server has the same port (--mlflow-port). Choose another"),
-    (["schedule"], 2, "expected one of: an experiment or a file, --list, --delete NAME"),
+    (["schedule"], 2, "expected one of: an experiment or a file, --list, --pause NAME, --resume NAME, --delete NAME, --run-now NAME"),
     (["schedule", "small.yaml", "--every", "0"], 2, "'--every': Input should be greater than or equal to 1"),
     (
         ["schedule", "small.yaml", "--cron", "0 3 * * *", "--timezone", "Mars"],

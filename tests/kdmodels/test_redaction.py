@@ -78,6 +78,11 @@ def test_a_decoded_parameter_in_a_drivers_message_is_hidden(monkeypatch: pytest.
         assert CANARY not in redacted(text)
 
 
+def test_a_password_that_a_driver_takes_for_the_host_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://ann:p@{CANARY}@db.example/mlflow")
+    assert CANARY not in redacted(f'could not translate host name "{CANARY}@db.example" to address')
+
+
 def test_secrets_in_other_variables_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PREFECT_API_KEY"):
         monkeypatch.setenv(name, f"{CANARY} {name}")
