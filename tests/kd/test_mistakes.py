@@ -53,7 +53,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["predict", "small-student", "no.png"], 2, "no.png"),
     (["ui", "--port", "99999"], 2, "'--port': Input should be less than or equal to 65535"),
     (["up", "--port", "5000"], 2, "--port 5000: the MLflow server has the same port (--mlflow-port). Choose another"),
-    (["schedule"], 2, "expected one of: an experiment or a file, --list, --pause NAME, --resume NAME, --delete NAME, --run-now NAME"),
+    (["schedule"], 2, "expected one of: an experiment or a file, --list, --pause NAME, --resume NAME, --delete NAME"),
     (["schedule", "small.yaml", "--every", "0"], 2, "'--every': Input should be greater than or equal to 1"),
     (
         ["schedule", "small.yaml", "--cron", "0 3 * * *", "--timezone", "Mars"],
