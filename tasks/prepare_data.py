@@ -81,10 +81,10 @@ def with_teachers(data: DataReference, experiment: Experiment, read: Callable[[D
     references: list[DataReference] = []
     notes = list(data.notes)
     for member in experiment.teacher.members:
-        if member.data is None or any(member.data == reference.data for reference in references):
+        if member.data is None or any(reference.is_of(member.data) for reference in references):
             continue
         try:
-            reference = read(member.data)
+            reference = read(_with_size(member.data, data))
         except UserError as error:
             raise type(error)(f"teacher.{error}") from error
         _require_same_kind(reference, data)
@@ -92,6 +92,13 @@ def with_teachers(data: DataReference, experiment: Experiment, read: Callable[[D
         notes += [f"teacher.data: {note}" for note in reference.notes if note not in data.notes]
         references.append(reference)
     return data.model_copy(update={"teachers": references, "notes": notes})
+
+
+def _with_size(data: Data, students: DataReference) -> Data:
+    """Return a teacher's data. If they come from another source, all images get the size of the students' images."""
+    if data.source == students.data.source:
+        return data
+    return data.model_copy(update={"size": list(students.input_shape[1:])})
 
 
 def _require_same_kind(teacher: DataReference, students: DataReference) -> None:
@@ -105,7 +112,7 @@ def _require_same_kind(teacher: DataReference, students: DataReference) -> None:
         shape, allowed = ("x".join(map(str, each.input_shape)) for each in (teacher, students))
         raise UserError(
             f"teacher.data: {teacher.data.source} has images of {shape} (channels, height, width). "
-            f"Allowed: {allowed}, as {students.data.source}; data.size resizes both"
+            f"Allowed: {allowed}, as {students.data.source}"
         )
 
 

@@ -66,7 +66,11 @@ class DataReference(Reference):
         """Return the data on which a teacher is trained: its own data, or by default the data of the students."""
         if teacher.data is None:
             return self
-        return next(reference for reference in self.teachers if reference.data == teacher.data)
+        return next(reference for reference in self.teachers if reference.is_of(teacher.data))
+
+    def is_of(self, data: Data) -> bool:
+        """Return whether this reference refers to a teacher's data. The size may have been taken from the students."""
+        return self.data.model_copy(update={"size": data.size}) == data
 
 
 class PlannedRun(Reference):

@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
 from kdmodels.errors import UserError, allowed
 from kdmodels.experiment import Experiment
-from kdmodels.experiment.file import read_experiment
+from kdmodels.experiment.file import read_experiment, with_place
 from kdmodels.experiment.presets import CONTROL
 from kdmodels.experiment.schema import NAME
 from kdmodels.files.atomic import SHARED, write_whole
@@ -72,6 +73,25 @@ def load_experiment(word: str | None, overrides: Sequence[str] = (), variants: s
         if name not in names:
             raise UserError(f"--variants: {name!r} is not a variant of {experiment.name}. {allowed(name, names)}")
     return experiment.only(chosen)
+
+
+@contextmanager
+def mistakes_located(word: str, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Add the file and the line to each UserError in the `with` block that starts with a field of the experiment.
+
+    Errors in a shipped experiment stay unchanged, because the user did not write its file.
+
+    Args:
+        word: Name of a shipped experiment, or path of an experiment file.
+        overrides: Fields to change, each as `key=value`.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error) if word in shipped() else with_place(str(error), Path(word), overrides)
+        if message == str(error):
+            raise
+        raise type(error)(message) from error
 
 
 def write_template(file: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from flows.experiments import load_experiment
+from flows.experiments import load_experiment, mistakes_located
 from flows.services.prefect_server import running_server
 from kd.exit_codes import usage_errors
 from kd.options import AllowCode, DataDir, Details, ExperimentName, Json
@@ -66,20 +66,22 @@ def command(  # noqa: PLR0913 - one parameter per option
     with usage_errors():
         chosen = load_experiment(experiment, set_ or (), variants).allowing(allow_code or ())
     folder = str(data_dir) if data_dir else None
-    require_files(chosen, folder)
     options = Options(fresh=fresh, data_dir=folder, quiet=quiet)
-    if dry_run:
-        from kd import flow_run  # noqa: PLC0415 - slow to import
+    assert experiment is not None, "load_experiment() refuses None"
+    with mistakes_located(experiment, set_ or ()):
+        require_files(chosen, folder)
+        if dry_run:
+            from kd import flow_run  # noqa: PLC0415 - slow to import
 
-        return flow_run.show_plan(chosen, options, as_json=as_json)
-    if not quiet:
-        counts = f"{_counted(len(chosen.variants), 'variant')}, {_counted(chosen.student.seeds, 'seed')}"
-        print(f"{chosen.name}: {counts} each; starting", file=sys.stderr)
-    silence_prefect()
-    with running_server() as server:
-        with gc_paused():
-            from kd import flow_run  # noqa: PLC0415 - slow to import. Meanwhile the server starts
-        finished = flow_run.run(chosen, options, server, start_time=START_TIME)
+            return flow_run.show_plan(chosen, options, as_json=as_json)
+        if not quiet:
+            counts = f"{_counted(len(chosen.variants), 'variant')}, {_counted(chosen.student.seeds, 'seed')}"
+            print(f"{chosen.name}: {counts} each; starting", file=sys.stderr)
+        silence_prefect()
+        with running_server() as server:
+            with gc_paused():
+                from kd import flow_run  # noqa: PLC0415 - slow to import. Meanwhile the server starts
+            finished = flow_run.run(chosen, options, server, start_time=START_TIME)
     return flow_run.show_outcome(finished, as_json=as_json, details=details, require_promotion=require_promotion)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.experiments import load_experiment
+from flows.experiments import load_experiment, mistakes_located
 from flows.teacher import teacher
 from kd import console, formats
 from kd.exit_codes import usage_errors
@@ -46,14 +46,16 @@ def command(
         require_one_teacher(chosen)
         require_unregistered_teacher(chosen)
     folder = str(data_dir) if data_dir else None
-    require_files(chosen, folder)
+    assert experiment is not None, "load_experiment() refuses None"
+    with mistakes_located(experiment, set_ or ()):
+        require_files(chosen, folder)
     name = model or f"{chosen.name}-teacher"
     tracking.configure()
     with usage_errors():
         tracking.require_name(name)
         require_model_of_teachers(name, chosen)
     print(f"{chosen.name}: teacher; starting", file=sys.stderr)
-    with server_for_flows():
+    with mistakes_located(experiment, set_ or ()), server_for_flows():
         version = teacher(chosen, Options(data_dir=folder), name)
     if as_json:
         console.print_json(version.model_dump())

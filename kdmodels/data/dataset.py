@@ -17,7 +17,7 @@ from kdmodels.data.holdout import bounds, fold_numbers, hold_out, inner_split
 from kdmodels.data.parts import Part, Source
 from kdmodels.data.split import Joined, Split
 from kdmodels.data.training_examples import choose_training_examples, take_stratified
-from kdmodels.errors import UserError
+from kdmodels.errors import UsageError
 from kdmodels.evaluation.looks import sketch_of
 from kdmodels.experiment.data import REST, Data
 
@@ -136,7 +136,7 @@ class Dataset:
         """
         kept, held = inner_split(self.train.labels.numpy(), self.prints["train"], INNER_SHARE)
         if not len(held):
-            raise UserError(
+            raise UsageError(
                 "tune: no class has 2 labelled training images, so none can be held out. Allowed: null, or more labels"
             )
         return torch.from_numpy(kept), torch.from_numpy(held)
@@ -263,7 +263,7 @@ def _fold(part: Part, folds: int, fold: int, classes: Sequence[str]) -> tuple[Pa
     counts = np.bincount(part.labels, minlength=len(classes))
     few = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < folds]
     if few:
-        raise UserError(
+        raise UsageError(
             f"data.folds: {folds} is more than the training examples of {listed(few)}. "
             f"Allowed: at most {min(counts[counts > 0])}, or more examples"
         )
@@ -283,7 +283,7 @@ def _without_share(part: Part, share: float, classes: Sequence[str]) -> tuple[Pa
     require_two(part.labels, classes, "data.validation")
     count, (least, most) = ceil(share * len(part.labels)), bounds(part.labels)
     if not least <= count <= most:
-        raise UserError(
+        raise UsageError(
             f"data.validation: {share:g} of {len(part.labels)} examples leaves a class without an example on one side. "
             f"Allowed: a share of {least} to {most} examples"
         )
@@ -317,7 +317,7 @@ def _normalisation(data: Data, images: Split) -> tuple[list[float], list[float]]
         return None
     channels, numbers = images.pixels.shape[1], len(data.normalise.mean)
     if numbers != channels:
-        raise UserError(f"data.normalise: expected one number per channel, got {numbers}. Allowed: {channels}")
+        raise UsageError(f"data.normalise: expected one number per channel, got {numbers}. Allowed: {channels}")
     return data.normalise.mean, data.normalise.std
 
 

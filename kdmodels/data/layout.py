@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kdmodels.data.files import listed, printable
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UsageError, UserError, allowed
 
 SPLITS = {
     "train": ("train", "training"),
@@ -73,7 +73,7 @@ def read_layout(paths: Iterable[str], folders: Iterable[str], validation: str | 
     if any(_classes(_below(groups[folder], f"{folder}/"), folder) for folder in trains):
         layout = _separate_splits(images, inner, groups, _with_validation(splits, groups, validation))
     elif validation:
-        raise UserError(f"data.validation: {validation!r} has no train folder beside it. {SHAPE}")
+        raise UsageError(f"data.validation: {validation!r} has no train folder beside it. {SHAPE}")
     else:
         layout = _single_split(images, inner, groups)
     full_paths = {split: [prefix + path for path in names] for split, names in layout.paths.items()}
@@ -109,7 +109,7 @@ def _with_validation(splits: dict[str, str], groups: Mapping[str, list[str]], va
     if not validation:
         return splits
     if validation not in groups:
-        raise UserError(f"data.validation: {validation!r} is not a folder of images. {allowed(validation, groups)}")
+        raise UsageError(f"data.validation: {validation!r} is not a folder of images. {allowed(validation, groups)}")
     return {folder: split for folder, split in splits.items() if split != "validation"} | {validation: "validation"}
 
 

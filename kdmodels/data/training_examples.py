@@ -12,7 +12,7 @@ from kdmodels.data.checks import require_two
 from kdmodels.data.files import listed
 from kdmodels.data.holdout import bounds, hold_out
 from kdmodels.data.parts import UNLABELLED, Part
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UsageError, allowed
 from kdmodels.experiment.data import REST, Data, Transfer
 
 
@@ -90,7 +90,7 @@ def take_stratified(part: Part, size: int, classes: Sequence[str], field: str) -
     require_two(part.labels, classes, field)
     least, most = bounds(part.labels)
     if not least <= size <= most:
-        raise UserError(f"{field}: {size} is out of range. Allowed: {least} to {most}")
+        raise UsageError(f"{field}: {size} is out of range. Allowed: {least} to {most}")
     others, chosen = hold_out(part.labels, part.prints, size)
     return part.take(others), part.take(chosen)
 
@@ -99,7 +99,7 @@ def _codes(names: Sequence[str], labelled: Part, classes: Sequence[str]) -> list
     present = {classes[code]: int(code) for code in np.unique(labelled.labels)}
     for name in names:
         if name not in present:
-            raise UserError(
+            raise UsageError(
                 f"data.transfer.classes: no training example has the class {name!r}. {allowed(name, present)}"
             )
     return [present[name] for name in names]
@@ -120,7 +120,7 @@ def _without_labels(part: Part, transfer: Transfer) -> Part:
     size = len(part.labels)
     if transfer.count is not None:
         if transfer.count > size:
-            raise UserError(f"data.transfer.count: {transfer.count} is out of range. Allowed: 1 to {size}")
+            raise UsageError(f"data.transfer.count: {transfer.count} is out of range. Allowed: 1 to {size}")
         # The first half of the fingerprints has decided which examples are held out. The second half is independent.
         part = part.take(np.sort(np.argsort(part.prints[:, 1], kind="stable")[: transfer.count]))
     return replace(part, labels=np.full(len(part.labels), UNLABELLED))

@@ -28,14 +28,7 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         UserError: The file has mistakes. The message has one line per mistake. Each line names the file, the line
             number, the field, its value and the allowed values.
     """
-    raw, places = load(_text(path), lambda line: (line, f"{path}:{line}"))
-    if not isinstance(raw, dict):
-        problem = "is empty" if raw is None else f"expected a mapping, got {schema.show(raw)}"
-        raise UserError(f"{path}: {problem}. The fields of an experiment: {', '.join(Experiment.model_fields)}")
-    if isinstance(raw.get("data"), str):
-        raw["data"] = {"source": raw["data"]}  # an override can then set data.validation
-    for override in overrides:
-        _override(raw, places, override)
+    raw, places = _read(path, overrides)
     _make_paths_absolute(raw)
     try:
         return Experiment.model_validate(raw)
@@ -45,6 +38,41 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
             mistakes = [(_without_ensemble(where), message) for where, message in mistakes]
         lines = sorted(_placed(places, where, message) for where, message in mistakes)
         raise UserError("\n".join(text for _, text in lines)) from error
+
+
+def with_place(message: str, path: Path, overrides: Sequence[str] = ()) -> str:
+    """Return an error message with the file and the line of the field that the message starts with.
+
+    Some mistakes are found only after the data are read, when the lines of the file are no longer known. If the message
+    does not start with a field of an experiment, or if the file can no longer be read, return the message unchanged.
+
+    Args:
+        message: The message, e.g. `data.subset: 5000 is out of range`.
+        path: The path of the experiment file.
+        overrides: Texts of the form `key=value`, see `read_experiment`.
+    """
+    field, colon, problem = message.partition(": ")
+    steps = [int(step) if step.isdecimal() else step for step in field.split(".")]
+    if not colon or steps[0] not in Experiment.model_fields:
+        return message
+    try:
+        _, places = _read(path, overrides)
+    except UserError:
+        return message
+    return _placed(places, tuple(steps), problem)[1]
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, JsonValue], Places]:
+    """Return the unvalidated experiment with the overrides applied, and the place of each value."""
+    raw, places = load(_text(path), lambda line: (line, f"{path}:{line}"))
+    if not isinstance(raw, dict):
+        problem = "is empty" if raw is None else f"expected a mapping, got {schema.show(raw)}"
+        raise UserError(f"{path}: {problem}. The fields of an experiment: {', '.join(Experiment.model_fields)}")
+    if isinstance(raw.get("data"), str):
+        raw["data"] = {"source": raw["data"]}  # an override can then set data.validation
+    for override in overrides:
+        _override(raw, places, override)
+    return raw, places
 
 
 def _make_paths_absolute(raw: dict[str, JsonValue]) -> None:

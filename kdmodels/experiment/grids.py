@@ -168,8 +168,23 @@ def expand_preset(name: str, grid: object, index: int) -> list[object]:
     changed = [target for key in grid for target in axes[key][1]]
     if len(set(changed)) < len(changed):
         raise mistake(f"{' and '.join(map(str, grid))} set the same number. Allowed: one of them", index, name)
+    _refuse_auto_with_published([value for column in columns for value in column], index, name)
     refuse_too_many(prod(map(len, columns)), index, name)
     return [_at_point(name, point) | {"grid": name} for point in product(*columns)]
+
+
+def _refuse_auto_with_published(values: Sequence[tuple[str, Targets, object]], *path: str | int) -> None:
+    """Raise an error if a grid asks for the published weights of a preset, and also for a calibrated weight.
+
+    Args:
+        values: One tuple per value of an axis: the name of the axis, the fields that the axis changes, and the value.
+        path: The path of the grid, for the error message.
+    """
+    for key, targets, value in values:
+        is_auto = isinstance(value, str | dict) and any(field == "weight" for _, field in targets)
+        if is_auto and (PUBLISHED, [], True) in values:
+            reason = f"{show(value)} asks for a calibrated weight, and published: true for the published weights"
+            raise mistake(f"{reason}. Allowed: a number, or published: false", *path, key)
 
 
 def _column(kind: Kind, values: object, *path: str | int) -> list[object]:

@@ -54,7 +54,8 @@ def references(own: object, **data: Any) -> DataReference:
     fields = {"data": SMALL["data"] | data, "teacher": SMALL["teacher"] | {"data": own}}
     experiment = Experiment.model_validate(SMALL | fields)
     reference = with_teachers(prepare_data.fn(experiment.data, None), experiment, read)
-    assert reference.of(experiment.teacher).data == experiment.teacher.data
+    assert experiment.teacher.data is not None
+    assert reference.of(experiment.teacher).is_of(experiment.teacher.data)
     return reference
 
 
@@ -96,18 +97,39 @@ def test_held_out_images_of_the_students_in_the_teachers_training_data_are_an_er
         references({"source": str(tmp_path / "more.npz")}, **students)
 
 
-def test_other_classes_and_other_sizes_are_an_error(photos: Data, tmp_path: Path) -> None:
+def test_other_classes_and_other_channels_are_an_error(photos: Data, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^teacher\.data: .*photos has the classes a, b\. Allowed: those of digits, 0, "
     ):
         references({"source": photos.source})
-    images = np.random.default_rng(0).integers(0, 256, (200, 6, 6), dtype=np.uint8)
+    with pytest.raises(UserError, match=r"^teacher\.data: .* has images of 3x8x8 \(.*\)\. Allowed: 1x8x8, as digits$"):
+        references({"source": digits_like(tmp_path, (200, 3, 6, 6))})
+
+
+def digits_like(folder: Path, shape: tuple[int, ...]) -> str:
+    """Write images (N, ...) of the ten digits to a file, and return its path."""
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     classes = np.array([str(digit) for digit in range(10)])
-    np.savez(tmp_path / "small.npz", images=images, labels=np.arange(200) % 10, classes=classes)
-    with pytest.raises(
-        UserError, match=r"^teacher\.data: .* has images of 1x6x6 \(.*\)\. Allowed: 1x8x8, as digits; da"
-    ):
-        references({"source": str(tmp_path / "small.npz")})
+    np.savez(folder / "digits.npz", images=images, labels=np.arange(len(images)) % 10, classes=classes)
+    return str(folder / "digits.npz")
+
+
+@pytest.mark.parametrize("side", [6, 8])
+def test_images_of_another_source_get_the_size_of_the_students_images(tmp_path: Path, side: int) -> None:
+    source = digits_like(tmp_path, (200, side, side))
+    students = references({"source": source})
+    (teacher,) = students.teachers
+    assert teacher.input_shape == students.input_shape == (1, 8, 8)
+    resized = prepare_data.fn(Data(source=source, size=[8, 8], validation=0.2), None)
+    assert (teacher.digest, load(teacher).digest) == (resized.digest, resized.digest)
+    if side == 8:  # such a teacher is not trained again
+        assert teacher.digest == prepare_data.fn(Data(source=source, validation=0.2), None).digest
+
+
+def test_a_worker_reads_the_images_of_another_source_in_the_same_size(tmp_path: Path) -> None:
+    students = references({"source": digits_like(tmp_path, (200, 6, 6))})
+    sent = DataReference.model_validate_json(students.model_dump_json())
+    assert load(sent.teachers[0]).input_shape == (1, 8, 8)
 
 
 def test_mistakes_in_the_teachers_data_name_the_teacher() -> None:

@@ -105,6 +105,20 @@ def test_a_refusal_gives_exit_code_4_only_if_a_promotion_was_requested(here: Her
     assert here("promote")[0] == 4
 
 
+@pytest.mark.parametrize(
+    "words", [("run", "few.yaml", "--dry-run"), ("run", "few.yaml", "-q"), ("teacher", "few.yaml")]
+)
+def test_a_number_that_does_not_fit_the_data_is_reported_with_its_line(
+    here: Here, folder: Path, words: tuple[str, ...]
+) -> None:
+    (folder / "few.yaml").write_text(yaml.safe_dump(SMALL | {"data": {"source": "digits", "labelled": 99_999}}))
+    code, out, error = here(*words)
+    assert (code, out) == (2, "")
+    line = (folder / "few.yaml").read_text().splitlines().index("  labelled: 99999") + 1
+    expected = f"kd: error: few.yaml:{line}: data.labelled: 99999 is out of range. Allowed: 10 to 1284"
+    assert error.splitlines()[-1] == expected
+
+
 def test_a_flow_that_fails_prints_one_line_and_no_traceback(kd: Kd) -> None:
     failed = kd("run", "mnist", "--data-dir", ".", "--quiet")
     assert (failed.returncode, failed.stdout) == (1, "")

@@ -11,7 +11,7 @@ import torch
 from kdmodels.data import Dataset, load_dataset
 from kdmodels.data.parts import Part
 from kdmodels.data.training_examples import choose_training_examples
-from kdmodels.errors import UserError
+from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Data
 
 
@@ -180,6 +180,6 @@ def test_images_that_test_and_the_unlabelled_rest_share_are_reported(
      "6, 7, 8, 9"),
 ])  # fmt: skip
 def test_wrong_numbers_and_classes_are_reported(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UsageError) as error:
         digits(**fields)
     assert str(error.value) == message

@@ -9,7 +9,7 @@ from kdmodels.errors import UserError
 from kdmodels.experiment import architectures, catalogue
 from kdmodels.experiment import presets as objectives
 from kdmodels.experiment.experiment import CRON_IN_WORDS
-from kdmodels.experiment.file import read_experiment
+from kdmodels.experiment.file import read_experiment, with_place
 
 SHORT = """\
 name: mine
@@ -416,3 +416,34 @@ def test_a_relative_source_of_a_teachers_data_becomes_absolute(file: Path, monke
         data = read_experiment(file, [override]).teacher.data
         assert data is not None
         assert data.source == os.path.abspath("more.npz")
+
+
+@pytest.mark.parametrize(("message", "place"), [
+    ("data.subset: 9 is out of range", "2: data.subset: 9 is out of range"),
+    ("teacher: the outputs are infinite", "4: teacher: the outputs are infinite"),
+    ("teacher.data.subset: 9 is out of range", "6: teacher.data.subset: 9 is out of range"),
+    ("teacher.network.module: nets: this module does not exist",
+     "5: teacher.network.module: nets: this module does not exist"),
+    ("variants.1.kd: no such layer", "10: variants.1.kd: no such layer"),
+])  # fmt: skip
+def test_a_mistake_that_the_data_reveal_gets_the_line_of_its_field(file: Path, message: str, place: str) -> None:
+    nested = "\nteacher:\n  network: {mlp: [128, 64]}\n  data: {subset: 9}\n"
+    text = SHORT.replace("\nteacher: {network: {mlp: [128, 64]}, epochs: 5}\n", "\n" + nested)
+    file.write_text(text)
+    assert with_place(message, file) == f"{file}:{place}"
+
+
+def test_a_mistake_that_the_data_reveal_names_the_override(file: Path) -> None:
+    file.write_text(SHORT)
+    message = with_place("data.subset: 9 is out of range", file, ["data.subset=9"])
+    assert message == "--set data.subset: 9 is out of range"
+
+
+@pytest.mark.parametrize("message", ["no student finished", "hint: it diverged", "data"])
+def test_a_message_without_a_field_stays_unchanged(file: Path, message: str) -> None:
+    file.write_text(SHORT)
+    assert with_place(message, file) == message
+
+
+def test_a_message_stays_unchanged_if_the_file_is_gone(file: Path) -> None:
+    assert with_place("data.subset: 9 is out of range", file) == "data.subset: 9 is out of range"

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from kdmodels.experiment import Experiment
 from kdmodels.experiment.presets import PRESETS
+from kdmodels.experiment.schema import explain
 from kdmodels.experiment.terms import Calibrated
 
 SHORT: dict[str, Any] = {
@@ -61,6 +62,23 @@ def test_a_preset_with_published_weights() -> None:
     assert {term.hyperparameters["temperature"] for term in (first.terms[1], second.terms[1])} == {2}
     changed = Experiment.model_validate(SHORT | {"variants": [{"kd": {"weight": 3, "published": True}}]}).variants[1]
     assert [term.weight for term in changed.terms] == [0.1, 3]
+
+
+@pytest.mark.parametrize(("grid", "field", "weight"), [
+    ({"kd": {"published": True, "weight": "auto"}}, "variants.0.kd.weight", "'auto'"),
+    ({"kd": {"weight": [2, {"auto": 0.3}], "published": [False, True]}}, "variants.0.kd.weight", '{"auto": 0.3}'),
+    ({"kd+hint": {"published": True, "hint.weight": "auto"}}, "variants.0.kd+hint.hint.weight", "'auto'"),
+])  # fmt: skip
+def test_published_weights_exclude_a_calibrated_weight(grid: object, field: str, weight: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Experiment.model_validate(SHORT | {"variants": [grid]})
+    ((path, text),) = [explain(detail, Experiment) for detail in error.value.errors()]
+    assert ".".join(map(str, path)) == field
+    assert text == (
+        f"{weight} asks for a calibrated weight, and published: true for the published weights. "
+        "Allowed: a number, or published: false"
+    )
+    names({"kd": {"published": False, "weight": "auto"}})
 
 
 def test_a_preset_takes_the_place_of_its_features() -> None:
