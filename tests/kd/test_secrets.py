@@ -73,6 +73,7 @@ def test_a_prefect_server_of_a_profile_is_reported_without_its_secrets(
     assert CANARY not in str(error.value)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("address", [address for address in ADDRESSES if " " in address or address.startswith("ann")])
 def test_a_real_process_prints_no_secrets(address: str, tmp_path: Path) -> None:
     for variable in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):

@@ -35,6 +35,8 @@ from flows.services.up import UpOptions, up
 from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Experiment, Schedule
 
+pytestmark = pytest.mark.fault
+
 TINY = Experiment.model_validate(
     {
         "name": "tiny",
@@ -364,7 +366,6 @@ def end_of(served: Served, run: str) -> tuple[str, str]:
 EVIL_STUDENT = {"network": {"module": "evil:Net"}, "epochs": 1, "seeds": 1}
 
 
-@pytest.mark.fault
 def test_runs_whose_parameters_name_other_code_are_refused(served: Served, scheduled: dict[str, Any]) -> None:
     """Prefect's UI can change the parameters of one run. The code is in the run's working folder."""
     runs = {}
@@ -381,7 +382,6 @@ def test_runs_whose_parameters_name_other_code_are_refused(served: Served, sched
     assert not (served.home.parent / "canary").exists()
 
 
-@pytest.mark.fault
 def test_job_variables_and_the_work_pool_do_not_change_a_run(served: Served, scheduled: dict[str, Any]) -> None:
     folder = str(served.home.parent / "experiments")
     touch = f"mkdir {served.home.parent / 'canary'}"
@@ -404,7 +404,6 @@ def test_job_variables_and_the_work_pool_do_not_change_a_run(served: Served, sch
     assert not (served.home.parent / "canary").exists()
 
 
-@pytest.mark.fault
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -436,7 +435,6 @@ def test_deployments_of_other_code_are_refused(
     assert not (folder / "canary").exists()
 
 
-@pytest.mark.fault
 def test_a_schedule_without_a_record_allows_no_code(served: Served, scheduled: dict[str, Any]) -> None:
     """An earlier version of kdflow kept the allowed modules in a job variable."""
     record = served.home / "kdflow-schedules" / f"{scheduled['id']}.json"
@@ -451,7 +449,6 @@ def test_a_schedule_without_a_record_allows_no_code(served: Served, scheduled: d
     assert "the code of nets is not allowed in this schedule. Allowed: none. To allow it: kd schedule FILE" in message
 
 
-@pytest.mark.fault
 def test_a_form_runs_no_code_of_the_user(served: Served) -> None:
     """Whoever knows Prefect's password can send other parameters than the form has, and can change the deployment."""
     form = served.get("deployments/name/promote/promote")

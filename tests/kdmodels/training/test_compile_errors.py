@@ -24,6 +24,7 @@ def trained(*, compiled: bool) -> Replica:
     return fit(network, [Term(loss="hard_labels")], recipe, SPLIT, SPLIT, seeds=[0])[0]
 
 
+@pytest.mark.fault
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_step_computes_the_same() -> None:
     plain, before = trained(compiled=False), counters["stats"]["unique_graphs"]

@@ -216,6 +216,7 @@ def test_an_interruption_ends_running_tasks_and_starts_no_more(
     assert "Exception in thread" not in (tmp_path / "stderr").read_text()
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("kind", ["process", "forked"])
 def test_workers_end_when_their_parent_is_killed(kind: str, start: Start, tmp_path: Path) -> None:
     process = start(kind, "4", "100", workers=3)

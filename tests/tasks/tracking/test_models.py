@@ -179,6 +179,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.fault
 def test_processes_can_store_models_at_once(store: Path, tmp_path: Path, module: nn.Module) -> None:
     (tmp_path / "model.onnx").write_bytes(onnx_of(module, (1, 8, 8)))
     command = [sys.executable, "-c", RECORD, str(tmp_path / "model.onnx")]
