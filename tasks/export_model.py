@@ -69,9 +69,7 @@ def find(word: str) -> tuple[tracking.Run, str]:
         run = _run_or(word, error)
         name = run.name.replace("/", "-of-")  # a run of a cross-validation fold has a slash in its name: kd 2/5
     else:
-        if version.run_id is None:
-            raise UserError(f"model {word!r} was not made by kdflow; allowed: a model of a kd run")
-        run, name = tracking.get(version.run_id), f"{version.model}-{version.version}"
+        run, name = tracking.run_of_version(version), f"{version.model}-{version.version}"
     if Tag.MEMBERS in run.tags:
         members = ", ".join(member[:8] for member in json.loads(run.tags[Tag.MEMBERS]))
         raise UserError(f"run {run.name} is an ensemble; allowed: one of its members, {members}")

@@ -123,11 +123,14 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
 def show(word: str) -> RunDetails:
     """Return all recorded information about one run.
 
+    Args:
+        word: A run or a registered model, see `find_run`.
+
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run or model.
     """
     tracking.configure()
-    run = tracking.find(word)
+    run = find_run(word)
     names = artifact_names(run.run_id)
     details = RunDetails(
         **_line(run).model_dump(),
@@ -165,16 +168,42 @@ def show(word: str) -> RunDetails:
     )
 
 
+def find_run(word: str) -> tracking.Run:
+    """Return the run that the user named, or the run that made the registered model that the user named.
+
+    A run takes precedence over a model of the same name.
+
+    Args:
+        word: The id, a unique prefix of the id, or the name of a run. Or a model: `name` (its champion), `name@alias`
+            or `name/3`.
+
+    Raises:
+        UserError: there is neither such a run nor such a model.
+    """
+    try:
+        return tracking.find(word)
+    except UserError as no_run:
+        try:
+            version = tracking.find_model(word)
+        except UserError as no_model:
+            message = str(no_run)
+            raise UserError(f"{message}{'' if message.endswith('?') else '.'} {no_model}") from None
+    return tracking.run_of_version(version)
+
+
 def spec(word: str) -> str:
     """Return the experiment file that reproduces a comparison or one of its students.
 
     The file of a student includes the student's control and teacher.
 
+    Args:
+        word: A run or a registered model, see `find_run`.
+
     Raises:
-        UserError: there is no such run, or the run belongs to no comparison.
+        UserError: there is no such run or model, or the run belongs to no comparison.
     """
     tracking.configure()
-    run = tracking.find(word)
+    run = find_run(word)
     comparison = tracking.get(run.parent) if run.parent else run
     if not tracking.has_artifact(comparison.run_id, "experiment.json"):
         raise UserError(f"run {run.name} belongs to no comparison, so no experiment file made it")

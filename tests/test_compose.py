@@ -64,6 +64,19 @@ def test_ports_are_published_on_this_machine_only(compose: Compose) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+def test_links_of_the_worker_lead_to_addresses_that_a_browser_reaches(
+    compose: Compose, settings: dict[str, str]
+) -> None:
+    ports = [port for service in compose.services.values() for port in service.ports]
+    addresses = {"STACK_MLFLOW_URL": "https://ml.example/mlflow", "STACK_PREFECT_URL": "https://prefect.example"}
+    moved = read_compose(lambda text: interpolated(text, settings | addresses))
+    for name in ("worker", "worker-gpu"):
+        for variable, setting in (("KD_MLFLOW_UI_URL", "STACK_MLFLOW_URL"), ("PREFECT_UI_URL", "STACK_PREFECT_URL")):
+            host = compose.services[name].environment[variable].removeprefix("http://")
+            assert any(port.startswith(f"{host}:") for port in ports)
+            assert moved.services[name].environment[variable] == addresses[setting]
+
+
 def test_databases_and_files_are_not_reachable_from_the_workers(compose: Compose) -> None:
     assert compose.networks["databases"]["internal"]
     assert compose.networks["storage"]["internal"]

@@ -1,4 +1,4 @@
-"""The command `kd show`. It shows one run."""
+"""The command `kd show`. It shows one run, e.g. the run of a registered model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -12,12 +12,13 @@ from kdmodels.errors import UsageError
 from tasks import queries, tracking
 from tasks.listings import ClassLine, RunLine, StudentDetails, TeacherDetails, TrialLine, TuningDetails
 
+HELP = f"{RUN_HELP} Or a registered model, e.g. digits-student, digits-student@previous or digits-student/3."
 CLASSES = 20  # maximum number of rows in the table of classes
 TRIALS = 5  # maximum number of rows in the table of trials
 
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
+    run: Annotated[str, typer.Argument(metavar="RUN|MODEL", help=HELP)],
     spec: Annotated[bool, typer.Option("--spec", help="Print the experiment file that reproduces the run.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -1,37 +1,27 @@
 """Addresses of runs and model versions in the MLflow UI."""
 
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from hashlib import sha256
-from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import mlflow
 from mlflow import MlflowClient
 
-from kdmodels.files.atomic import write_whole
-from kdmodels.files.folders import cache_folder, private_folder
+from tasks.tracking.announcements import announced, announcement
+
+UI_ADDRESS = "KD_MLFLOW_UI_URL"
+"""The environment variable that names the address of the MLflow UI for people, if it is not that of the store."""
 
 
-@contextmanager
-def ui_announced(store: str, address: str) -> Iterator[None]:
+def ui_announced(store: str, address: str) -> AbstractContextManager[None]:
     """Announce the MLflow UI of a local store while the `with` block runs, so that other processes can link to it.
-
-    The announcement is a private file with the address and the id of this process.
 
     Args:
         store: URI of the store.
         address: Address of the UI, without a user name or a password.
     """
-    content = json.dumps({"pid": os.getpid(), "address": address})
-    private_folder(_announcement(store).parent)
-    path = write_whole(_announcement(store), lambda partial: partial.write_text(content))
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    return announced(_name(store), address)
 
 
 def run_url(run_id: str) -> str | None:
@@ -49,18 +39,17 @@ def version_url(model: str, version: int) -> str | None:
 
 
 def _ui() -> str | None:
-    """Return the address of the UI: the MLflow server that is the store, or the announced UI of a local store."""
+    """Return the address of the UI, without a user name, a password or a slash at the end.
+
+    It is the address in `KD_MLFLOW_UI_URL`, the MLflow server that is the store, or the announced UI of a local store.
+    """
     store = mlflow.get_tracking_uri()
-    if store.startswith(("http://", "https://")):
-        parts = urlsplit(store)
+    address = os.environ.get(UI_ADDRESS) or store
+    if address.startswith(("http://", "https://")):
+        parts = urlsplit(address)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-    try:
-        state = json.loads(_announcement(store).read_text())
-        os.kill(state["pid"], 0)
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return str(state["address"])
+    return announcement(_name(store))
 
 
-def _announcement(store: str) -> Path:
-    return cache_folder() / "servers" / f"mlflow-ui-{sha256(store.encode()).hexdigest()[:32]}.json"
+def _name(store: str) -> str:
+    return f"mlflow-ui-{sha256(store.encode()).hexdigest()[:32]}"

@@ -1,36 +1,25 @@
 """Login to an MLflow server that `kd up --login` or `kd ui --login` runs on this machine."""
 
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kdmodels.files.atomic import write_whole
-from kdmodels.files.folders import cache_folder, private_folder
+from tasks.tracking import announcements
 
 USER = "admin"
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
-@contextmanager
-def announced(port: int, password: str) -> Iterator[None]:
+def announced(port: int, password: str) -> AbstractContextManager[None]:
     """Announce a server's login while the `with` block runs, so that the user's other commands can log in.
-
-    The announcement is a private file with the password and the id of this process.
 
     Args:
         port: Port of the server on the loopback address of this machine.
         password: Password of the admin.
     """
-    content = json.dumps({"pid": os.getpid(), "password": password})
-    private_folder(_announcement(port).parent)
-    path = write_whole(_announcement(port), lambda partial: partial.write_text(content))
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    return announcements.announced(_name(port), password)
 
 
 def use_announced(uri: str) -> None:
@@ -46,15 +35,8 @@ def use_announced(uri: str) -> None:
     address = urlsplit(uri)
     if address.hostname not in _LOOPBACK or "MLFLOW_TRACKING_USERNAME" in os.environ:
         return
-    path = _announcement(address.port or 80)
-    if not path.exists():
-        return
-    state = json.loads(path.read_text())
-    try:
-        os.kill(state["pid"], 0)
-    except ProcessLookupError:
-        return
-    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = USER, state["password"]
+    if password := announcements.announcement(_name(address.port or 80)):
+        os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = USER, password
 
 
 def settings(folder: Path, password: str) -> dict[str, str]:
@@ -82,5 +64,5 @@ def settings(folder: Path, password: str) -> dict[str, str]:
     }
 
 
-def _announcement(port: int) -> Path:
-    return cache_folder() / "servers" / f"mlflow-{port}.json"
+def _name(port: int) -> str:
+    return f"mlflow-{port}"

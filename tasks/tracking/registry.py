@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from kdmodels.errors import UsageError, UserError, allowed
 from kdmodels.evaluation.looks import Look, ledger_of, read_ledgers
 from tasks.tracking.contents import model_id
-from tasks.tracking.lookup import get
+from tasks.tracking.lookup import Run, get
 from tasks.tracking.tags import PREFIX, Tag
 
 CHAMPION = "champion"
@@ -244,6 +244,17 @@ def find_model(word: str) -> Version:
             f"model {name!r} has no version {number}; it has: {', '.join(map(str, sorted(numbered))) or 'none'}"
         )
     return numbered[int(number)]
+
+
+def run_of_version(version: Version) -> Run:
+    """Return the run that made the model of a version.
+
+    Raises:
+        UserError: kdflow did not make the model, or the run was deleted.
+    """
+    if version.run_id is None:
+        raise UserError(f"model {version.uri!r} was not made by kdflow; allowed: a model of a kd run")
+    return get(version.run_id)
 
 
 def aliased(model: str, alias: str) -> Version | None:

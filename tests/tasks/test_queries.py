@@ -101,6 +101,28 @@ def test_a_name_means_the_latest_run_of_that_name(recorded) -> None:
     assert show("broken").run_id == child(recorded.other, "broken").run_id
 
 
+@pytest.mark.parametrize("form", ["{0}", "{0}@champion", "{0}/{1}", "models:/{0}/{1}"])
+def test_a_model_means_the_run_of_its_version(recorded, form: str) -> None:
+    champion = tracking.champion("small-student")
+    assert champion is not None
+    word = form.format("small-student", champion.version)
+    assert show(word).run_id == champion.run_id
+    assert spec(word) == spec(champion.run_id)
+
+
+def test_an_unknown_word_is_neither_a_run_nor_a_model(recorded) -> None:
+    with pytest.raises(UserError) as error:
+        show("smal")
+    assert str(error.value) == (
+        "run 'smal' is not in the tracking store; did you mean 'small'? "
+        "model 'smal' is not in the registry. Allowed: other-student, small-student"
+    )
+    with pytest.raises(UserError, match="model 'small-student' has no alias 'best'; it has: champion"):
+        show("small-student@best")
+    with pytest.raises(UserError, match=r"model 'small-student' has no version 99; it has: 1"):
+        show("small-student/99")
+
+
 def test_a_run_that_cannot_be_compared_is_a_clear_error(recorded) -> None:
     with pytest.raises(UserError, match=r"run small \(RUNNING\) has no leaderboard"):
         compare([recorded.unfinished])

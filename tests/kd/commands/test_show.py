@@ -16,6 +16,13 @@ def test_a_run_is_found_by_the_start_of_its_id(here: Here, second_run: Done) -> 
     assert "small-student" in here("show", parent)[1]
 
 
+def test_a_registered_model_is_shown_as_the_run_that_made_it(here: Here, second_run: Done) -> None:
+    code, out, error = here("show", "small-student@champion", "--json")
+    assert code == 0, error
+    assert json.loads(out)["kind"] == "student"
+    assert here("show", "small-student@best")[0] == 2
+
+
 def test_the_least_accurate_of_many_classes_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         ClassLine(name=f"c{number}", examples=9, accuracy=number / 100, precision=None, f1=None) for number in range(30)

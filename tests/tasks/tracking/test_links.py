@@ -1,15 +1,11 @@
 """Addresses in the MLflow UI, of a store on this machine and of an MLflow server."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
 
-from kdmodels.files.folders import cache_folder
 from tasks import tracking
 
 
@@ -28,18 +24,19 @@ def test_a_run_of_a_local_store_has_an_address_while_a_ui_serves_the_store(store
     assert tracking.run_url(run_id) is None
 
 
-def test_the_announcement_of_a_killed_ui_is_ignored(store: str) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    with tracking.ui_announced(store, "http://127.0.0.1:1234"):
-        (file,) = (cache_folder() / "servers").glob("mlflow-ui-*.json")
-        file.write_text(json.dumps({"pid": ended.pid, "address": "http://127.0.0.1:1234"}))
-        assert tracking.version_url("m", 1) is None
-
-
 def test_an_address_on_a_server_holds_no_secret(store: str) -> None:
     mlflow.set_tracking_uri("https://ann:secret@ml.example:5000/mlflow/?token=abc#def")
     try:
         assert tracking.version_url("m", 1) == "https://ml.example:5000/mlflow/#/models/m/versions/1"
+    finally:
+        mlflow.set_tracking_uri(store)
+
+
+@pytest.mark.parametrize("store_uri", ["http://mlflow:5000", "local"])
+def test_the_address_for_people_takes_precedence(store: str, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_MLFLOW_UI_URL", "https://ann:secret@ml.example/mlflow/")
+    mlflow.set_tracking_uri(store if store_uri == "local" else store_uri)
+    try:
+        assert tracking.version_url("m", 1) == "https://ml.example/mlflow/#/models/m/versions/1"
     finally:
         mlflow.set_tracking_uri(store)
