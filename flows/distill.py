@@ -27,6 +27,7 @@ from tasks.references import Options, Outcome, Plan
 from tasks.train_teacher import train_teachers
 from tasks.ui import summaries
 from tasks.ui.comparison import publish_comparison
+from tasks.write_report import write_report
 
 DEFAULTS = Options()
 
@@ -118,7 +119,9 @@ def compare_and_promote(experiment: Experiment, options: Options) -> Outcome:
                 verdict=verdict,
                 seconds=clock.seconds,
             )
-            publish_comparison(outcome, folds[0].plan)
+            with clock("report"):
+                has_report = write_report(outcome.parent_run_id, clock.seconds)
+            publish_comparison(outcome, folds[0].plan, has_report=has_report)
             if any(student.status != RunStatus.FINISHED for student in students):
                 raise StudentsFailedError(outcome)
     return outcome

@@ -5,21 +5,21 @@ differ and the terminal is wide enough. `EVIDENCE` and `COSTS` define two more t
 empty column is left out. `kdmodels/report/tables.py` defines the columns of `kd compare --csv` and `--markdown`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from rich.table import Table
 
-from kd import formats
-from kd.conclusion import conclusion
 from kd.console import cell, console, new_table, print_entry
 from kdmodels.evaluation.correctness import UNKNOWN, Correctness
 from kdmodels.evaluation.significance import RESAMPLES
+from kdmodels.report import formats
+from kdmodels.report.conclusion import conclusion
 from kdmodels.report.leaderboard import Costs, LeaderboardRow, leaderboard
 from kdmodels.report.leaderboard import costs as costs_of
 from tasks.references import StudentReference
 from tasks.results import ACCURACY, SIZE
+from tasks.tuned_values import tuning_in_words
 
 UNLIMITED = 10_000  # in characters. By default, rich limits a measured width to the width of the terminal
 
@@ -116,26 +116,6 @@ def print_leaderboard(
     for student in students:
         if student.error:
             print_entry("failed", f"{student.variant}: {student.error}", style="red")
-
-
-def tuning_in_words(students: Sequence[StudentReference]) -> str:
-    """Describe how many settings were tried for each student: the trials of a search, and the points of a grid.
-
-    >>> kd = StudentReference(
-    ...     variant="kd", run_id="1", status="FINISHED", reused=False, seeds=[0], metrics={}, per_seed={}, parameters=1
-    ... )
-    >>> tuning_in_words([kd])
-    'untuned'
-    >>> tuning_in_words([kd.model_copy(update={"trials": 12})])
-    'tuned, 12 trials each'
-    >>> tuning_in_words([kd.model_copy(update={"grid": "kd"})] * 3)
-    'untuned; kd: best of 3 settings, the control had 1'
-    """
-    counts = sorted({student.trials or 0 for student in students if student.finished})
-    words = f"tuned, {' or '.join(map(str, counts))} trials each" if any(counts) else "untuned"
-    grids = Counter(student.grid for student in students if student.grid)
-    notes = [f"{name}: best of {count} settings, the control had 1" for name, count in grids.items() if count > 1]
-    return "; ".join([words, *notes])
 
 
 def print_columns(columns: Sequence[Column], rows: Sequence[LeaderboardRow], optional: Sequence[Column] = ()) -> None:

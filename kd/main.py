@@ -25,6 +25,7 @@ COMMANDS = {  # module in kd/commands -> first line of the docstring of its `com
     "cancel": "Stop a running comparison, in whatever process it runs.",
     "list": "List the runs, newest first.",
     "compare": "Compare students of the last comparison, or of given runs.",
+    "report": "Write the report of a comparison as one HTML file.",
     "show": "Show everything that is recorded about a run.",
     "promote": "Promote a winner or a run if the promotion gate accepts it.",
     "approve": "Make the model version that waits for approval the champion.",

@@ -6,10 +6,10 @@ The promotion gate decides whether a student replaces the champion, which is the
 from collections.abc import Iterable, Mapping
 
 from kd.console import print_entry, print_table
-from kd.formats import percent
 from kd.leaderboard import network_in_words, print_leaderboard
 from kdmodels.evaluation.correctness import UNKNOWN, Correctness
 from kdmodels.evaluation.requirements import Rule
+from kdmodels.report.formats import percent
 from tasks.references import Outcome, VerdictReference
 
 
@@ -31,7 +31,9 @@ def print_outcome(outcome: Outcome, correctness: Mapping[str, Correctness] = UNK
     stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in outcome.seconds.items() if stage != "total")
     print_entry("seconds", f"{outcome.seconds['total']:.1f}" + (f" ({stages})" if details else ""))
     predict = [f"kd predict {verdict.model} IMAGE..."] if verdict.version else []
-    print_entry("next", ", ".join(["kd compare --details", *_show_tuned(outcome), "kd ui", *predict]))
+    print_entry(
+        "next", ", ".join(["kd report --open", "kd compare --details", *_show_tuned(outcome), "kd ui", *predict])
+    )
 
 
 def _show_tuned(outcome: Outcome) -> list[str]:

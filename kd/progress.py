@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from kd.formats import percent
+from kdmodels.report.formats import percent
 from kdmodels.run_status import RunStatus
 from tasks import tracking
 from tasks.references import Plan, PlannedRun

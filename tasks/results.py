@@ -21,6 +21,7 @@ from tasks.tracking.tags import Tag
 ROWS = "leaderboard.json"
 PLAN = "plan.json"
 VERDICT = "verdict.json"
+REPORT = "report.html"
 CORRECTNESS = "right.safetensors"  # the validation examples that each replica of each student classifies correctly
 
 # Artifacts of a teacher or student
@@ -35,6 +36,7 @@ OWN = "right"  # name of the only tensor in the correctness file of a single stu
 SPLIT = "validation"  # metadata key of a correctness file: the digest of the validation split
 ALL = 100_000  # a limit above the number of comparisons in any store
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
+SECONDS = "seconds/"  # prefix of a metric, before a stage of a comparison or of a training
 RATIO = "gradient_ratio/"  # prefix of a metric, before a loss: its gradient norm divided by that of cross entropy
 TRIALS = "tuning.csv"  # table of a search: the trials, their values, and their accuracies on the inner split
 TRIALS_PLOT = "tuning.png"  # plot of this table

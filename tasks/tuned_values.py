@@ -1,12 +1,13 @@
-"""The values with which a tuned student was trained.
+"""The values with which a tuned student was trained, and the number of settings that were tried.
 
 The params of a student's run hold the values of the experiment file. The tags hold the values that the search chose.
 A chosen weight is a factor, by which the weight in the experiment file is multiplied. This module combines both.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from tasks.references import CALIBRATED
+from tasks.references import CALIBRATED, StudentReference
 from tasks.tracking.tags import Tag
 
 CHOSEN = f"{Tag.TUNED}."
@@ -42,3 +43,23 @@ def trained_with(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str
         elif number is not None:
             values[f"{loss}.weight"] = float(number) * chosen.get(f"{loss}.weight", 1.0)
     return {name: values[name] for name in sorted(values, key=lambda name: (name.rpartition(".")[0], name))}
+
+
+def tuning_in_words(students: Sequence[StudentReference]) -> str:
+    """Describe how many settings were tried for each student: the trials of a search, and the points of a grid.
+
+    >>> kd = StudentReference(
+    ...     variant="kd", run_id="1", status="FINISHED", reused=False, seeds=[0], metrics={}, per_seed={}, parameters=1
+    ... )
+    >>> tuning_in_words([kd])
+    'untuned'
+    >>> tuning_in_words([kd.model_copy(update={"trials": 12})])
+    'tuned, 12 trials each'
+    >>> tuning_in_words([kd.model_copy(update={"grid": "kd"})] * 3)
+    'untuned; kd: best of 3 settings, the control had 1'
+    """
+    counts = sorted({student.trials or 0 for student in students if student.finished})
+    words = f"tuned, {' or '.join(map(str, counts))} trials each" if any(counts) else "untuned"
+    grids = Counter(student.grid for student in students if student.grid)
+    notes = [f"{name}: best of {count} settings, the control had 1" for name, count in grids.items() if count > 1]
+    return "; ".join([words, *notes])

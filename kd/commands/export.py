@@ -9,9 +9,9 @@ import typer
 
 from kd import console
 from kd.exit_codes import usage_errors
-from kd.formats import amount, percent
 from kd.options import AllowCode, DataDir, Json
 from kdmodels.errors import UsageError
+from kdmodels.report.formats import amount, percent
 from tasks import export_model
 
 

@@ -7,11 +7,12 @@ import typer
 
 from flows.experiments import load_experiment, mistakes_located
 from flows.teacher import teacher
-from kd import console, formats
+from kd import console
 from kd.exit_codes import usage_errors
 from kd.options import AllowCode, DataDir, ExperimentName, Json
 from kd.prefect_flows import server_for_flows
 from kdmodels.experiment.named_files import require_files
+from kdmodels.report import formats
 from tasks import tracking
 from tasks.references import Options
 from tasks.register_teacher import (

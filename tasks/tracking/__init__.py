@@ -29,6 +29,7 @@ from tasks.tracking.deletion import (
 )
 from tasks.tracking.lifecycle import (
     abandoned,
+    describe,
     end,
     end_abandoned,
     kill_running,
@@ -41,7 +42,7 @@ from tasks.tracking.lifecycle import (
     start,
     user,
 )
-from tasks.tracking.links import run_url, ui_announced, version_url
+from tasks.tracking.links import artifact_link, run_url, ui_announced, version_url
 from tasks.tracking.lookup import Run, children, claimed, find, find_by_flow_run, finished, get, is_new, running, runs
 from tasks.tracking.mlflow_internals import deletes_for_good
 from tasks.tracking.outages import is_mute, outage
@@ -73,6 +74,7 @@ __all__ = [
     "abandoned",
     "artifact",
     "artifact_folder",
+    "artifact_link",
     "champion",
     "children",
     "claimed",
@@ -81,6 +83,7 @@ __all__ = [
     "delete_run",
     "delete_tag",
     "deletes_for_good",
+    "describe",
     "end",
     "end_abandoned",
     "every_run",

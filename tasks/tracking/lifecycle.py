@@ -244,6 +244,11 @@ def set_tags(run_id: str, tags: Mapping[str, object]) -> None:
         MlflowClient().log_batch(run_id, tags=batch)
 
 
+def describe(run_id: str, markdown: str) -> None:
+    """Set the description of a run, which the MLflow UI shows as Markdown. Texts above 8,000 characters are cut."""
+    set_tags(run_id, {mlflow_tags.MLFLOW_RUN_NOTE: markdown})
+
+
 @_whole_write()
 def log_params(run_id: str, params: Mapping[str, object]) -> None:
     """Log params. A value cannot be changed later. Logging an equal value again has no effect."""

@@ -32,6 +32,11 @@ def run_url(run_id: str) -> str | None:
     return f"{address}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
 
 
+def artifact_link(run_id: str, path: str) -> str:
+    """Return the address of a run's artifact as a link inside the MLflow UI, for the description of a run."""
+    return f"#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}/artifacts/{quote(path)}"
+
+
 def version_url(model: str, version: int) -> str | None:
     """Return the address of a model version in the MLflow UI. If no UI of the store is known, return None."""
     address = _ui()

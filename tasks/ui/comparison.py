@@ -1,15 +1,15 @@
 """A Markdown artifact in Prefect's UI for the result of a comparison, and one for the verdict of a promotion."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from kdmodels.evaluation.ranking import ranked
+from kdmodels.report.markdown import plain, table_lines
 from tasks import tracking
 from tasks.references import Outcome, Plan, StudentReference, VerdictReference
-from tasks.results import ACCURACY
+from tasks.results import ACCURACY, REPORT
 from tasks.ui.assets import publish_champion
 from tasks.ui.links import artifact_keys, flow_run_url
 from tasks.ui.summaries import accuracy
@@ -17,14 +17,19 @@ from tasks.ui.summaries import accuracy
 MOST_ROWS = 100  # rows of a table; a grid can have more points
 
 
-def publish_comparison(outcome: Outcome, plan: Plan) -> None:
+def publish_comparison(outcome: Outcome, plan: Plan, *, has_report: bool) -> None:
     """Show the verdict, the leaderboard and the plan of a comparison in Prefect's UI, if the server has one.
 
     A new champion becomes an asset.
+
+    Args:
+        has_report: Whether the comparison's run has an HTML report.
     """
     if flow_run_url() is not None:
         (key,) = artifact_keys(outcome.experiment, ["comparison"]).values()
-        create_markdown_artifact(comparison_markdown(outcome, plan), key, f"Comparison of {outcome.experiment}")
+        create_markdown_artifact(
+            comparison_markdown(outcome, plan, has_report=has_report), key, f"Comparison of {outcome.experiment}"
+        )
     publish_champion(outcome.verdict, outcome.teacher.run_id)
 
 
@@ -37,16 +42,17 @@ def publish_verdict(verdict: VerdictReference, teacher_run_id: str | None) -> No
     publish_champion(verdict, teacher_run_id)
 
 
-def comparison_markdown(outcome: Outcome, plan: Plan) -> str:
+def comparison_markdown(outcome: Outcome, plan: Plan, *, has_report: bool = False) -> str:
     """Return the result of a comparison in Markdown."""
-    warnings = [f"- {_text(note)}" for note in outcome.notes]
+    warnings = [f"- {plain(note)}" for note in outcome.notes]
     return "\n".join(
         [
-            f"# {_text(outcome.experiment)}",
+            f"# {plain(outcome.experiment)}",
             "",
             verdict_markdown(outcome.verdict),
             "",
             f"MLflow run: {_link(outcome.parent_run_id)}",
+            *(["", f"Report: {_report_link(outcome.parent_run_id)}"] if has_report else []),
             "",
             "## Leaderboard",
             "",
@@ -66,8 +72,8 @@ def verdict_markdown(verdict: VerdictReference) -> str:
     """Return the verdict of a promotion in Markdown."""
     prefix = "Dry run, nothing is promoted: " if verdict.dry_run else ""
     champion = f"`models:/{verdict.model}/{verdict.version}`" if verdict.version else "none"
-    accuracies = [f"{_text(name)} {100 * value:.2f} %" for name, value in verdict.test_accuracy.items()]
-    lines = [f"**{prefix}{_text(verdict.reason)}**", f"Champion of {_text(verdict.model)}: {champion}"]
+    accuracies = [f"{plain(name)} {100 * value:.2f} %" for name, value in verdict.test_accuracy.items()]
+    lines = [f"**{prefix}{plain(verdict.reason)}**", f"Champion of {plain(verdict.model)}: {champion}"]
     return "\n\n".join(lines + ([f"Test accuracy: {', '.join(accuracies)}"] if accuracies else []))
 
 
@@ -95,34 +101,20 @@ def _leaderboard(students: Sequence[StudentReference]) -> list[dict[str, str]]:
     ]
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> Iterable[str]:
+def _table(rows: Sequence[Mapping[str, str]]) -> Sequence[str]:
     """Return the lines of a Markdown table, whose columns are those of the first row."""
     columns = list(rows[0])
-    yield _row(columns)
-    yield _row(["---"] * len(columns))
-    for row in rows[:MOST_ROWS]:
-        yield _row([_text(row.get(column, "")) for column in columns])
-    if len(rows) > MOST_ROWS:
-        yield f"\n{len(rows) - MOST_ROWS} more rows are in MLflow."
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _text(text: str) -> str:
-    """Return a text that Markdown shows as it is.
-
-    >>> _text("a|b <script> *c*")
-    'a\\\\|b &lt;script&gt; \\\\*c\\\\*'
-    """
-    shown = escape(" ".join(text.split()), quote=False)
-    for character in "\\|*_`[]":
-        shown = shown.replace(character, f"\\{character}")
-    return shown
+    cells = [[row.get(column, "") for column in columns] for row in rows]
+    return table_lines(columns, cells, most_rows=MOST_ROWS)
 
 
 def _link(run_id: str) -> str:
     """Return a link to a run in the MLflow UI. If the address of the UI is not known, name the run and the command."""
     url = tracking.run_url(run_id)
     return f"[{run_id}]({url})" if url else f"`{run_id}` (`kd ui` serves the MLflow UI, `kd show {run_id[:8]}` the run)"
+
+
+def _report_link(run_id: str) -> str:
+    """Return a link to a comparison's report in the MLflow UI. If its address is not known, name the command."""
+    url = tracking.run_url(run_id)
+    return f"[{REPORT}]({url}/artifacts/{REPORT})" if url else f"`kd report {run_id[:8]} --open`"

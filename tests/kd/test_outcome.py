@@ -24,7 +24,10 @@ def test_the_verdict_comes_first_and_the_next_commands_last(
     ]
     assert "teacher   98.50 %, 50,826 parameters, 0.102 MFLOPs" in lines
     assert "note      the teacher has little to teach" in lines
-    assert lines[-2:] == ["seconds   12.3", "next      kd compare --details, kd ui, kd predict small-student IMAGE..."]
+    assert lines[-2:] == [
+        "seconds   12.3",
+        "next      kd report --open, kd compare --details, kd ui, kd predict small-student IMAGE...",
+    ]
     print_outcome(outcome, details=True)
     assert "seconds   12.3 (start 10.0, data 2.3)" in capsys.readouterr().out.splitlines()
 
@@ -34,7 +37,9 @@ def test_the_command_that_shows_the_tuned_winner_is_among_the_next(
 ) -> None:
     tuned = [student.model_copy(update={"trials": 12, "run_id": "0123456789"}) for student in outcome.students]
     print_outcome(outcome.model_copy(update={"students": tuned}))
-    expected = "next      kd compare --details, kd show 01234567, kd ui, kd predict small-student IMAGE..."
+    expected = (
+        "next      kd report --open, kd compare --details, kd show 01234567, kd ui, kd predict small-student IMAGE..."
+    )
     assert capsys.readouterr().out.splitlines()[-1] == expected
     folds = [student.model_copy(update={"run_id": None}) for student in tuned]
     print_outcome(outcome.model_copy(update={"students": folds}))

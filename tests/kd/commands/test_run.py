@@ -29,7 +29,7 @@ def test_a_run_prints_the_verdict_the_conclusion_the_leaderboard_and_the_next_co
     assert labels == ["tuning", "students", "teacher", "seconds", "next"]
     assert lines[8] == "tuning    untuned"
     assert lines[9].startswith("students  610 parameters, ")
-    assert lines[-1] == "next      kd compare --details, kd ui, kd predict small-student IMAGE..."
+    assert lines[-1] == "next      kd report --open, kd compare --details, kd ui, kd predict small-student IMAGE..."
     assert "\x1b" not in first_run.stdout + first_run.stderr
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd import formats
+from kdmodels.report import formats
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kd.conclusion import conclusion
 from kdmodels.evaluation.significance import Evidence
+from kdmodels.report.conclusion import conclusion
 from kdmodels.report.leaderboard import Costs, LeaderboardRow
 from tests.support.students import student
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from kd.formats import interval
 from kdmodels.evaluation.significance import LEVEL
+from kdmodels.report.formats import interval
 from kdmodels.report.leaderboard import LeaderboardRow
 
 

@@ -1,0 +1,51 @@
+"""The command `kd report`. It writes the report of a comparison as a file."""
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kd import console
+from kd.exit_codes import usage_errors
+from kd.options import RUN_HELP
+from kdmodels.errors import UsageError, UserError
+from kdmodels.files.atomic import SHARED, write_whole
+from kdmodels.files.folders import cache_folder, private_folder
+from kdmodels.report import report
+from kdmodels.text import escaped
+from tasks import tracking
+from tasks.report_contents import find_comparison, read_contents
+
+
+def command(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help=f"{RUN_HELP} Default: the last comparison.")
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write. Default: in the cache.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print verdict and leaderboard as Markdown.")] = False,
+) -> None:
+    """Write the report of a comparison as one HTML file."""
+    if markdown and (open_ or output):
+        raise UsageError("--markdown: expected neither --open nor --output")
+    tracking.configure()
+    with usage_errors():
+        comparison = find_comparison(run)
+    contents = read_contents(comparison)
+    if markdown:
+        print(escaped(report.markdown(contents), keep="\n"), end="")
+        return
+    page = report.html(contents)
+    file = output or private_folder(cache_folder() / "reports") / f"{comparison.run_id}.html"
+    try:
+        write_whole(file, lambda partial: partial.write_text(page, encoding="utf-8"), mode=SHARED)
+    except OSError as error:
+        raise UserError(f"--output: {file}: {error.strerror}") from error
+    if contents.verdict:
+        console.print_entry("verdict", contents.verdict.reason, style="bold")
+    console.print_entry("report", str(file.absolute()))
+    if open_ and not webbrowser.open(file.absolute().as_uri()):
+        raise UserError(f"--open: no browser was found. Open the file yourself: {file.absolute()}")

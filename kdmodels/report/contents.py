@@ -1,0 +1,75 @@
+"""The contents of a report: everything that its sections show, as read from the store.
+
+A comparison of an older version may lack parts of the contents. The sections leave these parts out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kdmodels.evaluation.requirements import Rule
+from kdmodels.report.leaderboard import Costs, LeaderboardRow
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision of the promotion gate.
+
+    Attributes:
+        reason: The decision in words.
+        model: The name of the registered model.
+        version: The version that is the champion after the decision. `None` if there is no champion.
+        promoted: Whether the decision made a student the champion.
+        test_accuracy: The accuracy on the test split, from 0 to 1, of each variant that the gate measured.
+        rules: The requirements of the gate, with the measured values.
+    """
+
+    reason: str
+    model: str
+    version: int | None
+    promoted: bool
+    test_accuracy: Mapping[str, float]
+    rules: Sequence[Rule]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """The teacher: its validation accuracy, from 0 to 1, and the costs of its network."""
+
+    accuracy: float
+    costs: Costs
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The contents of a report.
+
+    Attributes:
+        experiment: The name of the experiment.
+        run_id: The id of the comparison's run.
+        started: The time of the comparison in UTC, in ISO 8601.
+        verdict: The decision of the gate. `None` if the comparison ended before the gate decided.
+        rows: The leaderboard, best variant first.
+        winner: The name of the variant that won on validation. `None` if no student finished.
+        teacher: The teacher. `None` for an old comparison that did not record its teacher.
+        tuning: How many settings were tried for each student, in words.
+        notes: Problems that make the results doubtful.
+    """
+
+    experiment: str
+    run_id: str
+    started: str
+    verdict: Verdict | None
+    rows: Sequence[LeaderboardRow]
+    winner: str | None
+    teacher: Teacher | None
+    tuning: str
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def finished(self) -> list[LeaderboardRow]:
+        """The rows of the students that finished, best first."""
+        return [row for row in self.rows if row.student.finished]
+
+    def row(self, variant: str | None) -> LeaderboardRow | None:
+        """Return the row of a finished student. `None` if there is none of this name."""
+        return next((row for row in self.finished if row.student.variant == variant), None)

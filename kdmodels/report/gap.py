@@ -1,0 +1,48 @@
+"""The share of the gap between the control and the teacher that a student closes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kdmodels.report.leaderboard import LeaderboardRow
+
+SMALLEST_GAP = 0.001  # of accuracies from 0 to 1. The share of a smaller gap would be large by chance
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The share of the gap between a student's control and the teacher that the student closes.
+
+    The share is 0 for the control's accuracy and 1 for the teacher's. It can be below 0 or above 1.
+
+    Attributes:
+        share: The share, from the mean accuracies over seeds.
+        low, high: The ends of its 95 % interval, from the interval of the difference to the control. The accuracy of
+            the teacher and the width of the gap are taken as exact. `None` if the difference has no interval.
+    """
+
+    share: float
+    low: float | None
+    high: float | None
+
+
+def gaps_closed(rows: Iterable[LeaderboardRow], teacher: float | None) -> dict[str, Gap]:
+    """Return the share of its gap that each student closes, by variant.
+
+    A student is left out if it has no finished control, or if the teacher is not better than the control by
+    `SMALLEST_GAP`.
+
+    Args:
+        teacher: The teacher's validation accuracy, from 0 to 1. `None` if unknown.
+    """
+    gaps: dict[str, Gap] = {}
+    for row in rows:
+        difference, accuracy = row.evidence.control_difference, row.accuracy
+        if teacher is None or difference is None or accuracy is None:
+            continue
+        width = teacher - (accuracy - difference)
+        if width >= SMALLEST_GAP:
+            low, high = row.evidence.control_difference_low, row.evidence.control_difference_high
+            gaps[row.student.variant] = Gap(
+                difference / width, None if low is None else low / width, None if high is None else high / width
+            )
+    return gaps

@@ -1,0 +1,38 @@
+"""The report of a comparison, as a page and as Markdown."""
+
+from kdmodels.report.components import Section
+from kdmodels.report.contents import Contents
+from kdmodels.report.markdown import to_markdown
+from kdmodels.report.page import to_html
+from kdmodels.report.sections.standings import standings_section
+from kdmodels.report.sections.verdict import verdict_section
+
+ROWS_OF_DESCRIPTION = 20  # rows of a table in the description of a run, which holds 8,000 characters
+
+
+def sections(contents: Contents) -> list[Section]:
+    """Return the sections of the report, in the order of the page."""
+    return [verdict_section(contents), standings_section(contents)]
+
+
+def html(contents: Contents) -> str:
+    """Return the report as one HTML file that needs no network."""
+    return to_html(f"{contents.experiment}: which student is best?", sections(contents))
+
+
+def markdown(contents: Contents, *, most_rows: int = 1_000) -> str:
+    """Return the verdict and the leaderboard as Markdown.
+
+    Args:
+        most_rows: The number of rows above which a table is cut.
+    """
+    return to_markdown([verdict_section(contents), standings_section(contents)], most_rows=most_rows)
+
+
+def description(contents: Contents, link: str) -> str:
+    """Return the description of a comparison's run in the MLflow UI: a link to the report, verdict and leaderboard.
+
+    Args:
+        link: The address of the report.
+    """
+    return f"[Report with charts]({link})\n\n{markdown(contents, most_rows=ROWS_OF_DESCRIPTION)}"

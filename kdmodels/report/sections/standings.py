@@ -1,0 +1,149 @@
+"""The section of the leaderboard: a table that can be sorted, and a chart of the accuracies with their intervals."""
+
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from kdmodels.evaluation.ranking import ACCURACY
+from kdmodels.report import formats
+from kdmodels.report.channels import Channel, name, number, points, tooltip, values
+from kdmodels.report.components import Cell, Chart, Column, Component, Section, Spec, Table, Text
+from kdmodels.report.contents import Contents, Teacher
+from kdmodels.report.gap import Gap, gaps_closed
+from kdmodels.report.leaderboard import LeaderboardRow
+
+WIDTH = 640  # of the chart, in pixels
+COLUMNS = [
+    Column("#", numeric=True, help="Rank by mean validation accuracy."),
+    Column("variant"),
+    Column("validation %", numeric=True, help="Mean accuracy on validation images, and standard deviation over seeds."),
+    Column("95 % interval", numeric=True, help="Student's t interval of the mean over seeds."),
+    Column("vs control", numeric=True, help="Points above the control, with a 95 % interval paired by seed."),
+    Column("p (Holm)", numeric=True, help="Paired t test against the control, corrected for all such tests."),
+    Column("gap closed", numeric=True, help="Share of the gap from the control to the teacher."),
+    Column("group", numeric=True, help="Variants of one group do not differ significantly from its first."),
+    Column("parameters", numeric=True),
+    Column("MFLOPs", numeric=True, help="For one image, in millions. A multiplication with an addition counts as 2."),
+    Column("ms/image", numeric=True, help="Median time of one image on the CPU."),
+    Column("Pareto", help="Whether no other variant is as accurate with as few parameters and FLOPs."),
+]
+GROUPS = (
+    "Variants of one group do not differ significantly from the first variant of the group. Group 1 holds the best "
+    "variant. Two variants differ if the tests over seeds and over examples are both significant at 5 %, corrected for "
+    "all pairs."
+)
+
+
+def standings_section(contents: Contents) -> Section:
+    """Return the section of the leaderboard."""
+    gaps = gaps_closed(contents.rows, contents.teacher.accuracy if contents.teacher else None)
+    table = Table(
+        caption="Leaderboard. The titles of the columns sort the table.",
+        columns=COLUMNS,
+        rows=[_cells(row, gaps.get(row.student.variant)) for row in contents.rows],
+        sortable=True,
+    )
+    components: list[Component] = [table, Text(GROUPS)]
+    components.append(Text(f"Hyperparameters: {contents.tuning}."))
+    components += [
+        Text(f"{row.student.variant}: {row.student.status.lower()}", role="note")
+        for row in contents.rows
+        if not row.student.finished
+    ]
+    if contents.finished:
+        components.append(accuracy_chart(contents))
+    return Section("leaderboard", "Leaderboard", components)
+
+
+def accuracy_chart(contents: Contents) -> Chart:
+    """Return a chart of the accuracy of each variant: its seeds, its mean, its interval, and the teacher."""
+    rows = contents.finished
+    means: list[Channel] = [
+        {
+            "variant": row.student.variant,
+            "mean": points(row.accuracy),
+            "low": points(row.low),
+            "high": points(row.high),
+            "group": "not tested" if row.evidence.group is None else str(row.evidence.group),
+        }
+        for row in rows
+    ]
+    seeds: list[Channel] = [
+        {"variant": row.student.variant, "seed": seed, "accuracy": points(value)}
+        for row in rows
+        for seed, value in zip(row.student.seeds, row.student.per_seed[ACCURACY], strict=True)
+    ]
+    group = name("group", "group", order=[])
+    layers: list[JsonValue] = [
+        {
+            "data": values(seeds),
+            "mark": {"type": "tick", "opacity": 0.45, "thickness": 2, "size": 12},
+            "encoding": {
+                "x": number("accuracy", "validation accuracy (%)"),
+                "tooltip": tooltip("variant", "seed", accuracy=".2f"),
+            },
+        },
+        {
+            "data": values(means),
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"x": number("low"), "x2": {"field": "high"}, "color": group},
+        },
+        {
+            "data": values(means),
+            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
+            "encoding": {
+                "x": number("mean"),
+                "color": group,
+                "shape": group,
+                "tooltip": tooltip("variant", "group", mean=".2f", low=".2f", high=".2f"),
+            },
+        },
+    ]
+    if contents.teacher:
+        layers.append(
+            {
+                "data": values([{"teacher": points(contents.teacher.accuracy)}]),
+                "mark": {"type": "rule", "strokeDash": [4, 4]},
+                "encoding": {
+                    "x": number("teacher"),
+                    "y": {"value": 0},
+                    "y2": {"value": "height"},
+                    "tooltip": tooltip(teacher=".2f"),
+                },
+            }
+        )
+    y = name("variant", order=[row.student.variant for row in rows])
+    spec: Spec = {"width": WIDTH, "height": {"step": 22}, "encoding": {"y": y}, "layer": layers}
+    return Chart("accuracies", "Validation accuracy by variant", _describe(rows, contents.teacher), spec)
+
+
+def _describe(rows: Sequence[LeaderboardRow], teacher: Teacher | None) -> str:
+    best, worst = rows[0], rows[-1]
+    line = f" The dashed line is the teacher, {formats.percent(teacher.accuracy)}." if teacher else ""
+    return (
+        f"Points are means over seeds, lines their 95 % intervals, ticks single seeds. The accuracies range from "
+        f"{formats.percent(worst.accuracy)} ({worst.student.variant}) to {formats.percent(best.accuracy)} "
+        f"({best.student.variant}).{line}"
+    )
+
+
+def _cells(row: LeaderboardRow, gap: Gap | None) -> list[Cell]:
+    evidence, costs, best = row.evidence, row.costs, row.rank == 1
+    difference = formats.difference(
+        evidence.control_difference, evidence.control_difference_low, evidence.control_difference_high
+    )
+    measured = formats.accuracy(row.accuracy, row.std) if row.student.finished else row.student.status.lower()
+    return [
+        Cell("" if row.rank is None else str(row.rank), row.rank, mark=best),
+        Cell(row.student.variant, row.student.variant, mark=best),
+        Cell(measured, row.accuracy, mark=best),
+        Cell(formats.interval(row.low, row.high), row.low),
+        Cell(difference, evidence.control_difference),
+        Cell(formats.p_value(evidence.control_p_holm), evidence.control_p_holm),
+        Cell(formats.share(gap.share if gap else None), gap.share if gap else None),
+        Cell("" if evidence.group is None else str(evidence.group), evidence.group),
+        Cell(formats.amount(costs.parameters), costs.parameters),
+        Cell(formats.amount(costs.mflops), costs.mflops),
+        Cell(formats.amount(costs.p50_ms), costs.p50_ms),
+        Cell({True: "yes", False: "no", None: ""}[row.efficient], {True: 1, False: 0, None: None}[row.efficient]),
+    ]

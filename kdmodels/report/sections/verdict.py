@@ -1,0 +1,81 @@
+"""The first section: the verdict, and answers to the questions of a reader who has ten seconds."""
+
+from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
+from kdmodels.report.conclusion import conclusion
+from kdmodels.report.contents import Contents, Verdict
+from kdmodels.report.formats import accuracy, amount, percent, share
+from kdmodels.report.gap import gaps_closed
+from kdmodels.report.leaderboard import Costs, LeaderboardRow
+
+TERMS = (
+    "A variant is a loss with which the same student is trained, once for each seed. Its control is the student that "
+    "learns from the labels alone. Variants are ranked on validation images. The promotion gate, and nothing else, "
+    "reads the test images."
+)
+
+
+def verdict_section(contents: Contents) -> Section:
+    """Return the section with the verdict and the answers."""
+    verdict, best = contents.verdict, contents.row(contents.winner)
+    reason = verdict.reason if verdict else "The comparison ended before the promotion gate decided."
+    components: list[Component] = [Text(reason, role="verdict")]
+    components += [Text(f"Note: {note}", role="note") for note in contents.notes]
+    if best is not None:
+        answers = {
+            "Which variant won?": f"{best.student.variant}, {accuracy(best.accuracy, best.std)} % on validation images",
+            "Is the gain real?": conclusion(contents.rows),
+            "How close is it to the teacher?": _gap(contents, best),
+            "On test images": _test_accuracies(verdict),
+            "What does it cost?": _costs(best.costs, contents.teacher.costs if contents.teacher else Costs(None)),
+            "What would be deployed?": _deployed(verdict),
+            "How is it reproduced?": f"kd show {contents.run_id[:8]} --spec prints the experiment file; see the end",
+        }
+        components.append(
+            Table(
+                caption="Answers",
+                columns=[Column("question"), Column("answer")],
+                rows=[[Cell(question, mark=True), Cell(answer)] for question, answer in answers.items() if answer],
+            )
+        )
+    return Section("verdict", "Verdict", [*components, Text(TERMS)])
+
+
+def _gap(contents: Contents, best: LeaderboardRow) -> str:
+    if contents.teacher is None:
+        return ""
+    teacher, control = percent(contents.teacher.accuracy), contents.row(best.student.control)
+    gap = gaps_closed([best], contents.teacher.accuracy).get(best.student.variant)
+    if gap is None or control is None:
+        return f"the teacher has {teacher} on validation images"
+    ends = "" if gap.low is None else f" (95 % interval {share(gap.low)} to {share(gap.high)})"
+    between = f"between the control, {percent(control.accuracy)}, and the teacher, {teacher}"
+    return f"it closes {share(gap.share)}{ends} of the gap {between}"
+
+
+def _test_accuracies(verdict: Verdict | None) -> str:
+    return ", ".join(f"{name} {percent(value)}" for name, value in (verdict.test_accuracy if verdict else {}).items())
+
+
+def _costs(student: Costs, teacher: Costs) -> str:
+    """Describe the costs of the student, each with its share of the teacher's cost."""
+    units: dict[str, tuple[float | None, float | None]] = {
+        "parameters": (student.parameters, teacher.parameters),
+        "MFLOPs": (student.mflops, teacher.mflops),
+        "ms per image": (student.p50_ms, teacher.p50_ms),
+        "MB": (student.file_mb, teacher.file_mb),
+    }
+    costs = []
+    for unit, (value, whole) in units.items():
+        if value is not None:
+            part = f" ({100 * value / whole:.2g} % of the teacher's)" if whole else ""
+            costs.append(f"{amount(value)} {unit}{part}")
+    return ", ".join(costs)
+
+
+def _deployed(verdict: Verdict | None) -> str:
+    if verdict is None or verdict.version is None:
+        return f"nothing: {verdict.model} has no champion" if verdict else "nothing was decided"
+    promoted = "promoted by this comparison" if verdict.promoted else "the champion already before this comparison"
+    return (
+        f"models:/{verdict.model}/{verdict.version}, {promoted}; to classify images: kd predict {verdict.model} IMAGE"
+    )

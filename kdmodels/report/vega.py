@@ -1,0 +1,47 @@
+"""Vega, which draws the charts: its JavaScript for a page, and charts as SVG and PNG files.
+
+The package vl-convert holds Vega and an engine for JavaScript. No browser and no network are needed.
+"""
+
+from importlib.metadata import version
+from typing import Literal
+
+import vl_convert
+
+from kdmodels.files.atomic import write_whole
+from kdmodels.files.folders import cache_folder, private_folder
+from kdmodels.report.components import Chart
+
+VEGA_LITE = "6.4"
+EXPORT = "window.vegaEmbed = vegaEmbed;"  # makes the function visible to other scripts of the page
+PIXELS = 2.0  # of a PNG file for each pixel of the chart
+
+PRINT_CONFIG = {
+    "background": "white",
+    "view": {"stroke": None},
+    "font": "DejaVu Sans, Liberation Sans, sans-serif",
+    "range": {"category": ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C564B"]},
+}
+
+
+def bundle() -> str:
+    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, about 0.9 MB, for a `<script>` element.
+
+    The first call on a machine takes 2 s. Its result is kept in the cache folder.
+    """
+    file = cache_folder() / "report" / f"vega-{version('vl-convert-python')}-{VEGA_LITE}.js"
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        script = str(vl_convert.javascript_bundle(EXPORT, VEGA_LITE)).replace("</script", "<\\/script")
+        private_folder(file.parent)
+        write_whole(file, lambda partial: partial.write_text(script, encoding="utf-8"))
+        return script
+
+
+def to_file(chart: Chart, kind: Literal["svg", "png"]) -> bytes:
+    """Return a chart as the content of an SVG or PNG file on white ground."""
+    spec = {"title": chart.title, **chart.spec}
+    if kind == "svg":
+        return str(vl_convert.vegalite_to_svg(spec, VEGA_LITE, config=PRINT_CONFIG)).encode()
+    return bytes(vl_convert.vegalite_to_png(spec, VEGA_LITE, config=PRINT_CONFIG, scale=PIXELS))

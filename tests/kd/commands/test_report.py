@@ -1,0 +1,55 @@
+"""`kd report`: the file that it writes, and Markdown."""
+
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from kd.exit_codes import DONE, ERROR, USAGE
+from tests.conftest import Here, Recorded
+from tests.support.reports import Page
+
+
+def test_a_report_is_written_where_the_user_says(kd_here: Here, recorded: Recorded, tmp_path: Path) -> None:
+    file = tmp_path / "digits.html"
+    code, out, _ = kd_here("report", recorded.first, "--output", str(file))
+    assert code == DONE
+    assert out.splitlines()[-1] == f"report    {file}"
+    assert "small: which student is best?" in Page(file.read_text()).text
+
+
+def test_a_report_is_kept_in_the_cache_and_opened(
+    kd_here: Here, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: bool(opened.append(address)) or True)
+    code, out, _ = kd_here("report", recorded.first, "--open")
+    file = Path(out.splitlines()[-1].split(maxsplit=1)[1])
+    assert code == DONE
+    assert opened == [file.as_uri()]
+    assert file.name == f"{recorded.first}.html"
+
+
+def test_without_a_browser_the_file_is_named(
+    kd_here: Here, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webbrowser, "open", lambda _: False)
+    code, _, error = kd_here("report", recorded.first, "--open")
+    assert code == ERROR
+    assert "Open the file yourself: /" in error
+
+
+def test_markdown_goes_to_stdout(kd_here: Here, recorded: Recorded) -> None:
+    code, out, _ = kd_here("report", recorded.first, "--markdown")
+    assert code == DONE
+    assert out.startswith("## Verdict\n\n**")
+    assert "\n| # | variant | validation % |" in out
+
+
+def test_mistakes_are_usage_errors(kd_here: Here, recorded: Recorded, tmp_path: Path) -> None:
+    code, _, error = kd_here("report", "no-such-run")
+    assert (code, "is not in the tracking store" in error) == (USAGE, True)
+    code, _, error = kd_here("report", "--markdown", "--open")
+    assert (code, "--markdown: expected neither" in error) == (USAGE, True)
+    code, _, error = kd_here("report", recorded.first, "--output", str(tmp_path / "missing" / "report.html"))
+    assert (code, "No such file or directory" in error) == (ERROR, True)

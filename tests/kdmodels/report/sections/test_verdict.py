@@ -1,0 +1,53 @@
+"""The first section answers the questions of a reader who knows only the report."""
+
+from dataclasses import replace
+
+from kdmodels.report.components import Table, Text
+from kdmodels.report.contents import Contents
+from kdmodels.report.leaderboard import leaderboard
+from kdmodels.report.sections.verdict import verdict_section
+from tests.support.reports import VERDICT, column, contents
+from tests.support.students import CONTROL, failed, student
+
+
+def answers(of: Contents) -> dict[str, str]:
+    (table,) = [each for each in verdict_section(of).components if isinstance(each, Table)]
+    return dict(zip(column(table, "question"), column(table, "answer"), strict=True))
+
+
+def test_the_verdict_comes_first() -> None:
+    assert verdict_section(contents()).components[0] == Text("kd becomes the first champion.", role="verdict")
+
+
+def test_each_question_is_answered() -> None:
+    shown = answers(contents())
+    assert shown["Which variant won?"] == "kd, 95.00 ± 2.65 % on validation images"
+    assert shown["Is the gain real?"].startswith("kd is better than hard-labels by 3.00 points")
+    assert shown["How close is it to the teacher?"].startswith("it closes 50 % (95 % interval 9 % to 91 %) of the gap")
+    assert shown["On test images"] == "kd 93.75 %, hard-labels 87.50 %"
+    assert shown["What does it cost?"] == "100 parameters (10 % of the teacher's)"
+    assert shown["What would be deployed?"].startswith("models:/small-student/3, promoted by this comparison")
+    assert "kd show 01234567 --spec" in shown["How is it reproduced?"]
+
+
+def test_without_a_champion_nothing_is_deployed() -> None:
+    refused = replace(VERDICT, reason="refused", version=None, promoted=False)
+    assert answers(contents(verdict=refused))["What would be deployed?"] == "nothing: small-student has no champion"
+
+
+def test_a_comparison_without_verdict_teacher_and_winner_has_a_section() -> None:
+    shown = answers(contents(verdict=None, teacher=None))
+    assert {"How close is it to the teacher?", "On test images"}.isdisjoint(shown)
+    assert shown["What would be deployed?"] == "nothing was decided"
+    empty = contents(verdict=None, winner=None, rows=leaderboard([failed("broken")]), notes=["the data are odd"])
+    texts = [each for each in verdict_section(empty).components if isinstance(each, Text)]
+    assert [text.text for text in texts[:2]] == [
+        "The comparison ended before the promotion gate decided.",
+        "Note: the data are odd",
+    ]
+
+
+def test_the_best_control_has_no_gap() -> None:
+    worse = student("kd", [0.8, 0.81, 0.8])
+    shown = answers(contents(rows=leaderboard([CONTROL, worse]), winner="hard-labels"))
+    assert shown["How close is it to the teacher?"] == "the teacher has 98.00 % on validation images"

@@ -1,0 +1,54 @@
+"""write_report: the report of a real comparison, and a failure that does not stop the comparison."""
+
+import json
+import logging
+
+import pytest
+
+from kdmodels.report import page
+from tasks import tracking
+from tasks.results import REPORT, ROWS, VERDICT
+from tasks.write_report import write_report
+from tests.conftest import Recorded
+from tests.support.reports import Page
+
+
+def test_a_comparison_ends_with_a_report_that_has_the_numbers_of_the_store(recorded: Recorded) -> None:
+    written = Page(tracking.artifact(recorded.first, REPORT).read_text()).text
+    for row in json.loads(tracking.artifact(recorded.first, ROWS).read_text()):
+        assert f"{100 * row['metrics']['val/accuracy']:.2f} ± {100 * row['metrics']['val/accuracy/std']:.2f}" in written
+    verdict = json.loads(tracking.artifact(recorded.first, VERDICT).read_text())
+    assert verdict["reason"] in written
+    assert all(f"{100 * value:.2f} %" in written for value in verdict["test_accuracy"].values())
+
+
+def test_the_run_has_a_description_with_verdict_leaderboard_and_link(recorded: Recorded) -> None:
+    run = tracking.get(recorded.first)
+    text = run.tags["mlflow.note.content"]
+    verdict = json.loads(tracking.artifact(recorded.first, VERDICT).read_text())
+    assert text.startswith("[Report with charts](#/experiments/")
+    assert f"/runs/{recorded.first}/artifacts/{REPORT})" in text.splitlines()[0]
+    assert f"**{verdict['reason']}**".replace("_", "\\_") in text
+    assert "| 1 | " in text
+
+
+def test_the_durations_of_the_stages_are_metrics(recorded: Recorded) -> None:
+    metrics = tracking.get(recorded.first).metrics
+    stages = {name.removeprefix("seconds/") for name in metrics if name.startswith("seconds/")}
+    assert stages == {"data", "teacher", "knowledge", "students", "compare", "promote"}
+
+
+def test_a_comparison_with_a_failed_student_has_a_report(recorded: Recorded) -> None:
+    assert "broken: failed" in Page(tracking.artifact(recorded.other, REPORT).read_text()).text
+
+
+def test_a_failure_is_a_warning(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> str:
+        raise OSError("no space left, password=hunter2")
+
+    monkeypatch.setattr(page, "bundle", fail)
+    with caplog.at_level(logging.WARNING):
+        assert not write_report(recorded.first, {})
+    assert "the report was not written: OSError: no space left" in caplog.text
