@@ -13,13 +13,13 @@ from kdmodels.device import find_device
 from kdmodels.errors import UserError
 from kdmodels.experiment.user_code import named_modules
 from kdmodels.files.temporary import temporary_folder
-from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, load_knowledge, store_knowledge
+from kdmodels.knowledge import LOGITS, Knowledge, LiveTeacher, knowledge_files, load_knowledge, store_knowledge
 from kdmodels.versions import versions
 from tasks import tracking
 from tasks import training_runs as runs
 from tasks.cross_validation import Fold
 from tasks.execution import interruption
-from tasks.execution.locks import exclusive
+from tasks.execution.locks import copy_lock, exclusive
 from tasks.planning.keys import digest
 from tasks.prepare_data import load
 from tasks.references import KnowledgeReference, TeacherReference
@@ -114,6 +114,8 @@ def load_both(
 ) -> tuple[list[Knowledge], Knowledge] | tuple[LiveTeacher, LiveTeacher]:
     """Return the teacher's knowledge: its outputs for the training split and for the validation split.
 
+    If the knowledge is on a server, each machine downloads it once.
+
     Args:
         places: The layers of the teacher whose features are needed.
         code: The modules that the user named. A live teacher may run their code.
@@ -127,9 +129,12 @@ def load_both(
         network, _ = runs.recorded_network(reference.teacher_run_id, code)
         live = LiveTeacher(network, places, find_device(device))
         return live, live
-    folder = tracking.artifact(reference.teacher_run_id, reference.folder)
-    train = [load_knowledge(folder / _view(number), places) for number in range(reference.views)]
-    return train, load_knowledge(folder / VALIDATION, places)
+    splits = [*(_view(number) for number in range(reference.views)), VALIDATION]
+    files = [f"{split}/{file}" for split in splits for file in knowledge_files(places)]
+    with exclusive(copy_lock(reference.teacher_run_id)):
+        folder = tracking.machine_copy(reference.teacher_run_id, reference.folder, files)
+        train = [load_knowledge(folder / _view(number), places) for number in range(reference.views)]
+        return train, load_knowledge(folder / VALIDATION, places)
 
 
 def _view(number: int) -> str:

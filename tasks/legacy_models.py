@@ -39,7 +39,9 @@ def model_of(run_id: str, data: Dataset, code: Collection[str], *, record: bool)
 
 
 def served_champion(champion: tracking.Version, data: Dataset, code: Collection[str]) -> tracking.Version:
-    """Return the champion with an ONNX model. If the champion has none, convert its weights and register it again.
+    """Return the champion with an ONNX model.
+
+    If the champion has no ONNX model, convert its weights to ONNX and register the result as a new version.
 
     Args:
         data, code: See `model_of`.

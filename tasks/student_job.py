@@ -1,4 +1,4 @@
-"""The input of a task that trains a student, and what the task reads before the training."""
+"""The input of a task that trains a student, and the data and knowledge that the task reads before the training."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -159,7 +159,8 @@ def timed(run_id: str, stage: str, before: Callable[[], float] = lambda: 0.0) ->
     """Log the duration of the `with` block as the metric `seconds/<stage>`.
 
     Args:
-        before: A function that returns the seconds that the stage took before an interruption. They are added.
+        before: A function that returns the seconds that the stage took before an interruption. These seconds are
+            added to the duration.
     """
     began = time.monotonic()
     yield

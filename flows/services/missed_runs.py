@@ -37,10 +37,10 @@ async def skip_missed_runs(client: PrefectClient) -> None:
 
 
 def superseded(due: Iterable[FlowRun]) -> list[FlowRun]:
-    """Return the runs that are due, were started by a schedule, and are followed by a later such run.
+    """Return the due runs of schedules, except the newest due run of each schedule.
 
     Args:
-        due: Runs that are due and have not started, the newest first.
+        due: Runs that are due and have not begun, the newest first. They may include runs that a person requested.
     """
     deployments = set()
     older = []

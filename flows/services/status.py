@@ -49,7 +49,7 @@ class ServiceStatus(BaseModel):
 
 
 class LastRun(BaseModel):
-    """The last run of a schedule that has started: its name, state and message in Prefect, and its times."""
+    """The newest of a schedule's runs that have begun: its name, state and message in Prefect, and its times."""
 
     name: str
     state: str

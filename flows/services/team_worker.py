@@ -94,7 +94,7 @@ def remembering(run: Run) -> Run:
 def retry_unfinished(client: SyncPrefectClient) -> list[str]:
     """Schedule the unfinished runs of the previous worker process again, and return their names.
 
-    The process of an earlier worker has ended with its runs, even if Prefect still shows them as running.
+    These runs ended with the previous worker process, even if Prefect still shows them as running.
     """
     names = []
     for file in _unfinished_folder().iterdir():
@@ -127,7 +127,10 @@ def _unfinished_folder() -> Path:
 
 
 def main() -> None:
-    """Run due flow runs, one at a time, until SIGINT or SIGTERM. Create the forms of Prefect's UI meanwhile."""
+    """Run due flow runs, one at a time, until SIGINT or SIGTERM.
+
+    Another process creates the deployments whose forms start promotions and rollbacks from Prefect's UI.
+    """
     with get_client(sync_client=True) as client:
         prepare_pool(client)
         prepare_automation(client)

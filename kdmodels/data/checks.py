@@ -138,12 +138,14 @@ def count_trained(trained: np.ndarray, students: Mapping[str, np.ndarray]) -> di
 def require_unseen(teacher: Mapping[str, np.ndarray], students: Mapping[str, np.ndarray]) -> None:
     """Raise a UserError if a teacher would be trained on validation or test images of the students.
 
+    Images that are also in the teacher's own validation or test split do not count.
+
     Args:
         teacher: The fingerprints (hashes) of the images of the teacher's data, (N,) uint64, by the name of the split.
         students: The fingerprints of the images of the students' data, (M,) uint64, by the name of the split.
 
     Raises:
-        UserError: A validation or test image of the students is in the result of `trained_images` for the teacher.
+        UserError: The training images of the teacher include a validation or test image of the students.
     """
     for split, count in count_trained(trained_images(teacher), students).items():
         if count:

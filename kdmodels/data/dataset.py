@@ -229,7 +229,7 @@ def _train_and_validation(train: Part, source: Source, data: Data, fold: int) ->
     """Return the training split, the validation split, and notes for the user.
 
     If `data.folds` or a share in `data.validation` is set, the validation examples are held out of `train`. Otherwise,
-    the source's validation split is used. If the source has none, `VALIDATION_SHARE` of `train` is held out.
+    the source's validation split is used. Without such a split, `VALIDATION_SHARE` of `train` is held out.
 
     If the source has a validation split that is not used, a note says so.
     """

@@ -19,7 +19,7 @@ from kdmodels.data.layout import read_layout
 from kdmodels.data.parquet import read_parquet
 from kdmodels.data.parts import UNLABELLED, Part, Source, ordered, parts_of
 from kdmodels.errors import UserError
-from kdmodels.experiment.data import PATHS, TORCHVISION, Data
+from kdmodels.experiment.data import PATHS, TORCHVISION, UNLABELLED_PATHS, Data
 from kdmodels.files.folders import find_path
 
 
@@ -46,7 +46,7 @@ def load_dataset(
         source = _read(data, folder, on_progress)
     unlabelled = None
     if data.transfer and data.transfer.path:
-        path = find_path(data.transfer.path, folder, "data.transfer.unlabelled", PATHS)
+        path = find_path(data.transfer.path, folder, "data.transfer.unlabelled", UNLABELLED_PATHS)
         with _field_named("data.transfer.unlabelled"):
             source, unlabelled = _transfer(source, path, data, on_progress)
     return assemble(source, data, unlabelled, fold=fold)

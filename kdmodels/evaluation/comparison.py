@@ -47,8 +47,8 @@ class Comparison:
     def better(self) -> bool:
         """Whether the challenger's accuracy is significantly higher than the other model's.
 
-        If the comparison decides about a promotion, this is the one-sided test at `level`. Otherwise, this is the
-        two-sided test at `ALPHA`.
+        If the comparison decides about a promotion, the test is one-sided at the level `level`. Otherwise, the test is
+        two-sided at the level `ALPHA`.
         """
         return self.difference > 0 and (self.p_better < self.level if self.decides else self.p_value < ALPHA)
 

@@ -15,6 +15,7 @@ LARGEST_SIDE = 8192  # pixels
 
 
 REST = "rest"
+UNLABELLED_PATHS = f"a folder or zip file of images, or {REST}"
 
 
 class Transfer(Part):

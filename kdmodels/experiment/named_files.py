@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from kdmodels.experiment.data import NAMED, PATHS
+from kdmodels.experiment.data import NAMED, PATHS, UNLABELLED_PATHS
 from kdmodels.experiment.experiment import Experiment
 from kdmodels.experiment.recipe import WEIGHTS_FILES
 from kdmodels.experiment.user_code import named_code, named_sources, require_exists
@@ -28,7 +28,7 @@ def require_files(experiment: Experiment, data_dir: str | None = None) -> None:
             find_path(source, folder, field, PATHS)
     transfer = experiment.data.transfer
     if transfer and transfer.path:
-        find_path(transfer.path, folder, "data.transfer.unlabelled", PATHS)
+        find_path(transfer.path, folder, "data.transfer.unlabelled", UNLABELLED_PATHS)
     for member in experiment.teacher.members:
         if member.checkpoint:
             find_path(member.checkpoint, folder, "teacher.checkpoint", WEIGHTS_FILES)

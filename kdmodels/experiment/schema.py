@@ -103,7 +103,7 @@ def parse(model: type[Model], raw: object, *path: str | int) -> Model:
 
 
 def name_in_words(longest: int = 100) -> str:
-    """Return the rule for names in words. `longest` is the maximum number of characters."""
+    """Return a description of the names that are allowed. `longest` is the maximum number of characters."""
     return f"at most {longest} letters, digits, spaces and signs (. _ + = -), where the first is a letter or a digit"
 
 

@@ -98,7 +98,7 @@ def line_and_column(before: str) -> tuple[int, int]:
 def sentence(place: Place, path: schema.Path, message: str) -> str:
     """Return an error message that begins with a place and the name of a field.
 
-    If the field is set by an override, the place already contains its name. The name is then left out.
+    If an override sets the field, the place already contains the name of the field, which is then not repeated.
     """
     field = ".".join(map(str, path))
     return f"{place[1]}: {message}" if place[1] == f"--set {field}" or not field else f"{place[1]}: {field}: {message}"

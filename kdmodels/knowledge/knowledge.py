@@ -155,14 +155,25 @@ def store_knowledge(
         if overflowing:
             overflowing = _write(teacher, split, dict.fromkeys(overflowing, torch.float32), Path(unfinished), device)
         for name in overflowing:
-            require_finite(_mapped(Path(unfinished) / f"{name}.npy"), name)
+            require_finite(_mapped(Path(unfinished) / _file(name)), name)
         for name in names:
-            (Path(unfinished) / f"{name}.npy").replace(folder / f"{name}.npy")
+            (Path(unfinished) / _file(name)).replace(folder / _file(name))
 
 
 def load_knowledge(folder: Path, taps: Sequence[str] = ()) -> Knowledge:
     """Map the files of `store_knowledge` into memory. A part of a file is read only when a batch needs it."""
-    return Knowledge(_mapped(folder / f"{LOGITS}.npy"), {name: _mapped(folder / f"{name}.npy") for name in taps})
+    logits, *features = (_mapped(folder / file) for file in knowledge_files(taps))
+    return Knowledge(logits, dict(zip(taps, features, strict=True)))
+
+
+def knowledge_files(taps: Sequence[str] = ()) -> list[str]:
+    """Return the names of the files that `load_knowledge` reads: the file of the logits, and one file per tap."""
+    return [_file(name) for name in (LOGITS, *taps)]
+
+
+def _file(name: str) -> str:
+    """Return the name of the file that holds an output of the teacher."""
+    return f"{name}.npy"
 
 
 def require_finite(outputs: Tensor, name: str) -> None:
@@ -211,7 +222,7 @@ def _write(
     """
     overflowing: set[str] = set()
     with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / f"{name}.npy").open("wb")) for name in types}
+        files = {name: stack.enter_context((folder / _file(name)).open("wb")) for name in types}
         for outputs in _batches(teacher, split, [name for name in types if name != LOGITS], device):
             for name, file in files.items():
                 array = np.ascontiguousarray(outputs[name].to(types[name]).numpy())

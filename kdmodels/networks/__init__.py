@@ -1,7 +1,7 @@
 """Networks, which are built from a description and stored without pickle.
 
-Every network takes float32 images (N, C, H, W) in [0, 1]. If the network needs another image size, the first layer
-resizes the images. The next layer normalises the images.
+Every network takes float32 images (N, C, H, W) in [0, 1]. First, the network resizes the images if it needs another
+size, and normalises them.
 """
 
 from kdmodels.networks.budget import within_budget

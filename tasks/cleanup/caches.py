@@ -1,4 +1,4 @@
-"""Functions that find caches: decoded data, the knowledge of teachers, and checkpoints.
+"""Functions that find caches: decoded data, the knowledge of teachers, its copies on this machine, and checkpoints.
 
 A teacher's knowledge is the stored outputs of the teacher. Every cache can be rebuilt, but rebuilding takes time.
 
@@ -17,7 +17,7 @@ from kdmodels.run_status import RunStatus
 from tasks import tracking
 from tasks.results import KNOWLEDGE
 
-Kind = Literal["decoded data", "knowledge", "checkpoints"]
+Kind = Literal["decoded data", "knowledge", "downloaded knowledge", "checkpoints"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,15 @@ def decoded() -> list[Cache]:
 def checkpoints() -> list[Cache]:
     """Return the folders of checkpoints that this machine has for the current tracking store."""
     return [in_folder("checkpoints", folder) for folder in sorted(tracking.machine_folder("checkpoints").iterdir())]
+
+
+def copies() -> list[Cache]:
+    """Return the copies of teachers' knowledge that this machine has downloaded from the current tracking store.
+
+    The name of a copy is the id of the teacher's run. The time of the last use is the time when a student last read the
+    copy.
+    """
+    return [in_folder("downloaded knowledge", folder) for folder in sorted(tracking.copies_folder().iterdir())]
 
 
 def knowledge(runs: Sequence[tracking.Run]) -> list[Cache]:

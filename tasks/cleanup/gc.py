@@ -18,7 +18,7 @@ from tasks import tracking
 from tasks.cleanup import caches
 from tasks.cleanup.caches import Cache
 from tasks.cleanup.needs import in_use, needed
-from tasks.execution.locks import PLANNING, exclusive, lock_of
+from tasks.execution.locks import PLANNING, copy_lock, exclusive, lock_of
 from tasks.results import KNOWLEDGE
 from tasks.tracking.tags import Tag
 
@@ -134,7 +134,7 @@ def _order(run: tracking.Run) -> int:
 
 def _unused(runs: Sequence[tracking.Run], since: float) -> list[Cache]:
     busy = in_use(runs)
-    candidates = [*caches.decoded(), *caches.checkpoints(), *caches.knowledge(runs)]
+    candidates = [*caches.decoded(), *caches.checkpoints(), *caches.copies(), *caches.knowledge(runs)]
     unended = {run.key for run in runs if run.status in (RunStatus.RUNNING, RunStatus.KILLED)}
     return [
         cache
@@ -176,6 +176,8 @@ def _lock(cache: Cache) -> FileLock:
         return lock_of(f"knowledge of {cache.run_id}")
     if cache.kind == "decoded data":
         return FileLock(cache.folder / DECODED_LOCK, mode=0o600)
+    if cache.kind == "downloaded knowledge":
+        return lock_of(copy_lock(cache.folder.name))
     return lock_of(cache.folder.name)
 
 

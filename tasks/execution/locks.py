@@ -16,6 +16,11 @@ PLANNING = "planning"
 """Name of the lock that a comparison holds until its run names the runs that it reuses."""
 
 
+def copy_lock(run_id: str) -> str:
+    """Return the name of the lock that a process holds while it downloads a run's files for all processes."""
+    return f"copy of {run_id}"
+
+
 @contextmanager
 def exclusive(name: str) -> Iterator[None]:
     """Wait for the lock with this name, and hold the lock during the `with` block.

@@ -64,8 +64,8 @@ def forked_workers(count: int, work: Callable[[], object]) -> Iterator[bool]:
 def worker_pool(count: int, imports: str | None = None) -> Iterator[ProcessPoolExecutor | None]:
     """Provide at most `count` workers. If `count` is 0, provide None.
 
-    Inside a `forked_workers` block, all forked workers are provided, even if there are more. Otherwise, new workers
-    start when there is work.
+    Inside a `forked_workers` block, all forked workers are provided, even if there are more than `count`. Otherwise,
+    new workers start when there is work.
 
     The workers end when the block that created them ends. If the block fails, the workers are interrupted.
 

@@ -7,12 +7,14 @@ from tasks.tracking import environment as environment
 from tasks.tracking.alive import is_gone, machine_folder
 from tasks.tracking.artifacts import (
     artifact,
+    copies_folder,
     has_artifact,
     log_figure,
     log_folder,
     log_json,
     log_table,
     log_text,
+    machine_copy,
     read_json,
     sync_artifacts,
 )
@@ -79,6 +81,7 @@ __all__ = [
     "children",
     "claimed",
     "configure",
+    "copies_folder",
     "delete_folder",
     "delete_run",
     "delete_tag",
@@ -109,6 +112,7 @@ __all__ = [
     "log_params",
     "log_table",
     "log_text",
+    "machine_copy",
     "machine_folder",
     "marked_runs",
     "metrics_together",

@@ -4,9 +4,10 @@ import functools
 import glob
 import json
 import multiprocessing.util
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,14 @@ from mlflow.artifacts import download_artifacts
 
 from kdmodels.errors import UserError
 from kdmodels.files.atomic import sync
+from kdmodels.files.folders import private_folder
 from kdmodels.files.temporary import temporary_folder
+from tasks.tracking.alive import machine_folder
 from tasks.tracking.mlflow_internals import local_path
 
 PART_BYTES = 256 * 2**20  # an upload of 800 MB or more through an MLflow server times out
 _BLOCK_BYTES = 2**20
+_UNFINISHED = ".unfinished-"  # start of the name of a folder that is being downloaded
 PART = ".part-"  # before the number of a part, in the name of the part of a large file
 
 if TYPE_CHECKING:
@@ -148,11 +152,58 @@ def artifact(run_id: str, path: str) -> Path:
             raise UserError(f"run {run_id!r}: its file {path!r} is not a regular file")
         if file.exists():
             return file
-    elif has_artifact(run_id, path):
-        copy = Path(download_artifacts(f"{root}/{path}", dst_path=tempfile.mkdtemp(dir=_downloads())))
-        _join(copy)
-        return copy
-    raise UserError(f"run {run_id!r} has no file {path!r}")
+        raise _missing(run_id, path)
+    return _download(run_id, path, Path(tempfile.mkdtemp(dir=_downloads())))
+
+
+def machine_copy(run_id: str, path: str, files: Iterable[str]) -> Path:
+    """Return the local path of an artifact folder. On a server, the folder is downloaded only once for this machine.
+
+    The copy is in the user's cache folder until `kd gc` deletes it. Use this function for large files that never change
+    after they are stored. The caller must hold a lock of this machine, so that only one process downloads the folder.
+
+    Args:
+        run_id: Id of the run.
+        path: Path of the artifact folder.
+        files: The needed files, as paths in the folder. If the copy lacks a file, the folder is downloaded again.
+
+    Raises:
+        UserError: The run has no artifact at this path.
+    """
+    if local_path(_root(run_id)):
+        return artifact(run_id, path)
+    whole = copies_folder() / run_id
+    copy = private_folder(whole / path)
+    if not all((copy / file).exists() for file in files):
+        for left in whole.glob(f"{_UNFINISHED}*"):  # a process was killed during the download
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=whole, prefix=_UNFINISHED) as unfinished:
+            downloaded = _download(run_id, path, Path(unfinished))
+            for file in (file for file in downloaded.rglob("*") if file.is_file()):
+                target = copy / file.relative_to(downloaded)
+                private_folder(target.parent)
+                sync(file)
+                file.replace(target)
+    os.utime(whole / PurePosixPath(path).parts[0])  # `kd gc` reads the time of the last use
+    return copy
+
+
+def copies_folder() -> Path:
+    """Return the folder of this machine's copies. It holds one folder per run, with the run's id as the name."""
+    return machine_folder("copies")
+
+
+def _download(run_id: str, path: str, folder: Path) -> Path:
+    """Download an artifact from a server into a folder, and return the path of the copy."""
+    if not has_artifact(run_id, path):
+        raise _missing(run_id, path)
+    copy = Path(download_artifacts(f"{_root(run_id)}/{path}", dst_path=str(folder)))
+    _join(copy)
+    return copy
+
+
+def _missing(run_id: str, path: str) -> UserError:
+    return UserError(f"run {run_id!r} has no file {path!r}")
 
 
 def read_json(run_id: str, path: str) -> Any:

@@ -230,7 +230,7 @@ def find_model(word: str) -> Version:
     """
     match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<number>[0-9]{1,18}))?", word)
     if match is None:
-        raise UsageError(f"model {word!r}: allowed are name, name@alias, name/3, or these after models:/")
+        raise UsageError(f"model {word!r}: expected name, name@alias or name/3, with or without models:/ in front")
     name, alias, number = match["name"], match["alias"] or CHAMPION, match["number"]
     if number is None:
         registered = _registered(name)

@@ -10,7 +10,7 @@ from prefect.utilities.urls import url_for
 def flow_run_url() -> str | None:
     """Return the address of the current flow run in Prefect's UI.
 
-    The result is `None` outside of a flow run, and if the Prefect server has no UI. A temporary server has none.
+    The result is `None` outside of a flow run, and if the Prefect server has no UI. A temporary server has no UI.
     """
     run_id = flow_run.get_id()
     return url_for("flow-run", obj_id=run_id) if run_id else None

@@ -203,7 +203,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     ),
     # Files and modules that do not exist.
     (changed("data=./nowhere"), 2, "data.source: ./nowhere: /"),
-    (changed("data={source: digits, transfer: {unlabelled: gone}}"), 2, "data.transfer.unlabelled: gone: /"),
+    (
+        changed("data={source: digits, transfer: {unlabelled: gone}}"),
+        2,
+        " does not exist. Allowed: a folder or zip file of images, or rest",
+    ),
     (changed("data=nowhere:load"), 2, "data.source: nowhere: this module does not exist"),
     (changed("data=./gone.py:load"), 2, "data.source: ./gone.py: this file does not exist"),
     (

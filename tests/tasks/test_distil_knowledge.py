@@ -1,8 +1,11 @@
 """Knowledge is computed once per teacher, and only for variants that will be trained."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kdmodels.experiment import Experiment
@@ -12,7 +15,7 @@ from tasks.cross_validation import Fold
 from tasks.distil_knowledge import distil_knowledge, load_both
 from tasks.planning.plan import make_plan
 from tasks.prepare_data import load, prepare_data
-from tasks.references import TeacherReference
+from tasks.references import KnowledgeReference, TeacherReference
 from tasks.tracking.tags import Tag
 from tests.conftest import RECORDED, Recorded
 
@@ -73,3 +76,24 @@ def test_stored_knowledge_is_not_computed_again(fold: Fold) -> None:
     dataset = load(fold.data)
     assert train.logits.shape == (len(dataset.distillation_split), 10)
     assert validation.logits.shape == (len(dataset.validation), 10)
+
+
+def test_students_of_one_machine_download_knowledge_once(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    logits = {"train-view-0": np.full((30, 10), 1, np.float16), "validation": np.full((10, 10), 2, np.float16)}
+    for split, values in logits.items():
+        (tmp_path / "folder" / split).mkdir(parents=True)
+        np.save(tmp_path / "folder" / split / "logits.npy", values)
+    run = tracking.start("digits", "teacher", "teacher")
+    tracking.log_folder(run, tmp_path / "folder", "knowledge")
+    reference = KnowledgeReference(teacher_run_id=run, taps=[], views=1, folder="knowledge")
+    with ThreadPoolExecutor(3) as pool:
+        loaded = list(pool.map(lambda _: load_both(reference, [], "cpu", ()), range(3)))
+    for (train,), validation in loaded:
+        assert (train.logits == 1).all()
+        assert (validation.logits == 2).all()
+    log = (tmp_path / "server.log").read_text()
+    assert log.count("/artifacts/knowledge/train-view-0/logits.npy HTTP") == 2  # the upload and one download
+    assert log.count("/artifacts/knowledge/validation/logits.npy HTTP") == 2

@@ -44,3 +44,13 @@ def test_knowledge_is_used_until_the_last_student_of_the_teacher_ends(store: Pat
     with tracking.recording(student):
         pass
     assert caches.knowledge(tracking.every_run())[0].used == tracking.get(student).end
+
+
+def test_a_copy_of_knowledge_is_used_when_a_student_reads_it(store: Path) -> None:
+    assert caches.copies() == []
+    folder = tracking.copies_folder() / "0123"
+    (folder / "knowledge").mkdir(parents=True)
+    (folder / "knowledge" / "logits.npy").write_bytes(b"12345")
+    os.utime(folder / "knowledge", (7, 7))
+    (cache,) = caches.copies()
+    assert (cache.kind, cache.name, cache.bytes, cache.used) == ("downloaded knowledge", "0123", 5, 7_000)

@@ -26,7 +26,7 @@ from kdmodels.files.folders import cache_folder
 from tasks import comparison_run, tracking
 from tasks.cleanup import caches
 from tasks.cleanup.gc import Collected, Deleted, collect
-from tasks.execution.locks import PLANNING, lock_of
+from tasks.execution.locks import PLANNING, copy_lock, lock_of
 from tasks.export_model import export
 from tasks.promotion_candidates import find_candidate
 from tasks.queries import compare, show, spec
@@ -251,6 +251,19 @@ def test_caches_are_deleted_by_their_last_use(ledger: Ledger) -> None:
     assert plan_only(Experiment.model_validate(EXPERIMENT)).teacher.action == "reuse"  # decoded again
     (again,) = caches.decoded()
     assert (again.bytes, again.used > digits.used) == (digits.bytes, True)
+
+
+def test_a_copy_of_knowledge_is_deleted_unless_a_student_downloads_it(ledger: Ledger) -> None:
+    folder = tracking.copies_folder() / "0123"
+    (folder / "knowledge").mkdir(parents=True)
+    (folder / "knowledge" / "logits.npy").write_bytes(b"12345")
+    os.utime(folder / "knowledge", (ledger.cut - 1, ledger.cut - 1))
+    with lock_of(copy_lock("0123")):
+        assert str(folder) not in ledger.collect()[0]
+    assert ledger.collect()[0][str(folder)].bytes == 5
+    assert not folder.exists()
+    (folder / "knowledge").mkdir(parents=True)
+    assert str(folder) not in ledger.collect()[0]  # used after the cut
 
 
 def test_checkpoints_are_kept_while_a_run_can_be_resumed_from_them(ledger: Ledger) -> None:

@@ -130,10 +130,10 @@ def test_a_model_is_found_by_name_alias_version_or_uri(store: Path, prefix: str)
         ("digits-student/7", r"has no version 7; it has: 1$"),
         ("digits-student@best", r"has no alias 'best'; it has: none$"),
         ("digits-student", r"has no alias 'champion'; it has: none$"),
-        ("digits-student/Production", r"allowed are name, name@alias, name/3"),
+        ("digits-student/Production", r"expected name, name@alias or name/3"),
         ("models:/m-0123456789abcdef", r"'m-0123456789abcdef' is not in the registry"),
-        ("runs:/abc/model", r"allowed are name, name@alias, name/3"),
-        ("", r"allowed are name, name@alias, name/3"),
+        ("runs:/abc/model", r"expected name, name@alias or name/3"),
+        ("", r"expected name, name@alias or name/3"),
         ("it's", r"'it's' is not in the registry|\"it's\" is not in the registry"),
     ],
 )

@@ -2,12 +2,7 @@
 
 import math
 import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
+import re
 from pathlib import Path
 
 import pytest
@@ -16,28 +11,6 @@ from mlflow import MlflowClient
 from kdmodels.errors import UserError
 from tasks import tracking
 from tasks.tracking import artifacts
-
-
-@pytest.fixture
-def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        os.environ["MLFLOW_TRACKING_URI"],
-        "--artifacts-destination",
-        str(tmp_path / "s3"),
-    ]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with (tmp_path / "server.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            wait(process)
-            yield uri
-        finally:
-            process.terminate()
 
 
 def test_through_a_server_runs_are_marked_and_folders_are_deleted(server: str, tmp_path: Path) -> None:
@@ -56,16 +29,6 @@ def test_through_a_server_runs_are_marked_and_folders_are_deleted(server: str, t
     assert tracking.artifact(run, "one/a.txt").read_text() == "x" * 1_000
 
 
-def wait(process: subprocess.Popen[bytes]) -> None:
-    for _ in range(240):
-        with suppress(UserError):
-            tracking.configure()
-            return
-        assert process.poll() is None, "the MLflow server died"
-        time.sleep(0.5)
-    raise TimeoutError("the MLflow server did not start")
-
-
 def test_a_server_gets_large_files_in_parts(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "PART_BYTES", 1_000)
     content = {"large": os.urandom(2_500), "deep/even": os.urandom(2_000), "small": b"x", "other[1]": os.urandom(1_001)}
@@ -79,6 +42,41 @@ def test_a_server_gets_large_files_in_parts(server: str, tmp_path: Path, monkeyp
     copy = tracking.artifact(run, "knowledge")
     files = {str(file.relative_to(copy)): file.read_bytes() for file in copy.rglob("*") if file.is_file()}
     assert files == content
+
+
+def downloads(folder: Path) -> list[str]:
+    """Return the artifact paths of all downloads, from the server's log."""
+    return re.findall(r'"GET /api/2\.0/mlflow-artifacts/artifacts/\S*?/artifacts/(\S+) HTTP', log_of(folder))
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "server.log").read_text()
+
+
+def test_a_machine_copy_is_downloaded_once_and_again_if_it_lacks_a_file(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(artifacts, "PART_BYTES", 1_000)
+    content = {"train/logits.npy": os.urandom(2_500), "validation/logits.npy": b"x"}
+    for name, data in content.items():
+        (tmp_path / "folder" / name).parent.mkdir(parents=True)
+        (tmp_path / "folder" / name).write_bytes(data)
+    run = tracking.start("digits", "teacher", "teacher")
+    tracking.log_folder(run, tmp_path / "folder", "knowledge/0123")
+    for _ in range(3):
+        copy = tracking.machine_copy(run, "knowledge/0123", content)
+        assert {name: (copy / name).read_bytes() for name in content} == content
+    assert len(downloads(tmp_path)) == 4  # three parts of the large file, and the small file
+    (tracking.copies_folder() / run / ".unfinished-killed").mkdir()
+    tracking.log_text(run, "knowledge/0123/train/tap.npy", "new")
+    with (copy / "train" / "logits.npy").open("rb") as mapped:
+        assert (tracking.machine_copy(run, "knowledge/0123", ["train/tap.npy"]) / "train/tap.npy").read_text() == "new"
+        assert mapped.read() == content["train/logits.npy"]
+    assert len(downloads(tmp_path)) == 4 + 5
+    assert [folder.name for folder in (tracking.copies_folder() / run).iterdir()] == ["knowledge"]
+    with pytest.raises(UserError, match="has no file 'knowledge/4567'"):
+        tracking.machine_copy(run, "knowledge/4567", ["train/logits.npy"])
 
 
 def test_the_ledger_works_the_same_on_a_server(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
