@@ -1,18 +1,17 @@
 """`kd up` and its runs: a scheduled run sends a message and is cancelled, and a killed run ends in Prefect."""
 
-import base64
 import json
 import shutil
 import signal
 import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
 from tasks import tracking
 from tests.faults.conftest import Workspace, used
@@ -44,14 +43,11 @@ class Up:
     home: Path
     receiver: Receiver
 
-    def flow_runs(self) -> dict[str, str]:
+    def flow_runs(self) -> dict[str, str | None]:
         """Return the state of each flow run in Prefect that has begun, by its id."""
         state = json.loads((self.home / "kdflow-server.json").read_text())
-        auth = base64.b64encode(state["auth"].encode()).decode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {auth}"}
-        request = urllib.request.Request(f"{state['url']}/flow_runs/filter", b"{}", headers)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return {run["id"]: run["state_name"] for run in json.load(response) if run["start_time"]}
+        with SyncPrefectClient(state["url"], auth_string=state["auth"]) as client:
+            return {str(run.id): run.state_name for run in client.read_flow_runs() if run.start_time}
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ class Served:
         }
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.api}/{path}", data, headers, method=method)
-        for _ in range(10):
+        for _ in range(60):
             try:
                 with urllib.request.urlopen(request, timeout=30) as response:
                     content = response.read()
@@ -101,7 +101,7 @@ class Served:
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
                     raise
                 time.sleep(1)
-        raise AssertionError(f"{path}: unavailable ten times")
+        raise AssertionError(f"{path}: unavailable for a minute")
 
     def processes(self) -> list[str]:
         """Return the command lines of all processes with this PREFECT_HOME."""
