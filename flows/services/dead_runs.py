@@ -25,6 +25,7 @@ from tasks.tracking.tags import Tag
 AUTOMATION = "kdflow: mark flow runs without heartbeats as Crashed"
 HEARTBEAT_SECONDS = 30  # the shortest interval that Prefect allows
 SILENT_SECONDS = 90  # a flow run that sends no heartbeat for this time is dead
+NO_HEARTBEAT = f"no heartbeat for {SILENT_SECONDS} s: the process of the flow run was killed"
 CLOSING_SECONDS = 60  # time that a flow run may take to end after its MLflow run has ended
 PAGE = 200  # the largest number of flow runs that Prefect returns at once
 
@@ -62,7 +63,7 @@ def prepare_automation(client: SyncPrefectClient) -> None:
                 ChangeFlowRunState(
                     name="Crashed",
                     state=StateType.CRASHED,
-                    message=f"no heartbeat for {SILENT_SECONDS} s: the process of the flow run was killed",
+                    message=NO_HEARTBEAT,
                     force=False,
                 )
             ],

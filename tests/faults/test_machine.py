@@ -25,6 +25,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 
 from flows.services import prefect_server
+from flows.services.dead_runs import NO_HEARTBEAT
 from tests.conftest import SMALL
 
 pytestmark = pytest.mark.fault
@@ -228,7 +229,9 @@ def test_a_killed_kd_up_is_started_again_and_its_run_is_lost_but_blocks_nothing(
     machine.up()
     (lost,) = ended(machine)
     assert lost.state is not None
-    assert (lost.state_name, lost.state.message) == ("Crashed", "kd up ended before the run did")
+    assert lost.state_name == "Crashed"
+    # If the new start takes over 90 s, the automation ends the run first.
+    assert lost.state.message in ("kd up ended before the run did", NO_HEARTBEAT)
     assert machine.kd("schedule", "--run-now", "slow").returncode == 0
     until(lambda: "Running" in machine.states())  # the slot of the lost run is free
     assert machine.kd("schedule", "--run-now", "slow").returncode == 0

@@ -363,6 +363,10 @@ def end_of(served: Served, run: str) -> tuple[str, str]:
     return state["type"], state["message"] or ""
 
 
+ONLY = (
+    "this worker runs flows.distill.distill, flows.promote.promote, flows.review.approve, flows.review.reject, "
+    "flows.rollback.rollback only"
+)
 EVIL_STUDENT = {"network": {"module": "evil:Net"}, "epochs": 1, "seeds": 1}
 
 
@@ -407,8 +411,8 @@ def test_job_variables_and_the_work_pool_do_not_change_a_run(served: Served, sch
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"entrypoint": "evil_flow.py:f"}, "entrypoint: evil_flow.py:f: this worker runs flows.distill.distill only"),
-        ({"entrypoint": "evil_flow.f"}, "entrypoint: evil_flow.f: this worker runs flows.distill.distill only"),
+        ({"entrypoint": "evil_flow.py:f"}, f"entrypoint: evil_flow.py:f: {ONLY}"),
+        ({"entrypoint": "evil_flow.f"}, f"entrypoint: evil_flow.f: {ONLY}"),
         ({"pull_steps": [{"prefect.deployments.steps.run_shell_script": {"script": "CANARY"}}]}, "pull_steps: "),
     ],
 )
