@@ -54,7 +54,7 @@ class _Bars:
         self._steps = steps
         self._keys = artifact_keys(fold.experiment.name, [step.name for step in fold.plan.students])
         self._ids: dict[str, UUID] = {}
-        self._shown: dict[str, float] = {}
+        self._shown: dict[str, tuple[float, str]] = {}  # percent and description
 
     def watch(self, ended: threading.Event) -> None:
         """Update the artifacts every few seconds, and once more when the training has ended."""
@@ -69,14 +69,13 @@ class _Bars:
         """Create or update the artifact of each student that has advanced since the last update."""
         runs = {run.name: run for run in tracking.children(self._parent) if run.kind == "student"}
         for step in self._steps:
-            run = runs.get(step.name)
-            percent = _percent(step, run) if run else 0.0
-            if run and percent != self._shown.get(step.name):
-                self._show(step, run, percent)
-                self._shown[step.name] = percent
+            if run := runs.get(step.name):
+                shown = _percent(step, run), f"{step.name}: {_state(run)}"
+                if shown != self._shown.get(step.name):
+                    self._show(step, run, *shown)
+                    self._shown[step.name] = shown
 
-    def _show(self, step: PlannedRun, run: tracking.Run, percent: float) -> None:
-        description = f"{step.name}: {_state(run)}"
+    def _show(self, step: PlannedRun, run: tracking.Run, percent: float, description: str) -> None:
         if step.name in self._ids:
             update_progress_artifact(self._ids[step.name], percent, description)
             return

@@ -64,6 +64,20 @@ def test_an_artifact_follows_the_epochs(fold: Fold) -> None:
     assert shown() == (100.0, "hard-labels: finished, validation accuracy 50.00 %")
 
 
+def test_the_end_is_shown_also_if_the_last_epoch_was_shown_before(fold: Fold) -> None:
+    @flow
+    def train() -> None:
+        with progress.progress_artifacts(fold):
+            run_id = tracking.start("bars", "hard-labels", "student", parent=fold.parent)
+            with tracking.recording(run_id):
+                tracking.log_metrics(run_id, [("epoch", 3, 3)])
+                until(100.0)
+                assert shown()[1] == "hard-labels: running"
+
+    train()
+    assert shown() == (100.0, "hard-labels: finished")
+
+
 def test_an_artifact_that_cannot_be_updated_does_not_stop_the_training(
     fold: Fold, caplog: pytest.LogCaptureFixture
 ) -> None:
