@@ -163,8 +163,8 @@ def axes(terms: Sequence[Term], recipe: Recipe, space: Mapping[str, Sequence[flo
 def tuned_terms(terms: Sequence[Term], values: Mapping[str, float]) -> list[Term]:
     """Return the terms of a variant with the values of a trial.
 
-    The value of `LOSS.weight` multiplies the weight of the term. If the weight is calibrated, this value multiplies its
-    number `auto`. The calibration then uses the hyperparameters of the trial.
+    The value of `LOSS.weight` multiplies the weight of the term. If the weight is calibrated, the value multiplies the
+    ratio in `auto`. The calibration then uses the hyperparameters of the trial.
 
     Args:
         terms: The terms of the variant.
