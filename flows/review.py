@@ -7,7 +7,7 @@ from prefect.logging import get_run_logger
 
 from flows.run_names import review_run
 from tasks import tracking
-from tasks.execution.locks import exclusive
+from tasks.execution.team_locks import team_exclusive
 
 
 @flow(flow_run_name=review_run)
@@ -42,7 +42,7 @@ def reject(model: str, by: str, reason: str) -> tracking.Version:
 
 def _review(model: str, decision: tracking.Decision, by: str, reason: str) -> tracking.Version:
     tracking.configure()
-    with exclusive(f"model {model}"):
+    with team_exclusive(f"model {model}"):
         waiting = tracking.require_pending(model, decision)
         version = tracking.record_review(waiting, decision, by=by, reason=reason, now=datetime.now(UTC))
     get_run_logger().info(f"version {version.version} of {model} is {decision} by {by}")

@@ -5,7 +5,7 @@ from prefect.logging import get_run_logger
 
 from flows.run_names import rollback_run
 from tasks import tracking
-from tasks.execution.locks import exclusive
+from tasks.execution.team_locks import team_exclusive
 
 
 @flow(flow_run_name=rollback_run)
@@ -21,7 +21,7 @@ def rollback(model: str, to: int | None = None) -> tracking.Version:
             champion.
     """
     tracking.configure()
-    with exclusive(f"model {model}"):
+    with team_exclusive(f"model {model}"):
         version = tracking.rollback(model, to)
     get_run_logger().info(f"version {version.version} of {model} is the champion again")
     return version

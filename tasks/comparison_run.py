@@ -16,7 +16,8 @@ from tasks import training_runs as runs
 from tasks.cancellation import RunCancelledError, cancellable
 from tasks.cross_validation import Fold, plan_folds
 from tasks.execution import interruption
-from tasks.execution.locks import PLANNING, exclusive
+from tasks.execution.locks import PLANNING
+from tasks.execution.team_locks import team_exclusive
 from tasks.planning.keys import flatten, threads
 from tasks.prepare_data import load
 from tasks.references import DataReference, Plan
@@ -102,7 +103,7 @@ def comparison(
     """
     with ExitStack() as planning:
         with clock("data"):
-            planning.enter_context(exclusive(PLANNING))
+            planning.enter_context(team_exclusive(PLANNING))
             plan = plan_folds(experiment, splits, fresh=fresh)
         get_run_logger().info(f"plan: {summaries.plan(plan)}")
         with comparison_run(experiment, splits, plan) as parent:

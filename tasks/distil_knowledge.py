@@ -20,6 +20,7 @@ from tasks import training_runs as runs
 from tasks.cross_validation import Fold
 from tasks.execution import interruption
 from tasks.execution.locks import copy_lock, exclusive
+from tasks.execution.team_locks import team_exclusive
 from tasks.planning.keys import digest
 from tasks.prepare_data import load
 from tasks.references import KnowledgeReference, TeacherReference
@@ -46,7 +47,7 @@ def distil_knowledge(teacher: TeacherReference, fold: Fold) -> KnowledgeReferenc
     places = sorted({place for variant in variants for place in variant.teacher_places})
     reference = KnowledgeReference(teacher_run_id=teacher.run_id, taps=places, views=views, folder=_folder(fold))
     if variants:
-        with exclusive(f"knowledge of {teacher.run_id}"):
+        with team_exclusive(f"knowledge of {teacher.run_id}"):
             computed = _store_missing(reference, fold)
         return reference.model_copy(update={"reused": not computed})
     return reference

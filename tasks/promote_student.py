@@ -17,7 +17,7 @@ from kdmodels.errors import UserError
 from kdmodels.evaluation.looks import Look, pair_of
 from kdmodels.experiment import Promote
 from tasks import tracking
-from tasks.execution.locks import exclusive
+from tasks.execution.team_locks import team_exclusive
 from tasks.held_out import (
     HeldOut,
     candidate,
@@ -72,7 +72,7 @@ def promote_student(
         UserError: the champion was not made by kdflow, or takes images of another shape.
     """
     tracking.configure()
-    with exclusive(f"model {promote.model}"):  # held until the alias is set, so that the champion cannot change
+    with team_exclusive(f"model {promote.model}"):  # held until the alias is set, so that the champion cannot change
         test = HeldOut(data, leaderboard.parent_run_id, code, record=not options.dry_run)
         request = Request(leaderboard, promote, tracking.champion(promote.model), options)
         if request.champion and request.is_champion and not options.dry_run:
@@ -207,8 +207,8 @@ def _apply(request: Request, judgement: Judgement, measurements: Measurements, t
 def _register(request: Request, judgement: Judgement, version: int | None) -> tuple[int | None, Judgement]:
     """Register the student, and make it the champion or let it wait for a person's approval.
 
-    If another machine has changed the champion in the meantime, refuse the promotion. Such a change is possible because
-    the lock around the promotion excludes only processes of this machine.
+    If another machine has changed the champion in the meantime, refuse the promotion. Such a change is possible if this
+    process has lost the lock around the promotion, see `tasks.execution.team_locks`.
 
     Args:
         version: The version of the champion that the winner was compared with.

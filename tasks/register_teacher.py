@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Experiment
 from tasks import tracking
-from tasks.execution.locks import exclusive
+from tasks.execution.team_locks import team_exclusive
 from tasks.planning.leakage import record_training_images
 from tasks.references import DataReference, Reference, TeacherReference
 from tasks.tracking.tags import Tag
@@ -53,7 +53,7 @@ def register_teacher(
         tracking.set_tags(teacher.run_id, {Tag.DATA_DIR: data.folder or ""})
     if not (experiment.teacher.checkpoint or experiment.teacher.registry):
         record_training_images(teacher.run_id, data.of(experiment.teacher))
-    with exclusive(f"model {model}"):
+    with team_exclusive(f"model {model}"):
         require_model_of_teachers(model, experiment)
         description = f"Teacher of the experiment {experiment.name}."
         version = tracking.register(model, teacher.run_id, tags={Tag.KIND: TEACHER}, description=description)

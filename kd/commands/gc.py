@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from pydantic import ByteSize
 
+from flows.services.prefect_client import persistent_client
 from kd import console
 from kd.options import Json
 from kdmodels.errors import UsageError
@@ -29,7 +30,8 @@ def command(
         if not as_json:
             print_deleted(deleted, dry_run=dry_run)
 
-    collected = collect(age, report, dry_run=dry_run)
+    with persistent_client():  # a team's Prefect server has the locks that its machines share
+        collected = collect(age, report, dry_run=dry_run)
     if as_json:
         console.print_json({"dry_run": dry_run, **collected.model_dump()})
     else:

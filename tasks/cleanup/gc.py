@@ -18,7 +18,8 @@ from tasks import tracking
 from tasks.cleanup import caches
 from tasks.cleanup.caches import Cache
 from tasks.cleanup.needs import in_use, needed
-from tasks.execution.locks import PLANNING, copy_lock, exclusive, lock_of
+from tasks.execution.locks import PLANNING, copy_lock, lock_of
+from tasks.execution.team_locks import team_exclusive
 from tasks.results import KNOWLEDGE
 from tasks.tracking.tags import Tag
 
@@ -92,11 +93,11 @@ def collect(
 
     with ExitStack() as locks:
         # A command holds this lock from planning until its run records which runs the command reuses.
-        locks.enter_context(exclusive(PLANNING))
+        locks.enter_context(team_exclusive(PLANNING))
         runs = _runs()
         for model in sorted({run.params["promote.model"] for run in runs if "promote.model" in run.params}):
             # A command holds this lock while the promotion gate decides and the registry is updated.
-            locks.enter_context(exclusive(f"model {model}"))
+            locks.enter_context(team_exclusive(f"model {model}"))
         kept = needed(runs, tracking.registered_runs(), since)
         staying = [run for run in runs if run.run_id in kept]
         for run in sorted((run for run in runs if run.run_id not in kept), key=_order):

@@ -1,6 +1,6 @@
 """Execution of the steps of a plan. A step trains one teacher or all seeds of one student.
 
-Only one process of this machine runs a step at a time. An interrupted step is resumed.
+Only one process of the machines that share the store runs a step at a time. An interrupted step is resumed.
 """
 
 import os
@@ -17,7 +17,7 @@ from kdmodels.files.folders import private_folder
 from kdmodels.training import Checkpoints
 from tasks import tracking
 from tasks.cleanup.leftovers import CLAIM, claim_in, folder_of, interrupted
-from tasks.execution.locks import exclusive
+from tasks.execution.team_locks import team_exclusive
 from tasks.references import PlannedRun
 from tasks.tracking.tags import Tag
 
@@ -72,11 +72,11 @@ class StepWork:
 
 @contextmanager
 def begin_step(step: PlannedRun, experiment: str) -> Iterator[StepWork]:
-    """Wait until no other process of this machine runs the step, then provide the step as `StepWork`.
+    """Wait until no other process runs the step, then provide the step as `StepWork`.
 
     The step's checkpoints are deleted if the block ends without an error or with a DivergedError.
     """
-    with exclusive(step.key):
+    with team_exclusive(step.key):
         folder = folder_of(step)
         if step.fresh:
             shutil.rmtree(folder, ignore_errors=True)

@@ -65,7 +65,7 @@ from tasks.tracking.registry import (
     versions,
 )
 from tasks.tracking.reviews import Decision, pending, propose, record_review, require_pending
-from tasks.tracking.store import artifact_folder, configure, experiment_id
+from tasks.tracking.store import artifact_folder, configure, experiment_id, is_shared
 from tasks.tracking.tags import Tag
 
 __all__ = [
@@ -103,6 +103,7 @@ __all__ = [
     "is_mute",
     "is_new",
     "is_rolled_back",
+    "is_shared",
     "kill_running",
     "log_dataset",
     "log_figure",

@@ -177,6 +177,11 @@ def _prepare(database: Path) -> None:
         raise UnavailableError(f"tracking store '{database}' can't be used: {_sentence(error)}") from error
 
 
+def is_shared() -> bool:
+    """Return whether other machines can use the current tracking store. A SQLite file belongs to one machine."""
+    return sqlite_file(os.environ["MLFLOW_TRACKING_URI"]) is None
+
+
 def schema_version(database: Path) -> str | None:
     """Return the schema version of a SQLite store. If the store does not exist yet, return None.
 

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from tasks import tracking
 from tasks.results import NETWORK, REPLICAS, ROWS
+from tests.faults.servers import Server, free_port
 
 KD = [str(Path(sys.executable).with_name("kd"))]
 AT_CALL = [sys.executable, str(Path(__file__).with_name("at_call.py"))]
@@ -58,7 +59,7 @@ class Workspace:
     def kd(self, *words: str, by: list[str] = KD, **more: str) -> "subprocess.CompletedProcess[str]":
         """Run `kd WORDS` and wait for its end."""
         process = self.start(*words, by=by, **more)
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=900)
         return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
 
     def outcome(self) -> dict[str, Any]:
@@ -167,6 +168,36 @@ def workspace(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     """Yield an empty workspace."""
     with used(new_workspace()) as workspace:
         yield workspace
+
+
+@pytest.fixture
+def mlflow_server(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Yield a server of the workspace's store, which the workspace and this process use from now on."""
+    port, store = free_port(), workspace.folder / "mlruns"
+    command = [
+        str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--artifacts-destination", str(store),
+    ]  # fmt: skip
+    inherited = {name: value for name, value in workspace.environment.items() if name != "MLFLOW_TRACKING_URI"}
+    inherited["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # as in tests/conftest.py
+    workspace.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    server = Server(command, f"http://127.0.0.1:{port}", workspace.folder, inherited)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_prefect(workspace: Workspace, prefect_home: Path) -> Iterator[Server]:
+    """Yield a Prefect server that the workspace uses from now on."""
+    home, port = workspace.folder / "prefect", free_port()
+    shutil.copytree(prefect_home, home)
+    url = f"http://127.0.0.1:{port}/api"
+    command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--port", str(port)]
+    server = Server(command, url, workspace.folder, workspace.environment | {"PREFECT_HOME": str(home)})
+    workspace.environment["PREFECT_API_URL"] = url
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -175,3 +175,10 @@ def test_a_new_store_can_only_be_read_by_its_owner(umask: int, tmp_path: Path, m
     assert {"mlflow.db", "mlflow.db-wal"} <= modes.keys()
     modes.pop("mlflow.db.lock", None)  # it is empty
     assert set(modes.values()) == {0o600}
+
+
+def test_only_a_file_belongs_to_one_machine(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not tracking.is_shared()
+    for uri in ("http://127.0.0.1:5000", "postgresql+psycopg2://mlflow@postgres:5432/mlflow"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert tracking.is_shared()

@@ -1,0 +1,90 @@
+"""Two machines, i.e. two homes, caches and working folders, with the same MLflow server and the same Prefect server."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tasks import tracking
+from tests.faults.conftest import AT_CALL, KILL, Workspace
+from tests.faults.servers import Server
+
+pytestmark = pytest.mark.fault
+
+TRAINING = "tasks.training_runs:EpochLog.__call__", "50"  # the first machine has trained the teacher, but no student
+PAUSE = "touch paused; while [ ! -e continue ]; do sleep 0.1; done"
+Machines = tuple[Workspace, Workspace]
+
+
+@pytest.fixture
+def machines(
+    workspace: Workspace, new_workspace: Callable[[], Workspace], mlflow_server: Server, own_prefect: Server
+) -> Iterator[Machines]:
+    second = new_workspace()
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
+        second.environment[name] = workspace.environment[name]
+    for machine in (workspace, second):
+        machine.environment["HOME"] = str(machine.folder)
+        machine.environment["PREFECT_HOME"] = str(machine.folder / "home-of-prefect")
+    yield workspace, second
+    for process in second.started:
+        process.kill()
+        process.wait()
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 900
+    while not true():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.2)
+
+
+def unended() -> set[str]:
+    tracking.configure()
+    return {run.run_id for run in tracking.running()}
+
+
+def findings(machine: Workspace) -> dict[str, Any]:
+    return {check["name"]: check["ok"] for check in json.loads(machine.kd("doctor", "--json").stdout)}
+
+
+def test_each_network_is_trained_on_one_machine_only(machines: Machines) -> None:
+    first, second = machines
+    runs_first = first.start(*TRAINING, PAUSE, "run", "small.yaml", "--quiet", "--json", by=AT_CALL)
+    until((first.folder / "paused").exists)
+    runs_second = second.start("run", "small.yaml", "--quiet", "--json")
+    until(lambda: len(unended()) == 3)  # two comparisons, and the student that the first machine trains
+    running = unended()
+    found = findings(second)
+    assert (found["unended runs"], found["Prefect runs"]) == (True, True)
+    ended = second.kd("doctor", "--fix").stderr
+    assert not [run_id for run_id in running if run_id in ended]
+    assert unended() == running
+    (first.folder / "continue").touch()
+    outcomes = []
+    for process in (runs_first, runs_second):
+        stdout, stderr = process.communicate(timeout=900)
+        assert process.returncode == 0, stderr
+        outcomes.append(json.loads(stdout))
+    first.outcome()  # checks that no network was trained twice, and that the model has one version
+    assert all(student["reused"] for student in outcomes[1]["students"])
+    assert [outcome["verdict"]["version"] for outcome in outcomes] == [1, 1]
+
+
+def test_the_second_machine_takes_over_when_the_first_is_lost(machines: Machines) -> None:
+    first, second = machines
+    killed = first.start(*TRAINING, KILL, "run", "small.yaml", "--quiet", by=AT_CALL)
+    killed.wait(900)
+    lost = unended()
+    assert len(lost) == 2  # the comparison and its student
+    ended = second.kd("doctor", "--fix").stderr
+    assert not [run_id for run_id in lost if run_id in ended]
+    done = second.kd("run", "small.yaml", "--quiet", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"]["promoted"]
+    assert unended() == lost
+    ended = first.kd("doctor", "--fix").stderr
+    assert all(f"({run_id}): its process has ended" in ended for run_id in lost)
+    assert unended() == set()
