@@ -3,18 +3,27 @@
 This module imports neither torch nor prefect, so that `kd report` starts quickly.
 """
 
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from kdmodels.errors import UserError
 from kdmodels.evaluation.ranking import winner
 from kdmodels.evaluation.requirements import Rule
-from kdmodels.report.contents import Contents, Teacher, Verdict
-from kdmodels.report.leaderboard import costs, leaderboard
-from tasks import results, tracking
-from tasks.references import StudentReference, VerdictReference
-from tasks.results import ACCURACY, ROWS, SIZE, VERDICT
+from kdmodels.experiment import Experiment
+from kdmodels.report.contents import Contents, DataFacts, PlannedRun, Teacher, Trial, Verdict
+from kdmodels.report.curves import Point, curves
+from kdmodels.report.grids import varied
+from kdmodels.report.leaderboard import LeaderboardRow, costs, leaderboard
+from kdmodels.report.sections.learning import shown_variants
+from tasks import queries, results, tracking
+from tasks.references import Plan, StudentReference, VerdictReference
+from tasks.results import ACCURACY, CLASSES, INNER_ACCURACY, PLAN, ROWS, SECONDS, SIZE, TRIALS, VERDICT
 from tasks.tracking.tags import Tag
 from tasks.tuned_values import tuning_in_words
+
+VERSIONS = {"kdflow": Tag.VERSION, "torch": Tag.TORCH, "MLflow": Tag.MLFLOW, "Prefect": Tag.PREFECT}
 
 
 def find_comparison(word: str | None) -> tracking.Run:
@@ -40,18 +49,30 @@ def read_contents(comparison: tracking.Run) -> Contents:
     """Return the contents of a comparison's report. The comparison has a leaderboard."""
     run_id = comparison.run_id
     students = [StudentReference.model_validate(row) for row in tracking.read_json(run_id, ROWS)]
+    experiment = Experiment.model_validate(tracking.read_json(run_id, "experiment.json"))
+    rows = leaderboard(students, results.correctness(comparison))
     best = winner(students)
-    return Contents(
+    contents = Contents(
         experiment=comparison.experiment,
         run_id=run_id,
         started=datetime.fromtimestamp(comparison.start / 1000, UTC).isoformat(timespec="seconds"),
         verdict=_verdict(run_id),
-        rows=leaderboard(students, results.correctness(comparison)),
+        rows=rows,
         winner=best.variant if best else None,
         teacher=_teacher(comparison.tags.get(Tag.TEACHER_RUN)),
         tuning=tuning_in_words(students),
         notes=[comparison.tags[Tag.NOTE]] if Tag.NOTE in comparison.tags else [],
+        trials=[trial for student in students for trial in _trials(student)],
+        grid=_grids(experiment, rows),
+        runs=_runs(run_id, students, comparison.tags.get(Tag.TEACHER_RUN)),
+        seconds={
+            name.removeprefix(SECONDS): value for name, value in comparison.metrics.items() if name.startswith(SECONDS)
+        },
+        data=_data(run_id, experiment, best),
+        versions={library: comparison.tags[tag] for library, tag in VERSIONS.items() if tag in comparison.tags},
+        spec=queries.spec(run_id),
     )
+    return replace(contents, curves=_curves(contents))
 
 
 def _verdict(run_id: str) -> Verdict | None:
@@ -74,3 +95,86 @@ def _teacher(run_id: str | None) -> Teacher | None:
     metrics = tracking.get(run_id).metrics
     parameters = int(metrics[SIZE]) if SIZE in metrics else None
     return Teacher(metrics[ACCURACY], costs(parameters, metrics))
+
+
+def _curves(contents: Contents) -> dict[str, dict[str, list[Point]]]:
+    """Return the curves of the variants that the report draws. With cross-validation, of the first fold."""
+    run_ids = {row.student.variant: row.student.run_id for row in contents.finished}
+    return {
+        variant: curves([replica["history"] for replica in results.replicas(run_id)])
+        for variant in shown_variants(contents)
+        if (run_id := run_ids[variant])
+    }
+
+
+def _trials(student: StudentReference) -> list[Trial]:
+    """Return the trials of the search that chose a student's hyperparameters."""
+    if student.trials is None or student.run_id is None:
+        return []
+    search = tracking.get(student.run_id).tags.get(Tag.TUNING)
+    if search is None or not tracking.has_artifact(search, TRIALS):
+        return []
+    with tracking.artifact(search, TRIALS).open(newline="", encoding="utf-8") as file:
+        return [_trial(student.variant, row) for row in csv.DictReader(file)]
+
+
+def _trial(variant: str, row: Mapping[str, str]) -> Trial:
+    values = {name: float(text) for name, text in row.items() if name not in ("trial", INNER_ACCURACY) and text}
+    return Trial(variant, values, float(row[INNER_ACCURACY]) if row[INNER_ACCURACY] else None)
+
+
+def _grids(experiment: Experiment, rows: Sequence[LeaderboardRow]) -> list[Trial]:
+    accuracies = {row.student.variant: row.accuracy for row in rows}
+    grids = dict.fromkeys(variant.grid for variant in experiment.variants if variant.grid)
+    return [
+        Trial(grid, values, accuracies.get(name))
+        for grid in grids
+        for name, values in varied([each for each in experiment.variants if each.grid == grid]).items()
+    ]
+
+
+def _runs(run_id: str, students: Sequence[StudentReference], teacher: str | None) -> list[PlannedRun]:
+    """Return the runs of the plan. With cross-validation, only the students of the first fold have a duration."""
+    if not tracking.has_artifact(run_id, PLAN):
+        return []
+    plan = Plan.model_validate(tracking.read_json(run_id, PLAN))
+    training = f"{SECONDS}training"
+    seconds = {student.variant: student.metrics.get(training) for student in students}
+    if teacher:
+        seconds[plan.teacher.name] = tracking.get(teacher).metrics.get(training)
+    first = {step.name for step in (plan.teacher, *plan.students)}
+    return [
+        PlannedRun(step.name, step.action, step.reason, seconds.get(step.variant) if step.name in first else None)
+        for step in plan.steps
+    ]
+
+
+def _data(run_id: str, experiment: Experiment, best: StudentReference | None) -> DataFacts | None:
+    splits = tracking.read_json(run_id, "splits.json") if tracking.has_artifact(run_id, "splits.json") else {}
+    params = tracking.get(best.run_id).params if best and best.run_id else {}
+    classes: list[str] = []
+    if best and best.run_id and tracking.has_artifact(best.run_id, CLASSES):
+        with tracking.artifact(best.run_id, CLASSES).open(newline="", encoding="utf-8") as file:
+            classes = [row["class"] for row in csv.DictReader(file)]
+    names = {"data.digest": "digest of the data", "data.validation_digest": "digest of the validation images"}
+    first = splits[0] if isinstance(splits, list) else splits
+    folds = [f"{len(splits)} folds; the numbers of images are those of the first"] if isinstance(splits, list) else []
+    return DataFacts(
+        source=experiment.data.source,
+        digests={name: params[param] for param, name in names.items() if param in params},
+        examples={split: len(indices) for split, indices in first.items()},
+        classes=classes,
+        notes=[*folds, *_lines(run_id, "notes.txt"), *_skipped(run_id)],
+    )
+
+
+def _skipped(run_id: str) -> list[str]:
+    count = len(_lines(run_id, "skipped.txt"))
+    return [f"{count} files were skipped; skipped.txt of the comparison's run lists them"] if count else []
+
+
+def _lines(run_id: str, path: str) -> list[str]:
+    """Return the lines of a text file. If the run has no such file, the list is empty."""
+    if not tracking.has_artifact(run_id, path):
+        return []
+    return tracking.artifact(run_id, path).read_text(encoding="utf-8").splitlines()

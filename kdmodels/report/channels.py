@@ -1,6 +1,6 @@
 """Channels of charts in Vega-Lite: a field of the data that becomes a position, a colour, a shape or a tooltip.
 
-The names of fields are constants of this library. Names from stores and files are only ever values of the data.
+The names of fields are constants of this library. Names from stores and files are only values of the data or titles.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 Channel = dict[str, JsonValue]
+PADDING = 6  # pixels between the outermost values and the ends of an axis
 
 
 def number(field: str, title: str | None = None, *, log: bool = False) -> Channel:
@@ -18,7 +19,7 @@ def number(field: str, title: str | None = None, *, log: bool = False) -> Channe
         title: The title of the axis. Default: no title.
         log: Whether the scale is logarithmic.
     """
-    scale: JsonValue = {"type": "log"} if log else {"zero": False}
+    scale: JsonValue = {"type": "log" if log else "linear", "zero": False, "padding": PADDING}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 
 
@@ -54,10 +55,22 @@ def values(rows: Sequence[Channel]) -> Channel:
     return {"values": list(rows)}
 
 
-def points(value: float | None) -> float | None:
-    """Return a share in percent with 4 decimals, which is more than a tooltip shows.
+def grid(panels: Sequence[Channel], columns: int = 3) -> Channel:
+    """Return a chart of several panels, in rows.
 
-    >>> points(0.96116666), points(None)
-    (96.1167, None)
+    Vega-Lite's `concat` with `columns` would be shorter, but the chart is empty in the page.
+
+    >>> grid([{"mark": "bar"}, {"mark": "line"}, {"mark": "rule"}], columns=2)
+    {'vconcat': [{'hconcat': [{'mark': 'bar'}, {'mark': 'line'}]}, {'hconcat': [{'mark': 'rule'}]}]}
     """
-    return None if value is None else round(100 * value, 4)
+    rows = [panels[begin : begin + columns] for begin in range(0, len(panels), columns)]
+    return {"vconcat": [{"hconcat": list(row)} for row in rows]}
+
+
+def colours(field: str, title: str, domain: Sequence[str]) -> Channel:
+    """Return a channel for names that gives each name of the domain the same colour or shape in all panels.
+
+    The legend shows opaque symbols, also for marks that are transparent.
+    """
+    scale: JsonValue = {"domain": list(domain)}
+    return name(field, title, order=domain) | {"scale": scale, "legend": {"symbolOpacity": 1}}

@@ -72,7 +72,7 @@ class Chart:
         title: The title, which says what the axes show.
         description: A text that tells readers who cannot see the chart what it shows.
         spec: The chart in Vega-Lite, without title and colours of text. Names from stores and files may only be values
-            of its data, because Vega would evaluate them anywhere else.
+            of its data and titles. Vega evaluates texts in some other places.
     """
 
     kind: ClassVar = "chart"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kdmodels.evaluation.requirements import Rule
+from kdmodels.report.curves import Point
 from kdmodels.report.leaderboard import Costs, LeaderboardRow
 
 
@@ -40,6 +41,57 @@ class Teacher:
 
 
 @dataclass(frozen=True)
+class PlannedRun:
+    """One run of the comparison's plan.
+
+    Attributes:
+        name: The name of the teacher or variant.
+        action: What was done: train, extend, resume or reuse.
+        reason: The reason for the action.
+        seconds: The duration of the training. For a reused run, when it was trained. `None` if not recorded.
+    """
+
+    name: str
+    action: str
+    reason: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting of hyperparameters that was tried.
+
+    Attributes:
+        variant: The name of the variant, or of the grid to which the variant belongs.
+        values: The hyperparameters by name, e.g. `soft_targets.temperature`.
+        accuracy: The accuracy, from 0 to 1. `None` if the training diverged.
+    """
+
+    variant: str
+    values: Mapping[str, float]
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is recorded of the data.
+
+    Attributes:
+        source: The source in the experiment file.
+        digests: The digests of the data, by what they cover.
+        examples: The number of examples of each split.
+        classes: The names of the classes. Empty if unknown.
+        notes: What the reader should know of the data, e.g. files that were skipped.
+    """
+
+    source: str
+    digests: Mapping[str, str]
+    examples: Mapping[str, int]
+    classes: Sequence[str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Contents:
     """The contents of a report.
 
@@ -53,6 +105,15 @@ class Contents:
         teacher: The teacher. `None` for an old comparison that did not record its teacher.
         tuning: How many settings were tried for each student, in words.
         notes: Problems that make the results doubtful.
+        curves: The learning curves of the variants that the report draws, by variant and metric.
+        trials: The trials of each search for hyperparameters. Their accuracies are on an inner split of the training
+            data.
+        grid: The variants of each grid, with their validation accuracies.
+        runs: The runs of the plan.
+        seconds: The duration of each stage of the comparison.
+        data: What is recorded of the data. `None` if nothing is.
+        versions: The versions of the libraries, by name.
+        spec: The experiment file that reproduces the comparison.
     """
 
     experiment: str
@@ -63,7 +124,15 @@ class Contents:
     winner: str | None
     teacher: Teacher | None
     tuning: str
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
+    curves: Mapping[str, Mapping[str, Sequence[Point]]] = field(default_factory=dict)
+    trials: Sequence[Trial] = ()
+    grid: Sequence[Trial] = ()
+    runs: Sequence[PlannedRun] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    data: DataFacts | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    spec: str = ""
 
     @property
     def finished(self) -> list[LeaderboardRow]:

@@ -4,15 +4,31 @@ from kdmodels.report.components import Section
 from kdmodels.report.contents import Contents
 from kdmodels.report.markdown import to_markdown
 from kdmodels.report.page import to_html
+from kdmodels.report.sections.costs import costs_section
+from kdmodels.report.sections.data import data_section
+from kdmodels.report.sections.learning import learning_section
+from kdmodels.report.sections.reproduce import reproduce_section
+from kdmodels.report.sections.sensitivity import sensitivity_section
 from kdmodels.report.sections.standings import standings_section
 from kdmodels.report.sections.verdict import verdict_section
+from kdmodels.report.sections.work import work_section
 
 ROWS_OF_DESCRIPTION = 20  # rows of a table in the description of a run, which holds 8,000 characters
 
 
 def sections(contents: Contents) -> list[Section]:
-    """Return the sections of the report, in the order of the page."""
-    return [verdict_section(contents), standings_section(contents)]
+    """Return the sections of the report, in the order of the page. Sections without contents are left out."""
+    possible = [
+        verdict_section(contents),
+        standings_section(contents),
+        costs_section(contents),
+        learning_section(contents),
+        sensitivity_section(contents),
+        work_section(contents),
+        data_section(contents),
+        reproduce_section(contents),
+    ]
+    return [section for section in possible if section is not None]
 
 
 def html(contents: Contents) -> str:

@@ -40,6 +40,36 @@ def test_the_contents_are_those_of_the_store(recorded: Recorded) -> None:
     assert contents.verdict.reason == run.tags[Tag.VERDICT]
 
 
+def test_the_curves_end_at_the_recorded_accuracies(recorded: Recorded) -> None:
+    contents = read_contents(tracking.get(recorded.first))
+    for row in contents.finished:
+        last = contents.curves[row.student.variant]["val/accuracy"][-1]
+        assert last.epoch == 4
+        assert last.mean == pytest.approx(row.accuracy, abs=1e-4)
+        assert (last.low, last.high) == pytest.approx(
+            (min(row.student.per_seed["val/accuracy"]), max(row.student.per_seed["val/accuracy"])), abs=1e-4
+        )
+
+
+def test_runs_data_and_experiment_are_those_of_the_store(recorded: Recorded) -> None:
+    contents = read_contents(tracking.get(recorded.again))
+    assert [(run.name, run.action) for run in contents.runs] == [
+        ("teacher", "reuse"),
+        ("hard-labels", "reuse"),
+        ("kd", "train"),
+    ]
+    assert all(run.seconds for run in contents.runs)
+    assert contents.data is not None
+    assert contents.data.source == "digits"
+    splits = json.loads(tracking.artifact(recorded.again, "splits.json").read_text())
+    assert contents.data.examples == {"train": len(splits["train"]), "validation": len(splits["validation"])}
+    assert sorted(contents.data.classes) == list("0123456789")
+    digest = next(child.params["data.digest"] for child in tracking.children(recorded.again) if child.kind == "student")
+    assert contents.data.digests["digest of the data"] == digest
+    assert contents.spec.startswith("# comparison small")
+    assert set(contents.versions) == {"kdflow", "torch", "MLflow", "Prefect"}
+
+
 def test_no_number_of_the_test_split_is_among_the_students(recorded: Recorded) -> None:
     names = {name for row in read_contents(tracking.get(recorded.first)).rows for name in row.student.metrics}
     assert not [name for name in names if name.startswith("test")]

@@ -6,11 +6,12 @@ from pydantic import JsonValue
 
 from kdmodels.evaluation.ranking import ACCURACY
 from kdmodels.report import formats
-from kdmodels.report.channels import Channel, name, number, points, tooltip, values
+from kdmodels.report.channels import Channel, colours, name, number, tooltip, values
 from kdmodels.report.components import Cell, Chart, Column, Component, Section, Spec, Table, Text
 from kdmodels.report.contents import Contents, Teacher
 from kdmodels.report.gap import Gap, gaps_closed
 from kdmodels.report.leaderboard import LeaderboardRow
+from kdmodels.report.numbers import points
 
 WIDTH = 640  # of the chart, in pixels
 COLUMNS = [
@@ -73,26 +74,27 @@ def accuracy_chart(contents: Contents) -> Chart:
         for row in rows
         for seed, value in zip(row.student.seeds, row.student.per_seed[ACCURACY], strict=True)
     ]
-    group = name("group", "group", order=[])
+    groups = list(dict.fromkeys(str(row["group"]) for row in means))
+    group, title = colours("group", "group", groups), "validation accuracy (%)"
     layers: list[JsonValue] = [
         {
             "data": values(seeds),
             "mark": {"type": "tick", "opacity": 0.45, "thickness": 2, "size": 12},
             "encoding": {
-                "x": number("accuracy", "validation accuracy (%)"),
+                "x": number("accuracy", title),
                 "tooltip": tooltip("variant", "seed", accuracy=".2f"),
             },
         },
         {
             "data": values(means),
             "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {"x": number("low"), "x2": {"field": "high"}, "color": group},
+            "encoding": {"x": number("low", title), "x2": {"field": "high"}, "color": group | {"legend": None}},
         },
         {
             "data": values(means),
             "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
             "encoding": {
-                "x": number("mean"),
+                "x": number("mean", title),
                 "color": group,
                 "shape": group,
                 "tooltip": tooltip("variant", "group", mean=".2f", low=".2f", high=".2f"),
@@ -105,7 +107,7 @@ def accuracy_chart(contents: Contents) -> Chart:
                 "data": values([{"teacher": points(contents.teacher.accuracy)}]),
                 "mark": {"type": "rule", "strokeDash": [4, 4]},
                 "encoding": {
-                    "x": number("teacher"),
+                    "x": number("teacher", title),
                     "y": {"value": 0},
                     "y2": {"value": "height"},
                     "tooltip": tooltip(teacher=".2f"),

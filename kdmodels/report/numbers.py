@@ -1,0 +1,21 @@
+"""Numbers for the data of charts."""
+
+DIGITS = 5  # significant digits, which is more than a chart can show
+
+
+def rounded(value: float) -> float:
+    """Return a number with 5 significant digits, which makes the data of charts smaller.
+
+    >>> rounded(0.123456789), rounded(123456789.0), rounded(0.0)
+    (0.12346, 123460000.0, 0.0)
+    """
+    return float(f"{value:.{DIGITS}g}")
+
+
+def points(value: float | None) -> float | None:
+    """Return a share in percent.
+
+    >>> points(0.96116666), points(None)
+    (96.117, None)
+    """
+    return None if value is None else rounded(100 * value)
