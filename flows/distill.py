@@ -110,6 +110,8 @@ def compare_and_promote(experiment: Experiment, options: Options) -> Outcome:
             with clock("promote") as stage:
                 verdict = promote_student(leaderboard, experiment.promote, splits[0], code=code)
                 stage.result = verdict.reason
+            with clock("report"):
+                has_report = write_report(leaderboard, folds[0], clock.seconds)
             outcome = Outcome(
                 experiment=experiment.name,
                 parent_run_id=leaderboard.parent_run_id,
@@ -119,8 +121,6 @@ def compare_and_promote(experiment: Experiment, options: Options) -> Outcome:
                 verdict=verdict,
                 seconds=clock.seconds,
             )
-            with clock("report"):
-                has_report = write_report(outcome.parent_run_id, clock.seconds)
             publish_comparison(outcome, folds[0].plan, has_report=has_report)
             if any(student.status != RunStatus.FINISHED for student in students):
                 raise StudentsFailedError(outcome)

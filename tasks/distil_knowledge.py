@@ -45,7 +45,9 @@ def distil_knowledge(teacher: TeacherReference, fold: Fold) -> KnowledgeReferenc
     tracking.configure()
     variants, views = fold.distilled_variants, fold.plan.knowledge.count
     places = sorted({place for variant in variants for place in variant.teacher_places})
-    reference = KnowledgeReference(teacher_run_id=teacher.run_id, taps=places, views=views, folder=_folder(fold))
+    reference = KnowledgeReference(
+        teacher_run_id=teacher.run_id, taps=places, views=views, folder=knowledge_folder(fold)
+    )
     if variants:
         with team_exclusive(f"knowledge of {teacher.run_id}"):
             computed = _store_missing(reference, fold)
@@ -53,7 +55,7 @@ def distil_knowledge(teacher: TeacherReference, fold: Fold) -> KnowledgeReferenc
     return reference
 
 
-def _folder(fold: Fold) -> str:
+def knowledge_folder(fold: Fold) -> str:
     """Return the artifact folder that holds the teacher's outputs for the students' images.
 
     Usually, all students of a teacher have the same images, which the key of the teacher's run determines. In two
@@ -156,7 +158,7 @@ def _missing(reference: KnowledgeReference, view: int) -> list[str]:
 def _tag_name(reference: KnowledgeReference, name: str) -> str:
     """Return the name of an output in the tag `Tag.KNOWLEDGE` of the teacher's run.
 
-    If `_folder` returned a subfolder for these images, the name starts with the name of the subfolder.
+    If `knowledge_folder` returned a subfolder for these images, the name starts with the name of the subfolder.
     """
     return f"{reference.folder}/{name}".removeprefix(f"{KNOWLEDGE}/")
 

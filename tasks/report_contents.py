@@ -16,10 +16,22 @@ from kdmodels.report.contents import Contents, DataFacts, PlannedRun, Teacher, T
 from kdmodels.report.curves import Point, curves
 from kdmodels.report.grids import varied
 from kdmodels.report.leaderboard import LeaderboardRow, costs, leaderboard
+from kdmodels.report.predictions import Predictions
 from kdmodels.report.sections.learning import shown_variants
 from tasks import queries, results, tracking
 from tasks.references import Plan, StudentReference, VerdictReference
-from tasks.results import ACCURACY, CLASSES, INNER_ACCURACY, PLAN, ROWS, SECONDS, SIZE, TRIALS, VERDICT
+from tasks.results import (
+    ACCURACY,
+    CLASSES,
+    INNER_ACCURACY,
+    PLAN,
+    PREDICTIONS,
+    ROWS,
+    SECONDS,
+    SIZE,
+    TRIALS,
+    VERDICT,
+)
 from tasks.tracking.tags import Tag
 from tasks.tuned_values import tuning_in_words
 
@@ -64,6 +76,7 @@ def read_contents(comparison: tracking.Run) -> Contents:
         notes=[comparison.tags[Tag.NOTE]] if Tag.NOTE in comparison.tags else [],
         trials=[trial for student in students for trial in _trials(student)],
         grid=_grids(experiment, rows),
+        predictions=_predictions(run_id),
         runs=_runs(run_id, students, comparison.tags.get(Tag.TEACHER_RUN)),
         seconds={
             name.removeprefix(SECONDS): value for name, value in comparison.metrics.items() if name.startswith(SECONDS)
@@ -95,6 +108,12 @@ def _teacher(run_id: str | None) -> Teacher | None:
     metrics = tracking.get(run_id).metrics
     parameters = int(metrics[SIZE]) if SIZE in metrics else None
     return Teacher(metrics[ACCURACY], costs(parameters, metrics))
+
+
+def _predictions(run_id: str) -> Predictions | None:
+    if not tracking.has_artifact(run_id, PREDICTIONS):
+        return None
+    return Predictions.model_validate(tracking.read_json(run_id, PREDICTIONS))
 
 
 def _curves(contents: Contents) -> dict[str, dict[str, list[Point]]]:

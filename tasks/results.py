@@ -22,6 +22,7 @@ ROWS = "leaderboard.json"
 PLAN = "plan.json"
 VERDICT = "verdict.json"
 REPORT = "report.html"
+PREDICTIONS = "predictions.json"  # what winner, control and teacher predict for the validation images, summarised
 CORRECTNESS = "right.safetensors"  # the validation examples that each replica of each student classifies correctly
 
 # Artifacts of a teacher or student

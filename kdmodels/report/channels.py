@@ -19,7 +19,8 @@ def number(field: str, title: str | None = None, *, log: bool = False) -> Channe
         title: The title of the axis. Default: no title.
         log: Whether the scale is logarithmic.
     """
-    scale: JsonValue = {"type": "log" if log else "linear", "zero": False, "padding": PADDING}
+    kind: Channel = {"type": "log"} if log else {"zero": False, "nice": False}
+    scale: JsonValue = kind | {"padding": PADDING}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from kdmodels.evaluation.requirements import Rule
 from kdmodels.report.curves import Point
 from kdmodels.report.leaderboard import Costs, LeaderboardRow
+from kdmodels.report.predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Contents:
         trials: The trials of each search for hyperparameters. Their accuracies are on an inner split of the training
             data.
         grid: The variants of each grid, with their validation accuracies.
+        predictions: What the winner, its control and the teacher predict. `None` if not recorded.
         runs: The runs of the plan.
         seconds: The duration of each stage of the comparison.
         data: What is recorded of the data. `None` if nothing is.
@@ -128,6 +130,7 @@ class Contents:
     curves: Mapping[str, Mapping[str, Sequence[Point]]] = field(default_factory=dict)
     trials: Sequence[Trial] = ()
     grid: Sequence[Trial] = ()
+    predictions: Predictions | None = None
     runs: Sequence[PlannedRun] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     data: DataFacts | None = None

@@ -4,8 +4,11 @@ from kdmodels.report.components import Section
 from kdmodels.report.contents import Contents
 from kdmodels.report.markdown import to_markdown
 from kdmodels.report.page import to_html
+from kdmodels.report.sections.calibration import calibration_section
+from kdmodels.report.sections.classes import classes_section
 from kdmodels.report.sections.costs import costs_section
 from kdmodels.report.sections.data import data_section
+from kdmodels.report.sections.disagreement import disagreement_section
 from kdmodels.report.sections.learning import learning_section
 from kdmodels.report.sections.reproduce import reproduce_section
 from kdmodels.report.sections.sensitivity import sensitivity_section
@@ -23,6 +26,9 @@ def sections(contents: Contents) -> list[Section]:
         standings_section(contents),
         costs_section(contents),
         learning_section(contents),
+        classes_section(contents),
+        calibration_section(contents),
+        disagreement_section(contents),
         sensitivity_section(contents),
         work_section(contents),
         data_section(contents),

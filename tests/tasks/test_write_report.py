@@ -5,9 +5,14 @@ import logging
 
 import pytest
 
+from kdmodels.experiment import Experiment
 from kdmodels.report import page
 from tasks import tracking
-from tasks.results import REPORT, ROWS, VERDICT
+from tasks.cross_validation import Fold
+from tasks.prepare_data import prepare_data
+from tasks.promotion_candidates import find_candidate, recorded_leaderboard
+from tasks.references import Plan
+from tasks.results import PLAN, REPORT, ROWS, VERDICT
 from tasks.write_report import write_report
 from tests.conftest import Recorded
 from tests.support.reports import Page
@@ -45,10 +50,17 @@ def test_a_comparison_with_a_failed_student_has_a_report(recorded: Recorded) -> 
 def test_a_failure_is_a_warning(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail() -> str:
-        raise OSError("no space left, password=hunter2")
+    def fail(*_: object) -> str:
+        raise OSError("no space left")
 
     monkeypatch.setattr(page, "bundle", fail)
+    monkeypatch.setattr("tasks.write_report.record_predictions", fail)
+    experiment = Experiment.model_validate(tracking.read_json(recorded.first, "experiment.json"))
+    data = prepare_data.fn(experiment.data, None)
+    plan = Plan.model_validate(tracking.read_json(recorded.first, PLAN))
+    fold = Fold(experiment=experiment, data=data, plan=plan, parent=recorded.first)
+    leaderboard = recorded_leaderboard(*find_candidate(recorded.first))
     with caplog.at_level(logging.WARNING):
-        assert not write_report(recorded.first, {})
+        assert not write_report(leaderboard, fold, {})
+    assert "the predictions were not recorded: OSError: no space left" in caplog.text
     assert "the report was not written: OSError: no space left" in caplog.text

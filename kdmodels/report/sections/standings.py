@@ -87,8 +87,8 @@ def accuracy_chart(contents: Contents) -> Chart:
         },
         {
             "data": values(means),
-            "mark": {"type": "rule", "strokeWidth": 2},
-            "encoding": {"x": number("low", title), "x2": {"field": "high"}, "color": group | {"legend": None}},
+            "mark": {"type": "rule", "strokeWidth": 2, "color": "#808080"},
+            "encoding": {"x": number("low", title), "x2": {"field": "high"}},
         },
         {
             "data": values(means),

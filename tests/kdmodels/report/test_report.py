@@ -8,6 +8,7 @@ from kdmodels.report.components import Chart
 from kdmodels.report.contents import Contents, DataFacts, PlannedRun, Trial
 from kdmodels.report.curves import curves
 from kdmodels.report.leaderboard import leaderboard
+from kdmodels.report.predictions import Predictions, summarise
 from kdmodels.report.report import description, html, markdown, sections
 from kdmodels.report.sections.learning import SHOWN
 from kdmodels.report.vega import VEGA_LITE
@@ -15,7 +16,7 @@ from tests.support.reports import Page, contents
 from tests.support.students import student
 
 HOSTILE = "</script><b>'\"&{{7*7}}datum.x"
-VARIANTS, SEEDS, EPOCHS = 50, 10, 240
+VARIANTS, SEEDS, EPOCHS, CLASSES = 50, 10, 240, 10
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def large() -> Contents:
         [{"val/accuracy": 0.9, f"train/{HOSTILE}": value} for value in generator.random(EPOCHS).tolist()]
         for _ in range(SEEDS)
     ]
+    labels, probabilities = generator.integers(0, CLASSES, 500), generator.dirichlet(np.ones(CLASSES), 500)
     return contents(
         experiment=HOSTILE,
         rows=rows,
@@ -37,6 +39,12 @@ def large() -> Contents:
         curves={row.student.variant: curves(histories) for row in rows[:SHOWN]},
         trials=[Trial(HOSTILE, {HOSTILE: float(number)}, 0.9) for number in range(1, 30)],
         grid=[Trial(HOSTILE, {HOSTILE: 1.0}, 0.9), Trial(HOSTILE, {HOSTILE: 2.0}, None)],
+        predictions=Predictions(
+            classes=[f"{HOSTILE} {number}" for number in range(CLASSES)],
+            examples=len(labels),
+            networks=[summarise(role, HOSTILE, probabilities, labels) for role in ("student", "control", "teacher")],
+            disagreements=[],
+        ),
         runs=[PlannedRun(HOSTILE, "train", HOSTILE, 1.0)],
         seconds={"students": 1.0},
         data=DataFacts(HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: 1}, [HOSTILE], [HOSTILE]),
@@ -51,7 +59,18 @@ def charts_of(of: Contents) -> list[Chart]:
 
 def test_the_sections_come_in_the_order_of_a_readers_questions(large: Contents) -> None:
     names = [section.name for section in sections(large)]
-    assert names == ["verdict", "leaderboard", "costs", "learning", "sensitivity", "work", "data", "reproduce"]
+    assert names == [
+        "verdict",
+        "leaderboard",
+        "costs",
+        "learning",
+        "classes",
+        "calibration",
+        "sensitivity",
+        "work",
+        "data",
+        "reproduce",
+    ]
     assert [section.name for section in sections(contents())] == ["verdict", "leaderboard", "costs", "reproduce"]
 
 
@@ -67,7 +86,7 @@ def test_hostile_names_add_no_element(large: Contents) -> None:
 
 def test_every_chart_is_drawn_with_its_names(large: Contents) -> None:
     charts = charts_of(large)
-    assert len({chart.name for chart in charts}) == len(charts) == 6
+    assert len({chart.name for chart in charts}) == len(charts) == 9
     for chart in charts:
         svg = vl_convert.vegalite_to_svg(dict(chart.spec), VEGA_LITE)
         assert svg.count("<path") > 10

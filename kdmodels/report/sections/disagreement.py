@@ -1,0 +1,44 @@
+"""The section of the images on which student and teacher disagree most."""
+
+from collections.abc import Sequence
+
+from kdmodels.report import formats
+from kdmodels.report.components import Bar, Card, Cards, Section, Text
+from kdmodels.report.contents import Contents
+from kdmodels.report.predictions import ClassShare, Disagreement
+
+ABOUT = (
+    "The validation images on which the distributions of the stored student and of the teacher differ most. The "
+    "probabilities of wrong classes are the teacher's dark knowledge. A temperature above 1 makes them visible."
+)
+
+
+def disagreement_section(contents: Contents) -> Section | None:
+    """Return the section of the disagreements. `None` if none are recorded."""
+    predictions = contents.predictions
+    if predictions is None or not predictions.disagreements:
+        return None
+    cards = [_card(number, each, predictions.classes) for number, each in enumerate(predictions.disagreements, 1)]
+    return Section("disagreement", "Where student and teacher disagree", [Text(ABOUT), Cards(cards)])
+
+
+def _card(number: int, disagreement: Disagreement, classes: Sequence[str]) -> Card:
+    true = classes[disagreement.label]
+    bars = {}
+    for temperature, shares in disagreement.shares.items():
+        bars[f"student, T = {temperature:g}"] = _bars(shares, classes, of_student=True)
+        bars[f"teacher, T = {temperature:g}"] = _bars(shares, classes, of_student=False)
+    return Card(
+        picture=disagreement.picture,
+        alternative=f"Image {number} of the largest disagreements, of class {true}",
+        title=f"True class: {true}",
+        bars=bars,
+    )
+
+
+def _bars(shares: Sequence[ClassShare], classes: Sequence[str], *, of_student: bool) -> list[Bar]:
+    return [
+        Bar(classes[each.index], value, formats.share(value))
+        for each in shares
+        for value in [each.student if of_student else each.teacher]
+    ]
