@@ -76,7 +76,7 @@ def softmax(logits: Tensor, temperature: float = 1.0) -> np.ndarray:
         temperature: The number by which the logits are divided.
     """
     if logits.dim() == 3:
-        logits = ensemble_logits(logits, temperature)
+        logits = ensemble_logits(logits, temperature=temperature)
     return (logits.double() / temperature).softmax(dim=1).numpy()
 
 
@@ -101,7 +101,7 @@ def _rows(examples: int, classes: int) -> Tensor:
 def _disagreements(student: Tensor, teacher: Tensor, temperature: float, split: Split) -> list[Disagreement]:
     pairs = {value: (softmax(student, value), softmax(teacher, value)) for value in (1.0, temperature)}
     rows = most_different(*pairs[1.0], PICTURES)
-    images = split.batch(torch.tensor(rows, dtype=torch.int64)).numpy() if rows else []
+    images = split.batch(torch.tensor(rows, dtype=torch.int64)).numpy()  # (P, C, H, W)
     return [
         Disagreement(
             label=int(split.labels[row]),

@@ -27,25 +27,49 @@ def command(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write. Default: in the cache.")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print verdict and leaderboard as Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print the leaderboard as a LaTeX table.")] = False,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write each chart to this folder as SVG and PNG.")
+    ] = None,
 ) -> None:
     """Write the report of a comparison as one HTML file."""
-    if markdown and (open_ or output):
-        raise UsageError("--markdown: expected neither --open nor --output")
+    kinds = [
+        option
+        for option, chosen in {
+            "--markdown": markdown,
+            "--latex": latex,
+            "--figures": figures is not None,
+            "--open or --output": open_ or output is not None,
+        }.items()
+        if chosen
+    ]
+    if len(kinds) > 1:
+        raise UsageError(f"{', '.join(kinds)}: expected at most one of these options")
     tracking.configure()
     with usage_errors():
         comparison = find_comparison(run)
     contents = read_contents(comparison)
     if markdown:
         print(escaped(report.markdown(contents), keep="\n"), end="")
-        return
-    page = report.html(contents)
-    file = output or private_folder(cache_folder() / "reports") / f"{comparison.run_id}.html"
+    elif latex:
+        print(escaped(report.latex(contents), keep="\n"), end="")
+    elif figures:
+        for name, content in report.figures(contents).items():
+            _write(figures / name, content, "--figures")
+        console.print_entry("figures", str(figures.absolute()))
+    else:
+        file = output or private_folder(cache_folder() / "reports") / f"{comparison.run_id}.html"
+        _write(file, report.html(contents).encode(), "--output")
+        if contents.verdict:
+            console.print_entry("verdict", contents.verdict.reason, style="bold")
+        console.print_entry("report", str(file.absolute()))
+        if open_ and not webbrowser.open(file.absolute().as_uri()):
+            raise UserError(f"--open: no browser was found. Open the file yourself: {file.absolute()}")
+
+
+def _write(file: Path, content: bytes, option: str) -> None:
     try:
-        write_whole(file, lambda partial: partial.write_text(page, encoding="utf-8"), mode=SHARED)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, lambda partial: partial.write_bytes(content), mode=SHARED)
     except OSError as error:
-        raise UserError(f"--output: {file}: {error.strerror}") from error
-    if contents.verdict:
-        console.print_entry("verdict", contents.verdict.reason, style="bold")
-    console.print_entry("report", str(file.absolute()))
-    if open_ and not webbrowser.open(file.absolute().as_uri()):
-        raise UserError(f"--open: no browser was found. Open the file yourself: {file.absolute()}")
+        raise UserError(f"{option}: {file}: {error.strerror}") from error

@@ -19,8 +19,8 @@ def number(field: str, title: str | None = None, *, log: bool = False) -> Channe
         title: The title of the axis. Default: no title.
         log: Whether the scale is logarithmic.
     """
-    kind: Channel = {"type": "log"} if log else {"zero": False, "nice": False}
-    scale: JsonValue = kind | {"padding": PADDING}
+    kind: Channel = {"type": "log"} if log else {"zero": False}
+    scale: JsonValue = kind | {"nice": False, "padding": PADDING}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 
 

@@ -1,7 +1,9 @@
-"""The report of a comparison, as a page and as Markdown."""
+"""The report of a comparison: the page, Markdown, a LaTeX table, and pictures of the charts."""
 
-from kdmodels.report.components import Section
+from kdmodels.report.components import Chart, Section
 from kdmodels.report.contents import Contents
+from kdmodels.report.formats import percent
+from kdmodels.report.latex import to_latex
 from kdmodels.report.markdown import to_markdown
 from kdmodels.report.page import to_html
 from kdmodels.report.sections.calibration import calibration_section
@@ -12,10 +14,12 @@ from kdmodels.report.sections.disagreement import disagreement_section
 from kdmodels.report.sections.learning import learning_section
 from kdmodels.report.sections.reproduce import reproduce_section
 from kdmodels.report.sections.sensitivity import sensitivity_section
-from kdmodels.report.sections.standings import standings_section
+from kdmodels.report.sections.standings import standings_section, standings_table
 from kdmodels.report.sections.verdict import verdict_section
 from kdmodels.report.sections.work import work_section
+from kdmodels.report.vega import FileKind, to_file
 
+PAPER = ("variant", "validation %", "vs control", "p (Holm)", "gap closed", "parameters", "MFLOPs")  # LaTeX columns
 ROWS_OF_DESCRIPTION = 20  # rows of a table in the description of a run, which holds 8,000 characters
 
 
@@ -49,6 +53,23 @@ def markdown(contents: Contents, *, most_rows: int = 1_000) -> str:
         most_rows: The number of rows above which a table is cut.
     """
     return to_markdown([verdict_section(contents), standings_section(contents)], most_rows=most_rows)
+
+
+def latex(contents: Contents) -> str:
+    """Return the leaderboard as a LaTeX table."""
+    teacher = f" The teacher has {percent(contents.teacher.accuracy)}." if contents.teacher else ""
+    caption = (
+        f"Validation accuracy of the students of {contents.experiment}, mean and standard deviation over seeds; "
+        f"difference to the label-only control with 95 % interval.{teacher}"
+    )
+    return to_latex(standings_table(contents), PAPER, caption)
+
+
+def figures(contents: Contents) -> dict[str, bytes]:
+    """Return each chart of the report as an SVG and a PNG file, by the name of the file."""
+    charts = [each for section in sections(contents) for each in section.components if isinstance(each, Chart)]
+    kinds: tuple[FileKind, ...] = ("svg", "png")
+    return {f"{chart.name}.{kind}": to_file(chart, kind) for chart in charts for kind in kinds}
 
 
 def description(contents: Contents, link: str) -> str:

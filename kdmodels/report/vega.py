@@ -39,7 +39,10 @@ def bundle() -> str:
         return script
 
 
-def to_file(chart: Chart, kind: Literal["svg", "png"]) -> bytes:
+FileKind = Literal["svg", "png"]
+
+
+def to_file(chart: Chart, kind: FileKind) -> bytes:
     """Return a chart as the content of an SVG or PNG file on white ground."""
     spec = {"title": chart.title, **chart.spec}
     if kind == "svg":

@@ -71,7 +71,7 @@ def _accuracies(matrices: dict[str, np.ndarray], classes: Sequence[str], chosen:
             }
             for index in chosen
         ]
-    network = colours("network", "network", list(matrices))
+    colour = colours("network", "network", list(matrices))
     spec: Spec = {
         "width": 560,
         "height": {"step": 20},
@@ -80,8 +80,8 @@ def _accuracies(matrices: dict[str, np.ndarray], classes: Sequence[str], chosen:
         "encoding": {
             "x": number("accuracy", "accuracy on the class (%)"),
             "y": name("class", order=[classes[index] for index in chosen]),
-            "color": network,
-            "shape": network,
+            "color": colour,
+            "shape": colour,
             "tooltip": tooltip("network", "class", "examples", accuracy=".2f"),
         },
     }
@@ -135,15 +135,15 @@ def _panel(title: str, counts: np.ndarray, classes: Sequence[str], *, first: boo
         },
     }
     size = min(20, 400 // len(classes))
-    order = list(classes)
+    domain: Channel = {"scale": {"domain": list(classes)}}
     return {
         "title": title,
         "width": {"step": size},
         "height": {"step": size},
         "data": values(rows),
         "encoding": {
-            "x": name("predicted", "predicted class") | {"scale": {"domain": order}},
-            "y": name("true", "true class" if first else None) | {"scale": {"domain": order}},
+            "x": name("predicted", "predicted class") | domain,
+            "y": name("true", "true class" if first else None) | domain,
         },
         "layer": [cells, numbers] if len(classes) <= MOST_NUMBERS else [cells],
     }

@@ -37,14 +37,7 @@ GROUPS = (
 
 def standings_section(contents: Contents) -> Section:
     """Return the section of the leaderboard."""
-    gaps = gaps_closed(contents.rows, contents.teacher.accuracy if contents.teacher else None)
-    table = Table(
-        caption="Leaderboard. The titles of the columns sort the table.",
-        columns=COLUMNS,
-        rows=[_cells(row, gaps.get(row.student.variant)) for row in contents.rows],
-        sortable=True,
-    )
-    components: list[Component] = [table, Text(GROUPS)]
+    components: list[Component] = [standings_table(contents), Text(GROUPS)]
     components.append(Text(f"Hyperparameters: {contents.tuning}."))
     components += [
         Text(f"{row.student.variant}: {row.student.status.lower()}", role="note")
@@ -54,6 +47,17 @@ def standings_section(contents: Contents) -> Section:
     if contents.finished:
         components.append(accuracy_chart(contents))
     return Section("leaderboard", "Leaderboard", components)
+
+
+def standings_table(contents: Contents) -> Table:
+    """Return the leaderboard as a table with the columns `COLUMNS`."""
+    gaps = gaps_closed(contents.rows, contents.teacher.accuracy if contents.teacher else None)
+    return Table(
+        caption="Leaderboard. The titles of the columns sort the table.",
+        columns=COLUMNS,
+        rows=[_cells(row, gaps.get(row.student.variant)) for row in contents.rows],
+        sortable=True,
+    )
 
 
 def accuracy_chart(contents: Contents) -> Chart:
@@ -79,7 +83,7 @@ def accuracy_chart(contents: Contents) -> Chart:
     layers: list[JsonValue] = [
         {
             "data": values(seeds),
-            "mark": {"type": "tick", "opacity": 0.45, "thickness": 2, "size": 12},
+            "mark": {"type": "tick", "color": "#808080", "opacity": 0.7, "thickness": 2, "size": 12},
             "encoding": {
                 "x": number("accuracy", title),
                 "tooltip": tooltip("variant", "seed", accuracy=".2f"),

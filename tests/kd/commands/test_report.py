@@ -46,10 +46,26 @@ def test_markdown_goes_to_stdout(kd_here: Here, recorded: Recorded) -> None:
     assert "\n| # | variant | validation % |" in out
 
 
+def test_latex_goes_to_stdout(kd_here: Here, recorded: Recorded) -> None:
+    code, out, _ = kd_here("report", recorded.first, "--latex")
+    assert code == DONE
+    assert out.startswith("\\begin{table}\n")
+
+
+def test_figures_are_written_as_svg_and_png(kd_here: Here, recorded: Recorded, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "figures"
+    code, out, _ = kd_here("report", recorded.first, "--figures", str(folder))
+    assert (code, out) == (DONE, f"figures   {folder}\n")
+    names = sorted(file.name for file in folder.iterdir())
+    assert {"accuracies.svg", "accuracies.png", "learning-curves.svg", "confusion-matrices.png"} <= set(names)
+    assert (folder / "accuracies.svg").read_text().startswith("<svg")
+
+
 def test_mistakes_are_usage_errors(kd_here: Here, recorded: Recorded, tmp_path: Path) -> None:
     code, _, error = kd_here("report", "no-such-run")
     assert (code, "is not in the tracking store" in error) == (USAGE, True)
     code, _, error = kd_here("report", "--markdown", "--open")
-    assert (code, "--markdown: expected neither" in error) == (USAGE, True)
-    code, _, error = kd_here("report", recorded.first, "--output", str(tmp_path / "missing" / "report.html"))
-    assert (code, "No such file or directory" in error) == (ERROR, True)
+    assert (code, "--markdown, --open or --output: expected at most one" in error) == (USAGE, True)
+    (tmp_path / "file").touch()
+    code, _, error = kd_here("report", recorded.first, "--output", str(tmp_path / "file" / "report.html"))
+    assert (code, f"--output: {tmp_path / 'file' / 'report.html'}: " in error) == (ERROR, True)
