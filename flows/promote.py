@@ -16,6 +16,7 @@ from tasks.promotion import PromoteOptions
 from tasks.promotion_candidates import find_candidate, recorded_leaderboard
 from tasks.references import VerdictReference
 from tasks.ui.comparison import publish_verdict
+from tasks.write_report import update_report
 
 ALLOW = "To allow code, promote with the command: kd promote RUN --allow-code MODULE"
 
@@ -60,5 +61,7 @@ def promote(
     data = find_training_data(comparison, tracking.get(run_id), data_dir, code)
     options = PromoteOptions(by_name=run is not None, force=force, dry_run=dry_run)
     verdict = promote_student(leaderboard, experiment.promote, data, code=code, options=options)
+    if not dry_run:
+        update_report(leaderboard.parent_run_id)
     publish_verdict(verdict, leaderboard.teacher_run_id)
     return verdict

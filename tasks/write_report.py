@@ -1,4 +1,4 @@
-"""write_report: write the HTML report of a comparison, and store it with the comparison's run."""
+"""write_report, update_report: write the HTML report of a comparison, and store it with the comparison's run."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,11 +37,32 @@ def write_report(leaderboard: LeaderboardReference, fold: Fold, seconds: Mapping
         record_predictions(leaderboard, fold)
     with _failure_as_warning("the report was not written"):
         tracking.log_metrics(parent, [(f"{SECONDS}{stage}", value, 0) for stage, value in seconds.items()])
-        contents = read_contents(tracking.get(parent))
-        tracking.log_text(parent, REPORT, html(contents))
-        tracking.describe(parent, description(contents, tracking.artifact_link(parent, REPORT)))
+        _write(parent)
         return True
     return False
+
+
+@task(task_run_name="update_report", cache_policy=NO_CACHE)
+def update_report(parent: str) -> bool:
+    """Write the report of an earlier comparison again, after a new verdict. A failure is logged as a warning.
+
+    Args:
+        parent: The id of the comparison's run.
+
+    Returns:
+        Whether the report was written.
+    """
+    tracking.configure()
+    with _failure_as_warning("the report was not updated"):
+        _write(parent)
+        return True
+    return False
+
+
+def _write(parent: str) -> None:
+    contents = read_contents(tracking.get(parent))
+    tracking.log_text(parent, REPORT, html(contents))
+    tracking.describe(parent, description(contents, tracking.artifact_link(parent, REPORT)))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from kdmodels.networks import load_network
 from tasks import promotion, tracking
 from tasks.promotion_candidates import find_candidate
 from tasks.references import VerdictReference
+from tasks.results import REPORT
 from tests.conftest import SMALL
 
 EXPERIMENT = SMALL | {"variants": ["hard-labels"]}
@@ -70,6 +71,7 @@ def test_a_promotion_is_repeated_and_rolled_back(run: Run) -> None:
     better = run(name="other", promote={"model": "moved"})
     assert better.verdict.promoted
     assert promote(better.parent_run_id).already_champion
+    assert "already champion" in tracking.artifact(better.parent_run_id, REPORT).read_text()
     with pytest.raises(UserError, match="previous"):
         rollback("moved")
     long = run(name="other", promote={"model": "moved"}, student=LONG)
