@@ -150,6 +150,13 @@ def test_a_metric_has_the_time_of_its_measurement(store: Path) -> None:
     assert int(1000 * before) <= accuracy.timestamp <= 1000 * time.time()
 
 
+def test_the_description_of_a_run_is_replaced(store: Path) -> None:
+    run_id = tracking.start("digits", "digits", "comparison")
+    tracking.describe(run_id, "first")
+    tracking.describe(run_id, "**second**")
+    assert tracking.get(run_id).tags["mlflow.note.content"] == "**second**"
+
+
 def test_many_tags_can_be_set_and_replaced(store: Path) -> None:
     id_ = tracking.start("digits", "kd", "student", tags={"a": 1})
     tracking.set_tags(id_, {f"t{i}": i for i in range(120)} | {"a": 2})

@@ -24,6 +24,11 @@ def test_a_run_of_a_local_store_has_an_address_while_a_ui_serves_the_store(store
     assert tracking.run_url(run_id) is None
 
 
+def test_a_link_inside_the_ui_needs_no_address(store: str) -> None:
+    run_id = tracking.start("digits", "digits", "comparison")
+    assert tracking.artifact_link(run_id, "a b.html") == f"#/experiments/1/runs/{run_id}/artifacts/a%20b.html"
+
+
 def test_an_address_on_a_server_holds_no_secret(store: str) -> None:
     mlflow.set_tracking_uri("https://ann:secret@ml.example:5000/mlflow/?token=abc#def")
     try:

@@ -49,7 +49,7 @@ def read(client: SyncPrefectClient, outcome: Outcome, lines: list[str]) -> Shown
     )
     names: list[str] = []
     deadline = time.monotonic() + 60
-    while f"promote_student {outcome.verdict.model}" not in names:  # the server records task runs a moment later
+    while "write_report" not in names:  # the server records task runs a moment later
         assert time.monotonic() < deadline, names
         time.sleep(0.1)
         task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
@@ -118,7 +118,8 @@ def test_runs_have_names(first: Shown) -> None:
     local = first.flow_run.expected_start_time.astimezone()
     assert first.flow_run.name.endswith(f"{local:%H:%M}")
     named = {"prepare_data digits", "train_teacher teacher", "distil_knowledge teacher", "train_student kd"}
-    assert named | {"train_student hard-labels", "promote_student Named-student"} <= set(first.task_runs)
+    named |= {"train_student hard-labels", "promote_student Named-student", "write_report"}
+    assert named <= set(first.task_runs)
 
 
 def test_the_log_has_a_line_for_each_stage_and_student(first: Shown, again: Shown) -> None:
@@ -161,6 +162,7 @@ def test_the_comparison_is_a_markdown_artifact(first: Shown) -> None:
     assert "| # | variant | result | points above the control | parameters | training |" in text
     assert "| kd | train | " in text
     assert f"`{first.outcome.parent_run_id}` (`kd ui` serves the MLflow UI" in text
+    assert f"Report: `kd report {first.outcome.parent_run_id[:8]} --open`" in text
 
 
 def test_mlflow_links_to_the_flow_run(first: Shown) -> None:
@@ -170,8 +172,10 @@ def test_mlflow_links_to_the_flow_run(first: Shown) -> None:
 def test_the_markdown_links_to_an_announced_mlflow_ui(first: Shown, runs: object) -> None:
     plan = tracking.read_json(first.outcome.parent_run_id, PLAN)
     with tracking.ui_announced(tracking.configure(), "http://127.0.0.1:1234"):
-        text = comparison_markdown(first.outcome, Plan.model_validate(plan))
+        text = comparison_markdown(first.outcome, Plan.model_validate(plan), has_report=True)
     run = first.outcome.parent_run_id
+    report = rf"\[report\.html\]\(http://127\.0\.0\.1:1234/#/experiments/\d+/runs/{run}/artifacts/report\.html\)"
+    assert re.search(report, text)
     assert re.search(rf"\[{run}\]\(http://127\.0\.0\.1:1234/#/experiments/\d+/runs/{run}\)", text)
 
 
