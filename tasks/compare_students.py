@@ -22,6 +22,7 @@ from tasks.results import (
     ROWS,
     SIZE,
     STUDENT_CORRECTNESS,
+    TEACHER_ACCURACY,
     read_correctness,
     write_correctness,
 )
@@ -56,7 +57,8 @@ def compare_students(
     _log_correctness(parent, correctness)
     assert best.run_id is not None
     tracking.set_tags(parent, {Tag.WINNER: best.variant, Tag.WINNER_RUN: best.run_id, Tag.TEACHER_RUN: teacher.run_id})
-    tracking.log_metrics(parent, [(name, best.metrics[name], 0) for name in (ACCURACY, SIZE)])
+    figures = {name: best.metrics[name] for name in (ACCURACY, SIZE)} | {TEACHER_ACCURACY: teacher.metrics[ACCURACY]}
+    tracking.log_metrics(parent, [(name, value, 0) for name, value in figures.items()])
     weak = weak_teacher(students, teacher.metrics[ACCURACY])
     notes = [*warnings, *teacher.warnings, *weak, *extreme_weights(students)]
     if notes:

@@ -29,6 +29,7 @@ from tasks.results import (
     ROWS,
     SECONDS,
     SIZE,
+    TEACHER_ACCURACY,
     TRIALS,
     VERDICT,
 )
@@ -71,7 +72,7 @@ def read_contents(comparison: tracking.Run) -> Contents:
         verdict=_verdict(run_id),
         rows=rows,
         winner=best.variant if best else None,
-        teacher=_teacher(comparison.tags.get(Tag.TEACHER_RUN)),
+        teacher=_teacher(comparison),
         tuning=tuning_in_words(students),
         notes=[comparison.tags[Tag.NOTE]] if Tag.NOTE in comparison.tags else [],
         trials=[trial for student in students for trial in _trials(student)],
@@ -84,6 +85,7 @@ def read_contents(comparison: tracking.Run) -> Contents:
         data=_data(run_id, experiment, best),
         versions={library: comparison.tags[tag] for library, tag in VERSIONS.items() if tag in comparison.tags},
         spec=queries.spec(run_id),
+        folds=experiment.data.folds or 1,
     )
     return replace(contents, curves=_curves(contents))
 
@@ -102,12 +104,14 @@ def _verdict(run_id: str) -> Verdict | None:
     )
 
 
-def _teacher(run_id: str | None) -> Teacher | None:
+def _teacher(comparison: tracking.Run) -> Teacher | None:
+    """Return the teacher. With cross-validation, its costs are those of the first fold's teacher."""
+    run_id = comparison.tags.get(Tag.TEACHER_RUN)
     if run_id is None:
         return None
     metrics = tracking.get(run_id).metrics
-    parameters = int(metrics[SIZE]) if SIZE in metrics else None
-    return Teacher(metrics[ACCURACY], costs(parameters, metrics))
+    accuracy = comparison.metrics.get(TEACHER_ACCURACY, metrics[ACCURACY])  # older comparisons lack the first metric
+    return Teacher(accuracy, costs(int(metrics[SIZE]) if SIZE in metrics else None, metrics))
 
 
 def _predictions(run_id: str) -> Predictions | None:

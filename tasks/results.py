@@ -38,6 +38,7 @@ SPLIT = "validation"  # metadata key of a correctness file: the digest of the va
 ALL = 100_000  # a limit above the number of comparisons in any store
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
 SECONDS = "seconds/"  # prefix of a metric, before a stage of a comparison or of a training
+TEACHER_ACCURACY = "val/teacher_accuracy"  # metric of a comparison. With cross-validation, the mean over the folds
 RATIO = "gradient_ratio/"  # prefix of a metric, before a loss: its gradient norm divided by that of cross entropy
 TRIALS = "tuning.csv"  # table of a search: the trials, their values, and their accuracies on the inner split
 TRIALS_PLOT = "tuning.png"  # plot of this table

@@ -116,6 +116,8 @@ class Contents:
         data: What is recorded of the data. `None` if nothing is.
         versions: The versions of the libraries, by name.
         spec: The experiment file that reproduces the comparison.
+        folds: The number of folds of the cross-validation. 1 without cross-validation. Curves and predictions are those
+            of the first fold; the leaderboard is over all folds.
     """
 
     experiment: str
@@ -136,6 +138,7 @@ class Contents:
     data: DataFacts | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     spec: str = ""
+    folds: int = 1
 
     @property
     def finished(self) -> list[LeaderboardRow]:

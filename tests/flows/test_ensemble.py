@@ -14,8 +14,10 @@ from kdmodels.data import load_dataset
 from kdmodels.evaluation.predictions import predict
 from kdmodels.experiment import Data, Experiment
 from kdmodels.networks import load_network
+from kdmodels.report.predictions import Predictions
 from tasks import tracking
 from tasks.cleanup import leftovers
+from tasks.results import PREDICTIONS
 from tests.conftest import SMALL
 
 ONE: dict[str, Any] = {"network": {"mlp": [16]}, "epochs": 2}
@@ -67,6 +69,12 @@ def test_accuracy_is_of_the_mean_distribution_and_knowledge_holds_all_members_lo
     assert first.teacher.metrics["val/accuracy"] == pytest.approx(accuracy)
     stored = np.load(tracking.artifact(first.teacher.run_id, "knowledge") / "validation" / "logits.npy")
     np.testing.assert_allclose(stored, logits, rtol=1e-3, atol=1e-3)
+
+
+def test_the_report_shows_the_predictions_of_the_ensemble(first: Outcome) -> None:
+    predictions = Predictions.model_validate(tracking.read_json(first.parent_run_id, PREDICTIONS))
+    assert predictions.networks[-1].role == "teacher"
+    assert predictions.networks[-1].accuracy == pytest.approx(first.teacher.metrics["val/accuracy"])
 
 
 def test_an_ensemble_is_reused_and_a_live_ensemble_gives_the_same_outputs(first: Outcome) -> None:

@@ -20,6 +20,7 @@ from kdmodels.report.leaderboard import leaderboard
 from tasks import tracking
 from tasks.prepare_data import find_training_data
 from tasks.queries import compare
+from tasks.report_contents import read_contents
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -58,6 +59,11 @@ def test_every_example_is_validated_once_and_counts_in_the_leaderboard(
     teachers = [run.metrics["val/accuracy"] for run in children if run.kind == "teacher"]
     assert outcome.teacher.metrics["val/accuracy"] == pytest.approx(np.mean(teachers), abs=0.002)
     assert sum(row.evidence.wins for row in leaderboard(rows, right)) == pytest.approx(1)
+    contents = read_contents(tracking.get(outcome.parent_run_id))
+    assert contents.teacher is not None
+    assert contents.teacher.accuracy == pytest.approx(outcome.teacher.metrics["val/accuracy"])
+    assert contents.predictions is not None
+    assert contents.predictions.examples == len(load_dataset(EXPERIMENT.data, fold=0).validation)
     first_fold = next(row.run_id for row in rows if row.variant == "kd")
     again, outcomes = compare([outcome.parent_run_id, first_fold])  # the row of all folds does not change
     assert again == rows

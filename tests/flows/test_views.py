@@ -9,7 +9,9 @@ import pytest
 
 from flows.distill import Outcome, distill
 from kdmodels.experiment import Experiment
+from kdmodels.report.predictions import Predictions
 from tasks import tracking
+from tasks.results import PREDICTIONS
 from tests.conftest import SMALL
 
 EXPERIMENT = SMALL | {
@@ -71,6 +73,14 @@ def test_missing_knowledge_is_added_and_no_file_is_written_again(outcomes: Any) 
         "train-view-0/middle.npy", "train-view-1/middle.npy", "train-view-2/logits.npy", "train-view-2/middle.npy",
         "validation/middle.npy"]  # fmt: skip
     assert json.loads(tracking.get(first.teacher.run_id).tags["kd.knowledge"]) == {"logits": 3, "middle": 3}
+
+
+def test_the_report_has_predictions_of_stored_and_live_teachers(outcomes: Any) -> None:
+    first, _, _, live = outcomes
+    for outcome in (first, live):
+        predictions = Predictions.model_validate(tracking.read_json(outcome.parent_run_id, PREDICTIONS))
+        assert predictions.networks[-1].role == "teacher"
+        assert predictions.networks[-1].accuracy == pytest.approx(outcome.teacher.metrics["val/accuracy"])
 
 
 def test_a_live_teacher_sees_the_same_views(outcomes: Any) -> None:

@@ -29,6 +29,8 @@ def classes_section(contents: Contents) -> Section | None:
             "network of the best seed, so its accuracy can be above the mean over seeds."
         )
     ]
+    if contents.folds > 1:
+        components.append(Text(f"The networks and images are those of the first of {contents.folds} folds."))
     if len(chosen) < len(predictions.classes):
         components.append(Text(f"Shown are the {len(chosen)} classes on which the networks differ most."))
     components.append(_accuracies(matrices, predictions.classes, chosen))

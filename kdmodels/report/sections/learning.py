@@ -38,6 +38,8 @@ def learning_section(contents: Contents) -> Section | None:
     components: list[Component] = []
     if len(shown) < len(contents.finished):
         components.append(Text(f"Shown are the {len(shown)} best variants, with the control of the winner."))
+    if contents.folds > 1:
+        components.append(Text(f"The curves are those of the first of {contents.folds} folds."))
     curves = {variant: contents.curves[variant] for variant in shown}
     components.append(_accuracy_chart(curves))
     components.append(_terms_chart(curves))

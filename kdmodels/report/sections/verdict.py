@@ -1,5 +1,8 @@
 """The first section: the verdict, and answers to the questions of a reader who has ten seconds."""
 
+from collections.abc import Sequence
+
+from kdmodels.evaluation.requirements import WORDS, Rule
 from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
 from kdmodels.report.conclusion import conclusion
 from kdmodels.report.contents import Contents, Verdict
@@ -37,7 +40,23 @@ def verdict_section(contents: Contents) -> Section:
                 rows=[[Cell(question, mark=True), Cell(answer)] for question, answer in answers.items() if answer],
             )
         )
+    if verdict and verdict.rules:
+        components.append(_requirements(verdict.rules))
     return Section("verdict", "Verdict", [*components, Text(TERMS)])
+
+
+def _requirements(rules: Sequence[Rule]) -> Table:
+    rows = [
+        [
+            Cell(f"{WORDS.get(rule.name, rule.name)} {rule.about}".strip()),
+            Cell(f"{rule.value:,}" if isinstance(rule.value, int) else f"{rule.value:.4g}"),
+            Cell(rule.bound),
+            Cell("yes" if rule.holds else "no", mark=not rule.holds),
+        ]
+        for rule in rules
+    ]
+    columns = [Column("requirement"), Column("measured", numeric=True), Column("required"), Column("met")]
+    return Table("Requirements of the promotion gate", columns, rows)
 
 
 def _gap(contents: Contents, best: LeaderboardRow) -> str:

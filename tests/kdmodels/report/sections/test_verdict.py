@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from kdmodels.evaluation.requirements import Rule
 from kdmodels.report.components import Table, Text
 from kdmodels.report.contents import Contents
 from kdmodels.report.leaderboard import leaderboard
@@ -11,7 +12,7 @@ from tests.support.students import CONTROL, failed, student
 
 
 def answers(of: Contents) -> dict[str, str]:
-    (table,) = [each for each in verdict_section(of).components if isinstance(each, Table)]
+    table = next(each for each in verdict_section(of).components if isinstance(each, Table))
     return dict(zip(column(table, "question"), column(table, "answer"), strict=True))
 
 
@@ -28,6 +29,15 @@ def test_each_question_is_answered() -> None:
     assert shown["What does it cost?"] == "100 parameters (10 % of the teacher's)"
     assert shown["What would be deployed?"].startswith("models:/small-student/3, promoted by this comparison")
     assert "kd show 01234567 --spec" in shown["How is it reproduced?"]
+
+
+def test_the_requirements_are_shown_with_the_measured_values() -> None:
+    rules = [Rule("accuracy", 0.91234, ">= 0.9", holds=True), Rule("parameters", 61_000, "<= 60000", holds=False)]
+    components = verdict_section(contents(verdict=replace(VERDICT, rules=rules))).components
+    _, table = [each for each in components if isinstance(each, Table)]
+    assert column(table, "requirement") == ["test accuracy's lower 95% bound", "the number of parameters"]
+    assert column(table, "measured") == ["0.9123", "61,000"]
+    assert column(table, "met") == ["yes", "no"]
 
 
 def test_without_a_champion_nothing_is_deployed() -> None:
