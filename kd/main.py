@@ -27,6 +27,7 @@ COMMANDS = {  # module in kd/commands -> first line of the docstring of its `com
     "compare": "Compare students of the last comparison, or of given runs.",
     "report": "Write the report of a comparison as one HTML file.",
     "show": "Show everything that is recorded about a run.",
+    "history": "Show a model's versions, the decisions about it and its looks.",
     "promote": "Promote a winner or a run if the promotion gate accepts it.",
     "approve": "Make the model version that waits for approval the champion.",
     "reject": "Refuse the model version that waits for approval.",

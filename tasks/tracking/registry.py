@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from kdmodels.errors import UsageError, UserError, allowed
-from kdmodels.evaluation.looks import Look, ledger_of, read_ledgers
+from kdmodels.evaluation.looks import Ledger, Look, ledger_of, read_ledgers
 from tasks.tracking.contents import model_id
 from tasks.tracking.lookup import Run, get
 from tasks.tracking.tags import PREFIX, Tag
@@ -218,6 +218,15 @@ def take_look(model: str, pair: str, *, digest: str, sketch: tuple[int, ...], lo
         if tags.get(tag) != text:
             MlflowClient().set_registered_model_tag(model, tag, text)
     return look
+
+
+def ledgers(model: str) -> list[Ledger]:
+    """Return the records of the looks at each test split on which versions of a model were compared.
+
+    Raises:
+        UserError: The registered model does not exist.
+    """
+    return read_ledgers(dict(_registered(model).tags))
 
 
 def find_model(word: str) -> Version:

@@ -1,0 +1,125 @@
+"""The history of a registered model: its versions, the decisions of the promotion gate, and the looks at test splits.
+
+This module imports neither torch nor prefect, so that `kd history` starts quickly.
+"""
+
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks import results, tracking
+from tasks.references import VerdictReference
+from tasks.results import ACCURACY, VERDICT
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DecisionLine(_Line):
+    """A decision of the promotion gate about a model.
+
+    Attributes:
+        started: The start of the comparison in UTC, in ISO 8601 format.
+        comparison: The id of the comparison's run.
+        winner: The student that the decision is about.
+        validation_accuracy: The highest mean validation accuracy of the comparison, from 0 to 1.
+        test_accuracy: The winner's accuracy on the test split, from 0 to 1. `None` if the split was not needed.
+        decision: `promoted`, `champion already`, `waits for approval` or `refused`.
+        champion: The version that is the champion after the decision. `None` if there is no champion.
+        reason: The decision in words.
+    """
+
+    started: str
+    comparison: str
+    winner: str
+    validation_accuracy: float | None
+    test_accuracy: float | None
+    decision: str
+    champion: int | None
+    reason: str
+
+
+class VersionLine(_Line):
+    """A version of a model.
+
+    Attributes:
+        aliases: The aliases of the version, e.g. `champion`.
+        run_id: The id of the student's run. `None` if kdflow did not make the model.
+        promoted: The start of the latest comparison that promoted the version. `None` if it is unknown.
+    """
+
+    version: int
+    aliases: list[str]
+    run_id: str | None
+    promoted: str | None
+
+
+class LooksLine(_Line):
+    """The looks at one test split: the beginning of its digest, the looks so far, and the declared number of looks."""
+
+    test_split: str
+    looks: int
+    of: int
+
+
+class History(_Line):
+    """The history of a model. Decisions are sorted from the oldest to the newest, versions from the newest."""
+
+    model: str
+    decisions: list[DecisionLine]
+    versions: list[VersionLine]
+    looks: list[LooksLine]
+
+
+def read_history(model: str) -> History:
+    """Return the history of a registered model.
+
+    Raises:
+        UserError: the model does not exist.
+    """
+    tracking.configure()
+    versions = tracking.versions(model)
+    comparisons = [
+        run
+        for run in reversed(tracking.runs(kind="comparison", limit=results.ALL))
+        if run.params.get("promote.model") == model and tracking.has_artifact(run.run_id, VERDICT)
+    ]
+    decisions = [_decision(run) for run in comparisons]
+    promoted = {line.champion: line.started for line in decisions if line.decision == "promoted"}
+    return History(
+        model=model,
+        decisions=decisions,
+        versions=[
+            VersionLine(
+                version=each.version,
+                aliases=sorted(each.aliases),
+                run_id=each.run_id,
+                promoted=promoted.get(each.version),
+            )
+            for each in versions
+        ],
+        looks=[LooksLine(test_split=each.name, looks=len(each.pairs), of=each.of) for each in tracking.ledgers(model)],
+    )
+
+
+def _decision(run: tracking.Run) -> DecisionLine:
+    verdict = VerdictReference.model_validate(tracking.read_json(run.run_id, VERDICT))
+    return DecisionLine(
+        started=datetime.fromtimestamp(run.start / 1000, UTC).isoformat(timespec="seconds"),
+        comparison=run.run_id,
+        winner=verdict.winner,
+        validation_accuracy=run.metrics.get(ACCURACY),
+        test_accuracy=verdict.test_accuracy.get(verdict.winner),
+        decision=_in_words(verdict),
+        champion=verdict.version,
+        reason=verdict.reason,
+    )
+
+
+def _in_words(verdict: VerdictReference) -> str:
+    if verdict.promoted:
+        return "promoted"
+    if verdict.pending:
+        return "waits for approval"
+    return "champion already" if verdict.already_champion else "refused"
