@@ -6,6 +6,8 @@ from kdmodels.evaluation.significance import LEVEL
 from kdmodels.report.formats import interval
 from kdmodels.report.leaderboard import LeaderboardRow
 
+MOST_NAMES = 8  # in a list of variants
+
 
 def conclusion(rows: Sequence[LeaderboardRow]) -> str:
     """Return a few sentences that compare the best variant with its control and with the other variants.
@@ -64,9 +66,19 @@ def _others(best: LeaderboardRow, others: Sequence[LeaderboardRow], control: Lea
     sentences = []
     if equal:
         verb = "is" if len(equal) == 1 else "are"
-        sentences.append(f"{', '.join(equal)} {verb} not significantly different from {best.student.variant}.")
+        sentences.append(f"{_listed(equal)} {verb} not significantly different from {best.student.variant}.")
     if worse:
-        sentences.append(f"Significantly worse than {best.student.variant}: {', '.join(worse)}.")
+        sentences.append(f"Significantly worse than {best.student.variant}: {_listed(worse)}.")
     if untested:
-        sentences.append(f"Not tested (other seeds or examples): {', '.join(untested)}.")
+        sentences.append(f"Not tested (other seeds or examples): {_listed(untested)}.")
     return " ".join(sentences)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a list. A long list is cut.
+
+    >>> _listed(["kd", "hint"]), _listed([f"kd-{number}" for number in range(9)])
+    ('kd, hint', 'kd-0, kd-1, kd-2, kd-3, kd-4, kd-5, kd-6, kd-7 and 1 more')
+    """
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"{', '.join(names[:MOST_NAMES])}{more}"
