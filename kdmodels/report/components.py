@@ -136,7 +136,16 @@ class Code:
     folded: bool = False
 
 
-Component: TypeAlias = Text | Table | Chart | Cards | Code
+@dataclass(frozen=True)
+class Legend:
+    """Explanations of terms, which the reader must open to see."""
+
+    kind: ClassVar = "legend"
+    title: str
+    entries: Mapping[str, str]
+
+
+Component: TypeAlias = Text | Table | Chart | Cards | Code | Legend
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from kdmodels.evaluation.ranking import ACCURACY
 from kdmodels.report import formats
 from kdmodels.report.channels import Channel, colours, name, number, tooltip, values
-from kdmodels.report.components import Cell, Chart, Column, Component, Section, Spec, Table, Text
+from kdmodels.report.components import Cell, Chart, Column, Component, Legend, Section, Spec, Table, Text
 from kdmodels.report.contents import Contents, Teacher
 from kdmodels.report.gap import Gap, gaps_closed
 from kdmodels.report.leaderboard import LeaderboardRow
@@ -37,7 +37,9 @@ GROUPS = (
 
 def standings_section(contents: Contents) -> Section:
     """Return the section of the leaderboard."""
-    components: list[Component] = [standings_table(contents), Text(GROUPS)]
+    explanations = {column.title: column.help for column in COLUMNS if column.help}
+    components: list[Component] = [standings_table(contents), Legend("What the columns mean", explanations)]
+    components.append(Text(GROUPS))
     components.append(Text(f"Hyperparameters: {contents.tuning}."))
     components += [
         Text(f"{row.student.variant}: {row.student.status.lower()}", role="note")

@@ -7,7 +7,20 @@ from hashlib import sha256
 
 import pytest
 
-from kdmodels.report.components import Bar, Card, Cards, Cell, Chart, Code, Column, Component, Section, Table, Text
+from kdmodels.report.components import (
+    Bar,
+    Card,
+    Cards,
+    Cell,
+    Chart,
+    Code,
+    Column,
+    Component,
+    Legend,
+    Section,
+    Table,
+    Text,
+)
 from kdmodels.report.page import to_html
 from kdmodels.report.vega import bundle
 from tests.support.reports import Page
@@ -20,6 +33,7 @@ COMPONENTS: list[Component] = [
     Cards([Card("AAAA", HOSTILE, HOSTILE, {HOSTILE: [Bar(HOSTILE, 0.5, HOSTILE)]})]),
     Code(HOSTILE, HOSTILE),
     Code(HOSTILE, HOSTILE, folded=True),
+    Legend(HOSTILE, {HOSTILE: HOSTILE}),
 ]
 
 
