@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import JsonValue
+from torch import Tensor
 
 from kdmodels.data import Split
 from kdmodels.data.augment import Augmentation, View
@@ -45,9 +46,7 @@ def distil_knowledge(teacher: TeacherReference, fold: Fold) -> KnowledgeReferenc
     tracking.configure()
     variants, views = fold.distilled_variants, fold.plan.knowledge.count
     places = sorted({place for variant in variants for place in variant.teacher_places})
-    reference = KnowledgeReference(
-        teacher_run_id=teacher.run_id, taps=places, views=views, folder=knowledge_folder(fold)
-    )
+    reference = KnowledgeReference(teacher_run_id=teacher.run_id, taps=places, views=views, folder=_folder(fold))
     if variants:
         with team_exclusive(f"knowledge of {teacher.run_id}"):
             computed = _store_missing(reference, fold)
@@ -55,7 +54,7 @@ def distil_knowledge(teacher: TeacherReference, fold: Fold) -> KnowledgeReferenc
     return reference
 
 
-def knowledge_folder(fold: Fold) -> str:
+def _folder(fold: Fold) -> str:
     """Return the artifact folder that holds the teacher's outputs for the students' images.
 
     Usually, all students of a teacher have the same images, which the key of the teacher's run determines. In two
@@ -140,6 +139,23 @@ def load_both(
         return train, load_knowledge(folder / VALIDATION, places)
 
 
+def validation_logits(run_id: str, fold: Fold) -> Tensor | None:
+    """Return a teacher's stored logits for the validation images of a fold. If they are not stored, return `None`.
+
+    Args:
+        run_id: The id of the teacher's run.
+
+    Returns:
+        The logits in float16, shape (N, K), or (N, M, K) for an ensemble of M members.
+    """
+    folder, (file,) = _folder(fold), knowledge_files([])
+    if not tracking.has_artifact(run_id, f"{folder}/{VALIDATION}/{file}"):
+        return None
+    with exclusive(copy_lock(run_id)):
+        copy = tracking.machine_copy(run_id, folder, [f"{VALIDATION}/{file}"])
+        return load_knowledge(copy / VALIDATION, []).logits
+
+
 def _view(number: int) -> str:
     """Return the name of the folder that holds the teacher's outputs for one view of the training images."""
     return f"train-view-{number}"
@@ -158,7 +174,7 @@ def _missing(reference: KnowledgeReference, view: int) -> list[str]:
 def _tag_name(reference: KnowledgeReference, name: str) -> str:
     """Return the name of an output in the tag `Tag.KNOWLEDGE` of the teacher's run.
 
-    If `knowledge_folder` returned a subfolder for these images, the name starts with the name of the subfolder.
+    If `_folder` returned a subfolder for these images, the name starts with the name of the subfolder.
     """
     return f"{reference.folder}/{name}".removeprefix(f"{KNOWLEDGE}/")
 

@@ -13,13 +13,12 @@ from kdmodels.device import find_device
 from kdmodels.evaluation.predictions import predict, served_logits
 from kdmodels.experiment import Experiment
 from kdmodels.experiment.user_code import named_modules
-from kdmodels.knowledge import load_knowledge
 from kdmodels.losses import ensemble_logits
 from kdmodels.report.pictures import to_png
 from kdmodels.report.predictions import Disagreement, Predictions, Role, class_shares, most_different, summarise
 from tasks import tracking
 from tasks.cross_validation import Fold
-from tasks.distil_knowledge import VALIDATION, knowledge_folder
+from tasks.distil_knowledge import validation_logits
 from tasks.prepare_data import load
 from tasks.references import LeaderboardReference
 from tasks.results import PREDICTIONS
@@ -75,9 +74,10 @@ def softmax(logits: Tensor, temperature: float = 1.0) -> np.ndarray:
         logits: Logits, (N, K), or (N, M, K) of the M members of an ensemble.
         temperature: The number by which the logits are divided.
     """
+    logits = logits.double()
     if logits.dim() == 3:
         logits = ensemble_logits(logits, temperature=temperature)
-    return (logits.double() / temperature).softmax(dim=1).numpy()
+    return (logits / temperature).softmax(dim=1).numpy()
 
 
 def _student_logits(run_id: str, split: Split) -> Tensor:
@@ -85,9 +85,9 @@ def _student_logits(run_id: str, split: Split) -> Tensor:
 
 
 def _teacher_logits(run_id: str, fold: Fold, rows: Tensor) -> Tensor:
-    folder = f"{knowledge_folder(fold)}/{VALIDATION}"
-    if tracking.has_artifact(run_id, folder):
-        return load_knowledge(tracking.artifact(run_id, folder), []).logits[rows]
+    stored = validation_logits(run_id, fold)
+    if stored is not None:
+        return stored[rows]
     network, _ = recorded_network(run_id, named_modules(fold.experiment))
     return predict(network, load(fold.data).validation.take(rows), find_device(fold.experiment.device))
 
