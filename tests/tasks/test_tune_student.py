@@ -15,6 +15,7 @@ from tasks import queries, tracking
 from tasks.planning.plan import make_plan
 from tasks.prepare_data import load, prepare_data
 from tasks.references import Outcome
+from tasks.report_contents import read_contents
 from tasks.tracking.tags import Tag
 from tasks.training_runs import recorded_network
 from tests.conftest import SMALL
@@ -48,6 +49,12 @@ def test_every_variant_has_one_search_and_is_trained_with_its_best_trial(store: 
         assert run_.tags[Tag.TUNING] == search.run_id
         assert float(run_.tags["kd.tuned.lr"]) == pytest.approx(chosen["lr"], rel=1e-5)
         assert student.trials == 3
+    reported = read_contents(tracking.get(outcome.parent_run_id)).trials
+    for name, search in searches.items():
+        trials = pd.read_csv(tracking.artifact(search.run_id, "tuning.csv"))
+        shown = [trial for trial in reported if f"{trial.variant} tuning" == name]
+        assert [trial.accuracy for trial in shown] == pytest.approx(trials["inner_accuracy"].tolist())
+        assert [trial.values["lr"] for trial in shown] == pytest.approx(trials["lr"].tolist())
     details = queries.show(outcome.students[1].run_id or "")
     used = details.model_dump()["trained_with"]
     assert used == pytest.approx(
