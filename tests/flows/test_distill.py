@@ -70,7 +70,7 @@ def test_one_command_leads_from_data_to_a_champion(first: Outcome) -> None:
     assert champion is not None
     assert champion.run_id == student(first, first.verdict.winner).run_id
     assert champion.tags["kd.challenger.name"] == first.verdict.winner
-    assert list(first.seconds) == ["data", "teacher", "knowledge", "students", "compare", "promote"]
+    assert list(first.seconds) == ["data", "teacher", "knowledge", "students", "compare", "promote", "report"]
 
 
 def test_a_run_records_everything_that_determines_its_result(first: Outcome) -> None:

@@ -58,7 +58,7 @@ def test_the_second_run_reuses_everything_and_prints_nothing_but_json_on_stdout(
     verdict = document["verdict"]
     assert (verdict["promoted"], verdict["model"], verdict["version"]) == (False, "small-student", 1)
     assert verdict["reason"].startswith("already champion")
-    stages = ["total", "start", "data", "teacher", "knowledge", "students", "compare", "promote"]
+    stages = ["total", "start", "data", "teacher", "knowledge", "students", "compare", "promote", "report"]
     assert list(document["seconds"]) == stages
     assert document["seconds"]["total"] >= document["seconds"]["start"] > 0
     assert "kd: reused" in second_run.stderr
