@@ -58,13 +58,21 @@ def command(
             _write(figures / name, content, "--figures")
         console.print_entry("figures", str(figures.absolute()))
     else:
-        file = output or private_folder(cache_folder() / "reports") / f"{comparison.run_id}.html"
+        file = output or _file_in_cache(comparison.run_id)
         _write(file, report.html(contents).encode(), "--output")
         if contents.verdict:
             console.print_entry("verdict", contents.verdict.reason, style="bold")
         console.print_entry("report", str(file.absolute()))
         if open_ and not webbrowser.open(file.absolute().as_uri()):
             raise UserError(f"--open: no browser was found. Open the file yourself: {file.absolute()}")
+
+
+def _file_in_cache(run_id: str) -> Path:
+    folder = cache_folder() / "reports"
+    try:
+        return private_folder(folder) / f"{run_id}.html"
+    except OSError as error:
+        raise UserError(f"the folder {folder} can't be used: {error}. Allowed: --output FILE") from error
 
 
 def _write(file: Path, content: bytes, option: str) -> None:

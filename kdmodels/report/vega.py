@@ -3,6 +3,7 @@
 The package vl-convert holds Vega and an engine for JavaScript. No browser and no network are needed.
 """
 
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Literal
 
@@ -27,15 +28,16 @@ PRINT_CONFIG = {
 def bundle() -> str:
     """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, about 0.9 MB, for a `<script>` element.
 
-    The first call on a machine takes 2 s. Its result is kept in the cache folder.
+    The first call on a machine takes 2 s. Its result is kept in the cache folder, unless the folder is full.
     """
     file = cache_folder() / "report" / f"vega-{version('vl-convert-python')}-{VEGA_LITE}.js"
     try:
         return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except OSError:  # usually because the file does not exist yet
         script = str(vl_convert.javascript_bundle(EXPORT, VEGA_LITE)).replace("</script", "<\\/script")
-        private_folder(file.parent)
-        write_whole(file, lambda partial: partial.write_text(script, encoding="utf-8"))
+        with suppress(OSError):
+            private_folder(file.parent)
+            write_whole(file, lambda partial: partial.write_text(script, encoding="utf-8"))
         return script
 
 

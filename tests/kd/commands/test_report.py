@@ -39,6 +39,15 @@ def test_without_a_browser_the_file_is_named(
     assert "Open the file yourself: /" in error
 
 
+def test_without_a_cache_the_user_must_name_a_file(
+    kd_here: Here, recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    code, _, error = kd_here("report", recorded.first)
+    assert (code, "Allowed: --output FILE" in error) == (ERROR, True)
+
+
 def test_markdown_goes_to_stdout(kd_here: Here, recorded: Recorded) -> None:
     code, out, _ = kd_here("report", recorded.first, "--markdown")
     assert code == DONE

@@ -32,6 +32,12 @@ def test_the_bundle_is_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.Mon
     assert bundle() == first
 
 
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "vegaEmbed" in bundle()
+
+
 def test_a_chart_as_svg_has_its_title_and_names() -> None:
     root = ElementTree.fromstring(to_file(CHART, "svg"))
     texts = [element.text for element in root.iter() if element.text]
