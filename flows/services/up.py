@@ -62,9 +62,10 @@ def up(options: UpOptions, *, echo: bool = True) -> None:
     require_startable(options)
     with only_up(), service_logs(echo=echo) as logs, until_stopped() as children, contextlib.ExitStack() as stack:
         state, mlflow_address = stack.enter_context(_served(options, logs, children))
+        # `kd up --detach` shows what is printed before the state is announced.
+        print(f"Prefect  {options.url.removesuffix('/api')}  {_login_hint(state.auth)}", file=sys.stderr)
+        print(f"MLflow   {mlflow_address}", file=sys.stderr, flush=True)
         with announced(state):
-            print(f"Prefect  {options.url.removesuffix('/api')}  {_login_hint(state.auth)}", file=sys.stderr)
-            print(f"MLflow   {mlflow_address}", file=sys.stderr)
             if echo:
                 print("Ctrl-C stops both.", file=sys.stderr, flush=True)
             wait_for_exit(children, log_file)
