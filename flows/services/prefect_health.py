@@ -11,6 +11,8 @@ import urllib.request
 from flows.services.prefect_settings import setting
 
 BUSY_SECONDS = 10  # timeout for a server that runs but may be busy
+# Nothing listens, the listener does not speak HTTP, or the address is malformed.
+FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 
 def answers(url: str, seconds: float = 2) -> bool:
@@ -20,7 +22,7 @@ def answers(url: str, seconds: float = 2) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except (OSError, http.client.HTTPException):  # nothing listens, or the listener does not speak HTTP
+    except FAILURES:
         return False
 
 
@@ -36,5 +38,5 @@ def refusal(url: str) -> int | None:
             return None
     except urllib.error.HTTPError as error:
         return error.code if error.code in (401, 403) else None
-    except (OSError, http.client.HTTPException):
+    except FAILURES:
         return None

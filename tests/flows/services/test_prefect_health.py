@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from flows.services.prefect_health import answers, refusal
 from flows.services.prefect_server import bind
 
@@ -22,6 +24,12 @@ def test_a_listener_that_does_not_speak_http_does_not_answer() -> None:
         listener.listen()
         threading.Thread(target=speak, daemon=True).start()
         assert not answers(f"http://127.0.0.1:{listener.getsockname()[1]}/api")
+
+
+@pytest.mark.parametrize("url", ["http://a..b/api", "http://[::1/api", "http://host:port/api"])
+def test_a_malformed_address_does_not_answer(url: str) -> None:
+    assert not answers(url)
+    assert refusal(url) is None
 
 
 def test_a_port_without_a_listener_does_not_answer() -> None:
