@@ -31,9 +31,16 @@ def prefect_home() -> Path:
 
 
 def setting(name: str) -> str | None:
-    """Return a Prefect setting from the environment. If it is not set there, read the active Prefect profile."""
+    """Return a Prefect setting from the environment. If it is not set there, read the active Prefect profile.
+
+    Raises:
+        UserError: The file with the profiles is not valid TOML.
+    """
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
-    profiles = tomllib.loads(path.read_text()) if path.is_file() else {}
+    try:
+        profiles = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:  # the error of tomllib, or of the decoding
+        raise UserError(f"{path}: Prefect's profiles are not valid TOML: {error}") from error
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
     return os.environ.get(name) or profiles.get("profiles", {}).get(active, {}).get(name)
 
@@ -42,7 +49,7 @@ def configured_url() -> str | None:
     """Return the setting PREFECT_API_URL, the address of the user's Prefect server. If it is not set, return None.
 
     Raises:
-        UserError: The setting is not an HTTP address.
+        UserError: The setting is not an HTTP address, or the file with the profiles is not valid TOML.
     """
     url = setting("PREFECT_API_URL")
     if url and not url.startswith(("http://", "https://")):

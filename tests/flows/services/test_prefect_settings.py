@@ -34,6 +34,15 @@ def test_the_environment_wins_over_the_active_profile(no_server: Path, monkeypat
     assert configured_url() == "http://mine.example/api"
 
 
+@pytest.mark.parametrize("content", [b"active = team", b"\xff"])
+def test_damaged_profiles_are_reported_with_their_file(no_server: Path, content: bytes) -> None:
+    file = no_server / "profiles.toml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^{file}: Prefect's profiles are not valid TOML: "):
+        configured_url()
+    file.unlink()  # Prefect reads the file when the fixture ends
+
+
 def test_an_address_that_is_none_is_refused_without_its_secrets(
     no_server: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
