@@ -83,11 +83,20 @@ def enter_schedule(deployment_id: str) -> None:
     If the record allows code, add the folder to the module search path. If the record allows no code, do not add the
     folder. This prevents a library that tries to import an optional module from running a file of the same name in
     the folder. If there is no record, the environment variables of the worker apply. Without them, allow no user code.
+
+    Raises:
+        UserError: The folder of the record does not exist, or the environment variables of the worker are invalid.
     """
     record = read_record(UUID(deployment_id)) or _record_of_worker()
     os.environ[user_code.ALLOWED] = ",".join(record.allow_code)
     if record.folder:
-        os.chdir(record.folder)
+        try:
+            os.chdir(record.folder)
+        except OSError as error:
+            raise UserError(
+                f"{record.folder}: the runs of this schedule work in this folder, which can't be used: "
+                f"{error.strerror}. To schedule the experiment from another folder: kd schedule"
+            ) from error
     if record.allow_code:
         user_code.add_module_folder(record.folder)
 
@@ -96,12 +105,14 @@ def _record_of_worker() -> ScheduleRecord:
     """Return the record that the environment variables of the worker describe.
 
     Raises:
-        UserError: The folder does not exist, or the variables allow code without a folder.
+        UserError: The folder does not exist or is a relative path, or the variables allow code without a folder.
     """
     folder = os.environ.get(WORKER_FOLDER, "")
     allow_code = [name.strip() for name in os.environ.get(WORKER_CODE, "").split(",") if name.strip()]
     if allow_code and not folder:
         raise UserError(f"{WORKER_CODE}: expected {WORKER_FOLDER} too, the folder of this code on the worker's machine")
+    if folder and not os.path.isabs(folder):  # a run does not start in the folder in which the worker was started
+        raise UserError(f"{WORKER_FOLDER}: expected an absolute path, got {folder!r}")
     if folder and not os.path.isdir(folder):
         raise UserError(f"{WORKER_FOLDER}: expected a folder on the worker's machine, got {folder!r}")
     return ScheduleRecord(folder=folder, allow_code=allow_code)

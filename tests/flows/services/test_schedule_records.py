@@ -19,6 +19,7 @@ from flows.services.schedule_records import (
     write_record,
 )
 from kdmodels.errors import UserError
+from kdmodels.experiment.user_code import ALLOWED
 
 ENTER = """
 import importlib.util, os, sys
@@ -112,6 +113,7 @@ def test_the_worker_names_the_folder_and_the_code_of_schedules_without_a_record(
     [
         ("", "nets", "KD_WORKER_CODE: expected KD_WORKER_FOLDER too, "),
         ("/no/such/folder", "", "KD_WORKER_FOLDER: expected a folder on the worker's machine, got '/no/such/folder'"),
+        (".", "", "KD_WORKER_FOLDER: expected an absolute path, got '.'"),
     ],
 )
 def test_a_mistake_in_the_variables_of_the_worker_is_reported(
@@ -122,6 +124,15 @@ def test_a_mistake_in_the_variables_of_the_worker_is_reported(
     with pytest.raises(UserError) as error:
         enter_schedule(str(uuid4()))
     assert str(error.value).startswith(message)
+
+
+def test_a_deleted_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv(ALLOWED, "")  # `enter_schedule` sets the variable
+    folder, deployment = tmp_path / "deleted", uuid4()
+    write_record(deployment, ScheduleRecord(folder=str(folder), allow_code=[]))
+    with pytest.raises(UserError, match=f"^{folder}: the runs of this schedule work in this folder, which can't be"):
+        enter_schedule(str(deployment))
 
 
 def test_a_record_tells_whether_the_experiment_file_was_changed(
