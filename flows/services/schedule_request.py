@@ -1,4 +1,4 @@
-"""Function that carries out what a user asks of `kd schedule`."""
+"""A function that carries out a request of `kd schedule`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,8 @@ class ScheduleRequest:
     """The options of `kd schedule`.
 
     Attributes:
-        file: Name of a shipped experiment, or path of an experiment file.
+        file: Name of a shipped experiment, or path of an experiment file. The options `cron`, `every`, `timezone` and
+            `allow_code` need an experiment.
         allow_code: Modules, packages and files whose code the runs are allowed to use.
         list_all: Whether to list the schedules.
         changes: Mapping from the options in `CHANGES` to the name of a schedule.
@@ -55,13 +56,15 @@ def carry_out(request: ScheduleRequest) -> ScheduleAnswer:
     """Create, list or change schedules.
 
     Raises:
-        UsageError: Nothing or more than one thing was asked for.
+        UsageError: Nothing or more than one thing was asked for, or an option of a new schedule has no experiment.
         UserError: The experiment or the schedule is invalid, or no schedule has the given name.
     """
     changes = [(option, name) for option, name in request.changes.items() if name is not None]
     if (request.file is not None) + request.list_all + len(changes) != 1:
         options = ", ".join(f"{option} NAME" for option in CHANGES)
         raise UsageError(f"expected one of: an experiment or a file, --list, {options}")
+    if request.file is None and (request.cron or request.every or request.timezone or request.allow_code):
+        raise UsageError("--cron, --every, --timezone, --allow-code: allowed with an experiment or a file only")
     if changes:
         (option, name), *_ = changes
         return ScheduleAnswer([], CHANGES[option](name))

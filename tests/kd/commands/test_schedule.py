@@ -29,6 +29,12 @@ def test_nothing_or_two_things_at_once_are_refused(here: Here, words: list[str])
     assert here("schedule", *words) == (2, "", f"kd: error: expected one of: {expected}\n")
 
 
+@pytest.mark.parametrize("words", [["--list", "--timezone", "UTC"], ["--resume", "small", "--every", "60"]])
+def test_options_of_a_new_schedule_are_refused_without_an_experiment(kd_here: Here, words: list[str]) -> None:
+    expected = "--cron, --every, --timezone, --allow-code: allowed with an experiment or a file only"
+    assert kd_here("schedule", *words) == (2, "", f"kd: error: {expected}\n")
+
+
 @pytest.mark.parametrize("option", ["--pause", "--resume", "--delete", "--run-now"])
 def test_an_unknown_name_is_refused(here: Here, option: str) -> None:
     code, _, error = here("schedule", option, "nothing")
