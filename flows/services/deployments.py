@@ -13,10 +13,9 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.client.schemas.sorting import DeploymentSort
 from pydantic import BaseModel
 
+from flows.services.prefect_client import has_persistent_server
 from flows.services.prefect_server import running_server
-from flows.services.prefect_settings import configured_url
 from flows.services.schedule_records import delete_record, read_record
-from flows.services.up_state import up_state
 from flows.services.work_pool import ENTRYPOINT
 from kdmodels.errors import UnavailableError, UserError, allowed
 
@@ -114,7 +113,7 @@ def run_now(name: str) -> str:
     Raises:
         UserError: No schedule has this name, or no `kd up` serves schedules.
     """
-    if configured_url() is None and up_state() is None:
+    if not has_persistent_server():
         raise UnavailableError(f"--run-now {name}: no kd up serves schedules. Start it with kd up --detach")
     with schedule_client() as client:
         run: FlowRun = client.create_flow_run_from_deployment(_find(client, name).id)

@@ -16,10 +16,9 @@ from pydantic import BaseModel
 from flows.services import doctor_servers
 from flows.services.dead_runs import dead_runs
 from flows.services.doctor_servers import Finding
-from flows.services.prefect_client import persistent_client
+from flows.services.prefect_client import has_persistent_server, persistent_client
 from flows.services.prefect_health import answers
 from flows.services.prefect_server import bind, running_server
-from flows.services.prefect_settings import configured_url
 from flows.services.up_state import up_state
 from kdmodels.errors import UserError, redacted
 from kdmodels.files.folders import cache_folder
@@ -120,7 +119,7 @@ def _check_store() -> Finding:
 
 
 def _check_prefect() -> Finding:
-    if configured_url() is None and up_state() is None:
+    if not has_persistent_server():
         return Finding(None, "no server runs; each run starts a temporary server", "for schedules and the UI: kd up")
     with running_server() as server:
         url = server.url
@@ -132,7 +131,7 @@ def _check_prefect() -> Finding:
 
 
 def _check_worker() -> Finding:
-    if configured_url() is None and up_state() is None:
+    if not has_persistent_server():
         return NOTHING
     with running_server() as server:
         server.wait_ready()

@@ -1,4 +1,4 @@
-"""A context manager that provides a client of the Prefect server that outlives this command, if there is one."""
+"""Functions that find the Prefect server that outlives this command, if there is one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,18 @@ from flows.services.prefect_settings import configured_url
 from flows.services.up_state import up_state
 
 
+def has_persistent_server() -> bool:
+    """Return whether the user has configured a Prefect server, or a `kd up` runs on this machine."""
+    return configured_url() is not None or up_state() is not None
+
+
 @contextmanager
 def persistent_client() -> Iterator[SyncPrefectClient | None]:
     """Provide a client of the user's Prefect server, or of the server of a `kd up` on this machine.
 
     If there is no such server, or if the server does not answer or refuses the password, provide None.
     """
-    if configured_url() is None and up_state() is None:
+    if not has_persistent_server():
         yield None
         return
     with running_server() as server:
