@@ -36,7 +36,10 @@ def outage(error: object) -> UnavailableError | None:
         return None
     if text.startswith("API request to http"):  # with an answer, the text starts with "API request to endpoint"
         status = re.search(r"too many \d+ error responses", text)
-        return UnavailableError(f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}")
+        message = f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}"
+        if "/mlflow-artifacts/" in text:  # a server that cannot use its store of files may close the connection
+            message += ", to a request for a file; if the server runs, its log says why"
+        return UnavailableError(message)
     if "failed with error code 401" in text:
         return UnavailableError(refusal(store, 401))
     if reason := re.search(r"\(\w[\w.]*\.OperationalError\) ([^\n]+)", text):

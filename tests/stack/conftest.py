@@ -2,7 +2,9 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,21 @@ from tests.stack.processes import Stack, started
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(stack_folder: Callable[[], Path]) -> Iterator[Stack]:
     """Start the services of docker-compose.yml."""
-    with started(tmp_path_factory.mktemp("stack")) as stack:
+    with started(stack_folder()) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def stack_folder() -> Iterator[Callable[[], Path]]:
+    """Return a function that creates a folder for a stack.
+
+    The folder is not one of pytest's. The user `postgres` must be able to enter its parents, but each new pytest makes
+    the parent of all folders of pytest private again.
+    """
+    with ExitStack() as folders:
+        yield lambda: Path(folders.enter_context(TemporaryDirectory(prefix="kdflow-stack-")))
 
 
 @pytest.fixture(scope="session")

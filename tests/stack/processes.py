@@ -182,7 +182,8 @@ class Stack:
     def stop(self, name: str) -> None:
         """Stop a service, as `docker compose stop` does."""
         running = self.running.pop(name)
-        running.process.terminate()
+        # The image of PostgreSQL names SIGINT, after which the server does not wait for its clients.
+        running.process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
         running.process.wait(90)
 
     def kill(self, name: str) -> None:
@@ -227,9 +228,7 @@ def _postgres(stack: Stack, command: list[str]) -> list[str]:
     if as_user:
         for path in (data, password):
             shutil.chown(path, "postgres", "postgres")
-        for path in (stack.folder, *stack.folder.parents):  # the folders of a test are private
-            if not path.stat().st_mode & 0o001:
-                path.chmod(path.stat().st_mode | 0o001)
+        stack.folder.chmod(0o711)
     initialise = [str(POSTGRES / "initdb"), "-D", str(data), "-U", "postgres", "--pwfile", str(password)]
     initialise += shlex.split(environment["POSTGRES_INITDB_ARGS"])
     subprocess.run([*as_user, *initialise], check=True, capture_output=True, cwd="/")
@@ -248,6 +247,7 @@ def _postgres(stack: Stack, command: list[str]) -> list[str]:
     ]
     login = environment | {"PGPASSWORD": environment["POSTGRES_PASSWORD"]}
     while subprocess.run([*psql, "-c", "select 1"], env=login, capture_output=True).returncode:
+        assert process.poll() is None, f"PostgreSQL ended with exit code {process.returncode}"
         time.sleep(0.1)
     subprocess.run([*psql, "-f", str(stack.folder / "databases.sql")], env=login, check=True, capture_output=True)
     process.terminate()

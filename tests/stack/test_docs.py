@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,11 @@ def test_a_member_can_run_and_schedule(stack: Stack, documented: Client) -> None
 
 
 def test_a_restored_backup_has_the_champion_and_the_history(
-    stack: Stack, ann: Client, digits: Any, tmp_path_factory: pytest.TempPathFactory
+    stack: Stack,
+    ann: Client,
+    digits: Any,
+    stack_folder: Callable[[], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     champion = digits["verdict"]
     runs = {run["info"]["run_id"] for run in ann.runs()}
@@ -99,7 +103,7 @@ def test_a_restored_backup_has_the_champion_and_the_history(
     path = os.environ["PATH"]
     bin_folder = program_named_docker(stack, folder / "bin")
     run(backup, folder, {"PATH": f"{bin_folder}:{BIN}:{POSTGRES}:{path}", "PYTHONPATH": str(ROOT)})
-    new = Stack(tmp_path_factory.mktemp("restored"), dict(stack.settings))
+    new = Stack(stack_folder(), dict(stack.settings))
     try:
         new.up(["postgres", "seaweedfs", "bucket"])
         bin_folder = program_named_docker(new, folder / "bin-of-restored")

@@ -26,7 +26,7 @@ def test_no_file_of_a_run_stays_on_the_client(ann: Client, digits: Any) -> None:
 
 def test_another_member_sees_the_comparison(new_member: Callable[[str], Client], digits: Any) -> None:
     bob = new_member("bob")
-    compared = bob.outcome("compare")
+    compared = bob.outcome("compare", digits["parent_run_id"])
     assert {row["run_id"] for row in compared} == {row["run_id"] for row in digits["students"]}
 
 
@@ -37,7 +37,7 @@ def test_the_champion_classifies_an_image(ann: Client, digits: Any) -> None:
 
 
 def test_a_promotion_can_be_tried(ann: Client, digits: Any) -> None:
-    done = ann.kd("promote", "--dry-run")
+    done = ann.kd("promote", digits["parent_run_id"], "--dry-run")
     assert done.returncode in (0, 4), done.stderr
     assert "Traceback" not in done.stderr
     assert digits["verdict"]["model"] in done.stdout + done.stderr
