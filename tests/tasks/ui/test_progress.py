@@ -42,9 +42,10 @@ def shown() -> tuple[object, str | None]:
     return (artifact.data, artifact.description) if artifact else (None, None)
 
 
-def until(percent: float) -> None:
+def until(percent: float, description: str | None = None) -> None:
+    """Wait until this progress is shown. Earlier tests have left an artifact with the same key."""
     deadline = time.monotonic() + 60
-    while shown()[0] != percent:
+    while shown()[0] != percent or description not in (None, shown()[1]):
         assert time.monotonic() < deadline, shown()
         time.sleep(0.1)
 
@@ -71,8 +72,7 @@ def test_the_end_is_shown_also_if_the_last_epoch_was_shown_before(fold: Fold) ->
             run_id = tracking.start("bars", "hard-labels", "student", parent=fold.parent)
             with tracking.recording(run_id):
                 tracking.log_metrics(run_id, [("epoch", 3, 3)])
-                until(100.0)
-                assert shown()[1] == "hard-labels: running"
+                until(100.0, "hard-labels: running")
 
     train()
     assert shown() == (100.0, "hard-labels: finished")
