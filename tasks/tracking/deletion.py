@@ -64,11 +64,19 @@ def delete_run(run_id: str) -> None:
     only marked as deleted, and its files are kept.
 
     Raises:
-        UnavailableError: A file can't be deleted.
+        UnavailableError: A file can't be deleted, or the server does not allow this user to delete the run.
     """
     client = MlflowClient()
     run = client.get_run(run_id)
-    client.delete_run(run_id)
+    try:
+        client.delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+        raise UnavailableError(
+            f"run {run_id!r} can't be deleted: the MLflow server does not allow it to this user; allowed: the user who "
+            "created its experiment, and the admin"
+        ) from error
     for model in _models(run_id):
         if not deletes_for_good():
             client.delete_logged_model(model.model_id)

@@ -7,20 +7,50 @@ command with the environment of the service.
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.stack.clients import Client, new_client
-from tests.stack.compose import ROOT
+from tests.stack.clients import SMALL, Client, new_client
+from tests.stack.compose import ROOT, read_settings
 from tests.stack.processes import BIN, POSTGRES, Stack
 
 pytestmark = pytest.mark.stack
 PAGE = (ROOT / "docs" / "stack.md").read_text()
+REFUSED = {"require": {"accuracy": ">= 0.999"}}
+VERSION = "SELECT version_num FROM alembic_version"
+PREFECT_3_8_8 = "d4a7e1c93f52"  # the last migration of the previous lock
+# MLflow has been the same in all locks, so its databases get an earlier schema.
+OLD_MLFLOW = """
+import os
+from alembic import command
+from alembic.script import ScriptDirectory
+from mlflow.server.auth.db import utils as logins
+from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
+from mlflow.store.tracking.dbmodels.initial_models import Base
+url = os.environ["MLFLOW_BACKEND_STORE_URI"]
+engine = create_sqlalchemy_engine(url)
+Base.metadata.create_all(engine)
+config = _get_alembic_config(url)
+with engine.begin() as connection:
+    config.attributes["connection"] = connection
+    command.upgrade(config, [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][1])
+logins.migrate(create_sqlalchemy_engine(f"{url}_logins"), logins.INITIAL_REVISION)
+"""
+KEYS = """
+import os
+import boto3
+s3 = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
+pages = s3.get_paginator("list_objects_v2").paginate(Bucket="kdflow")
+print("\n".join(item["Key"] for page in pages for item in page.get("Contents", [])))
+"""
 NEEDS_ENGINE = "# needs a container engine\n"
 DOCKER = """#!{python}
 import json, os, sys
@@ -41,7 +71,7 @@ def blocks(heading: str, language: str = "sh") -> list[str]:
 def program_named_docker(stack: Stack, folder: Path) -> Path:
     folder.mkdir()
     environments = {}
-    for name in ("postgres", "bucket"):
+    for name in ("postgres", "bucket", "mlflow", "prefect"):
         environments[name] = stack.environment(stack.service(name))
     postgres = environments["postgres"]
     postgres |= {"PGHOST": "127.0.0.1", "PGPORT": str(stack.ports[5432]), "PGPASSWORD": postgres["POSTGRES_PASSWORD"]}
@@ -87,6 +117,66 @@ def test_a_member_can_run_and_schedule(stack: Stack, documented: Client) -> None
     members, schedules = blocks("Members"), blocks("Schedules")
     out = run(stack.mapped("\n".join([*members, *schedules])), documented.folder, documented.environment)
     assert "digits" in out
+
+
+def test_databases_of_the_previous_lock_are_upgraded(stack_folder: Callable[[], Path]) -> None:
+    folder = stack_folder()
+    for name in (".env.example", "docker-compose.yml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    subprocess.run([str(BIN / "kd"), "init", "--stack"], cwd=folder, check=True, capture_output=True)
+    old = Stack(folder, read_settings(folder / ".env"))
+
+    def psql(database: str, statement: str) -> str:
+        done = old.run(
+            "postgres", f"psql --username postgres --dbname {database} -tA --command {shlex.quote(statement)}"
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    try:
+        old.up(["postgres"])
+        run(f"python -c {shlex.quote(OLD_MLFLOW)}", folder, old.environment(old.service("mlflow")))
+        assert old.run("prefect", f"prefect server database upgrade -y -r {PREFECT_3_8_8}").returncode == 0
+        psql("mlflow", "INSERT INTO experiments (name, lifecycle_stage) VALUES ('digits', 'active')")
+        psql("mlflow_logins", "INSERT INTO users (username, password_hash, is_admin) VALUES ('ann', 'hash', false)")
+        psql("prefect", "INSERT INTO flow (name) VALUES ('distill')")
+        versions = [psql("mlflow", VERSION), psql("mlflow_logins", f"{VERSION}_auth"), psql("prefect", VERSION)]
+        (upgrade,) = blocks("Upgrade")
+        path = f"{program_named_docker(old, folder / 'bin')}:{os.environ['PATH']}"
+        for _ in range(2):  # the second time, everything is up to date
+            run(upgrade, folder, {"PATH": path})
+        upgraded = [psql("mlflow", VERSION), psql("mlflow_logins", f"{VERSION}_auth"), psql("prefect", VERSION)]
+        assert all(new != before for new, before in zip(upgraded, versions, strict=True))
+        assert psql("mlflow", "SELECT name FROM experiments") == "digits"
+        assert psql("mlflow_logins", "SELECT username FROM users") == "ann"
+        assert psql("prefect", "SELECT name FROM flow") == "distill"
+    finally:
+        old.down()
+
+
+def test_old_runs_are_deleted_for_good_by_the_admin(
+    stack: Stack, ann: Client, admin: Client, new_member: Callable[[str], Client], tmp_path: Path
+) -> None:
+    (ann.folder / "old.yaml").write_text(yaml.safe_dump(SMALL | {"name": "old", "promote": REFUSED}))
+    old = {student["run_id"] for student in ann.outcome("run", "old.yaml", "--quiet")["students"]}
+    refused = new_member("carl").kd("gc", "--older-than", "0h")
+    assert refused.returncode == 1
+    assert "the MLflow server does not allow it to this user" in refused.stderr
+    mark, delete = [block.replace("90d", "0h").replace("30d", "0d") for block in blocks("Retention")]
+    deleted = run(stack.mapped(mark), tmp_path, admin.environment)
+    assert all(run_id in deleted for run_id in old)
+    path = f"{program_named_docker(stack, tmp_path / 'bin')}:{os.environ['PATH']}"
+    run(stack.mapped(delete), tmp_path, {"PATH": path})
+    for run_id in old:
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            admin.ask_mlflow(f"/runs/get?run_id={run_id}")
+    assert not [key for key in keys_in_bucket(stack) if any(run_id in key for run_id in old)]
+
+
+def keys_in_bucket(stack: Stack) -> list[str]:
+    environment = stack.environment(stack.service("bucket"))
+    done = subprocess.run([sys.executable, "-c", KEYS], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
 def test_a_restored_backup_has_the_champion_and_the_history(

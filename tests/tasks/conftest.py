@@ -24,7 +24,20 @@ def store(new_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.fixture
-def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server ask for a login, and use the login of the admin."""
+    settings = f"default_permission = EDIT\ndatabase_uri = sqlite:///{tmp_path}/logins.db\nadmin_username = admin\n"
+    (tmp_path / "login.ini").write_text(f"[mlflow]\n{settings}admin_password = password of admin\n")
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(tmp_path / "login.ini"))
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "secret")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "password of admin")
+
+
+@pytest.fixture
+def server(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
     """Start a real MLflow server of an empty store, and return its address. It logs requests to server.log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -36,6 +49,7 @@ def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         os.environ["MLFLOW_TRACKING_URI"],
         "--artifacts-destination",
         str(tmp_path / "s3"),
+        *(["--app-name", "basic-auth"] if "login" in request.fixturenames else []),
     ]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with (tmp_path / "server.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:

@@ -3,10 +3,13 @@
 import math
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.server import get_app_client
 
 from kdmodels.errors import UserError
 from tasks import tracking
@@ -27,6 +30,36 @@ def test_through_a_server_runs_are_marked_and_folders_are_deleted(server: str, t
     assert [gone.run_id for gone in tracking.marked_runs()] == [run]
     MlflowClient().restore_run(run)
     assert tracking.artifact(run, "one/a.txt").read_text() == "x" * 1_000
+
+
+@pytest.mark.fault
+@pytest.mark.usefixtures("login")
+def test_a_user_may_not_delete_the_runs_of_others(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    get_app_client("basic-auth", server).create_user("ann", "password of ann")
+    run = tracking.start("digits", "kd", "student")
+    tracking.end(run, "FINISHED")
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", "password of ann")
+        with pytest.raises(UserError, match=f"^run '{run}' can't be deleted: the MLflow server does not allow it"):
+            tracking.delete_run(run)
+    assert tracking.marked_runs() == []
+    tracking.delete_run(run)
+    assert [gone.run_id for gone in tracking.marked_runs()] == [run]
+
+
+@pytest.mark.fault
+def test_mlflow_gc_deletes_marked_runs_for_good(server: str, store: Path, tmp_path: Path) -> None:
+    run, kept = tracking.start("digits", "kd", "student"), tracking.start("digits", "hint", "student")
+    for run_id in (run, kept):
+        tracking.log_text(run_id, "a.txt", run_id)
+        tracking.end(run_id, "FINISHED")
+    tracking.delete_run(run)
+    words = ["--backend-store-uri", f"sqlite:///{store}/mlflow.db", "--tracking-uri", server, "--older-than", "0d"]
+    subprocess.run([sys.executable, "-m", "mlflow", "gc", *words], check=True, capture_output=True)
+    assert [file.read_text() for file in (tmp_path / "s3").rglob("a.txt")] == [kept]
+    assert tracking.marked_runs() == []
+    assert [each.run_id for each in tracking.every_run()] == [kept]
 
 
 def test_a_server_gets_large_files_in_parts(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
