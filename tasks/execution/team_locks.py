@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from threading import Event, Thread
 from uuid import UUID
@@ -77,7 +78,7 @@ def team_exclusive(name: str) -> Iterator[None]:
                 with _renewed(client, lease):
                     yield
             finally:
-                with suppress(httpx.HTTPError):  # the lease of an unreachable server expires
+                with suppress(httpx.HTTPError):  # the server does not answer, or the lease has expired
                     _release(client, limit, lease)
                 file.unlink(missing_ok=True)
 
@@ -85,10 +86,12 @@ def team_exclusive(name: str) -> Iterator[None]:
 def limit_name(name: str) -> str:
     """Return the name of the concurrency limit of a lock, as the Prefect UI shows it.
 
+    Different locks have different limits: the name ends with a digest, because characters are replaced.
+
     >>> limit_name("model digits/student")
-    'kdflow-model-digits-student'
+    'kdflow-model-digits-student-f2df1918'
     """
-    return f"kdflow-{re.sub('[^A-Za-z0-9_.]+', '-', name)}"
+    return f"kdflow-{re.sub('[^A-Za-z0-9_.]+', '-', name)}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _wait_for_server(client: SyncPrefectClient) -> None:
@@ -130,6 +133,12 @@ def _acquire(client: SyncPrefectClient, limit: str) -> UUID:
 
 
 def _release(client: SyncPrefectClient, limit: str, lease: UUID) -> None:
+    """Free the slot of a limit, and delete the limit.
+
+    Raises:
+        httpx.HTTPStatusError: The lease has expired. The slot may belong to another process, so the limit is kept.
+    """
+    client.renew_concurrency_lease(lease, LEASE_SECONDS)
     with suppress(ObjectNotFound):
         client.delete_global_concurrency_limit_by_name(limit)
     client.release_concurrency_slots_with_lease(lease)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -107,6 +108,19 @@ def test_after_a_kill_the_same_machine_takes_the_lock_at_once(holder: Holder) ->
     assert limits() == []
 
 
+def test_a_process_that_lost_its_lease_keeps_the_lock_of_the_next_process(holder: Holder) -> None:
+    with team_exclusive("model a"):
+        (file,) = tracking.machine_folder("locks").glob("*.lease")
+        with get_client(sync_client=True) as client:
+            client.release_concurrency_slots_with_lease(UUID(file.read_text()))  # as if the lease had expired
+        wait_for_lock(holder("second"))
+    assert limits() == [limit_name("model a")]
+
+
+def test_names_that_look_alike_are_different_locks() -> None:
+    assert len({limit_name(name) for name in ("model a b", "model a-b", "model 数字", "model 猫")}) == 4
+
+
 def test_a_stop_ends_the_wait(holder: Holder) -> None:
     wait_for_lock(holder("first"))
     interruption.stop()
@@ -129,7 +143,7 @@ def test_a_server_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPat
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{closed.getsockname()[1]}/api")
         refresh_settings()
-        message = "^the Prefect server at http[^ ]+ does not give the lock kdflow-model-a: "
+        message = "^the Prefect server at http[^ ]+ does not give the lock kdflow-model-a-[0-9a-f]{8}: "
         with pytest.raises(UnavailableError, match=message), team_exclusive("model a"):
             pass
     assert list(tracking.machine_folder("locks").iterdir()) == []
