@@ -51,7 +51,7 @@ def decoded() -> list[Cache]:
 
 def checkpoints() -> list[Cache]:
     """Return the folders of checkpoints that this machine has for the current tracking store."""
-    return [in_folder("checkpoints", folder) for folder in sorted(tracking.machine_folder("checkpoints").iterdir())]
+    return [in_folder("checkpoints", folder) for folder in sorted(tracking.machine_folder("checkpoints").glob("*/"))]
 
 
 def copies() -> list[Cache]:
@@ -60,7 +60,7 @@ def copies() -> list[Cache]:
     The name of a copy is the id of the teacher's run. The time of the last use is the time when a student last read the
     copy.
     """
-    return [in_folder("downloaded knowledge", folder) for folder in sorted(tracking.copies_folder().iterdir())]
+    return [in_folder("downloaded knowledge", folder) for folder in sorted(tracking.copies_folder().glob("*/"))]
 
 
 def knowledge(runs: Sequence[tracking.Run]) -> list[Cache]:

@@ -6,7 +6,7 @@ An announcement is a private file that holds a text and the id of the process th
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdmodels.files.atomic import write_whole
@@ -15,14 +15,16 @@ from kdmodels.files.folders import cache_folder, private_folder
 
 @contextmanager
 def announced(name: str, text: str) -> Iterator[None]:
-    """Announce a text under a name while the `with` block runs."""
+    """Announce a text under a name while the `with` block runs. The latest announcement of a name is valid."""
     content = json.dumps({"pid": os.getpid(), "text": text})
     private_folder(_file(name).parent)
     path = write_whole(_file(name), lambda partial: partial.write_text(content))
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if path.read_text() == content:  # otherwise another server has announced itself since
+                path.unlink()
 
 
 def announcement(name: str) -> str | None:

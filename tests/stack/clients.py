@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import urllib.request
@@ -91,6 +92,14 @@ def _ask(url: str, login: str, body: object, method: str | None = None) -> Any:
     with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=60) as answer:
         content = answer.read()
     return json.loads(content) if content else None
+
+
+def new_user(stack: Stack, folder: Path, name: str) -> Client:
+    """Create a user of MLflow, and make the user's machine in a new folder."""
+    password = secrets.token_urlsafe(16)
+    admin = f"admin:{stack.settings['STACK_MLFLOW_ADMIN_PASSWORD']}"
+    _ask(f"{stack.mlflow}/api/2.0/mlflow/users/create", admin, {"username": name, "password": password})
+    return new_client(stack, folder, name, password)
 
 
 def new_client(stack: Stack, folder: Path, user: str, password: str) -> Client:

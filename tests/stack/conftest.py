@@ -1,6 +1,5 @@
 """Fixtures: one stack for all tests of this folder, and its clients. `make test-stack` runs the tests."""
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.stack.clients import Client, new_client
+from tests.stack.clients import Client, new_client, new_user
 from tests.stack.processes import Stack, started
 
 
@@ -40,16 +39,12 @@ def admin(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Client:
 
 
 @pytest.fixture(scope="session")
-def new_member(
-    stack: Stack, admin: Client, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Client]]:
+def new_member(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Client]]:
     """Return a function that creates a user and returns the user's machine."""
     clients: list[Client] = []
 
     def new_member(name: str) -> Client:
-        password = secrets.token_urlsafe(16)
-        admin.ask_mlflow("/users/create", {"username": name, "password": password})
-        clients.append(new_client(stack, tmp_path_factory.mktemp(name), name, password))
+        clients.append(new_user(stack, tmp_path_factory.mktemp(name), name))
         return clients[-1]
 
     yield new_member

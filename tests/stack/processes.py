@@ -301,14 +301,19 @@ PROGRAMS: dict[str, Callable[[], str]] = {
 
 
 @contextmanager
-def started(folder: Path) -> Iterator[Stack]:
-    """Write the settings of a new stack in a folder, start the stack, and stop it at the end of the block."""
+def started(folder: Path, names: Sequence[str] = ()) -> Iterator[Stack]:
+    """Write the settings of a new stack in a folder, start the stack, and stop it at the end of the block.
+
+    Args:
+        folder: An empty folder.
+        names: The services to start. Default: all services.
+    """
     for name in (".env.example", "docker-compose.yml"):
         shutil.copy(ROOT / name, folder)
     subprocess.run([PROGRAMS["kd"](), "init", "--stack"], cwd=folder, check=True, capture_output=True)
     stack = Stack(folder, read_settings(folder / ".env"))
     try:
-        stack.up()
+        stack.up(names)
         yield stack
     finally:
         stack.down()

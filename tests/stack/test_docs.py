@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.stack.clients import SMALL, Client, new_client
-from tests.stack.compose import ROOT, read_settings
-from tests.stack.processes import BIN, POSTGRES, Stack
+from tests.stack.clients import SMALL, Client, new_client, new_user
+from tests.stack.compose import ROOT
+from tests.stack.processes import BIN, POSTGRES, Stack, started
 
 pytestmark = pytest.mark.stack
 PAGE = (ROOT / "docs" / "stack.md").read_text()
@@ -49,7 +49,7 @@ import os
 import boto3
 s3 = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
 pages = s3.get_paginator("list_objects_v2").paginate(Bucket="kdflow")
-print("\n".join(item["Key"] for page in pages for item in page.get("Contents", [])))
+print(*[item["Key"] for page in pages for item in page.get("Contents", [])])
 """
 NEEDS_ENGINE = "# needs a container engine\n"
 DOCKER = """#!{python}
@@ -120,46 +120,46 @@ def test_a_member_can_run_and_schedule(stack: Stack, documented: Client) -> None
 
 
 def test_databases_of_the_previous_lock_are_upgraded(stack_folder: Callable[[], Path]) -> None:
-    folder = stack_folder()
-    for name in (".env.example", "docker-compose.yml"):
-        (folder / name).write_text((ROOT / name).read_text())
-    subprocess.run([str(BIN / "kd"), "init", "--stack"], cwd=folder, check=True, capture_output=True)
-    old = Stack(folder, read_settings(folder / ".env"))
+    with started(stack_folder(), ["postgres"]) as old:
 
-    def psql(database: str, statement: str) -> str:
-        done = old.run(
-            "postgres", f"psql --username postgres --dbname {database} -tA --command {shlex.quote(statement)}"
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        def psql(database: str, statement: str) -> str:
+            done = old.run(
+                "postgres", f"psql --username postgres --dbname {database} -tA --command {shlex.quote(statement)}"
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
 
-    try:
-        old.up(["postgres"])
-        run(f"python -c {shlex.quote(OLD_MLFLOW)}", folder, old.environment(old.service("mlflow")))
+        run(f"python -c {shlex.quote(OLD_MLFLOW)}", old.folder, old.environment(old.service("mlflow")))
         assert old.run("prefect", f"prefect server database upgrade -y -r {PREFECT_3_8_8}").returncode == 0
         psql("mlflow", "INSERT INTO experiments (name, lifecycle_stage) VALUES ('digits', 'active')")
         psql("mlflow_logins", "INSERT INTO users (username, password_hash, is_admin) VALUES ('ann', 'hash', false)")
         psql("prefect", "INSERT INTO flow (name) VALUES ('distill')")
         versions = [psql("mlflow", VERSION), psql("mlflow_logins", f"{VERSION}_auth"), psql("prefect", VERSION)]
         (upgrade,) = blocks("Upgrade")
-        path = f"{program_named_docker(old, folder / 'bin')}:{os.environ['PATH']}"
+        path = f"{program_named_docker(old, old.folder / 'bin')}:{os.environ['PATH']}"
         for _ in range(2):  # the second time, everything is up to date
-            run(upgrade, folder, {"PATH": path})
+            run(upgrade, old.folder, {"PATH": path})
         upgraded = [psql("mlflow", VERSION), psql("mlflow_logins", f"{VERSION}_auth"), psql("prefect", VERSION)]
         assert all(new != before for new, before in zip(upgraded, versions, strict=True))
         assert psql("mlflow", "SELECT name FROM experiments") == "digits"
         assert psql("mlflow_logins", "SELECT username FROM users") == "ann"
         assert psql("prefect", "SELECT name FROM flow") == "distill"
-    finally:
-        old.down()
 
 
-def test_old_runs_are_deleted_for_good_by_the_admin(
-    stack: Stack, ann: Client, admin: Client, new_member: Callable[[str], Client], tmp_path: Path
-) -> None:
+@pytest.fixture
+def other_stack(stack_folder: Callable[[], Path]) -> Iterator[Stack]:
+    """Start a second stack, whose runs no other test needs."""
+    with started(stack_folder(), ["postgres", "seaweedfs", "bucket", "mlflow", "prefect"]) as stack:
+        yield stack
+
+
+def test_old_runs_are_deleted_for_good_by_the_admin(other_stack: Stack, tmp_path: Path) -> None:
+    stack = other_stack
+    admin = new_client(stack, tmp_path / "admin", "admin", stack.settings["STACK_MLFLOW_ADMIN_PASSWORD"])
+    ann, carl = (new_user(stack, tmp_path / name, name) for name in ("ann", "carl"))
     (ann.folder / "old.yaml").write_text(yaml.safe_dump(SMALL | {"name": "old", "promote": REFUSED}))
     old = {student["run_id"] for student in ann.outcome("run", "old.yaml", "--quiet")["students"]}
-    refused = new_member("carl").kd("gc", "--older-than", "0h")
+    refused = carl.kd("gc", "--older-than", "0h")
     assert refused.returncode == 1
     assert "the MLflow server does not allow it to this user" in refused.stderr
     mark, delete = [block.replace("90d", "0h").replace("30d", "0d") for block in blocks("Retention")]

@@ -31,6 +31,13 @@ def test_a_folder_that_was_removed_is_an_empty_cache(tmp_path: Path) -> None:
     assert (cache.bytes, cache.used) == (0, 0)
 
 
+@pytest.mark.usefixtures("store")
+def test_files_among_the_folders_are_ignored() -> None:
+    for folder in (tracking.machine_folder("checkpoints"), tracking.copies_folder()):
+        (folder / "notes.txt").write_text("a file that kdflow did not write")
+    assert caches.checkpoints() == caches.copies() == []
+
+
 def test_knowledge_is_used_until_the_last_student_of_the_teacher_ends(store: Path) -> None:
     teacher = tracking.start("digits", "teacher", "teacher", key="t")
     tracking.log_text(teacher, "knowledge/logits.npy", "123")

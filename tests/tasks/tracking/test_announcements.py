@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ def test_another_process_reads_an_announcement_while_the_block_runs() -> None:
         assert read.stdout == "http://127.0.0.1:1234\n"
         assert announcement("another") is None
     assert announcement("server") is None
+
+
+def test_the_first_server_to_end_keeps_the_announcement_of_the_other() -> None:
+    with ExitStack() as first:
+        first.enter_context(announced("server", "http://127.0.0.1:1"))
+        with announced("server", "http://127.0.0.1:2"):
+            first.close()
+            assert announcement("server") == "http://127.0.0.1:2"
 
 
 def test_an_announcement_is_private() -> None:
