@@ -12,6 +12,7 @@ from kdmodels.evaluation.costs import P50, served_costs
 from kdmodels.run_status import RunStatus
 from tasks import tracking
 from tasks.execution.locks import exclusive
+from tasks.execution.team_locks import team_exclusive
 from tasks.references import StudentReference, TeacherReference
 from tasks.results import untested
 from tasks.served_models import members_of, run_model
@@ -46,7 +47,8 @@ def measured(run_id: str, *, again: bool = False) -> dict[str, float]:
     run = tracking.get(run_id)
     if P50 in run.metrics and not again:
         return untested(run.metrics)
-    with exclusive("costs"):  # two measurements at the same time would slow each other down
+    # On one machine, two measurements at the same time would slow each other down. On two machines, only one measures.
+    with exclusive("costs"), team_exclusive(f"costs of {run_id}"):
         run = tracking.get(run_id)
         if P50 in run.metrics and not again:  # another process has measured the costs meanwhile
             return untested(run.metrics)
