@@ -1,10 +1,12 @@
-"""Compare every preset on real data: python -m benchmarks.losses digits|mnist [KD RUN OPTION]...
+"""Compare every preset on real data: python -m benchmarks.losses digits|mnist [--tuned]
 
 Runs `kd run NAME-losses` in its own store and writes the leaderboard on validation to
-benchmarks/results/NAME-losses.json: means over seeds with intervals over seeds and over examples, differences from the
-control, tests against the control and the best, and groups of variants that do not differ significantly.
+benchmarks/results/NAME-losses.json. With --tuned, every variant gets 12 trials, and the file is NAME-losses-tuned.json.
+A leaderboard holds means over seeds with intervals over seeds and over examples, differences from the control, tests
+against the control and the best, and groups of variants that do not differ significantly.
 """
 
+import argparse
 import io
 import json
 import os
@@ -22,9 +24,9 @@ from kdmodels.report.tables import FIGURES
 COLUMNS = ["rank", "variant", *FIGURES, "group", "parameters", "status"]
 
 
-def main(name: str, options: list[str]) -> int:
+def main(name: str, *, tuned: bool) -> int:
     """Run `kd`, write the result, and return the exit code of `kd`."""
-    command = ["kd", "run", f"{name}-losses", "--json", *options]
+    command = ["kd", "run", f"{name}-losses", "--json", *(["--set", "tune.trials=12"] if tuned else [])]
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         binary = Path(sys.executable).with_name("kd")
@@ -36,7 +38,7 @@ def main(name: str, options: list[str]) -> int:
     rows = json.loads(frame.round(5).to_json(orient="records", force_ascii=False))
     outcome = json.loads(done.stdout)
     result = {
-        "command": f"python -m benchmarks.losses {' '.join([name, *options])}",
+        "command": f"python -m benchmarks.losses {name}{' --tuned' if tuned else ''}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version(), "torch": version("torch"), "kdflow": version("kdflow")},
         "seconds": outcome["seconds"],
@@ -44,11 +46,15 @@ def main(name: str, options: list[str]) -> int:
         "leaderboard": rows,
         "verdict": outcome["verdict"]["reason"],
     }
-    path = Path(__file__).parent / "results" / f"{name}-losses.json"
+    path = Path(__file__).parent / "results" / f"{name}-losses{'-tuned' if tuned else ''}.json"
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(path)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=("digits", "mnist"))
+    parser.add_argument("--tuned", action="store_true")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.name, tuned=arguments.tuned))
