@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-faults test-stack lint bench docs ui lock
+.PHONY: help run test coverage test-faults test-stack lint bench docs site ui lock
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile
@@ -46,6 +46,9 @@ bench: $(VENV)/installed  ## Run every benchmark and write benchmarks/results; o
 docs: $(VENV)/installed  ## Write docs/losses.md and docs/networks.md from their tables.
 	$(BIN)/python -m kdmodels.report.losses > docs/losses.md
 	$(BIN)/python -m kdmodels.report.networks > docs/networks.md
+
+site: $(VENV)/installed  ## Build the documentation as web pages in build/site, which need no network.
+	$(BIN)/python docs/build_site.py build/site
 
 ui: $(VENV)/installed  ## Serve the MLflow UI.
 	$(BIN)/kd ui
