@@ -1,7 +1,6 @@
 """The state of this machine's services and schedules, for `kd status`."""
 
-import contextlib
-from collections.abc import Iterator
+import os
 from datetime import datetime
 from uuid import UUID
 
@@ -27,6 +26,7 @@ from flows.services.prefect_health import BUSY_SECONDS, answers
 from flows.services.prefect_settings import environment_variables
 from flows.services.processes import command_pid
 from flows.services.up_state import Service, UpState, running_up, up_is_locked
+from kdmodels.errors import UnavailableError
 from tasks import tracking
 from tasks.tracking.tags import Tag
 
@@ -82,6 +82,8 @@ class MachineStatus(BaseModel):
         busy: Whether `kd up` is starting or stopping its services.
         logs: Folder of the log files.
         schedules: The schedules. If the Prefect server does not answer, the list is empty.
+        store_error: Why the tracking store cannot be read. If it can be read, the value is None. Otherwise, the
+            schedules have no verdict and no champion.
     """
 
     running: bool
@@ -91,6 +93,7 @@ class MachineStatus(BaseModel):
     started: datetime | None = None
     services: list[ServiceStatus] = []
     schedules: list[ScheduleStatus] = []
+    store_error: str | None = None
 
 
 def machine_status() -> MachineStatus:
@@ -98,6 +101,7 @@ def machine_status() -> MachineStatus:
     state, logs = running_up(), str(log_folder())
     if state is None:
         return MachineStatus(running=False, busy=up_is_locked(), logs=logs)
+    schedules, store_error = _schedules(state) if answers(state.url, BUSY_SECONDS) else ([], None)
     return MachineStatus(
         running=True,
         busy=False,
@@ -105,7 +109,8 @@ def machine_status() -> MachineStatus:
         pid=state.pid,
         started=datetime.fromisoformat(state.started) if state.started else None,
         services=[_service_status(service) for service in state.services],
-        schedules=_schedules(state) if answers(state.url, BUSY_SECONDS) else [],
+        schedules=schedules,
+        store_error=store_error,
     )
 
 
@@ -119,21 +124,34 @@ def _service_status(service: Service) -> ServiceStatus:
     )
 
 
-def _schedules(state: UpState) -> list[ScheduleStatus]:
-    with _store(state), schedule_client() as client:
-        return [_schedule_status(client, deployment) for deployment in deployments(client)]
+def _schedules(state: UpState) -> tuple[list[ScheduleStatus], str | None]:
+    """Return the schedules, and why the tracking store cannot be read.
+
+    The store is that of the scheduled runs, whatever the working folder is.
+    """
+    with (
+        environment_variables({"MLFLOW_TRACKING_URI": state.store} if state.store else {}),
+        schedule_client() as client,
+    ):
+        error = _store_error()
+        statuses = [_schedule_status(client, each, with_results=error is None) for each in deployments(client)]
+    return statuses, error
 
 
-@contextlib.contextmanager
-def _store(state: UpState) -> Iterator[None]:
-    """Use the tracking store in which the scheduled runs are recorded, whatever the working folder is."""
-    with environment_variables({"MLFLOW_TRACKING_URI": state.store} if state.store else {}):
+def _store_error() -> str | None:
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        return "the address of the tracking store contains a password. Set MLFLOW_TRACKING_URI as for kd up"
+    try:
         tracking.configure()
-        yield
+    except UnavailableError as error:
+        return str(error)
+    return None
 
 
-def _schedule_status(client: SyncPrefectClient, deployment: DeploymentResponse) -> ScheduleStatus:
-    verdict, champion = _results(deployment.name)
+def _schedule_status(
+    client: SyncPrefectClient, deployment: DeploymentResponse, *, with_results: bool
+) -> ScheduleStatus:
+    verdict, champion = _results(deployment.name) if with_results else (None, None)
     return ScheduleStatus(
         **scheduled_experiment(deployment).model_dump(),
         next_run=_next_run(client, deployment.id),

@@ -33,7 +33,9 @@ def _print(status: MachineStatus) -> None:
         columns = {key: key for key in ("schedule", "when", "next run", "last run", "state", "champion", "file")}
         console.print_table([_row(schedule) for schedule in status.schedules], columns)
     for schedule in status.schedules:
-        console.print_text(*_results(schedule))
+        console.print_text(*_results(schedule, with_verdict=status.store_error is None))
+    if status.store_error:
+        console.print_text(f"no verdicts and champions: {status.store_error}")
 
 
 def _row(schedule: ScheduleStatus) -> dict[str, object]:
@@ -49,11 +51,11 @@ def _row(schedule: ScheduleStatus) -> dict[str, object]:
     }
 
 
-def _results(schedule: ScheduleStatus) -> list[str]:
+def _results(schedule: ScheduleStatus, *, with_verdict: bool) -> list[str]:
     """Return the message of the last run and the last verdict. The message of a completed run has the verdict."""
     message = schedule.last_run.message if schedule.last_run else None
     lines = [f"{schedule.name}: last run: {message}"] if message else []
-    if not message or (schedule.verdict or "") not in message:
+    if with_verdict and (not message or (schedule.verdict or "") not in message):
         lines.append(f"{schedule.name}: last verdict: {schedule.verdict or 'none yet'}")
     return lines
 

@@ -194,7 +194,11 @@ def own_prefect(workspace: Workspace, prefect_home: Path) -> Iterator[Server]:
     shutil.copytree(prefect_home, home)
     url = f"http://127.0.0.1:{port}/api"
     command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--port", str(port)]
-    server = Server(command, url, workspace.folder, workspace.environment | {"PREFECT_HOME": str(home)})
+    more = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+    server = Server(command, url, workspace.folder, workspace.environment | more)
     workspace.environment["PREFECT_API_URL"] = url
     yield server
     server.kill()

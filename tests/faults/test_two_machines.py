@@ -1,6 +1,8 @@
 """Two machines, i.e. two homes, caches and working folders, with the same MLflow server and the same Prefect server."""
 
 import json
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.fault
 
 TRAINING = "tasks.training_runs:EpochLog.__call__", "50"  # the first machine has trained the teacher, but no student
 PAUSE = "touch paused; while [ ! -e continue ]; do sleep 0.1; done"
+SUSPEND = "touch paused; kill -STOP $PPID"  # stops all threads, also the one that renews the lease
 Machines = tuple[Workspace, Workspace]
 
 
@@ -46,6 +49,19 @@ def unended() -> set[str]:
     return {run.run_id for run in tracking.running()}
 
 
+def outcome_of(process: "subprocess.Popen[str]") -> Any:
+    """Return the JSON document that a command prints. The command must succeed."""
+    stdout, stderr = process.communicate(timeout=900)
+    assert process.returncode == 0, stderr
+    return json.loads(stdout)
+
+
+def assert_each_network_was_trained_once(outcomes: list[Any]) -> None:
+    reused = [[student["reused"] for student in outcome["students"]] for outcome in outcomes]
+    assert all(sorted(pair) == [False, True] for pair in zip(*reused, strict=True))
+    assert [outcome["verdict"]["version"] for outcome in outcomes] == [1, 1]
+
+
 def findings(machine: Workspace) -> dict[str, Any]:
     return {check["name"]: check["ok"] for check in json.loads(machine.kd("doctor", "--json").stdout)}
 
@@ -63,15 +79,55 @@ def test_each_network_is_trained_on_one_machine_only(machines: Machines) -> None
     assert not [run_id for run_id in running if run_id in ended]
     assert unended() == running
     (first.folder / "continue").touch()
-    outcomes = []
-    for process in (runs_first, runs_second):
-        stdout, stderr = process.communicate(timeout=900)
-        assert process.returncode == 0, stderr
-        outcomes.append(json.loads(stdout))
+    outcomes = [outcome_of(process) for process in (runs_first, runs_second)]
     first.outcome()  # checks that no network was trained twice, and that the model has one version
-    reused = [[student["reused"] for student in outcome["students"]] for outcome in outcomes]
-    assert all(sorted(pair) == [False, True] for pair in zip(*reused, strict=True))
-    assert [outcome["verdict"]["version"] for outcome in outcomes] == [1, 1]
+    assert_each_network_was_trained_once(outcomes)
+
+
+def test_a_lock_is_held_across_a_restart_of_prefect(machines: Machines, own_prefect: Server) -> None:
+    first, second = machines
+    runs_first = first.start(*TRAINING, PAUSE, "run", "small.yaml", "--quiet", "--json", by=AT_CALL)
+    until((first.folder / "paused").exists)
+    own_prefect.kill()
+    own_prefect.start()
+    runs_second = second.start("run", "small.yaml", "--quiet", "--json")
+    until(lambda: len(unended()) == 3)  # two comparisons, and the student that the first machine trains
+    time.sleep(10)  # the second machine asks for the lock every 2 s
+    assert len(unended()) == 3
+    (first.folder / "continue").touch()
+    assert_each_network_was_trained_once([outcome_of(process) for process in (runs_first, runs_second)])
+
+
+def test_a_machine_that_was_suspended_trains_its_network_too_and_replaces_no_champion(machines: Machines) -> None:
+    first, second = machines
+    suspended = first.start(*TRAINING, SUSPEND, "run", "small.yaml", "--quiet", "--json", by=AT_CALL)
+    until((first.folder / "paused").exists)
+    done = outcome_of(second.start("run", "small.yaml", "--quiet", "--json"))  # waits until the lease has expired
+    assert not any(student["reused"] for student in done["students"])
+    assert done["verdict"]["promoted"]
+    suspended.send_signal(signal.SIGCONT)
+    late = outcome_of(suspended)
+    assert not late["students"][0]["reused"]
+    assert [student["metrics"]["val/accuracy"] for student in late["students"]] == [
+        student["metrics"]["val/accuracy"] for student in done["students"]
+    ]
+    assert unended() == set()
+    assert [(version.version, version.aliases) for version in tracking.versions("small-student")] == [
+        (1, ("champion",))
+    ]
+    again = outcome_of(second.start("run", "small.yaml", "--quiet", "--json"))
+    assert all(student["reused"] for student in again["students"])
+
+
+def test_one_machine_cancels_the_run_of_another(machines: Machines) -> None:
+    first, second = machines
+    process = first.start("run", "small.yaml", "--quiet", "--set", "student.epochs=5000")
+    until(lambda: len(unended()) == 2)
+    cancelled = second.kd("cancel", "small")
+    assert cancelled.returncode == 0, cancelled.stderr
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert unended() == set()
 
 
 def test_the_second_machine_takes_over_when_the_first_is_lost(machines: Machines) -> None:

@@ -32,6 +32,23 @@ def test_a_schedule_is_shown_with_the_last_message_and_verdict(kd_here: Here, mo
     assert reused == "other: last run: nothing has changed; kd is better"
 
 
+def test_without_the_store_the_command_says_why_verdicts_are_missing(
+    kd_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = ScheduleStatus(
+        name="mine", cron="0 3 * * *", timezone=None, every=None, active=False, file="mine.yaml", file_changed=False,
+        next_run=None, last_run=None, verdict=None, champion=None,
+    )  # fmt: skip
+    status = MachineStatus(
+        running=True, busy=False, logs="/logs", pid=7, schedules=[schedule], store_error="the store does not answer"
+    )
+    monkeypatch.setattr(status_command, "machine_status", lambda: status)
+    code, out, _ = kd_here("status")
+    assert code == 0
+    assert out.splitlines()[-1] == "no verdicts and champions: the store does not answer"
+    assert "last verdict" not in out
+
+
 def test_a_machine_without_kd_up(kd_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     logs = tmp_path / "kdflow-logs"
@@ -48,6 +65,7 @@ def test_a_machine_without_kd_up(kd_here: Here, monkeypatch: pytest.MonkeyPatch,
         "started": None,
         "services": [],
         "schedules": [],
+        "store_error": None,
     }
     with only_up():
         assert kd_here("status")[1].splitlines()[0] == "kd up     is starting or stopping"
