@@ -30,7 +30,7 @@ def scheduled(prefect_server: str) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("store", "message"),
     [
-        ("http://127.0.0.1:9", "tracking store 'http://127.0.0.1:9'"),
+        ("http://127.0.0.1:9", "no answer from the MLflow server at 'http://127.0.0.1:9'"),
         (None, "the address of the tracking store contains a password. Set MLFLOW_TRACKING_URI as for kd up"),
     ],
 )
