@@ -44,6 +44,7 @@ def test_a_run_killed_at_any_moment_resumes(workspace: Workspace, expected: dict
     assert resumed_outcome(workspace) == expected
 
 
+@pytest.mark.fault
 def test_a_killed_run_resumes_its_runs(workspace: Workspace) -> None:
     call, count = MOMENTS["a student's training"]
     assert workspace.kd(call, str(count), KILL, "run", "small.yaml", by=AT_CALL).returncode == KILLED

@@ -20,6 +20,8 @@ from tasks.cleanup import leftovers
 from tasks.results import PREDICTIONS
 from tests.conftest import SMALL
 
+pytestmark = pytest.mark.fault
+
 ONE: dict[str, Any] = {"network": {"mlp": [16]}, "epochs": 2}
 EXPERIMENT = SMALL | {
     "name": "many",

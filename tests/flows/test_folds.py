@@ -34,6 +34,7 @@ EXPERIMENT = Experiment.model_validate(
 )
 
 
+@pytest.mark.fault
 def test_every_example_is_validated_once_and_counts_in_the_leaderboard(
     new_store: Callable[[Path], str], tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

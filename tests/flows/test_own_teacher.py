@@ -16,6 +16,8 @@ from kdmodels.networks import load_network
 from tasks import tracking
 from tests.conftest import SMALL
 
+pytestmark = pytest.mark.fault
+
 DATA = SMALL["data"] | {"subset": 200}
 OWN: dict[str, Any] = {
     "network": {"mlp": [32]},

@@ -149,6 +149,7 @@ def look(verdict: VerdictReference) -> int:
     return verdict.evidence["look"]["number"]
 
 
+@pytest.mark.fault
 def test_a_look_is_counted_only_if_a_new_challenger_meets_a_champion(run: Run) -> None:
     """The champion was trained for longer than its challengers, so no challenger replaces it."""
     rules = {"model": "nights", "looks": 4}
@@ -217,6 +218,7 @@ def test_force_is_not_recorded_if_the_gate_agrees(run: Run) -> None:
     assert "kd.forced" not in tracking.versions("agreed-student")[0].tags
 
 
+@pytest.mark.fault
 def test_a_changed_test_split_is_reported(run: Run, tmp_path: Path) -> None:
     """The test split grows with its source. The champion is measured on the new split, and the verdict says so."""
     pool = load_dataset(Data(source="digits", validation=0.2))
@@ -237,6 +239,7 @@ def test_a_changed_test_split_is_reported(run: Run, tmp_path: Path) -> None:
     assert larger.verdict.evidence["vs_champion"]["n"] > first.verdict.evidence["n"]  # the new split
 
 
+@pytest.mark.fault
 def test_two_promotions_at_once_run_one_after_the_other(run: Run) -> None:
     """Of two equally good students, one becomes the champion, and the other is compared with it."""
     pair = [run(name=name, seed=seed, student=LONG, promote={"model": "alone", "require": {"accuracy": ">= 0.999"}})
@@ -260,6 +263,7 @@ def test_two_promotions_at_once_run_one_after_the_other(run: Run) -> None:
     assert [version.aliases for version in tracking.versions("contested")] == [("champion",)]
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("model", "require", "force"),
     [("raced", {}, None), ("raced-by-force", {"accuracy": ">= 0.999"}, "the customer waits")],
@@ -290,6 +294,7 @@ def test_a_champion_that_changed_on_another_machine_is_not_replaced(
     assert (verdict.promoted, verdict.version, verdict.forced) == (True, 2, force)
 
 
+@pytest.mark.fault
 def test_a_promotion_waits_for_a_person(run: Run) -> None:
     rules = {"model": "reviewed", "approval": True}
     first = run(name="other", promote=rules).verdict

@@ -14,6 +14,8 @@ from tasks import tracking
 from tasks.results import PREDICTIONS
 from tests.conftest import SMALL
 
+pytestmark = pytest.mark.fault
+
 EXPERIMENT = SMALL | {
     "name": "views",
     "data": SMALL["data"] | {"augment": [{"jitter": 1}, {"mixup": 0.2}]},

@@ -27,8 +27,10 @@ EVERY_RULE = {"report": ["kd"], "require": {"accuracy": ">= 0", "ece": "<= 1", "
     "changes",
     [
         {"promote": EVERY_RULE},
-        {"data": {"source": "digits", "folds": 2}},
-        {"teacher": [EXPERIMENT["teacher"], EXPERIMENT["teacher"]], "promote": EVERY_RULE},
+        pytest.param({"data": {"source": "digits", "folds": 2}}, marks=pytest.mark.fault),
+        pytest.param(
+            {"teacher": [EXPERIMENT["teacher"], EXPERIMENT["teacher"]], "promote": EVERY_RULE}, marks=pytest.mark.fault
+        ),
     ],
     ids=["one teacher", "folds", "an ensemble"],
 )

@@ -53,6 +53,7 @@ def record(client: SyncPrefectClient, name: str, ended_before: float | None = No
     return id_
 
 
+@pytest.mark.fault
 def test_the_flow_runs_of_ended_processes_are_ended(client: SyncPrefectClient) -> None:
     long_ago, tag = CLOSING_SECONDS + 60.0, {"kd.cancel": "ann"}
     expected = {

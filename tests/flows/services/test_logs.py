@@ -32,6 +32,7 @@ def test_output_is_in_the_log_file_without_secrets(
     assert stat.S_IMODE(log_folder().stat().st_mode) == 0o700
 
 
+@pytest.mark.fault
 def test_log_files_rotate(no_server: Path) -> None:
     with service_logs(echo=False) as logs:
         with logs.pipe("the worker") as descriptor:

@@ -105,6 +105,7 @@ def test_two_first_commands_at_once_keep_their_records_in_one_database(tmp_path:
     assert processes(tmp_path) == []
 
 
+@pytest.mark.fault
 def test_the_server_ends_if_its_command_is_killed(home: Path) -> None:
     process = command(WAIT, home)
     assert process.stdout is not None
@@ -116,6 +117,7 @@ def test_the_server_ends_if_its_command_is_killed(home: Path) -> None:
     assert not answers(url)
 
 
+@pytest.mark.fault
 def test_after_ctrl_c_the_server_runs_until_the_command_ends(home: Path) -> None:
     closing = WAIT.replace(  # the test waits for the line printed inside the try block
         "    print(running.url, flush=True)\n    time.sleep(100)",

@@ -10,6 +10,7 @@ from flows.services.prefect_server import Server, bind, start_server
 from flows.services.processes import stop
 
 
+@pytest.mark.fault
 def test_the_server_migrates_a_private_database_and_asks_for_a_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
