@@ -43,9 +43,12 @@ bench: $(VENV)/installed  ## Run every benchmark and write benchmarks/results; o
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
-docs: $(VENV)/installed  ## Write docs/losses.md and docs/networks.md from their tables.
+docs: $(VENV)/installed  ## Write the pages and schemas of the reference in docs from the code.
 	$(BIN)/python -m kdmodels.report.losses > docs/losses.md
 	$(BIN)/python -m kdmodels.report.networks > docs/networks.md
+	$(BIN)/python -m kdmodels.report.fields > docs/fields.md
+	$(BIN)/python -m kd.cli_page > docs/cli.md
+	$(BIN)/python -m kd.json_schemas docs/schemas
 
 site: $(VENV)/installed  ## Build the documentation as web pages in build/site, which need no network.
 	$(BIN)/python docs/build_site.py build/site

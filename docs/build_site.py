@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).parents[1]
 CONFIGURATION = "docs/zensical.toml"
-FILES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "benchmarks/LOG.md", "docs/*.md", "docs/images/*")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "benchmarks/LOG.md", "docs/*.md")
+FILES = (*PAGES, "docs/images/*", "docs/schemas/*")
 LOADED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "srcset"}
 """The attribute of each HTML element that makes a browser load a file."""
 

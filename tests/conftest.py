@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from flows.services.prefect_internals.client import refresh_settings
 from flows.services.prefect_server import running_server
+from tests.support import schemas
 
 Here = Callable[..., tuple[int, str, str]]
 # The experiment that most tests start from, which trains in seconds. Override fields with `SMALL | {...}`.
@@ -162,7 +163,10 @@ def recorded(recorded_once: Recorded, monkeypatch: pytest.MonkeyPatch) -> Record
 
 @pytest.fixture
 def kd_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
-    """Yield a function that runs `kd` in this process and returns exit code, stdout and stderr."""
+    """Yield a function that runs `kd` in this process and returns exit code, stdout and stderr.
+
+    The function checks JSON output against its schema.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def here(*words: str) -> tuple[int, str, str]:
@@ -171,7 +175,10 @@ def kd_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         from kd import main
 
         code = main.main()
-        return code, *capsys.readouterr()
+        out, error = capsys.readouterr()
+        if "--json" in words:
+            schemas.check(words, out)
+        return code, out, error
 
     yield here
     for number, handler in before.items():

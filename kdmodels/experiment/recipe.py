@@ -13,32 +13,42 @@ from kdmodels.experiment.schema import Part, mistake, parse, show
 
 MOST_EPOCHS = 1_000_000
 Epoch = Annotated[int, Field(ge=1)]
+WEIGHT_DECAY = "L2 penalty: the weight of the squared weights in the loss."
+WARMUP = "Number of epochs during which the learning rate rises linearly."
 
 
 class Adam(Part):
     """Arguments of torch.optim.Adam."""
 
-    lr: float = Field(default=1e-3, gt=0)
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
-    eps: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    amsgrad: bool = False
+    lr: float = Field(default=1e-3, gt=0, description="Learning rate.")
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default=[0.9, 0.999],
+        min_length=2,
+        max_length=2,
+        description="Decays of the moving averages of the gradient and of its square.",
+    )
+    eps: float = Field(default=1e-8, gt=0, description="Number added to the denominator of a step.")
+    weight_decay: float = Field(default=0.0, ge=0, description=WEIGHT_DECAY)
+    amsgrad: bool = Field(default=False, description="Whether to use the variant AMSGrad.")
 
 
 class AdamW(Adam):
     """Arguments of torch.optim.AdamW."""
 
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, independent of the gradient.")
 
 
 class SGD(Part):
     """Arguments of torch.optim.SGD."""
 
-    lr: float = Field(default=1e-3, gt=0)
-    momentum: float = Field(default=0.0, ge=0)
-    dampening: float = Field(default=0.0, ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    nesterov: bool = False
+    lr: float = Field(default=1e-3, gt=0, description="Learning rate.")
+    momentum: float = Field(default=0.0, ge=0, description="Momentum.")
+    dampening: float = Field(default=0.0, ge=0, description="Dampening of the momentum.")
+    weight_decay: float = Field(default=0.0, ge=0, description=WEIGHT_DECAY)
+    nesterov: bool = Field(
+        default=False,
+        description="Whether to use Nesterov momentum. Needs a momentum above 0 and a dampening of 0.",
+    )
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
@@ -50,21 +60,21 @@ class SGD(Part):
 class Cosine(Part):
     """A learning rate that rises linearly during the warm-up epochs and then falls to 0 along a cosine."""
 
-    warmup: int = Field(default=0, ge=0)
+    warmup: int = Field(default=0, ge=0, description=WARMUP)
 
 
 class StepSchedule(Part):
     """A learning rate that is multiplied by `factor` at the start of each epoch in `at`. Epochs are counted from 0."""
 
-    at: list[Epoch] = Field(min_length=1)
-    factor: float = Field(default=0.1, gt=0, lt=1)
-    warmup: int = Field(default=0, ge=0)
+    at: list[Epoch] = Field(min_length=1, description="Epochs at whose start the learning rate changes.")
+    factor: float = Field(default=0.1, gt=0, lt=1, description="Factor of the learning rate.")
+    warmup: int = Field(default=0, ge=0, description=WARMUP)
 
 
 class Constant(Part):
     """A constant learning rate after a linear warm-up. For a constant rate without warm-up, write `schedule: null`."""
 
-    warmup: int = Field(ge=1)
+    warmup: int = Field(ge=1, description=WARMUP)
 
 
 class OneCycle(Part):
@@ -78,9 +88,9 @@ class OneCycle(Part):
         Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2018.
     """
 
-    rise: float = Field(default=0.3, gt=0, lt=1)
-    start_divisor: float = Field(default=25.0, ge=1)
-    end_divisor: float = Field(default=1e4, ge=1)
+    rise: float = Field(default=0.3, gt=0, lt=1, description="Share of the training during which the rate rises.")
+    start_divisor: float = Field(default=25.0, ge=1, description="Optimizer's learning rate divided by the first rate.")
+    end_divisor: float = Field(default=1e4, ge=1, description="First rate divided by the last rate.")
 
 
 OPTIMIZERS: dict[str, type[BaseModel]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}

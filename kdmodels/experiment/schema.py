@@ -129,7 +129,7 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
         return path, f"expected a mapping, got {show(value)}{f'. {allowed(str(), fields)}' if fields else ''}"
     if kind == "finite_number":
         return path, f"expected a finite number, got {show(value)}"
-    if kind.endswith("_type") or _limits(node):
+    if kind.endswith("_type") or limits_in_words(node):
         quoted = ". Write the number without quotes" if isinstance(value, str) and value.isdecimal() else ""
         return path, f"expected {_expected(node)}, got {show(value)}{quoted}"
     return path, f"{error['msg']}, got {show(value)}"
@@ -165,12 +165,17 @@ def _expected(node: JsonSchema) -> str:
     """
     choices = node.get("enum")
     words = f"one of {', '.join(map(str, choices))}" if choices else NOUNS.get(str(node.get("type")), "a value")
-    limits = _limits(node)
+    limits = limits_in_words(node)
     null = ", or null" if node.get("nullable") and limits else ""
     return f"{words} {limits}{null}" if limits else words
 
 
-def _limits(node: JsonSchema) -> str:
+def limits_in_words(node: JsonSchema) -> str:
+    """Return the limits of a value in words, given its part of a JSON schema. Empty if there are no limits.
+
+    >>> limits_in_words({"exclusiveMinimum": 0, "maximum": 100}), limits_in_words({"type": "string"})
+    ('above 0 and of at most 100', '')
+    """
     low, high = node.get("minimum"), node.get("maximum")
     if low is not None and high is not None:
         return f"from {low} to {high}"
