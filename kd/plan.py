@@ -5,23 +5,34 @@ from collections.abc import Sequence
 from kd.console import print_entry, print_table
 from tasks.references import Plan, PlannedRun
 
+COLUMNS = {"name": "name", "action": "action", "reason": "reason"}
+
 
 def print_plan(plan: Plan) -> None:
     """Print the planned action for the teacher and for each student, with the reason for the action."""
-    rows = [
-        {"name": step.name, "action": _action(step), "reason": "; ".join(filter(None, (step.reason, step.note)))}
-        for step in plan.steps
-    ]
+    rows = _rows(plan.steps)
     if plan.taught:
         knowledge = {"name": "knowledge", "action": plan.knowledge.action, "reason": plan.knowledge.reason}
         rows.insert(len(plan.members) + 1, knowledge)
-    print_table(rows, {"name": "name", "action": "action", "reason": "reason"})
+    print_table(rows, COLUMNS)
     if plan.searches:
         print_entry("tuning", searches_in_words(plan.searches))
     for warning in plan.warnings:
         print_entry("warning", warning)
     for note in plan.notes:
         print_entry("data", note)
+
+
+def print_steps(steps: Sequence[PlannedRun]) -> None:
+    """Print the planned action for each run, with the reason for the action."""
+    print_table(_rows(steps), COLUMNS)
+
+
+def _rows(steps: Sequence[PlannedRun]) -> list[dict[str, str]]:
+    return [
+        {"name": step.name, "action": _action(step), "reason": "; ".join(filter(None, (step.reason, step.note)))}
+        for step in steps
+    ]
 
 
 def _action(step: PlannedRun) -> str:

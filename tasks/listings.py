@@ -23,7 +23,8 @@ class RunLine(_Row):
     """One run, as `kd list` shows it.
 
     Attributes:
-        kind: The kind of the run: comparison, teacher, student or tuning. `None` if kdflow did not make the run.
+        kind: The kind of the run: comparison, teacher, student, tuning or generator. `None` if kdflow did not make the
+            run.
         started: The start of the run in UTC, in ISO 8601 format. For a resumed run, the time when it was last resumed.
         seconds: The duration of the run. `None` while the run is running.
         accuracy: The mean validation accuracy over the seeds. `None` if the run has no accuracy yet.

@@ -92,7 +92,7 @@ class PlannedRun(Reference):
     """
 
     name: str
-    kind: Literal["teacher", "student", "tuning"]
+    kind: Literal["teacher", "student", "tuning", "generator"]
     action: Literal["reuse", "extend", "resume", "train"]
     reason: str
     key: str
@@ -160,6 +160,14 @@ class Plan(Reference):
     def taught(self) -> bool:
         """Whether any student depends on the teacher."""
         return any("teacher" in step.params for step in self.students)
+
+
+class GeneratorPlan(Reference):
+    """The planned runs of a flow that trains a generator, with notes about the data."""
+
+    judge: PlannedRun
+    generator: PlannedRun
+    notes: list[str] = Field(default=[], description="What the user should know of the data.")
 
 
 class TeacherReference(Reference):
@@ -253,6 +261,29 @@ class VerdictReference(Reference):
     forced: str | None = None
     dry_run: bool = False
     pending: int | None = None
+
+
+class GeneratorReference(Reference):
+    """A reference to the run of a generator, with its last metrics.
+
+    Attributes:
+        warnings: Problems of the generator that the user should know, such as mode collapse.
+    """
+
+    run_id: str
+    reused: bool
+    metrics: dict[str, float]
+    warnings: list[str] = []
+
+
+class GeneratorOutcome(Reference):
+    """The result of a flow run that trained a generator, which `kd run --json` prints as a JSON document."""
+
+    experiment: str
+    judge: TeacherReference
+    generator: GeneratorReference
+    notes: list[str]
+    seconds: dict[str, float]
 
 
 class Outcome(Reference):

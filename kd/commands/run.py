@@ -1,4 +1,4 @@
-"""The command `kd run`. It compares loss variants and promotes the best student.
+"""The command `kd run`. It compares loss variants and promotes the best student, or trains a generator.
 
 A loss variant is a combination of losses with which a student is trained.
 
@@ -15,12 +15,13 @@ from typing import Annotated
 
 import typer
 
-from flows.experiments import load_experiment, mistakes_located
+from flows.experiments import load_any_experiment, load_experiment, mistakes_located
 from flows.services.prefect_server import running_server
 from kd.exit_codes import usage_errors
 from kd.options import AllowCode, DataDir, Details, ExperimentName, Json
 from kd.prefect_logs import silence_prefect
 from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment, GeneratorExperiment
 from kdmodels.experiment.named_files import require_files
 from kdmodels.garbage_collection import gc_paused
 from tasks.references import Options
@@ -62,14 +63,18 @@ def command(  # noqa: PLR0913 - one parameter per option
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")] = False,
 ) -> int:
-    """Compare loss variants and promote the best student."""
+    """Compare loss variants and promote the best student, or train a generator."""
     with usage_errors():
-        chosen = load_experiment(experiment, set_ or (), variants).allowing(allow_code or ())
+        chosen = load_any_experiment(experiment, set_ or (), variants).allowing(allow_code or ())
+        if isinstance(chosen, GeneratorExperiment) and require_promotion:
+            raise UserError(f"--require-promotion: {experiment} trains a generator, which is not promoted")
     folder = str(data_dir) if data_dir else None
     options = Options(fresh=fresh, data_dir=folder, quiet=quiet)
-    assert experiment is not None, "load_experiment() refuses None"
+    assert experiment is not None, "load_any_experiment() refuses None"
     with mistakes_located(experiment, set_ or ()):
-        require_files(chosen, folder)
+        require_files(chosen if isinstance(chosen, Experiment) else chosen.of_judge, folder)
+        if isinstance(chosen, GeneratorExperiment):
+            return _generate(chosen, options, dry_run=dry_run, as_json=as_json)
         if dry_run:
             from kd import flow_run  # noqa: PLC0415 - slow to import
 
@@ -83,6 +88,14 @@ def command(  # noqa: PLR0913 - one parameter per option
                 from kd import flow_run  # noqa: PLC0415 - slow to import. Meanwhile the server starts
             finished = flow_run.run(chosen, options, server, start_time=START_TIME)
     return flow_run.show_outcome(finished, as_json=as_json, details=details, require_promotion=require_promotion)
+
+
+def _generate(experiment: GeneratorExperiment, options: Options, *, dry_run: bool, as_json: bool) -> int:
+    from kd import generator_run  # noqa: PLC0415 - slow to import
+
+    if dry_run:
+        return generator_run.show_plan(experiment, options, as_json=as_json)
+    return generator_run.run(experiment, options, as_json=as_json)
 
 
 def _counted(number: int, noun: str) -> str:

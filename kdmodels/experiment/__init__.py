@@ -5,6 +5,7 @@ This package does not import torch.
 
 from kdmodels.experiment.data import Data
 from kdmodels.experiment.experiment import Experiment, Promote, Require, Runner, Schedule
+from kdmodels.experiment.generator import GeneratorExperiment
 from kdmodels.experiment.network import Network
 from kdmodels.experiment.notify import Notify
 from kdmodels.experiment.recipe import Recipe, Student, Teacher
@@ -14,6 +15,7 @@ from kdmodels.experiment.variants import Variant
 __all__ = [
     "Data",
     "Experiment",
+    "GeneratorExperiment",
     "Network",
     "Notify",
     "Promote",

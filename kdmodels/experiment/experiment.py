@@ -14,12 +14,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kdmodels.errors import allowed
 from kdmodels.experiment.augmentation import Operation
-from kdmodels.experiment.data import Data
 from kdmodels.experiment.knowledge import Storage
 from kdmodels.experiment.notify import Notify
 from kdmodels.experiment.presets import CONTROL
 from kdmodels.experiment.recipe import Member, Student, Teacher
 from kdmodels.experiment.schema import NAME, Part, mistake, name_in_words, show
+from kdmodels.experiment.settings import LONGEST_NAME, STUDENT, Settings
 from kdmodels.experiment.teacher_data import complete_data
 from kdmodels.experiment.tune import Tune
 from kdmodels.experiment.variants import Variant, control_of, expand
@@ -188,23 +188,9 @@ def is_timezone(name: str) -> bool:
     return True
 
 
-SUFFIX = "-student"
-LONGEST_NAME = 100 - len(SUFFIX)
-
-
-class Experiment(Part):
+class Experiment(Settings):
     """An experiment: data, a teacher, a student, the variants to compare, and the conditions for a promotion."""
 
-    name: str = Field(pattern=NAME, max_length=LONGEST_NAME, description="Name of the MLflow experiment.")
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="Seed of replica 0. Replica i has seed + i.")
-    threads: int | None = Field(
-        default=None, ge=1, le=1024, description="Number of threads that train one student. Default: all cores."
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto",
-        description="Device on which networks are trained. auto: the first available of cuda, mps and cpu.",
-    )
-    data: Data
     teacher: Teacher
     student: Student
     knowledge: Storage = Storage()
@@ -242,7 +228,7 @@ class Experiment(Part):
             and isinstance(promote, dict)
             and not promote.get("model")
         ):
-            return raw | {"promote": promote | {"model": f"{name[:LONGEST_NAME]}{SUFFIX}"}}
+            return raw | {"promote": promote | {"model": f"{name[:LONGEST_NAME]}{STUDENT}"}}
         return raw
 
     @field_validator("teacher", mode="before")

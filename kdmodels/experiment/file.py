@@ -7,14 +7,35 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from kdmodels.errors import UserError, allowed
-from kdmodels.experiment import Experiment, schema
+from kdmodels.experiment import Experiment, GeneratorExperiment, schema
 from kdmodels.experiment.yaml_loader import Places, line_and_column, load, sentence
 
 LARGEST_FILE = 100_000  # bytes; files have about 1,000 bytes, and a file of this size takes seconds to parse
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read and validate an experiment file.
+    """Read and validate the file of an experiment that compares students, see `read_any_experiment`.
+
+    Raises:
+        UserError: The file has mistakes, or trains a generator.
+    """
+    return require_comparison(read_any_experiment(path, overrides), str(path))
+
+
+def require_comparison(experiment: Experiment | GeneratorExperiment, name: str) -> Experiment:
+    """Return an experiment that compares students. Raise a UserError if the experiment trains a generator.
+
+    Args:
+        experiment: The experiment.
+        name: The name or the file of the experiment, for the error message.
+    """
+    if isinstance(experiment, GeneratorExperiment):
+        raise UserError(f"{name}: trains a generator. Allowed: an experiment with a teacher, a student and variants")
+    return experiment
+
+
+def read_any_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment | GeneratorExperiment:
+    """Read and validate an experiment file. If the file has a field `generator`, it trains a generator.
 
     If the path of a checkpoint or of data is relative and exists below the current folder, it becomes absolute. A
     scheduled run has a different current folder, and would not find a relative path.
@@ -30,10 +51,11 @@ def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """
     raw, places = _read(path, overrides)
     _make_paths_absolute(raw)
+    model = GeneratorExperiment if "generator" in raw else Experiment
     try:
-        return Experiment.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        mistakes = [schema.explain(detail, Experiment) for detail in error.errors()]
+        mistakes = [schema.explain(detail, model) for detail in error.errors()]
         if isinstance(raw.get("teacher"), list):  # the file has a list of teachers, without the field `ensemble`
             mistakes = [(_without_ensemble(where), message) for where, message in mistakes]
         lines = sorted(_placed(places, where, message) for where, message in mistakes)
@@ -53,7 +75,7 @@ def with_place(message: str, path: Path, overrides: Sequence[str] = ()) -> str:
     """
     field, colon, problem = message.partition(": ")
     steps = [int(step) if step.isdecimal() else step for step in field.split(".")]
-    if not colon or steps[0] not in Experiment.model_fields:
+    if not colon or steps[0] not in {**Experiment.model_fields, **GeneratorExperiment.model_fields}:
         return message
     try:
         _, places = _read(path, overrides)
@@ -76,7 +98,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, JsonValue], P
 
 
 def _make_paths_absolute(raw: dict[str, JsonValue]) -> None:
-    teacher, data = raw.get("teacher"), raw.get("data")
+    teacher, data = raw.get("judge" if "generator" in raw else "teacher"), raw.get("data")
     members = teacher.get("ensemble") if isinstance(teacher, dict) else teacher
     for member in [teacher, *members] if isinstance(members, list) else [teacher]:
         _make_absolute(member, "checkpoint")

@@ -4,7 +4,7 @@ Cache keys are computed in `tasks/planning/keys.py`.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from kdmodels.experiment import Experiment
 from kdmodels.networks import replaced_head
@@ -16,7 +16,7 @@ from tasks.planning.reasons import explain_miss
 from tasks.planning.views import choose_views
 from tasks.references import DataReference, Plan, PlannedRun, Views
 
-Kind = Literal["teacher", "student", "tuning"]
+Kind = Literal["teacher", "student", "tuning", "generator"]
 RECENT = 1_000  # number of newest runs that are searched for an earlier run of the same name
 
 
@@ -46,7 +46,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     if fresh:
         steps = [step.model_copy(update={"reason": "--fresh", "fresh": True}) for step in steps]
     else:
-        steps = _look_up(steps, experiment.name)
+        steps = look_up(steps, experiment.name)
     *members, teacher = steps[: len(teachers)]
     students = steps[len(teachers) :][: len(students)]
     for index, search in enumerate(steps[len(teachers) + len(students) :]):
@@ -64,14 +64,14 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
 
 def _plan_teachers(experiment: Experiment, data: DataReference) -> list[PlannedRun]:
     """Return the planned run of the teacher. For an ensemble, the runs of the members precede the ensemble's run."""
-    members = [_plan_teacher(index, experiment, data) for index in range(len(experiment.teacher.members))]
+    members = [plan_teacher(index, experiment, data) for index in range(len(experiment.teacher.members))]
     if not experiment.teacher.ensemble:
         return members
     params = ensemble_params([member.key for member in members], experiment, data)
-    return [*members, _planned_run("teacher", "teacher", params, [experiment.seed])]
+    return [*members, planned_run("teacher", "teacher", params, [experiment.seed])]
 
 
-def _plan_teacher(index: int, experiment: Experiment, data: DataReference) -> PlannedRun:
+def plan_teacher(index: int, experiment: Experiment, data: DataReference) -> PlannedRun:
     """Return the planned run of one teacher. Each trained member of an ensemble has its own seed.
 
     Args:
@@ -86,7 +86,7 @@ def _plan_teacher(index: int, experiment: Experiment, data: DataReference) -> Pl
     note = ""
     if teacher.network and not teacher.checkpoint:
         note = replaced_head(teacher.network, len(data.classes))
-    return _planned_run(name, "teacher", params, [experiment.seed + index * is_trained], note)
+    return planned_run(name, "teacher", params, [experiment.seed + index * is_trained], note)
 
 
 def _plan_students(
@@ -102,16 +102,17 @@ def _plan_students(
     for variant, note in zip(experiment.variants, untrained, strict=True):
         params = student_params(variant, experiment, data, teacher_key, views)
         head = replaced_head(experiment.student_of(variant).network, len(data.classes))
-        runs.append(_planned_run(variant.name, "student", params, seeds, "; ".join(filter(None, (head, note)))))
+        runs.append(planned_run(variant.name, "student", params, seeds, "; ".join(filter(None, (head, note)))))
     return runs
 
 
 def _plan_search(student: PlannedRun) -> PlannedRun:
     """Return the planned search for a student's hyperparameters. The params hold its seed, so `seeds` is empty."""
-    return _planned_run(f"{student.name} tuning", "tuning", student.params, [])
+    return planned_run(f"{student.name} tuning", "tuning", student.params, [])
 
 
-def _planned_run(name: str, kind: Kind, params: Params, seeds: list[int], note: str = "") -> PlannedRun:
+def planned_run(name: str, kind: Kind, params: Params, seeds: list[int], note: str = "") -> PlannedRun:
+    """Return a planned run that is trained. `look_up` then looks for a finished run with the same key."""
     key = run_key(params, seeds)
     return PlannedRun(
         name=name,
@@ -126,15 +127,14 @@ def _planned_run(name: str, kind: Kind, params: Params, seeds: list[int], note: 
     )
 
 
-def _look_up(steps: Sequence[PlannedRun], experiment: str) -> list[PlannedRun]:
+def look_up(steps: Sequence[PlannedRun], experiment: str) -> list[PlannedRun]:
     """Return the planned runs with their actions and reasons.
 
     If a finished run has the cache key of a planned run, the finished run is reused. Otherwise, `explain_miss` chooses
     the action.
     """
     finished = {
-        kind: tracking.finished(kind, [step.key for step in steps if step.kind == kind])
-        for kind in ("teacher", "student", "tuning")
+        kind: tracking.finished(kind, [step.key for step in steps if step.kind == kind]) for kind in get_args(Kind)
     }
     planned = [
         _reuse(step, finished[step.kind][step.key]) if step.key in finished[step.kind] else step for step in steps

@@ -2,6 +2,7 @@
 
 from tasks.references import (
     DataReference,
+    GeneratorReference,
     KnowledgeReference,
     LeaderboardReference,
     Outcome,
@@ -41,6 +42,13 @@ def plan(planned: Plan) -> str:
 def teacher(reference: TeacherReference) -> str:
     """Return the accuracy of a teacher, and whether its run was reused."""
     return f"{accuracy(reference.metrics)}, {'reused' if reference.reused else 'new'}"
+
+
+def generator(reference: GeneratorReference) -> str:
+    """Return the measures of a generator, and whether its run was reused."""
+    names = ("frechet_distance", "precision", "recall")
+    measures = ", ".join(f"{name.replace('_', ' ')} {reference.metrics[f'quality/{name}']:.3g}" for name in names)
+    return f"{measures}, {'reused' if reference.reused else 'new'}"
 
 
 def knowledge(reference: KnowledgeReference, variants: int) -> str:

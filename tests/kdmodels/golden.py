@@ -29,8 +29,14 @@ from kdmodels.experiment.architectures import ARCHITECTURES, BLOCKS
 from kdmodels.experiment.augmentation import Operation
 from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.data import Data
+from kdmodels.experiment.generator import Generator
 from kdmodels.experiment.terms import Calibrated
 from kdmodels.experiment.tune import axes
+from kdmodels.generators.build import GeneratorDescription, build_trainer
+from kdmodels.generators.gan import ImageGenerator
+from kdmodels.generators.samples import sample
+from kdmodels.generators.training import Schedule, train_generator
+from kdmodels.generators.vae import Vae
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import Ensemble, build, initialise, within_budget
 from kdmodels.randomness import generator_for
@@ -251,6 +257,19 @@ def proposed() -> Figures:
     return {**numbers, "seed": str(seed_of_search(3))}
 
 
+def generated(**network: Any) -> Figures:
+    """Two epochs of a conditional generator, and samples of it."""
+    settings = Generator.model_validate({"conditional": True, "epochs": 2, "batch": 16, **network})
+    description = GeneratorDescription(generator=settings, input_shape=(3, 8, 8), classes=list("abcd"))
+    trainer = build_trainer(description, seed=1)
+    replica = train_generator(trainer, Schedule(2, 16), TRAIN, VALIDATION, seed=1)
+    made = trainer.modules["generator"]
+    assert isinstance(made, Vae | ImageGenerator)
+    images = sample(made, torch.arange(4), generator_for(1, "golden samples"))
+    metrics = {name: value for name, value in replica.history[-1].items() if "accuracy" not in name}
+    return {**metrics, "samples": pattern(images)}
+
+
 def only(row: str, compute: Callable[[], Figures], relative: float = RELATIVE) -> Case:
     return Case(frozenset({row}), compute, relative)
 
@@ -314,6 +333,10 @@ CASES: dict[str, Case] = {
     "training/last-of-one": trained(network=CONV, train=split(49, "one more"), batch=16),
     "training/probe": trained([Term(loss="similarity_preserving", at="middle")], CONV),
     "training/measured": only("training", measured),
+    "generator.vae": only("generator.vae", partial(generated, vae={"hidden": [9], "latent": 3})),
+    "generator.gan": only(
+        "generator.gan", partial(generated, gan={"hidden": [9], "latent": 3, "discriminator": [8], "dropout": 0.2})
+    ),
     "tuning": only("tuning", proposed),
     "network.mlp": architecture(Network(mlp=[9, 7])),
     "network.conv": architecture(CONV),

@@ -8,8 +8,9 @@ from prefect.utilities.schema_tools.validation import is_valid, validate
 
 from flows.experiments import FOLDER, TEMPLATE, find, shipped
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, Network, Runner, Term
-from kdmodels.experiment.file import read_experiment
+from kdmodels.experiment import Experiment, GeneratorExperiment, Network, Runner, Term
+from kdmodels.experiment.file import read_any_experiment, read_experiment
+from kdmodels.experiment.generator import Generator
 from kdmodels.experiment.presets import PRESETS
 
 COMPARED = {
@@ -41,6 +42,15 @@ def test_the_losses_experiments_compare_every_preset(name: str, seeds: int) -> N
     assert [variant.name for variant in experiment.variants] == list(PRESETS)
     assert experiment.student.seeds == seeds
     assert (experiment.threads, experiment.runner) == (1, Runner())  # make bench uses the file unchanged
+
+
+@pytest.mark.parametrize(("name", "epochs"), [("vae-mnist", 10), ("gan-mnist", 50)])
+def test_the_generators_are_those_of_the_papers_examples(name: str, epochs: int) -> None:
+    experiment = read_any_experiment(find(name))
+    assert isinstance(experiment, GeneratorExperiment)
+    assert (experiment.name, experiment.data.source) == (name, "mnist")
+    expected = Generator.model_validate({name.removesuffix("-mnist"): {}, "epochs": epochs})
+    assert experiment.generator == expected  # test_generator.py checks the defaults
 
 
 def test_mnist_classic_is_the_classic_example() -> None:
@@ -102,9 +112,15 @@ def test_an_experiment_is_found_by_name_or_path(tmp_path: Path, monkeypatch: pyt
 def test_prefects_form_accepts_valid_experiments_and_rejects_others() -> None:
     def distill(experiment: Experiment) -> None: ...
 
-    schema = parameter_schema(distill).model_dump_for_openapi()
+    def generate(experiment: GeneratorExperiment) -> None: ...
+
+    schemas = {
+        Experiment: parameter_schema(distill).model_dump_for_openapi(),
+        GeneratorExperiment: parameter_schema(generate).model_dump_for_openapi(),
+    }
     for name in shipped():
-        normal = read_experiment(find(name)).model_dump(mode="json")
+        experiment = read_any_experiment(find(name))
+        normal, schema = experiment.model_dump(mode="json"), schemas[type(experiment)]
         assert validate({"experiment": normal}, schema) == []
         assert not is_valid({"experiment": normal | {"seed": -1}}, schema)
         assert not is_valid({"experiment": normal | {"sede": 1}}, schema)

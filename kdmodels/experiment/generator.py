@@ -1,0 +1,120 @@
+"""The experiment file of a generator: a network that makes new images like those of the data."""
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from kdmodels.experiment.experiment import Experiment
+from kdmodels.experiment.network import Network
+from kdmodels.experiment.presets import CONTROL
+from kdmodels.experiment.recipe import MOST_EPOCHS, Teacher
+from kdmodels.experiment.schema import Part, mistake
+from kdmodels.experiment.settings import Settings
+from kdmodels.experiment.teacher_data import complete_data
+
+Width = Annotated[int, Field(ge=1, le=100_000)]
+VAE_LR, GAN_LR = 1e-3, 2e-4
+
+
+class VaeNetwork(Part):
+    """A variational autoencoder of fully connected layers."""
+
+    hidden: list[Width] = Field(
+        default=[400], description="Sizes of the encoder's hidden layers. The decoder has them in reverse order."
+    )
+    latent: Width = Field(default=20, description="Size of a code.")
+
+
+class GanNetwork(Part):
+    """A generative adversarial network of fully connected layers."""
+
+    hidden: list[Width] = Field(default=[256, 512, 1024], description="Sizes of the generator's hidden layers.")
+    latent: Width = Field(default=100, description="Size of a code.")
+    discriminator: list[Width] = Field(
+        default=[1024, 512, 256], description="Sizes of the discriminator's hidden layers."
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Probability of dropout after each hidden layer of the discriminator."
+    )
+
+
+class Generator(Part):
+    """A generator, and how it is trained with Adam. One of vae and gan is required."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    vae: VaeNetwork | None = Field(default=None, description="A variational autoencoder.")
+    gan: GanNetwork | None = Field(default=None, description="A generative adversarial network.")
+    conditional: bool = Field(
+        default=False, description="Whether the class is an input, so that images of a class can be made."
+    )
+    epochs: int = Field(ge=1, le=MOST_EPOCHS, description="Number of epochs.")
+    batch: int = Field(default=128, ge=2, description="Maximum number of images in a batch.")
+    lr: float | None = Field(default=None, gt=0, description="Learning rate. Default: 0.001 for vae, 0.0002 for gan.")
+
+    @model_validator(mode="after")
+    def _require_one_kind(self) -> Self:
+        if (self.vae is None) == (self.gan is None):
+            raise mistake("expected one of vae and gan")
+        return self
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate: `lr`, or the default of the kind."""
+        return self.lr or (VAE_LR if self.vae else GAN_LR)
+
+    @property
+    def kind(self) -> str:
+        """The kind of the generator, `vae` or `gan`."""
+        return "vae" if self.vae else "gan"
+
+    @property
+    def latent(self) -> int:
+        """The size of a code."""
+        network = self.vae or self.gan
+        assert network is not None, "one of both is required"
+        return network.latent
+
+
+class GeneratorExperiment(Settings):
+    """An experiment that trains a generator, and a teacher that judges the generated images."""
+
+    judge: Teacher = Field(
+        default=Teacher(network=Network(mlp=[256, 128]), epochs=5),
+        description="Classifier whose outputs and embedding measure the quality of the generated images.",
+    )
+    generator: Generator = Field(description="The generator and its training.")
+    allow_code: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[],
+        description="Modules whose code a stored network may run. Modules that other fields name are allowed already.",
+    )
+
+    @field_validator("judge", mode="before")
+    @classmethod
+    def _complete_judge(cls, raw: object, info: ValidationInfo) -> object:
+        return complete_data(raw, info.data.get("data"))
+
+    @model_validator(mode="after")
+    def _require_plain_data(self) -> Self:
+        for field in ("folds", "transfer"):
+            if getattr(self.data, field) is not None:
+                raise mistake("does not apply to a generator. Allowed: null", "data", field)
+        if self.data.augment:
+            raise mistake("does not apply to a generator. Allowed: []", "data", "augment")
+        if self.judge.ensemble:
+            raise mistake("an ensemble has no common embedding. Allowed: one teacher", "judge", "ensemble")
+        return self
+
+    @property
+    def of_judge(self) -> Experiment:
+        """An experiment with the judge as its teacher, for functions that train or read teachers."""
+        shared = self.model_dump(include={*Settings.model_fields, "allow_code"})
+        student = {"network": {"mlp": [1]}, "epochs": 1}  # no function for teachers uses the student
+        return Experiment.model_validate(
+            shared | {"teacher": self.judge.model_dump(), "student": student, "variants": [CONTROL]}
+        )
+
+    def allowing(self, modules: Sequence[str]) -> Self:
+        """Return a copy of the experiment with these modules added to `allow_code`."""
+        return self.model_copy(update={"allow_code": [*self.allow_code, *modules]})

@@ -1,0 +1,1 @@
+"""Generative networks: a variational autoencoder (VAE) and a generative adversarial network (GAN)."""

@@ -1,0 +1,76 @@
+"""Images that a generator makes: samples, reconstructions and interpolations, and grids of them."""
+
+from io import BytesIO
+
+import torch
+from torch import Generator, Tensor
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from kdmodels.generators.gan import ImageGenerator
+from kdmodels.generators.layers import random_codes
+from kdmodels.generators.vae import Vae
+
+BATCH = 1000
+SCALE = 2  # pixels of a grid for each pixel of an image
+
+
+@torch.no_grad()
+def sample(network: Vae | ImageGenerator, labels: Tensor, generator: Generator) -> Tensor:
+    """Return one generated image for each label, (N, C, H, W) in [0, 1], on the CPU.
+
+    Args:
+        network: The generator.
+        labels: Class indices, (N,). An unconditional generator uses only their number.
+        generator: Generator that draws the codes.
+    """
+    device = next(network.parameters()).device
+    network.eval()
+    codes = random_codes(len(labels), network.latent, generator)
+    parts = [network(codes[rows].to(device), labels[rows].to(device)).cpu() for rows in _batches(len(labels))]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def reconstruct(vae: Vae, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the reconstruction of each image, (N, C, H, W), from the mean of its posterior."""
+    return torch.sigmoid(vae.decode(vae.encode(images, labels).mean, labels))
+
+
+@torch.no_grad()
+def interpolate(network: Vae | ImageGenerator, ends: Tensor, labels: Tensor, steps: int) -> Tensor:
+    """Return images along a straight line between two codes, (P * steps, C, H, W), for each of P pairs of codes.
+
+    Args:
+        network: The generator.
+        ends: The two codes of each pair, (P, 2, D).
+        labels: The class of each pair, (P,).
+        steps: Number of images per pair, with both ends.
+    """
+    shares = torch.linspace(0, 1, steps)[None, :, None]  # (1, steps, 1)
+    codes = ends[:, :1] * (1 - shares) + ends[:, 1:] * shares  # (P, steps, D)
+    images: Tensor = network(codes.flatten(0, 1), labels.repeat_interleave(steps))
+    return images
+
+
+def balanced_labels(count: int, classes: int) -> Tensor:
+    """Return labels in which all classes are equally frequent, (count,): 0, 1, ..., classes - 1, 0, 1, ...
+
+    >>> balanced_labels(5, 3)
+    tensor([0, 1, 2, 0, 1])
+    """
+    return torch.arange(count) % classes
+
+
+def grid_png(images: Tensor, columns: int) -> bytes:
+    """Return images, (N, C, H, W) in [0, 1], as rows of a PNG picture."""
+    grid = make_grid(images, nrow=columns, padding=1, pad_value=0.5)
+    picture = to_pil_image(grid.clamp(0, 1))
+    picture = picture.resize((picture.width * SCALE, picture.height * SCALE), 0)  # 0: nearest pixel
+    content = BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _batches(count: int) -> tuple[Tensor, ...]:
+    return torch.arange(count).split(BATCH)

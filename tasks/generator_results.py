@@ -1,0 +1,156 @@
+"""The pictures and the measures of a generator's run."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from kdmodels.data import Split
+from kdmodels.files.temporary import temporary_folder
+from kdmodels.generators.build import load_generator
+from kdmodels.generators.gan import ImageGenerator
+from kdmodels.generators.layers import random_codes
+from kdmodels.generators.quality import Moments, class_quality, collapse, frechet_distance, precision_and_recall
+from kdmodels.generators.samples import balanced_labels, grid_png, interpolate, reconstruct, sample
+from kdmodels.generators.vae import Vae, importance_weighted_bound
+from kdmodels.knowledge import distil_knowledge
+from kdmodels.randomness import generator_for
+from tasks import tracking
+from tasks.prepare_data import load
+from tasks.references import DataReference
+
+NETWORK = "generator"  # artifact folder of the stored generator
+PICTURES = "pictures"  # artifact folder
+COLUMNS = 10
+ROWS = 6
+PAIRS = 6
+MEASURED = 10_000  # generated images; and the largest number of real images that are measured
+NEIGHBOURHOOD = 3_000  # images of each kind for precision and recall, which compare all pairs
+BOUND_IMAGES, BOUND_SAMPLES = 1_000, 50
+SEED = 0  # of the codes: all generators of a store are measured and shown with the same codes
+
+
+def log_pictures(run_id: str, network: nn.Module, data: DataReference, epoch: int | None = None) -> None:
+    """Store pictures of a generator as artifacts of its run.
+
+    Args:
+        epoch: The epoch during the training. Then, only samples are stored. If `None`, the training has ended, and
+            interpolations, reconstructions and the map of the codes are stored too.
+    """
+    assert isinstance(network, Vae | ImageGenerator)
+    pictures = {f"samples-{f'epoch-{epoch:04}' if epoch else 'last'}.png": _samples(network, data)}
+    figures: dict[str, Figure] = {}
+    if epoch is None:
+        pictures["interpolations.png"] = _interpolations(network, data)
+        if isinstance(network, Vae):
+            validation = load(data).validation
+            pictures["reconstructions.png"] = _reconstructions(network, validation)
+            figures["codes.png"] = code_map(network, validation, data.classes)
+    with temporary_folder() as folder:
+        for name, content in pictures.items():
+            (folder / name).write_bytes(content)
+        for name, figure in figures.items():
+            figure.savefig(folder / name, dpi=120)
+        tracking.log_folder(run_id, folder, PICTURES)
+
+
+def _samples(network: Vae | ImageGenerator, data: DataReference) -> bytes:
+    """Return a grid of samples. A column of a conditional generator shows one class, if there are at most 10."""
+    columns = len(data.classes) if network.classes and len(data.classes) <= COLUMNS else COLUMNS
+    labels = balanced_labels(ROWS * columns, len(data.classes))
+    return grid_png(sample(network, labels, generator_for(SEED, "pictures")), columns)
+
+
+def _interpolations(network: Vae | ImageGenerator, data: DataReference) -> bytes:
+    ends = random_codes(2 * PAIRS, network.latent, generator_for(SEED, "interpolations")).unflatten(0, (PAIRS, 2))
+    return grid_png(interpolate(network, ends, balanced_labels(PAIRS, len(data.classes)), COLUMNS), COLUMNS)
+
+
+def _reconstructions(vae: Vae, split: Split) -> bytes:
+    """Return rows of held-out images, each above the row of its reconstructions."""
+    rows = torch.arange(min(3 * COLUMNS, len(split)))
+    images = split.batch(rows)
+    pairs = [
+        torch.cat([above, below])
+        for above, below in zip(
+            images.split(COLUMNS), reconstruct(vae, images, split.labels[rows]).split(COLUMNS), strict=True
+        )
+    ]
+    return grid_png(torch.cat(pairs), COLUMNS)
+
+
+@torch.no_grad()
+def code_map(vae: Vae, split: Split, classes: list[str]) -> Figure:
+    """Return a map of held-out images: the first two principal components of their codes, coloured by class."""
+    rows = torch.arange(min(NEIGHBOURHOOD, len(split)))
+    codes = vae.encode(split.batch(rows), split.labels[rows]).mean
+    centred = codes - codes.mean(dim=0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    points = (centred @ directions[:2].T).numpy()  # (N, 2), or (N, 1) for codes of one number
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    for label, name in enumerate(classes):
+        chosen = points[split.labels[rows].numpy() == label]
+        axes.scatter(chosen[:, 0], chosen[:, -1], s=4, label=name)
+    axes.set_xlabel("first principal component of the codes")
+    axes.set_ylabel("second principal component")
+    if len(classes) <= 20:
+        axes.legend(markerscale=3, fontsize=8)
+    return figure
+
+
+def measure(run_id: str, network: Vae | ImageGenerator, data: DataReference, judge: nn.Module) -> str | None:
+    """Measure generated images on the validation split, and log the metrics `quality/...`.
+
+    Args:
+        judge: The classifier.
+
+    Returns:
+        A sentence that describes mode collapse. `None` if there is none.
+    """
+    validation = load(data).validation
+    labels = balanced_labels(MEASURED, len(data.classes))
+    images = sample(network, labels, generator_for(SEED, "measured"))
+    of_generated, of_real = (judged(judge, split) for split in (Split(images, labels), validation))
+    quality = class_quality(of_generated[0], labels if network.classes else None)
+    count = min(NEIGHBOURHOOD, len(of_real[1]))  # of both kinds, because the neighbours are nearer in a larger set
+    precision, recall = precision_and_recall(of_real[1][:count], of_generated[1][:count])
+    metrics = {
+        "frechet_distance": frechet_distance(Moments.of(of_generated[1]), Moments.of(of_real[1])),
+        "precision": precision,
+        "recall": recall,
+        "entropy": quality.entropy,
+        "class_balance": quality.balance,
+        **({} if quality.accuracy is None else {"accuracy": quality.accuracy}),
+        **({"log_likelihood_bound": _bound(network, validation)} if isinstance(network, Vae) else {}),
+    }
+    tracking.log_metrics(run_id, [(f"quality/{name}", value, 0) for name, value in metrics.items()])
+    shares = dict(zip(data.classes, quality.shares, strict=True))
+    tracking.log_json(run_id, "class_shares.json", shares)
+    return collapse(quality.shares, recall, conditional=bool(network.classes))
+
+
+def judged(judge: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+    """Return the judge's logits, (N, K), and its embedding, (N, D), for at most `MEASURED` images of a split."""
+    outputs = distil_knowledge(judge.eval(), split.take(torch.arange(min(MEASURED, len(split)))), ["last"])
+    return outputs.logits.float(), outputs.features["last"].float().flatten(1)
+
+
+@torch.no_grad()
+def _bound(vae: Vae, split: Split) -> float:
+    """Return the mean importance-weighted bound of the log-likelihood of held-out images, in nats."""
+    rows = torch.arange(min(BOUND_IMAGES, len(split)))
+    bounds = importance_weighted_bound(
+        vae,
+        split.batch(rows),
+        generator_for(SEED, "bound"),
+        samples=BOUND_SAMPLES,
+        labels=split.labels[rows],
+    )
+    return float(np.mean(bounds.numpy()))
+
+
+def stored_generator(run_id: str) -> Vae | ImageGenerator:
+    """Return the generator of a finished run, in eval mode."""
+    network, _ = load_generator(tracking.artifact(run_id, NETWORK))
+    return network

@@ -1,0 +1,104 @@
+"""`kd run` of a generator through its flow: training, measures, pictures and reuse."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from flows.generate import generate, plan_only
+from kdmodels.experiment import GeneratorExperiment
+from kdmodels.generators.samples import sample
+from kdmodels.randomness import generator_for
+from tasks import tracking
+from tasks.generator_results import PICTURES, stored_generator
+from tasks.references import GeneratorOutcome
+
+MADE: dict[str, Any] = {
+    "name": "made",
+    "threads": 1,
+    "data": {"source": "digits", "validation": 0.2},
+    "judge": {"network": {"mlp": [32]}, "epochs": 4},
+    "generator": {"vae": {"hidden": [32], "latent": 4}, "epochs": 5, "batch": 64},
+}
+GAN = {"gan": {"hidden": [32], "latent": 8, "discriminator": [32]}, "epochs": 2, "conditional": True}
+
+
+def run(**changes: Any) -> GeneratorOutcome:
+    return generate(GeneratorExperiment.model_validate(MADE | changes))
+
+
+@pytest.fixture(scope="module")
+def first(
+    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
+) -> Iterator[GeneratorOutcome]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("made")))
+        yield run()
+
+
+def pictures(run_id: str) -> dict[str, tuple[int, int]]:
+    """Return the size of each picture of a run."""
+    folder = tracking.artifact(run_id, PICTURES)
+    return {path.name: Image.open(BytesIO(path.read_bytes())).size for path in sorted(folder.iterdir())}
+
+
+def test_a_judge_and_a_generator_are_trained_and_measured(first: GeneratorOutcome) -> None:
+    kinds = {run.kind: run for run in tracking.runs()}
+    assert set(kinds) == {"teacher", "generator"}
+    made = kinds["generator"]
+    assert (made.run_id, made.status, made.experiment) == (first.generator.run_id, "FINISHED", "made")
+    metrics = first.generator.metrics
+    assert metrics["epoch"] == 5
+    assert metrics["quality/log_likelihood_bound"] > metrics["val/elbo"]
+    assert 0 <= metrics["quality/precision"] <= 1
+    assert 0 <= metrics["quality/recall"] <= 1
+    assert metrics["quality/frechet_distance"] > 0
+    assert "quality/accuracy" not in metrics  # only a conditional generator is asked for a class
+    assert not [name for name in metrics if name.startswith("test")]
+
+
+def test_pictures_show_samples_during_and_after_the_training(first: GeneratorOutcome) -> None:
+    sizes = pictures(first.generator.run_id)
+    during = [f"samples-epoch-{epoch:04}.png" for epoch in range(1, 5)]
+    assert list(sizes) == ["codes.png", "interpolations.png", "reconstructions.png", *during, "samples-last.png"]
+    assert sizes["samples-last.png"] == (2 * (10 * 9 + 1), 2 * (6 * 9 + 1))
+
+
+def test_the_same_experiment_is_reused_and_other_epochs_keep_the_judge(first: GeneratorOutcome) -> None:
+    again = run()
+    assert (again.generator.run_id, again.generator.reused, again.judge.reused) == (first.generator.run_id, True, True)
+    longer = MADE | {"generator": MADE["generator"] | {"epochs": 6}}
+    plan = plan_only(GeneratorExperiment.model_validate(longer))
+    assert (plan.judge.action, plan.generator.action) == ("reuse", "train")
+    assert plan.generator.reason == "generator.epochs: 5 -> 6"
+
+
+def test_the_stored_generator_makes_images(first: GeneratorOutcome) -> None:
+    network = stored_generator(first.generator.run_id)
+    images = sample(network, torch.zeros(3, dtype=torch.long), generator_for(0, "test"))
+    assert images.shape == (3, 1, 8, 8)
+
+
+@pytest.mark.usefixtures("first")
+def test_a_conditional_gan_is_asked_for_classes() -> None:
+    outcome = run(name="asked", generator=GAN)
+    metrics = outcome.generator.metrics
+    assert 0 <= metrics["quality/accuracy"] <= 1
+    assert {"train/generator_loss", "train/discriminator_loss", "val/accuracy_on_real"} <= metrics.keys()
+    assert "quality/log_likelihood_bound" not in metrics
+    names = ["interpolations.png", "samples-epoch-0001.png", "samples-last.png"]
+    assert list(pictures(outcome.generator.run_id)) == names
+
+
+@pytest.mark.usefixtures("first")
+def test_mode_collapse_is_a_warning_of_the_outcome_and_of_the_run() -> None:
+    barely = {"gan": {"hidden": [4], "latent": 2, "discriminator": [64]}, "epochs": 1, "lr": 0.1}
+    outcome = run(name="collapsed", generator=barely)
+    (warning,) = outcome.generator.warnings
+    assert warning.startswith("mode collapse: ")
+    assert tracking.get(outcome.generator.run_id).tags["kd.warning"] == warning
+    assert run(name="collapsed", generator=barely).generator.warnings == [warning]

@@ -1,0 +1,62 @@
+"""`kd run` with the file of a generator: the plan, the measures, and options that do not apply."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.kd.conftest import Kd
+
+MADE = {
+    "name": "made",
+    "threads": 1,
+    "data": {"source": "digits", "validation": 0.2},
+    "judge": {"network": {"mlp": [16]}, "epochs": 1},
+    "generator": {"vae": {"hidden": [16], "latent": 2}, "epochs": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def file(folder: Path) -> str:
+    (folder / "made.yaml").write_text(yaml.safe_dump(MADE))
+    return "made.yaml"
+
+
+def test_the_plan_is_shown_and_then_carried_out(kd: Kd, file: str) -> None:
+    planned = kd("run", file, "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert [line.split()[:2] for line in planned.stdout.splitlines()[1:3]] == [
+        ["teacher", "train"],
+        ["generator", "train"],
+    ]
+    done = kd("run", file)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("made: vae, 2 epochs; starting\n")
+    assert "Fréchet distance to the validation images, lower is better" in done.stdout
+    again = json.loads(kd("run", file, "--json").stdout)
+    assert (again["judge"]["reused"], again["generator"]["reused"]) == (True, True)
+    assert again["generator"]["metrics"]["epoch"] == 2
+    assert set(again["seconds"]) == {"total", "data", "judge", "generator"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "made.yaml", "--variants", "kd"], "--variants: made.yaml trains a generator, which has no variants"),
+        (["run", "made.yaml", "--require-promotion"], "made.yaml trains a generator, which is not promoted"),
+        (
+            ["schedule", "made.yaml", "--cron", "0 3 * * *"],
+            "made.yaml: trains a generator. Allowed: an experiment",
+        ),
+        (["teacher", "made.yaml"], "made.yaml: trains a generator. Allowed: an experiment"),
+        (["run", "made.yaml", "--set", "generator.vae.latent=0"], "generator.vae.latent"),
+    ],
+)
+@pytest.mark.usefixtures("file")
+def test_what_does_not_apply_is_refused_in_one_line(kd: Kd, words: list[str], message: str) -> None:
+    done = kd(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
