@@ -170,7 +170,8 @@ def measure(pair: str) -> None:
 def summary(pair: str) -> str:
     """Return a table of the mean test accuracy of each preset minus that of hard labels, in percentage points.
 
-    The column `best of 5` is the ratio with the highest mean validation accuracy.
+    The column `best of 5` is the ratio with the highest mean validation accuracy. The table has no preset that failed
+    or is not measured completely.
     """
     rows = json.loads((RESULTS / f"calibration-{pair}.json").read_text())["rows"]
     found = {(row["preset"], row["weights"]): row["accuracies"] for row in rows}
@@ -182,7 +183,8 @@ def summary(pair: str) -> str:
     ]
     for preset in dict.fromkeys(name for name, _ in found):
         options = {weights: accuracies for (name, weights), accuracies in found.items() if name == preset}
-        if "labels" in options or any(isinstance(accuracies, str) for accuracies in options.values()):
+        is_complete = len(options) == len(RATIOS) + 1
+        if not is_complete or any(isinstance(accuracies, str) for accuracies in options.values()):
             continue
         gains = {weights: 100 * (fmean(each["test"]) - fmean(control)) for weights, each in options.items()}
         ratios = [weights for weights in options if weights != "published"]

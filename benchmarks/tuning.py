@@ -5,9 +5,12 @@
 `equal` repeats a comparison of 8 variants that are all the control. Each of them has its own search, because in kdflow
 equal variants share their search. A repeat tells them apart if the leaderboard has more than one group. Each repeat has
 other training images and other seeds.
+
+Both write to benchmarks/results/tuning.json and keep the result of the other part.
 """
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -147,12 +150,15 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=100)
     options = parser.parse_args()
-    parts: dict[str, Any] = {}
+    path = Path(__file__).parent / "results" / "tuning.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    parts: dict[str, Any] = {part: earlier[part] for part in ("cost", "equal") if part in earlier}
     if "cost" in options.parts:
         parts["cost"] = cost(options.examples)
+        write("tuning", parts)
     if "equal" in options.parts:
         parts["equal"] = equal(options.repeats, min(options.examples, 1_000), epochs=5)
-    write("tuning", parts)
+        write("tuning", parts)
 
 
 if __name__ == "__main__":
