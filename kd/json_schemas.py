@@ -24,7 +24,7 @@ from tasks.listings import (
     TuningDetails,
 )
 from tasks.model_history import History
-from tasks.references import Outcome, Plan, StudentReference, VerdictReference
+from tasks.references import GeneratorOutcome, GeneratorPlan, Outcome, Plan, StudentReference, VerdictReference
 from tasks.register_teacher import TeacherVersion
 
 
@@ -38,6 +38,8 @@ class Variants(BaseModel):
 DOCUMENTS: dict[str, Any] = {  # name of the file -> type of the document
     "run": Outcome,
     "run-dry-run": Plan,
+    "run-generator": GeneratorOutcome,
+    "run-generator-dry-run": GeneratorPlan,
     "teacher": TeacherVersion,
     "list": list[RunLine],
     "list-experiments": list[ExperimentLine],

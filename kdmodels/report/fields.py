@@ -6,15 +6,16 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from kdmodels.experiment import Experiment
+from kdmodels.experiment import Experiment, GeneratorExperiment
 from kdmodels.experiment.recipe import OPTIMIZERS, SCHEDULES, Recipe
 from kdmodels.experiment.schema import NAME, NOUNS, JsonSchema, limits_in_words, name_in_words, show
 
 INTRODUCTION = """\
 # Fields of the experiment file
 
-Made by `make docs` from the pydantic model in `kdmodels/experiment`; a test keeps it so. `kd init mine.yaml` writes a
-file with these fields and their defaults. [The experiment file](experiment-file.md) explains what belongs together.
+Made by `make docs` from the pydantic models in `kdmodels/experiment`; a test keeps it so. `kd init mine.yaml` writes a
+file with these fields and their defaults, except those of [a generator](generators.md).
+[The experiment file](experiment-file.md) explains what belongs together.
 
 A field without a default is required. A value is never converted: `"5"` is not a number. An unknown field is an error.
 """
@@ -29,9 +30,10 @@ Sections = dict[type[BaseModel], str]
 def document() -> str:
     """Return the text of the page docs/fields.md."""
     sections: Sections = {}
-    for model, path in _models(Experiment, ""):
-        sections.setdefault(model, path)
-    schema = Experiment.model_json_schema()
+    for model, path in [*_models(Experiment, ""), *_models(GeneratorExperiment, "")]:
+        sections.setdefault(model, "experiment of a generator" if model is GeneratorExperiment else path)
+    schemas = [model.model_json_schema() for model in (Experiment, GeneratorExperiment)]
+    schema = schemas[0] | {"$defs": schemas[0]["$defs"] | schemas[1]["$defs"]}
     pages = [_section(model, schema, sections) for model in sections]
     return "\n".join([INTRODUCTION, *pages])
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from kdmodels.experiment import Experiment
+from kdmodels.experiment import Experiment, GeneratorExperiment
 from kdmodels.report.fields import document
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "fields.md"
@@ -15,8 +15,12 @@ def test_the_document_is_up_to_date() -> None:
 
 def test_every_field_is_listed_and_described() -> None:
     text = document()
-    models = Experiment.model_json_schema()["$defs"].values()
-    for name in [*Experiment.model_fields, *(name for model in models for name in model["properties"])]:
+    kinds = (Experiment, GeneratorExperiment)
+    models = [model for kind in kinds for model in kind.model_json_schema()["$defs"].values()]
+    for name in [
+        *(name for kind in kinds for name in kind.model_fields),
+        *(name for model in models for name in model["properties"]),
+    ]:
         assert f"\n| `{name}` |" in text
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert [row for row in rows if row.endswith("|  |")] == []
