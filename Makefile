@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-faults test-stack lint bench docs site ui lock
+.PHONY: help run test coverage test-faults test-docs test-stack lint bench docs site ui lock
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile
@@ -12,9 +12,9 @@ help:  ## List the targets.
 run: $(VENV)/installed  ## Set up, then compare losses on scikit-learn's digits.
 	$(BIN)/kd run digits
 
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault and not stack" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault and not stack and not docs" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-test: $(VENV)/installed  ## Run all tests except those of test-faults and test-stack. KD_DATA names the folder that holds MNIST/raw.
+test: $(VENV)/installed  ## Run all tests except those of test-faults, test-docs and test-stack. KD_DATA names the folder that holds MNIST/raw.
 	$(TESTS)
 
 coverage: $(VENV)/installed  ## Run the same tests and report line coverage; takes a third longer.
@@ -22,6 +22,9 @@ coverage: $(VENV)/installed  ## Run the same tests and report line coverage; tak
 
 test-faults: $(VENV)/installed  ## Run the tests that interrupt, kill or race real processes, or take long.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests
+
+test-docs: $(VENV)/installed  ## Run every block of README.md and docs, or check that it says why it is not run.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault" tests/docs docs
 
 test-stack: $(VENV)/installed  ## Start the services of docker-compose.yml as plain processes and test them; needs PostgreSQL and wget.
 	@if ! ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || ! command -v wget > /dev/null; then \

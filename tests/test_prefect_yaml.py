@@ -1,4 +1,7 @@
-"""prefect.yaml: `prefect deploy` creates deployments that an ordinary process worker runs, and no code of the user."""
+"""prefect.yaml: `prefect deploy` creates deployments that an ordinary process worker runs, and no code of the user.
+
+The commands are those of docs/nightly.md.
+"""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""`kd cancel` stops a `kd run` in another process, also in the background, and corrects the runs of a killed one."""
+"""`kd cancel` stops a `kd run` in another process, also in the background, and corrects the runs of a killed one.
+
+docs/nightly.md describes the command.
+"""
 
 import json
 import re
