@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     home = tmp_path_factory.mktemp("reader")
     prefixes = ("PREFECT", "MLFLOW", "KD_", "XDG_CACHE_HOME")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)} | {
@@ -80,8 +79,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     reader.run(mine)
     reader.call(["bash", "-euc", START])
     shutil.copytree(reader.folder, reader.start)
-    yield reader
-    reader.call(["bash", "-c", "kd down || true"])
+    return reader
 
 
 def runnable(page: Path) -> list[Block]:
@@ -100,5 +98,9 @@ RUNNABLE = [page for page in PAGES if any(not block.file for block in runnable(p
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run(page: Path, reader: Reader) -> None:
     reader.begin()
-    for block in runnable(page):
-        reader.run(block)
+    try:
+        for block in runnable(page):
+            reader.run(block)
+    finally:
+        if any(SERVES.search(block.text) for block in runnable(page)):
+            reader.call(["kd", "down"])
