@@ -22,6 +22,7 @@ from kdmodels.text import escaped
 COMMANDS = {  # module in kd/commands -> first line of the docstring of its `command`
     "run": "Compare loss variants and promote the best student.",
     "teacher": "Train the teacher of an experiment and register it as a model.",
+    "watch": "Follow a running comparison until it ends.",
     "cancel": "Stop a running comparison, in whatever process it runs.",
     "list": "List the runs, newest first.",
     "compare": "Compare students of the last comparison, or of given runs.",

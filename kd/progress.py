@@ -187,10 +187,10 @@ def print_warnings(console: Console, lines: Sequence[Line], printed: set[str]) -
 def live_table(console: Console) -> Iterator[Callable[[Sequence[Line]], None]]:
     """Yield a function that shows lines on a terminal. Each call replaces the lines of the previous call."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield lambda lines: live.update(progress_table(_fitting(lines, console.height)), refresh=True)
+        yield lambda lines: live.update(progress_table(fitting(lines, console.height)), refresh=True)
 
 
-def _fitting(lines: Sequence[Line], height: int) -> Sequence[Line]:
+def fitting(lines: Sequence[Line], height: int) -> Sequence[Line]:
     """Return all lines if they fit on the terminal. Otherwise, return only the lines of runs that are training."""
     return lines if len(lines) < height else [line for line in lines if line.status in ACTIVE]
 
@@ -202,7 +202,7 @@ def progress_table(lines: Sequence[Line]) -> Table:
         left = line.seconds_left if line.status in ACTIVE else None
         epochs = f"{line.epoch}/{line.epochs}" if line.epoch else ""
         bar = ProgressBar(total=line.epochs or 1, completed=line.epoch, width=20) if line.epoch else ""
-        remaining = "" if left is None else f"{_duration(left)} left"
+        remaining = "" if left is None else f"{duration(left)} left"
         table.add_row(line.name, line.status, bar, epochs, percent(line.accuracy), remaining)
     return table
 
@@ -235,9 +235,14 @@ def sentence(line: Line) -> str:
     if line.status == FAILED:
         return f"{line.name}: failed: {line.error}"
     if line.status == FINISHED:
-        return f"{line.name}: finished in {_duration(line.seconds)}, validation accuracy {percent(line.accuracy)}"
+        return f"{line.name}: finished in {duration(line.seconds)}, validation accuracy {percent(line.accuracy)}"
     return f"{line.name}: {line.status}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Format a duration in seconds or minutes.
+
+    >>> duration(4.2), duration(150)
+    ('4 s', '2 min')
+    """
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,6 +1,7 @@
 """Each command of docs/nightly.md runs, in the order of the page, with a home folder of its own.
 
-tests/faults/test_cancel.py runs `kd cancel` during a run, and tests/test_prefect_yaml.py runs `prefect deploy`.
+tests/faults/test_cancel.py and tests/faults/test_watch.py run `kd cancel` and `kd watch` during a run, and
+tests/test_prefect_yaml.py runs `prefect deploy`.
 """
 
 import os
@@ -24,7 +25,7 @@ def commands() -> list[str]:
     """Return the lines of the page's sh blocks, without comments."""
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     lines = [re.sub(r"\s+#.*", "", line) for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith(("kd cancel", "prefect "))]
+    return [line for line in lines if line and not line.startswith(("kd cancel", "kd watch", "prefect "))]
 
 
 def free_port() -> int:

@@ -1,0 +1,175 @@
+"""Functions that follow a comparison which another process runs, for `kd watch`. They only read the tracking store."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from kd.progress import (
+    ACTIVE,
+    POLL_SECONDS,
+    REUSED,
+    WAITING,
+    Line,
+    duration,
+    fitting,
+    lines,
+    plain_lines,
+    print_warnings,
+    progress_table,
+)
+from kdmodels.errors import UnavailableError, UserError
+from kdmodels.run_status import RunStatus
+from kdmodels.text import escaped
+from tasks import tracking
+from tasks.references import Plan
+from tasks.results import PLAN, ROWS, VERDICT
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a comparison.
+
+    Attributes:
+        name: Name of the comparison.
+        stage: The stage of the flow `distill`, e.g. "students".
+        seconds: Seconds since the start of the comparison.
+        lines: One line for each teacher and student.
+    """
+
+    name: str
+    stage: str
+    seconds: float
+    lines: Sequence[Line]
+
+
+def running_comparison() -> tracking.Run:
+    """Return the latest comparison that is running.
+
+    Raises:
+        UserError: No comparison is running.
+    """
+    for run in tracking.running():
+        if run.kind == "comparison" and not tracking.is_gone(run.tags):
+            return run
+    raise UserError("no comparison is running; `kd list` shows earlier runs")
+
+
+def find_comparison(word: str) -> tracking.Run:
+    """Return the comparison that a user named by its run, or by the run of one of its students.
+
+    Raises:
+        UserError: No run matches the word, or the run belongs to no comparison.
+    """
+    run = tracking.find(word)
+    comparison = tracking.get(run.parent) if run.parent else run
+    if comparison.kind != "comparison":
+        raise UserError(f"run {run.name} ({run.run_id}) belongs to no comparison. Allowed: a comparison or its runs")
+    return comparison
+
+
+def follow(console: Console, comparison: tracking.Run) -> tracking.Run:
+    """Show the progress of a comparison until the comparison ends, and return its run.
+
+    Raises:
+        UnavailableError: The process of the comparison no longer exists.
+    """
+    plan = _plan(comparison)
+    if plan is None:
+        return tracking.get(comparison.run_id)
+    warned = set[str]()
+    with _live(console) if console.is_terminal else contextlib.nullcontext(_plain(console)) as show:
+        while (run := _current(comparison.run_id)).status == RunStatus.RUNNING:
+            progress = _progress(run, plan)
+            show(progress)
+            print_warnings(console, progress.lines, warned)
+            time.sleep(POLL_SECONDS)
+        show(_progress(run, plan))
+    return run
+
+
+def stage(current: Sequence[Line], *, has_leaderboard: bool, has_verdict: bool) -> str:
+    """Return the stage of a running comparison, as the flow `distill` names it.
+
+    Args:
+        current: The lines of the comparison's teachers and students.
+        has_leaderboard: Whether the comparison has recorded its leaderboard.
+        has_verdict: Whether the comparison has recorded the verdict of the promotion gate.
+    """
+    if has_leaderboard:
+        return "report" if has_verdict else "promote"
+    active = {line.kind for line in current if line.status in ACTIVE}
+    waiting = [line.kind for line in current if line.status == WAITING]
+    if active:
+        return "teacher" if "teacher" in active else "students"
+    if not waiting:
+        return "compare"
+    if waiting[0] == "teacher":
+        return "teacher"
+    begun = [line for line in current if line.kind == "student" and line.status not in (WAITING, REUSED)]
+    return "students" if begun else "knowledge"
+
+
+def _plan(comparison: tracking.Run) -> Plan | None:
+    """Return the plan of a comparison, which is recorded just after its start. If it ends without a plan, return None.
+
+    Raises:
+        UnavailableError: The process of the comparison no longer exists.
+    """
+    while not tracking.has_artifact(comparison.run_id, PLAN):
+        if _current(comparison.run_id).status != RunStatus.RUNNING:
+            return None
+        time.sleep(POLL_SECONDS)
+    return Plan.model_validate(tracking.read_json(comparison.run_id, PLAN))
+
+
+def _current(run_id: str) -> tracking.Run:
+    run = tracking.get(run_id)
+    if run.status == RunStatus.RUNNING and tracking.is_gone(run.tags):
+        raise UnavailableError(
+            f"run {run.name} ({run_id}) was killed: its process no longer exists. The same command continues the run"
+        )
+    return run
+
+
+def _progress(run: tracking.Run, plan: Plan) -> Progress:
+    now = time.time()
+    current = lines(plan, tracking.children(run.run_id), now=now)
+    unfinished = [line for line in current if line.status in (WAITING, *ACTIVE)]
+    recorded = {} if unfinished else {name: tracking.has_artifact(run.run_id, name) for name in (ROWS, VERDICT)}
+    return Progress(
+        name=run.name,
+        stage=stage(current, has_leaderboard=recorded.get(ROWS, False), has_verdict=recorded.get(VERDICT, False)),
+        seconds=max(0.0, (run.end / 1000 if run.end else now) - run.start / 1000),
+        lines=current,
+    )
+
+
+@contextlib.contextmanager
+def _live(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows the progress on a terminal, in place of what it showed before."""
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+
+        def show(progress: Progress) -> None:
+            heading = Text(f"{escaped(progress.name)}: {progress.stage}, {duration(progress.seconds)}", style="bold")
+            table = progress_table(fitting(progress.lines, console.height - 1))
+            live.update(Group(heading, table), refresh=True)
+
+        yield show
+
+
+def _plain(console: Console) -> Callable[[Progress], None]:
+    """Return a function that prints a line for each new stage, and for each line with a new status."""
+    show_lines, printed = plain_lines(console), [""]
+
+    def show(progress: Progress) -> None:
+        if progress.stage != printed[-1]:
+            printed.append(progress.stage)
+            console.print(f"{progress.name}: {progress.stage}, {duration(progress.seconds)}", soft_wrap=True)
+        show_lines(progress.lines)
+
+    return show
