@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-faults test-docs test-stack lint bench docs site ui lock
+.PHONY: help run test coverage test-faults test-docs test-stack test-ui lint bench screenshots docs site ui lock
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile
@@ -12,9 +12,9 @@ help:  ## List the targets.
 run: $(VENV)/installed  ## Set up, then compare losses on scikit-learn's digits.
 	$(BIN)/kd run digits
 
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault and not stack and not docs" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault and not stack and not docs and not ui" --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-test: $(VENV)/installed  ## Run all tests except those of test-faults, test-docs and test-stack. KD_DATA names the folder that holds MNIST/raw.
+test: $(VENV)/installed  ## Run all tests except those of test-faults, test-docs, test-stack and test-ui. KD_DATA names the folder that holds MNIST/raw.
 	$(TESTS)
 
 coverage: $(VENV)/installed  ## Run the same tests and report line coverage; takes a third longer.
@@ -35,6 +35,15 @@ test-stack: $(VENV)/installed  ## Start the services of docker-compose.yml as pl
 	fi
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m stack tests/stack
 
+test-ui: $(VENV)/installed  ## Look at the report, the MLflow UI and the Prefect UI of a real comparison in a browser; needs Chromium.
+	@if ! test -x /usr/bin/chromium; then \
+		if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+			echo "test-ui needs /usr/bin/chromium: apt-get install chromium fonts-dejavu-core" >&2; exit 1; \
+		fi; \
+		apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core > /dev/null || exit 1; \
+	fi
+	$(BIN)/pytest -m ui tests/ui
+
 lint: $(VENV)/installed  ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,6 +54,9 @@ bench: $(VENV)/installed  ## Run every benchmark and write benchmarks/results; o
 	for name in mnist starting stacking step recording serving ledger knowledge fanout large gate likeness "losses digits" "losses mnist"; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
+
+screenshots: $(VENV)/installed  ## Take the pictures of README.md and docs/ from a real comparison; needs Chromium, see test-ui.
+	$(BIN)/python -m tests.ui.screenshots
 
 docs: $(VENV)/installed  ## Write the pages and schemas of the reference in docs from the code.
 	$(BIN)/python -m kdmodels.report.losses > docs/losses.md

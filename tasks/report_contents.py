@@ -98,6 +98,7 @@ def _verdict(run_id: str) -> Verdict | None:
         reason=stored.reason,
         model=stored.model,
         version=stored.version,
+        winner=stored.winner,
         promoted=stored.promoted,
         test_accuracy=stored.test_accuracy,
         rules=[Rule(**rule) for name in ("budgets", "succession") for rule in stored.evidence.get(name, [])],

@@ -30,6 +30,17 @@ def conclusion(rows: Sequence[LeaderboardRow]) -> str:
     return f"{_best_and_control(best, control)} {_others(best, others, control)}".rstrip()
 
 
+def is_better_than_control(best: LeaderboardRow) -> bool | None:
+    """Return whether the best variant is significantly better than its control, over seeds and over examples.
+
+    The result is `None` if the difference was not tested, for example because the best variant is a control itself.
+    """
+    over_seeds, over_examples = best.evidence.control_p_holm, best.evidence.control_p_mcnemar
+    if over_seeds is None:
+        return None
+    return over_seeds < LEVEL and (over_examples is None or over_examples < LEVEL)
+
+
 def _best_and_control(best: LeaderboardRow, control: LeaderboardRow | None) -> str:
     name, evidence = best.student.variant, best.evidence
     if name == best.student.control:
@@ -39,16 +50,15 @@ def _best_and_control(best: LeaderboardRow, control: LeaderboardRow | None) -> s
     lead = f"{control.student.variant} by {100 * evidence.control_difference:.2f} points"
     if ends := interval(evidence.control_difference_low, evidence.control_difference_high):
         lead += f" (95 % interval {ends})"
-    over_seeds, over_examples = evidence.control_p_holm, evidence.control_p_mcnemar
-    if over_seeds is None:
+    if evidence.control_p_holm is None:
         return f"{name} is ahead of {lead}."
-    if over_seeds >= LEVEL:
-        return f"{name} is ahead of {lead}, but not significantly."
-    if over_examples is None or over_examples < LEVEL:
+    if is_better_than_control(best):
         return f"{name} is better than {lead}."
+    if evidence.control_p_holm >= LEVEL:
+        return f"{name} is ahead of {lead}, but not significantly."
     return (
         f"{name} is better than {lead} on these validation examples, but other examples may show no lead: over "
-        f"examples, the difference is not significant (p = {over_examples:.3f})."
+        f"examples, the difference is not significant (p = {evidence.control_p_mcnemar:.3f})."
     )
 
 

@@ -20,6 +20,7 @@ class Verdict:
         reason: The decision in words.
         model: The name of the registered model.
         version: The version that is the champion after the decision. `None` if there is no champion.
+        winner: The variant that the decision is about.
         promoted: Whether the decision made a student the champion.
         test_accuracy: The accuracy on the test split, from 0 to 1, of each variant that the gate measured.
         rules: The requirements of the gate, with the measured values.
@@ -28,6 +29,7 @@ class Verdict:
     reason: str
     model: str
     version: int | None
+    winner: str
     promoted: bool
     test_accuracy: Mapping[str, float]
     rules: Sequence[Rule]

@@ -1,4 +1,4 @@
-"""`kd watch` follows a `kd run` in another process."""
+"""`kd watch` follows a `kd run` in another process, as docs/nightly.md describes."""
 
 import json
 import re

@@ -14,6 +14,7 @@ VERDICT = Verdict(
     reason="kd becomes the first champion.",
     model="small-student",
     version=3,
+    winner="kd",
     promoted=True,
     test_accuracy={"kd": 0.9375, "hard-labels": 0.875},
     rules=[Rule("accuracy", 0.91, ">= 0.9", holds=True)],

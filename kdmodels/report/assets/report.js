@@ -27,7 +27,8 @@
 
   function draw() {
     for (const figure of document.querySelectorAll("figure")) {
-      const chart = figure.querySelector(".chart");
+      const chart = figure.querySelector(".chart > div"); // Vega would change the style of .chart, which scrolls
+      const title = figure.querySelector("figcaption").textContent;
       const spec = JSON.parse(figure.querySelector("script").textContent);
       spec.description = figure.querySelector(".description").textContent; // read out in place of the picture
       vegaEmbed(chart, spec, {
@@ -37,6 +38,8 @@
         downloadFileName: figure.id,
         renderer: "svg",
         tooltip: { theme: dark.matches ? "dark" : "light" },
+      }).then(() => {
+        chart.querySelector("summary").setAttribute("aria-label", `Save the chart: ${title}`);
       }).catch((error) => {
         chart.textContent = `This chart cannot be drawn: ${error}`;
       });

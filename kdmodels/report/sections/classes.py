@@ -126,7 +126,6 @@ def _panel(title: str, counts: np.ndarray, classes: Sequence[str], *, first: boo
                 "title": "% of the class",
                 "scale": {"type": "sqrt", "domain": [0, 100], "range": ["#8080801a", "#0072B2"]},
             },
-            "tooltip": tooltip("true", "predicted", "examples", share=".1f"),
         },
     }
     numbers: Channel = {
@@ -146,6 +145,7 @@ def _panel(title: str, counts: np.ndarray, classes: Sequence[str], *, first: boo
         "encoding": {
             "x": name("predicted", "predicted class") | domain,
             "y": name("true", "true class" if first else None) | domain,
+            "tooltip": tooltip("true", "predicted", "examples", share=".1f"),  # also of the number in a cell
         },
         "layer": [cells, numbers] if len(classes) <= MOST_NUMBERS else [cells],
     }

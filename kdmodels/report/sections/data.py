@@ -1,8 +1,10 @@
 """The section of the data: their source, splits, classes and digests, and notes on them."""
 
+from kdmodels.experiment.data import REST
 from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
 from kdmodels.report.contents import Contents
 
+SPLITS = {"train": "training", REST: "unlabelled"}  # titles of splits whose name is not a title
 MOST_CLASSES = 30  # names of classes that are listed
 
 
@@ -14,7 +16,7 @@ def data_section(contents: Contents) -> Section | None:
     more = f", and {len(data.classes) - MOST_CLASSES} more" if len(data.classes) > MOST_CLASSES else ""
     facts = {
         "source": data.source,
-        **{f"{split} images": f"{count:,}" for split, count in data.examples.items()},
+        **{f"{SPLITS.get(split, split)} images": f"{count:,}" for split, count in data.examples.items()},
         "classes": f"{len(data.classes)}: {', '.join(data.classes[:MOST_CLASSES])}{more}" if data.classes else "",
         **data.digests,
     }

@@ -40,6 +40,7 @@ def standings_section(contents: Contents) -> Section:
     explanations = {column.title: column.help for column in COLUMNS if column.help}
     components: list[Component] = [standings_table(contents), Legend("What the columns mean", explanations)]
     components.append(Text(GROUPS))
+    components += [Text(text) for text in _controls(contents.finished)]
     components.append(Text(f"Hyperparameters: {contents.tuning}."))
     components += [
         Text(f"{row.student.variant}: {row.student.status.lower()}", role="note")
@@ -80,6 +81,7 @@ def accuracy_chart(contents: Contents) -> Chart:
         for row in rows
         for seed, value in zip(row.student.seeds, row.student.per_seed[ACCURACY], strict=True)
     ]
+    shown = tooltip("variant", "group", mean=".2f", low=".2f", high=".2f")
     groups = list(dict.fromkeys(str(row["group"]) for row in means))
     group, title = colours("group", "group", groups), "validation accuracy (%)"
     layers: list[JsonValue] = [
@@ -94,7 +96,7 @@ def accuracy_chart(contents: Contents) -> Chart:
         {
             "data": values(means),
             "mark": {"type": "rule", "strokeWidth": 2, "color": "#808080"},
-            "encoding": {"x": number("low", title), "x2": {"field": "high"}},
+            "encoding": {"x": number("low", title), "x2": {"field": "high"}, "tooltip": shown},
         },
         {
             "data": values(means),
@@ -103,7 +105,7 @@ def accuracy_chart(contents: Contents) -> Chart:
                 "x": number("mean", title),
                 "color": group,
                 "shape": group,
-                "tooltip": tooltip("variant", "group", mean=".2f", low=".2f", high=".2f"),
+                "tooltip": shown,
             },
         },
     ]
@@ -123,6 +125,18 @@ def accuracy_chart(contents: Contents) -> Chart:
     y = name("variant", order=[row.student.variant for row in rows])
     spec: Spec = {"width": WIDTH, "height": {"step": 22}, "encoding": {"y": y}, "layer": layers}
     return Chart("accuracies", "Validation accuracy by variant", _describe(rows, contents.teacher), spec)
+
+
+def _controls(rows: Sequence[LeaderboardRow]) -> list[str]:
+    """Return a sentence that names the control of each variant, if there are several controls."""
+    compared: dict[str, list[str]] = {}
+    for row in rows:
+        if row.student.control and row.student.control != row.student.variant:
+            compared.setdefault(row.student.control, []).append(row.student.variant)
+    if len(compared) < 2:
+        return []
+    parts = [f"the control of {', '.join(variants)} is {control}" for control, variants in compared.items()]
+    return [f"There are {len(compared)} controls: {'; '.join(parts)}."]
 
 
 def _describe(rows: Sequence[LeaderboardRow], teacher: Teacher | None) -> str:

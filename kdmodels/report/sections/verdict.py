@@ -4,17 +4,19 @@ from collections.abc import Sequence
 
 from kdmodels.evaluation.requirements import WORDS, Rule
 from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
-from kdmodels.report.conclusion import conclusion
+from kdmodels.report.conclusion import conclusion, is_better_than_control
 from kdmodels.report.contents import Contents, Verdict
 from kdmodels.report.formats import accuracy, amount, percent, share
 from kdmodels.report.gap import gaps_closed
 from kdmodels.report.leaderboard import Costs, LeaderboardRow
+from kdmodels.report.sections.reproduce import experiment_file
 
 TERMS = (
-    "A variant is a loss with which the same student is trained, once for each seed. Its control is the student that "
-    "learns from the labels alone. Variants are ranked on validation images. The promotion gate, and nothing else, "
-    "reads the test images."
+    "A variant is a loss with which the same student is trained, once for each seed; ± is the standard deviation over "
+    "the seeds. Its control is the student that learns from the labels alone. Variants are ranked on validation "
+    "images. The promotion gate, and nothing else, reads the test images. The champion is the registered model in use."
 )
+GAINS = {True: "Yes.", False: "Not shown.", None: "Not tested."}
 
 
 def verdict_section(contents: Contents) -> Section:
@@ -26,12 +28,12 @@ def verdict_section(contents: Contents) -> Section:
     if best is not None:
         answers = {
             "Which variant won?": f"{best.student.variant}, {accuracy(best.accuracy, best.std)} % on validation images",
-            "Is the gain real?": conclusion(contents.rows),
+            "Is the gain real?": f"{_gain(best)} {conclusion(contents.rows)}",
             "How close is it to the teacher?": _gap(contents, best),
             "On test images": _test_accuracies(verdict),
             "What does it cost?": _costs(best.costs, contents.teacher.costs if contents.teacher else Costs(None)),
             "What would be deployed?": _deployed(verdict),
-            "How is it reproduced?": f"kd show {contents.run_id[:8]} --spec prints the experiment file; see the end",
+            "How is it reproduced?": _reproduced(contents),
         }
         components.append(
             Table(
@@ -71,8 +73,19 @@ def _gap(contents: Contents, best: LeaderboardRow) -> str:
     return f"it closes {share(gap.share)}{ends} of the gap {between}"
 
 
+def _gain(best: LeaderboardRow) -> str:
+    return "No." if best.student.variant == best.student.control else GAINS[is_better_than_control(best)]
+
+
 def _test_accuracies(verdict: Verdict | None) -> str:
     return ", ".join(f"{name} {percent(value)}" for name, value in (verdict.test_accuracy if verdict else {}).items())
+
+
+def _reproduced(contents: Contents) -> str:
+    return (
+        f"kd run {experiment_file(contents)}, with the experiment file at the end of the report. On a machine with the "
+        f"store, kd show {contents.run_id[:8]} --spec prints the file"
+    )
 
 
 def _costs(student: Costs, teacher: Costs) -> str:
@@ -86,15 +99,26 @@ def _costs(student: Costs, teacher: Costs) -> str:
     costs = []
     for unit, (value, whole) in units.items():
         if value is not None:
-            part = f" ({100 * value / whole:.2g} % of the teacher's)" if whole else ""
+            part = f" ({_share(value / whole)} of the teacher's)" if whole else ""
             costs.append(f"{amount(value)} {unit}{part}")
     return ", ".join(costs)
+
+
+def _share(value: float) -> str:
+    """Format a share in percent. Round a share below 10 % to two significant digits.
+
+    >>> _share(0.0238), _share(1.274)
+    ('2.4 %', '127 %')
+    """
+    return f"{100 * value:.2g} %" if value < 0.1 else share(value)
 
 
 def _deployed(verdict: Verdict | None) -> str:
     if verdict is None or verdict.version is None:
         return f"nothing: {verdict.model} has no champion" if verdict else "nothing was decided"
-    promoted = "promoted by this comparison" if verdict.promoted else "the champion already before this comparison"
-    return (
-        f"models:/{verdict.model}/{verdict.version}, {promoted}; to classify images: kd predict {verdict.model} IMAGE"
-    )
+    version = f"models:/{verdict.model}/{verdict.version}"
+    if verdict.promoted:
+        deployed = f"{verdict.winner}, which this comparison promoted to {version}"
+    else:
+        deployed = f"{version}, the champion already before this comparison"
+    return f"{deployed}; to classify images: kd predict {verdict.model} IMAGE"

@@ -12,6 +12,7 @@ def test_commands_file_and_versions_are_shown() -> None:
     assert commands.text == "kd show 01234567 --spec > small.yaml\nkd run small.yaml"
     assert isinstance(file, Code)
     assert (file.text, file.folded) == ("name: small\n", True)
+    assert file.title.endswith("kd run small.yaml")
     assert isinstance(facts, Table)
     shown = dict(zip(column(facts, "fact"), column(facts, "value"), strict=True))
     assert shown == {"comparison": "0123456789abcdef", "started": "2026-01-02T03:04:05+00:00", "torch": "2.15.0"}

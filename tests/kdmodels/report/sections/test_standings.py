@@ -8,7 +8,7 @@ from kdmodels.report.components import Chart, Section, Table, Text
 from kdmodels.report.leaderboard import leaderboard
 from kdmodels.report.sections.standings import accuracy_chart, standings_section
 from tests.support.reports import column, contents
-from tests.support.students import failed, student
+from tests.support.students import CONTROL, KD, failed, student
 
 
 def table_of(section: Section) -> Table:
@@ -38,6 +38,19 @@ def test_the_table_has_the_numbers_of_the_rows() -> None:
 def test_failed_students_are_named() -> None:
     notes = [each.text for each in standings_section(contents()).components if isinstance(each, Text) and each.role]
     assert notes == ["broken: failed"]
+
+
+def test_several_controls_are_explained() -> None:
+    rows = leaderboard(
+        [CONTROL, KD, student("steps", [0.9, 0.92], control="steps"), student("dist", [0.8], control="steps")]
+    )
+    texts = [each.text for each in standings_section(contents(rows=rows)).components if isinstance(each, Text)]
+    assert "There are 2 controls: the control of kd is hard-labels; the control of dist is steps." in texts
+    assert not [
+        text
+        for text in (each.text for each in standings_section(contents()).components if isinstance(each, Text))
+        if "controls" in text
+    ]
 
 
 def test_the_chart_shows_each_seed_mean_and_interval() -> None:

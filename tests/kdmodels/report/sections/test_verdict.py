@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from kdmodels.evaluation.requirements import Rule
 from kdmodels.report.components import Table, Text
-from kdmodels.report.contents import Contents
-from kdmodels.report.leaderboard import leaderboard
+from kdmodels.report.contents import Contents, Teacher
+from kdmodels.report.leaderboard import Costs, leaderboard
 from kdmodels.report.sections.verdict import verdict_section
 from tests.support.reports import VERDICT, column, contents
 from tests.support.students import CONTROL, failed, student
@@ -23,12 +23,28 @@ def test_the_verdict_comes_first() -> None:
 def test_each_question_is_answered() -> None:
     shown = answers(contents())
     assert shown["Which variant won?"] == "kd, 95.00 ± 2.65 % on validation images"
-    assert shown["Is the gain real?"].startswith("kd is better than hard-labels by 3.00 points")
+    assert shown["Is the gain real?"].startswith("Yes. kd is better than hard-labels by 3.00 points")
     assert shown["How close is it to the teacher?"].startswith("it closes 50 % (95 % interval 9 % to 91 %) of the gap")
     assert shown["On test images"] == "kd 93.75 %, hard-labels 87.50 %"
     assert shown["What does it cost?"] == "100 parameters (10 % of the teacher's)"
-    assert shown["What would be deployed?"].startswith("models:/small-student/3, promoted by this comparison")
+    assert shown["What would be deployed?"].startswith("kd, which this comparison promoted to models:/small-student/3;")
+    assert shown["How is it reproduced?"].startswith("kd run small.yaml, with the experiment file at the end")
     assert "kd show 01234567 --spec" in shown["How is it reproduced?"]
+
+
+def test_an_earlier_champion_stays_deployed() -> None:
+    kept = replace(VERDICT, reason="refused", promoted=False)
+    expected = "models:/small-student/3, the champion already before this comparison; "
+    assert answers(contents(verdict=kept))["What would be deployed?"].startswith(expected)
+
+
+def test_a_cost_above_the_teachers_is_a_whole_percentage() -> None:
+    slow = leaderboard([student("kd", [0.9, 0.91, 0.95], metrics={"val/accuracy": 0.92, "latency/p50_ms": 0.0237})])
+    teacher = Teacher(0.98, Costs(parameters=1_000, p50_ms=0.0186))
+    assert (
+        "0.0237 ms per image (127 % of the teacher's)"
+        in answers(contents(rows=slow, teacher=teacher))["What does it cost?"]
+    )
 
 
 def test_the_requirements_are_shown_with_the_measured_values() -> None:
@@ -61,3 +77,11 @@ def test_the_best_control_has_no_gap() -> None:
     worse = student("kd", [0.8, 0.81, 0.8])
     shown = answers(contents(rows=leaderboard([CONTROL, worse]), winner="hard-labels"))
     assert shown["How close is it to the teacher?"] == "the teacher has 98.00 % on validation images"
+    assert shown["Is the gain real?"].startswith("No. hard-labels, the control, has the highest validation accuracy")
+
+
+def test_a_gain_that_is_not_significant_or_not_tested_is_not_real() -> None:
+    near = leaderboard([CONTROL, student("kd", [0.9, 0.92, 0.95])])
+    assert answers(contents(rows=near))["Is the gain real?"].startswith("Not shown. kd is ahead of hard-labels by 0.33")
+    single = leaderboard([student("hard-labels", [0.9]), student("kd", [0.95])])
+    assert answers(contents(rows=single))["Is the gain real?"].startswith("Not tested. kd is ahead of hard-labels")
