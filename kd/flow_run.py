@@ -21,6 +21,7 @@ from kdmodels.experiment.data import NAMED
 from tasks import results, tracking
 from tasks.execution.runners import runner_of, workers_for
 from tasks.execution.workers import forked_workers
+from tasks.mlflow_pages import addresses
 from tasks.prepare_data import prepare_data
 from tasks.references import Options, Outcome
 from tasks.train_student import prepare, prepare_if_new
@@ -102,6 +103,8 @@ def show_outcome(finished: Finished, *, as_json: bool, details: bool, require_pr
     else:
         correctness = results.correctness(tracking.get(finished.outcome.parent_run_id))
         outcome.print_outcome(finished.outcome, correctness, details=details)
+        for page, address in addresses(finished.outcome.parent_run_id, finished.outcome.students).items():
+            console.print_entry(page, address)
     if finished.students_failed:
         return STUDENTS_FAILED
     return REFUSED if require_promotion and not finished.outcome.verdict.accepted else DONE

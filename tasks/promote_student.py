@@ -11,7 +11,6 @@ from hashlib import sha256
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import JsonValue
 
 from kdmodels.errors import UserError
 from kdmodels.evaluation.looks import Look, pair_of
@@ -29,7 +28,7 @@ from tasks.held_out import (
     teacher_outcomes,
 )
 from tasks.legacy_models import served_champion
-from tasks.planning.keys import flatten
+from tasks.model_cards import describe_version, record_evidence, version_tags
 from tasks.prepare_data import load
 from tasks.promotion import (
     Judgement,
@@ -45,7 +44,7 @@ from tasks.promotion import (
 )
 from tasks.references import DataReference, LeaderboardReference, VerdictReference
 from tasks.results import NETWORK, VERDICT
-from tasks.tracking.tags import PREFIX, Tag
+from tasks.tracking.tags import Tag
 
 NO_OPTIONS = PromoteOptions()
 
@@ -63,7 +62,7 @@ def promote_student(
 
     The winner's control, the champion and the reported variants are measured too. If there is no champion, and the
     winner is worse than its control, the control can be promoted instead. The verdict and its evidence are recorded
-    with the comparison. If a student is registered, they are also recorded with its model version.
+    with the comparison. If a student is registered, they are also recorded with its run and its model version.
 
     Args:
         code: The modules that the user named. A stored network may run their code.
@@ -181,7 +180,7 @@ def _apply(request: Request, judgement: Judgement, measurements: Measurements, t
     if (judgement.verdict.promoted or request.is_champion) and not request.options.dry_run:
         keep_trained(request.run_id, test)
     if judgement.verdict.promoted and not request.options.dry_run:
-        version, judgement = _register(request, judgement, version)
+        version, judgement = _register(request, judgement, measurements, test)
     verdict = judgement.verdict
     reference = VerdictReference(
         promoted=verdict.promoted,
@@ -204,14 +203,15 @@ def _apply(request: Request, judgement: Judgement, measurements: Measurements, t
     return reference
 
 
-def _register(request: Request, judgement: Judgement, version: int | None) -> tuple[int | None, Judgement]:
+def _register(
+    request: Request, judgement: Judgement, measurements: Measurements, test: HeldOut
+) -> tuple[int | None, Judgement]:
     """Register the student, and make it the champion or let it wait for a person's approval.
+
+    The evidence is stored with the student's run, and the version is described by a model card.
 
     If another machine has changed the champion in the meantime, refuse the promotion. Such a change is possible if this
     process has lost the lock around the promotion, see `tasks.execution.team_locks`.
-
-    Args:
-        version: The version of the champion that the winner was compared with.
 
     Returns:
         The version of the champion after the promotion, and the final judgement.
@@ -219,18 +219,16 @@ def _register(request: Request, judgement: Judgement, version: int | None) -> tu
     model, verdict = request.promote.model, judgement.verdict
     champion = tracking.champion(model)
     current = champion.version if champion else None
-    if current != version:
+    if current != (request.champion.version if request.champion else None):
         reason = f"the champion of {model} was changed in the meantime; try again with: kd promote {request.run_id[:8]}"
         return current, Judgement(replace(verdict, promoted=False, reason=reason), accepted=False)
-    tags = _tags(verdict.evidence | {"forced": judgement.forced})
+    record_evidence(request, judgement)
+    tags = version_tags(request, judgement, measurements)
     registered = tracking.register(model, request.run_id, tags=tags, description=verdict.reason)
+    describe_version(registered, request, judgement, measurements, test)
     if not request.promote.approval:
         return tracking.set_champion(registered).version, judgement
     tracking.propose(registered)
     number = registered.version
     reason = f"{model} version {number} waits for approval (kd approve {model}, kd reject {model}). {verdict.reason}"
     return current, replace(judgement, verdict=replace(verdict, promoted=False, reason=reason), pending=number)
-
-
-def _tags(evidence: dict[str, JsonValue]) -> dict[str, str]:
-    return {f"{PREFIX}{name}": str(value) for name, value in flatten(evidence).items() if value is not None}

@@ -12,6 +12,10 @@ from tasks.references import DataReference, Reference, TeacherReference
 from tasks.tracking.tags import Tag
 
 TEACHER = "teacher"
+ABOUT = (
+    "Teachers, which experiments name in `teacher.registry`. Each version is one ONNX file. The alias `champion` marks "
+    "the version in use."
+)
 
 
 class TeacherVersion(Reference):
@@ -57,6 +61,7 @@ def register_teacher(
         require_model_of_teachers(model, experiment)
         description = f"Teacher of the experiment {experiment.name}."
         version = tracking.register(model, teacher.run_id, tags={Tag.KIND: TEACHER}, description=description)
+        tracking.describe_model(model, ABOUT)
         tracking.set_champion(version)
     return TeacherVersion(
         model=model,

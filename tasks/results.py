@@ -27,6 +27,7 @@ CORRECTNESS = "right.safetensors"  # the validation examples that each replica o
 
 # Artifacts of a teacher or student
 NETWORK = "network"  # folder: weights and description
+PROMOTIONS = "promotions.json"  # the evidence of the latest promotion of a student, by the name of the model
 CLASSES = "classes.csv"  # the stored network's metrics for each class on the validation split
 KNOWLEDGE = "knowledge"  # folder of a teacher: its outputs for each image
 REPLICAS = "replicas"  # folder of a student: the history and weights of every replica

@@ -1,4 +1,4 @@
-"""write_report, update_report: write the HTML report of a comparison, and store it with the comparison's run."""
+"""write_report, update_report: write the HTML report of a comparison, and show the comparison in the MLflow UI."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,9 +8,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from kdmodels.errors import redacted
-from kdmodels.report.report import description, html
+from kdmodels.report.contents import Contents
+from kdmodels.report.report import html
 from tasks import tracking
 from tasks.cross_validation import Fold
+from tasks.mlflow_pages import show_comparison, show_students
 from tasks.references import LeaderboardReference
 from tasks.report_contents import read_contents
 from tasks.results import REPORT, SECONDS
@@ -19,7 +21,7 @@ from tasks.validation_outputs import record_predictions
 
 @task(task_run_name="write_report", cache_policy=NO_CACHE)
 def write_report(leaderboard: LeaderboardReference, fold: Fold, seconds: Mapping[str, float]) -> bool:
-    """Write the report of a comparison, and describe the comparison's run in MLflow.
+    """Write the report of a comparison, and describe the runs of the comparison and of its students in MLflow.
 
     A report that can't be written does not make the comparison fail. The failure is logged as a warning.
 
@@ -37,7 +39,9 @@ def write_report(leaderboard: LeaderboardReference, fold: Fold, seconds: Mapping
         record_predictions(leaderboard, fold)
     with _failure_as_warning("the report was not written"):
         tracking.log_metrics(parent, [(f"{SECONDS}{stage}", value, 0) for stage, value in seconds.items()])
-        _write(parent)
+        contents = _write(parent)
+        with _failure_as_warning("the students were not described"):
+            show_students(contents, leaderboard.students)
         return True
     return False
 
@@ -59,10 +63,12 @@ def update_report(parent: str) -> bool:
     return False
 
 
-def _write(parent: str) -> None:
+def _write(parent: str) -> Contents:
     contents = read_contents(tracking.get(parent))
     tracking.log_text(parent, REPORT, html(contents))
-    tracking.describe(parent, description(contents, tracking.artifact_link(parent, REPORT)))
+    with _failure_as_warning("the comparison was not described"):
+        show_comparison(contents)
+    return contents
 
 
 @contextmanager

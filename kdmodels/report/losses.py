@@ -113,15 +113,24 @@ def _default(key: str, known: Hyperparameter | Choice) -> str:
     return f"{key} {default} ({known})"
 
 
-def _in_words(term: Term, published: Term) -> str:
+def term_in_words(term: Term) -> str:
+    """Return the weight, the loss and the hyperparameters of a term.
+
+    >>> term_in_words(Term.model_validate({"soft_targets": {"weight": 0.9}}))
+    '0.9 soft_targets, temperature 4'
+    """
     numbers = [
         f"{key} {value if isinstance(value, str) else format(value, 'g')}"
         for key, value in term.hyperparameters.items()
     ]
     places = [f"at {', '.join(at for at, _ in term.pairs)}"] if term.pairs else []
     rising = [f"rising over the first {100 * term.warmup:.2g} % of the training"] if term.warmup else []
-    weights = [f"published weight {published.factor:g}"] if term.weight != published.weight else []
-    return ", ".join([f"{weight_in_words(term.weight)} {term.loss}", *numbers, *places, *rising, *weights])
+    return ", ".join([f"{weight_in_words(term.weight)} {term.loss}", *numbers, *places, *rising])
+
+
+def _in_words(term: Term, published: Term) -> str:
+    weight = f", published weight {published.factor:g}" if term.weight != published.weight else ""
+    return term_in_words(term) + weight
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The report of a comparison: the page, Markdown, a LaTeX table, and pictures of the charts."""
 
+from collections.abc import Iterator, Mapping
+
 from kdmodels.report.components import Chart, Section
 from kdmodels.report.contents import Contents
 from kdmodels.report.formats import percent
 from kdmodels.report.latex import to_latex
-from kdmodels.report.markdown import to_markdown
+from kdmodels.report.markdown import plain, to_markdown
 from kdmodels.report.page import to_html
 from kdmodels.report.sections.calibration import calibration_section
 from kdmodels.report.sections.classes import classes_section
@@ -20,7 +22,9 @@ from kdmodels.report.sections.work import work_section
 from kdmodels.report.vega import FileKind, to_file
 
 PAPER = ("variant", "validation %", "vs control", "p (Holm)", "gap closed", "parameters", "MFLOPs")  # LaTeX columns
-ROWS_OF_DESCRIPTION = 20  # rows of a table in the description of a run, which holds 8,000 characters
+IMAGES = ("accuracies", "pareto", "learning-curves", "confusion-matrices")  # charts that runs keep as images
+SUMMARY = "Verdict of the comparison of "  # words by which an experiment's description is recognised
+ROWS_OF_DESCRIPTION = 15  # rows of a table in the description of a run, which holds 8,000 characters
 
 
 def sections(contents: Contents) -> list[Section]:
@@ -67,15 +71,41 @@ def latex(contents: Contents) -> str:
 
 def figures(contents: Contents) -> dict[str, bytes]:
     """Return each chart of the report as an SVG and a PNG file, by the name of the file."""
-    charts = [each for section in sections(contents) for each in section.components if isinstance(each, Chart)]
     kinds: tuple[FileKind, ...] = ("svg", "png")
-    return {f"{chart.name}.{kind}": to_file(chart, kind) for chart in charts for kind in kinds}
+    return {f"{chart.name}.{kind}": to_file(chart, kind) for chart in _charts(contents) for kind in kinds}
 
 
-def description(contents: Contents, link: str) -> str:
-    """Return the description of a comparison's run in the MLflow UI: a link to the report, verdict and leaderboard.
+def images(contents: Contents) -> dict[str, bytes]:
+    """Return the charts `IMAGES` as SVG files, by the name of the file. Charts without contents are left out.
+
+    SVG files take half as long as PNG files.
+    """
+    return {f"{chart.name}.svg": to_file(chart, "svg") for chart in _charts(contents) if chart.name in IMAGES}
+
+
+def description(contents: Contents, links: Mapping[str, str]) -> str:
+    """Return the description of a comparison's run in the MLflow UI: links, verdict and leaderboard.
 
     Args:
-        link: The address of the report.
+        links: The addresses of related pages, by the text of the link.
     """
-    return f"[Report with charts]({link})\n\n{markdown(contents, most_rows=ROWS_OF_DESCRIPTION)}"
+    return f"{_linked(links)}\n\n{markdown(contents, most_rows=ROWS_OF_DESCRIPTION)}"
+
+
+def summary(contents: Contents, links: Mapping[str, str]) -> str:
+    """Return the description of an experiment in the MLflow UI: the verdict of one comparison, and links.
+
+    Args:
+        links: As for `description`.
+    """
+    reason = contents.verdict.reason if contents.verdict else "The comparison ended before the promotion gate decided."
+    return f"**{plain(reason)}**\n\n{SUMMARY}{contents.started[:10]}: {_linked(links)}"
+
+
+def _linked(links: Mapping[str, str]) -> str:
+    return " | ".join(f"[{text}]({address})" for text, address in links.items())
+
+
+def _charts(contents: Contents) -> Iterator[Chart]:
+    for section in sections(contents):
+        yield from (component for component in section.components if isinstance(component, Chart))

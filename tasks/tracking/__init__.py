@@ -10,6 +10,7 @@ from tasks.tracking.artifacts import (
     copies_folder,
     has_artifact,
     log_figure,
+    log_files,
     log_folder,
     log_json,
     log_table,
@@ -32,6 +33,7 @@ from tasks.tracking.deletion import (
 from tasks.tracking.lifecycle import (
     abandoned,
     describe,
+    describe_experiment,
     end,
     end_abandoned,
     kill_running,
@@ -44,13 +46,24 @@ from tasks.tracking.lifecycle import (
     start,
     user,
 )
-from tasks.tracking.links import artifact_link, run_url, ui_announced, version_url
+from tasks.tracking.links import (
+    address,
+    artifact_link,
+    compare_link,
+    run_link,
+    run_url,
+    saved_view_link,
+    ui_announced,
+    version_url,
+)
 from tasks.tracking.lookup import Run, children, claimed, find, find_by_flow_run, finished, get, is_new, running, runs
 from tasks.tracking.mlflow_internals import deletes_for_good
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.registry import (
     Version,
     champion,
+    describe_model,
+    describe_version,
     find_model,
     is_marked,
     is_rolled_back,
@@ -66,6 +79,7 @@ from tasks.tracking.registry import (
     versions,
 )
 from tasks.tracking.reviews import Decision, pending, propose, record_review, require_pending
+from tasks.tracking.saved_views import save_view
 from tasks.tracking.store import artifact_folder, configure, experiment_id, is_shared
 from tasks.tracking.tags import Tag
 
@@ -75,12 +89,14 @@ __all__ = [
     "Tag",
     "Version",
     "abandoned",
+    "address",
     "artifact",
     "artifact_folder",
     "artifact_link",
     "champion",
     "children",
     "claimed",
+    "compare_link",
     "configure",
     "copies_folder",
     "delete_folder",
@@ -88,6 +104,9 @@ __all__ = [
     "delete_tag",
     "deletes_for_good",
     "describe",
+    "describe_experiment",
+    "describe_model",
+    "describe_version",
     "end",
     "end_abandoned",
     "every_run",
@@ -109,6 +128,7 @@ __all__ = [
     "ledgers",
     "log_dataset",
     "log_figure",
+    "log_files",
     "log_folder",
     "log_json",
     "log_metrics",
@@ -136,10 +156,13 @@ __all__ = [
     "rollback",
     "rollback_versions",
     "run_bytes",
+    "run_link",
     "run_of_version",
     "run_url",
     "running",
     "runs",
+    "save_view",
+    "saved_view_link",
     "set_champion",
     "set_tags",
     "start",

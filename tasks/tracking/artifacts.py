@@ -7,7 +7,7 @@ import multiprocessing.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,20 @@ def log_table(run_id: str, path: str, frame: "pd.DataFrame") -> None:
 def log_figure(run_id: str, path: str, figure: "Figure") -> None:
     """Store a figure as an artifact of a run. The end of the path is the format, e.g. `.png`."""
     MlflowClient().log_figure(run_id, figure, path)
+
+
+def log_files(run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+    """Store files as artifacts of a run.
+
+    Args:
+        run_id: Id of the run.
+        folder: Artifact folder for the files.
+        files: Contents of the files, by name.
+    """
+    with temporary_folder() as local:
+        for name, content in files.items():
+            (local / name).write_bytes(content)
+        log_folder(run_id, local, folder)
 
 
 def log_folder(run_id: str, folder: Path, path: str | None = None) -> None:

@@ -128,7 +128,7 @@ def start(  # noqa: PLR0913 - each argument is one column of the run in MLflow
 
 @_whole_write()
 def _create(experiment: str, name: str, tags: Mapping[str, object]) -> str:
-    texts = {str(tag): _cut(value, MAX_TAG_VAL_LENGTH) for tag, value in tags.items()}
+    texts = {str(tag): cut(value, MAX_TAG_VAL_LENGTH) for tag, value in tags.items()}
     id_, start_time = experiment_id(experiment), next_start()
     return str(MlflowClient().create_run(id_, start_time=start_time, run_name=name, tags=texts).info.run_id)
 
@@ -177,7 +177,7 @@ def _failing(run_id: str) -> Iterator[None]:
             failure = outage(error)
             message = failure or (error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
             line = redacted(" ".join(str(message).split()))
-            set_tags(run_id, {Tag.ERROR: _cut(line, _ERROR_LENGTH)})
+            set_tags(run_id, {Tag.ERROR: cut(line, _ERROR_LENGTH)})
             _end_if_running(run_id, RunStatus.KILLED if failure or _hides_a_stop(error) else RunStatus.FAILED)
         raise
     except BaseException:
@@ -239,7 +239,7 @@ def end_abandoned(experiment: str | None = None) -> list[Run]:
 @_whole_write()
 def set_tags(run_id: str, tags: Mapping[str, object]) -> None:
     """Set or replace tags of a run, in as few requests as MLflow allows."""
-    entities = [RunTag(str(tag), _cut(value, MAX_TAG_VAL_LENGTH)) for tag, value in tags.items()]
+    entities = [RunTag(str(tag), cut(value, MAX_TAG_VAL_LENGTH)) for tag, value in tags.items()]
     for batch in _batches(entities, MAX_PARAMS_TAGS_PER_BATCH):
         MlflowClient().log_batch(run_id, tags=batch)
 
@@ -250,9 +250,24 @@ def describe(run_id: str, markdown: str) -> None:
 
 
 @_whole_write()
+def describe_experiment(run_id: str, markdown: str, *, replaces: str) -> None:
+    """Set the description of a run's experiment, unless the experiment has a description that somebody else wrote.
+
+    Args:
+        run_id: Id of a run of the experiment.
+        markdown: The description.
+        replaces: Words by which a description that may be replaced is recognised.
+    """
+    client = MlflowClient()
+    experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)
+    if replaces in experiment.tags.get(mlflow_tags.MLFLOW_RUN_NOTE, replaces):
+        client.set_experiment_tag(experiment.experiment_id, mlflow_tags.MLFLOW_RUN_NOTE, markdown)
+
+
+@_whole_write()
 def log_params(run_id: str, params: Mapping[str, object]) -> None:
     """Log params. A value cannot be changed later. Logging an equal value again has no effect."""
-    entities = [Param(param, _cut(value, MAX_PARAM_VAL_LENGTH)) for param, value in params.items()]
+    entities = [Param(param, cut(value, MAX_PARAM_VAL_LENGTH)) for param, value in params.items()]
     for batch in _batches(entities, MAX_PARAMS_TAGS_PER_BATCH):
         MlflowClient().log_batch(run_id, params=batch)
 
@@ -355,7 +370,8 @@ def user() -> str:
         return "unknown"
 
 
-def _cut(value: object, length: int) -> str:
+def cut(value: object, length: int) -> str:
+    """Return a value as text. If the text is too long, cut it and end it with an ellipsis."""
     text = str(value)
     return text if len(text) <= length else text[: length - 1] + "…"
 

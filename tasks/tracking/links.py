@@ -1,7 +1,14 @@
-"""Addresses of runs and model versions in the MLflow UI."""
+"""Addresses of runs, artifacts and model versions in the MLflow UI.
 
+A link is an address inside the UI, which starts with `#`. Descriptions of runs hold links, because they work wherever
+the UI is served. `address` completes a link for readers outside the UI.
+"""
+
+import json
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
@@ -9,6 +16,8 @@ import mlflow
 from mlflow import MlflowClient
 
 from tasks.tracking.announcements import announced, announcement
+from tasks.tracking.lookup import experiment_names, runs_with
+from tasks.tracking.mlflow_internals import MODEL_TRAINING, OPENED_VIEW
 
 UI_ADDRESS = "KD_MLFLOW_UI_URL"
 """The environment variable that names the address of the MLflow UI for people, if it is not that of the store."""
@@ -24,23 +33,57 @@ def ui_announced(store: str, address: str) -> AbstractContextManager[None]:
     return announced(_name(store), address)
 
 
-def run_url(run_id: str) -> str | None:
-    """Return the address of a run in the MLflow UI. If no UI of the store is known, return None."""
-    address = _ui()
-    if address is None:
-        return None
-    return f"{address}/#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}"
+def address(link: str) -> str | None:
+    """Return the whole address of a link inside the MLflow UI. If no UI of the store is known, return None."""
+    ui = _ui()
+    return f"{ui}/{link}" if ui else None
+
+
+def run_link(run_id: str) -> str:
+    """Return the link to a run."""
+    return f"{_run(run_id)}?{MODEL_TRAINING}"
 
 
 def artifact_link(run_id: str, path: str) -> str:
-    """Return the address of a run's artifact as a link inside the MLflow UI, for the description of a run."""
-    return f"#/experiments/{MlflowClient().get_run(run_id).info.experiment_id}/runs/{run_id}/artifacts/{quote(path)}"
+    """Return the link to an artifact of a run."""
+    return f"{_run(run_id)}/artifacts/{quote(path)}?{MODEL_TRAINING}"
+
+
+def saved_view_link(run_id: str) -> str:
+    """Return the link to the runs of a comparison, which `save_view` has chosen, in the runs table.
+
+    Args:
+        run_id: Id of the comparison's run.
+    """
+    return f"#/experiments/{_experiment(run_id)}/runs?{OPENED_VIEW}={run_id}&{MODEL_TRAINING}"
+
+
+def compare_link(run_ids: Sequence[str]) -> str:
+    """Return the link to the page that compares runs."""
+    experiments = list(experiment_names())
+    found = MlflowClient().search_runs(experiments, runs_with(run_ids), max_results=len(run_ids))
+    of_runs = sorted({run.info.experiment_id for run in found})
+    runs, ids = (quote(json.dumps(each, separators=(",", ":"))) for each in (list(run_ids), of_runs))
+    return f"#/compare-runs?runs={runs}&experiments={ids}&{MODEL_TRAINING}"
+
+
+def run_url(run_id: str) -> str | None:
+    """Return the address of a run in the MLflow UI. If no UI of the store is known, return None."""
+    return address(run_link(run_id))
 
 
 def version_url(model: str, version: int) -> str | None:
     """Return the address of a model version in the MLflow UI. If no UI of the store is known, return None."""
-    address = _ui()
-    return address and f"{address}/#/models/{quote(model, safe='')}/versions/{version}"
+    return address(f"#/models/{quote(model, safe='')}/versions/{version}")
+
+
+def _run(run_id: str) -> str:
+    return f"#/experiments/{_experiment(run_id)}/runs/{run_id}"
+
+
+@cache  # the experiment of a run never changes, and each request takes time
+def _experiment(run_id: str) -> str:
+    return str(MlflowClient().get_run(run_id).info.experiment_id)
 
 
 def _ui() -> str | None:
@@ -49,9 +92,9 @@ def _ui() -> str | None:
     It is the address in `KD_MLFLOW_UI_URL`, the MLflow server that is the store, or the announced UI of a local store.
     """
     store = mlflow.get_tracking_uri()
-    address = os.environ.get(UI_ADDRESS) or store
-    if address.startswith(("http://", "https://")):
-        parts = urlsplit(address)
+    known = os.environ.get(UI_ADDRESS) or store
+    if known.startswith(("http://", "https://")):
+        parts = urlsplit(known)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
     return announcement(_name(store))
 

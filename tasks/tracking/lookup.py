@@ -222,6 +222,11 @@ def experiment_names() -> dict[str, str]:
             return names
 
 
+def runs_with(run_ids: Iterable[str]) -> str:
+    """Return the filter of the runs with these ids, in the syntax of MLflow."""
+    return f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in run_ids)})"
+
+
 def search(
     experiments: Mapping[str, str], condition: str, limit: int | None, view: int = ViewType.ACTIVE_ONLY
 ) -> Iterator[Run]:

@@ -3,7 +3,8 @@
 If an upgrade of MLflow, SQLAlchemy or alembic changes the parts, `tests/tasks/tracking/test_mlflow_internals.py` fails.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy import Engine, event
 
+MODEL_TRAINING = "workflowType=machine_learning"  # query of an address: the UI shows its view for model training
+SAVED_VIEW = "mlflow.sharedViewState."  # prefix of an experiment's tag that holds a saved view of the runs table
+OPENED_VIEW = "viewStateShareKey"  # query parameter of the runs table: the rest of the tag's name
 LOCKED_MS = 60_000  # timeout for a locked SQLite file; environment.py sets a similar timeout for a server
 
 
@@ -157,3 +161,31 @@ def _sizes_below(repository: ArtifactRepository, path: str | None) -> Iterator[i
 
 def _store(client: MlflowClient) -> Any:
     return client._tracking_client.store  # noqa: SLF001 - this module is the adapter
+
+
+def saved_view(title: str, created: int, *, filter_string: str, order_by: str, columns: Sequence[str]) -> str:
+    """Return the value of a tag `SAVED_VIEW`, which sets the rows and columns of the runs table in the MLflow UI.
+
+    Args:
+        title: Title of the view in the UI's list of saved views.
+        created: Time in ms since 1970.
+        filter_string: Filter of the runs in the syntax of MLflow.
+        order_by: Column that sorts the runs, with the largest value first.
+        columns: Columns of the table, e.g. "metrics.`val/accuracy`".
+    """
+    state = {
+        "searchFilter": filter_string,
+        "orderByKey": order_by,
+        "orderByAsc": False,
+        "selectedColumns": [*columns],
+        "columnOrder": [*columns],  # otherwise MLflow sorts the columns by name
+    }
+    return json.dumps({"name": title, "createdAt": created, "state": json.dumps(state)})
+
+
+def saved_view_time(value: str) -> int:
+    """Return the time at which a saved view was created, in ms since 1970. If the value is malformed, return 0."""
+    try:
+        return int(json.loads(value)["createdAt"])
+    except (ValueError, KeyError, TypeError):
+        return 0

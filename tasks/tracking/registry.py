@@ -16,9 +16,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from kdmodels.errors import UsageError, UserError, allowed
 from kdmodels.evaluation.looks import Ledger, Look, ledger_of, read_ledgers
 from tasks.tracking.contents import model_id
+from tasks.tracking.lifecycle import cut
 from tasks.tracking.lookup import Run, get
 from tasks.tracking.tags import PREFIX, Tag
 
+DESCRIPTION = 5_000  # longest description of a model or version, in characters, that MLflow's databases hold
 CHAMPION = "champion"
 PREVIOUS = "previous"
 
@@ -103,6 +105,17 @@ def register(model: str, run_id: str, *, tags: Mapping[str, object], description
     # With this tag, the MLflow UI links the logged model to its versions.
     client.set_logged_model_tags(stored, {MLFLOW_MODEL_VERSIONS: json.dumps(links)})
     return _read(entity, client.get_registered_model(model))
+
+
+def describe_version(version: Version, markdown: str) -> None:
+    """Set the description of a version, which the MLflow UI shows as Markdown. Long texts are cut."""
+    MlflowClient().update_model_version(version.model, str(version.version), cut(markdown, DESCRIPTION))
+
+
+def describe_model(model: str, markdown: str) -> None:
+    """Set the description of a registered model, unless it has a description."""
+    if not _registered(model).description:
+        MlflowClient().update_registered_model(model, cut(markdown, DESCRIPTION))
 
 
 def register_again(champion: Version) -> Version:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 PREFIX = "kd."
-"""Prefix of the names of kdflow's own tags. The promotion gate adds tags with its evidence to a model version."""
+"""Prefix of the names of kdflow's own tags. Versions of earlier versions of kdflow have more tags than `Tag` names."""
 
 
 class Tag(StrEnum):
@@ -54,7 +54,11 @@ class Tag(StrEnum):
     # Logged models
     FORMAT = "kd.format"
 
-    # Model versions
+    # Model versions, which also have the tag kd.variant
+    COMPARISON = "kd.comparison"  # run id of the comparison that promoted the version
+    TEST_ACCURACY = "kd.test_accuracy"  # in percent, with its 95 % interval
+    LOOK = "kd.look"  # number of the comparison with a champion on the test split, and number of declared comparisons
+    FORCED = "kd.forced"  # reason of a person who promoted the version against the gate
     ROLLED_BACK = "kd.rolled_back"
     OPPONENT = "kd.opponent"  # number of the champion that a pending version was compared with, or "none"
     REVIEW = "kd.review"  # approved or rejected

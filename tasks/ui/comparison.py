@@ -116,5 +116,5 @@ def _link(run_id: str) -> str:
 
 def _report_link(run_id: str) -> str:
     """Return a link to a comparison's report in the MLflow UI. If its address is not known, name the command."""
-    url = tracking.run_url(run_id)
-    return f"[{REPORT}]({url}/artifacts/{REPORT})" if url else f"`kd report {run_id[:8]} --open`"
+    url = tracking.address(tracking.artifact_link(run_id, REPORT))
+    return f"[{REPORT}]({url})" if url else f"`kd report {run_id[:8]} --open`"

@@ -69,7 +69,7 @@ def test_one_command_leads_from_data_to_a_champion(first: Outcome) -> None:
     champion = tracking.champion("small-student")
     assert champion is not None
     assert champion.run_id == student(first, first.verdict.winner).run_id
-    assert champion.tags["kd.challenger.name"] == first.verdict.winner
+    assert champion.tags["kd.variant"] == first.verdict.winner
     assert list(first.seconds) == ["data", "teacher", "knowledge", "students", "compare", "promote", "report"]
 
 

@@ -9,7 +9,7 @@ from kdmodels.report.contents import Contents, DataFacts, PlannedRun, Trial
 from kdmodels.report.curves import curves
 from kdmodels.report.leaderboard import leaderboard
 from kdmodels.report.predictions import Predictions, summarise
-from kdmodels.report.report import description, html, markdown, sections
+from kdmodels.report.report import description, html, images, markdown, sections, summary
 from kdmodels.report.sections.learning import SHOWN
 from kdmodels.report.vega import VEGA_LITE
 from tests.support.reports import Page, contents
@@ -94,10 +94,27 @@ def test_every_chart_is_drawn_with_its_names(large: Contents) -> None:
 
 
 def test_the_description_of_a_run_fits_into_a_tag(large: Contents) -> None:
-    text = description(large, "#/report.html")
-    assert text.startswith("[Report with charts](#/report.html)\n\n## Verdict")
+    links = {"Report with charts": "#/report.html", "Students side by side": f"#/compare-runs?runs={'x' * 1_300}"}
+    text = description(large, links)
+    assert text.startswith("[Report with charts](#/report.html) | [Students side by side](#/compare-runs?")
+    assert "\n\n## Verdict\n\n**" in text
     assert len(text) < 8_000
-    assert "30 more rows are in MLflow." in text
+    assert "35 more rows are in MLflow." in text
+
+
+def test_the_description_of_an_experiment_begins_with_the_verdict(large: Contents) -> None:
+    text = summary(contents(), {"Comparison": "#/run"})
+    first, last = text.split("\n\n")
+    assert first == "**kd becomes the first champion.**"
+    assert last == "Verdict of the comparison of 2026-01-02: [Comparison](#/run)"
+    assert "ended before the promotion gate decided" in summary(contents(verdict=None), {})
+
+
+def test_the_main_charts_are_images(large: Contents) -> None:
+    drawn = images(large)
+    assert {*drawn} == {"accuracies.svg", "pareto.svg", "learning-curves.svg", "confusion-matrices.svg"}
+    assert all(content.startswith(b"<svg") for content in drawn.values())
+    assert {*images(contents())} == {"accuracies.svg", "pareto.svg"}
 
 
 def test_markdown_has_every_row(large: Contents) -> None:

@@ -25,6 +25,13 @@ def test_stored_files_are_read_unchanged_and_without_a_copy(store: Path, tmp_pat
     assert (tracking.artifact(run, "student") / "deep" / "weights.bin").read_bytes() == b"\x00\x01"
 
 
+def test_files_are_stored_in_a_folder(store: Path) -> None:
+    run = tracking.start("digits", "kd", "student")
+    tracking.log_files(run, "figures", {"a.svg": b"<svg/>", "b.svg": b"\x00"})
+    assert tracking.artifact(run, "figures/a.svg").read_bytes() == b"<svg/>"
+    assert tracking.artifact(run, "figures/b.svg").read_bytes() == b"\x00"
+
+
 def test_existing_artifacts_are_found(store: Path) -> None:
     run = tracking.start("digits", "kd", "student")
     assert not tracking.has_artifact(run, "a.txt")

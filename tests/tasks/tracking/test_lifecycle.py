@@ -157,6 +157,19 @@ def test_the_description_of_a_run_is_replaced(store: Path) -> None:
     assert tracking.get(run_id).tags["mlflow.note.content"] == "**second**"
 
 
+def test_the_description_of_an_experiment_is_replaced_unless_somebody_else_wrote_it(store: Path) -> None:
+    run_id = tracking.start("digits", "digits", "comparison")
+
+    def described(text: str) -> str:
+        tracking.describe_experiment(run_id, text, replaces="Verdict of")
+        return str(MlflowClient().get_experiment("1").tags["mlflow.note.content"])
+
+    assert described("good. Verdict of day 1") == "good. Verdict of day 1"
+    assert described("better. Verdict of day 2") == "better. Verdict of day 2"
+    MlflowClient().set_experiment_tag("1", "mlflow.note.content", "Ann's notes")
+    assert described("best. Verdict of day 3") == "Ann's notes"
+
+
 def test_many_tags_can_be_set_and_replaced(store: Path) -> None:
     id_ = tracking.start("digits", "kd", "student", tags={"a": 1})
     tracking.set_tags(id_, {f"t{i}": i for i in range(120)} | {"a": 2})

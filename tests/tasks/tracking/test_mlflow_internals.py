@@ -1,10 +1,12 @@
 """Contracts with the private parts of MLflow, SQLAlchemy and alembic. A failure means that an upgrade changed one."""
 
 import inspect
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import mlflow.server
 import pytest
 from mlflow import MlflowClient
 from mlflow.store.db import utils
@@ -69,3 +71,20 @@ def test_sizes_are_listed_at_any_depth(store: Path) -> None:
     assert sorted(mlflow_internals.file_sizes(uri)) == [2, 4]
     mlflow_internals.delete_artifacts(uri)
     assert list(mlflow_internals.file_sizes(uri)) == []
+
+
+def test_the_mlflow_ui_still_opens_saved_views_and_the_view_for_model_training() -> None:
+    scripts = Path(mlflow.server.__file__).parent / "js" / "build" / "static" / "js"
+    text = "".join(script.read_text(encoding="utf-8") for script in scripts.glob("*.js"))
+    parameter, _, value = mlflow_internals.MODEL_TRAINING.partition("=")
+    view = json.loads(mlflow_internals.saved_view("a", 1, filter_string="", order_by="", columns=[]))
+    names = [mlflow_internals.SAVED_VIEW, mlflow_internals.OPENED_VIEW, parameter, value, *json.loads(view["state"])]
+    missing = [name for name in names if f'"{name}"' not in text]
+    assert not missing, "MLflow's UI has other names for the parts of a saved view"
+    assert ".createdAt" in text
+
+
+def test_the_time_of_a_saved_view_is_read_back() -> None:
+    value = mlflow_internals.saved_view("a", 1_700_000_000_000, filter_string="", order_by="", columns=[])
+    assert mlflow_internals.saved_view_time(value) == 1_700_000_000_000
+    assert [mlflow_internals.saved_view_time(text) for text in ("", "[]", "{}", '{"createdAt": null}')] == [0] * 4

@@ -53,6 +53,20 @@ def test_registering_a_run_twice_updates_its_one_version(store: Path) -> None:
     assert register(with_model()).version == 2
 
 
+def test_a_description_of_a_version_is_replaced_and_cut(store: Path) -> None:
+    version = register(with_model())
+    tracking.describe_version(version, "x" * 6_000)
+    description = MlflowClient().get_model_version("digits-student", "1").description
+    assert (len(description), description[-1]) == (5_000, "…")
+
+
+def test_a_description_of_a_model_that_somebody_wrote_is_kept(store: Path) -> None:
+    register(with_model())
+    tracking.describe_model("digits-student", "first")
+    tracking.describe_model("digits-student", "second")
+    assert MlflowClient().get_registered_model("digits-student").description == "first"
+
+
 def test_the_old_champion_becomes_previous(store: Path) -> None:
     first, second = register(with_model("a")), register(with_model("b"))
     assert tracking.champion("digits-student") is None

@@ -174,9 +174,8 @@ def test_the_markdown_links_to_an_announced_mlflow_ui(first: Shown, runs: object
     with tracking.ui_announced(tracking.configure(), "http://127.0.0.1:1234"):
         text = comparison_markdown(first.outcome, Plan.model_validate(plan), has_report=True)
     run = first.outcome.parent_run_id
-    report = rf"\[report\.html\]\(http://127\.0\.0\.1:1234/#/experiments/\d+/runs/{run}/artifacts/report\.html\)"
-    assert re.search(report, text)
-    assert re.search(rf"\[{run}\]\(http://127\.0\.0\.1:1234/#/experiments/\d+/runs/{run}\)", text)
+    assert f"[report.html](http://127.0.0.1:1234/{tracking.artifact_link(run, 'report.html')})" in text
+    assert f"[{run}](http://127.0.0.1:1234/{tracking.run_link(run)})" in text
 
 
 def test_text_of_a_verdict_is_no_markdown() -> None:
