@@ -26,6 +26,7 @@ from tasks.listings import (
 from tasks.model_history import History
 from tasks.references import GeneratorOutcome, GeneratorPlan, Outcome, Plan, StudentReference, VerdictReference
 from tasks.register_teacher import TeacherVersion
+from tasks.side_by_side import SideBySide
 
 
 class Variants(BaseModel):
@@ -35,6 +36,7 @@ class Variants(BaseModel):
     losses: list[dict[str, str]]
 
 
+COMPARED_STUDENT = create_model("ComparedStudent", __base__=(StudentReference, Evidence), pareto=(bool, ...))
 DOCUMENTS: dict[str, Any] = {  # name of the file -> type of the document
     "run": Outcome,
     "run-dry-run": Plan,
@@ -43,7 +45,7 @@ DOCUMENTS: dict[str, Any] = {  # name of the file -> type of the document
     "teacher": TeacherVersion,
     "list": list[RunLine],
     "list-experiments": list[ExperimentLine],
-    "compare": list[create_model("ComparedStudent", __base__=(StudentReference, Evidence), pareto=(bool, ...))],  # type: ignore[misc]
+    "compare": list[COMPARED_STUDENT] | SideBySide,  # type: ignore[valid-type]
     "show": StudentDetails | TeacherDetails | ComparisonDetails | TuningDetails | RunDetails,
     "history": History,
     "promote": VerdictReference,

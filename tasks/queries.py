@@ -98,7 +98,7 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
     """
     tracking.configure()
     chosen = [tracking.find(word) for word in words] or [results.latest_comparison()]
-    listed = [_Compared(row, run) for run in chosen for row in _rows(run)]
+    listed = [_Compared(row, run) for run in chosen for row in rows_of(run)]
     unique = {entry.key: entry for entry in reversed(listed)}  # keep the first of equal runs
     entries = [unique[key] for key in dict.fromkeys(entry.key for entry in listed)]
     names = dict(zip([entry.key for entry in entries], _unique_names(entries), strict=True))
@@ -281,7 +281,12 @@ def _champion(comparison: tracking.Run) -> str | None:
     return f"{version.model}/{version.version}" if version else None
 
 
-def _rows(run: tracking.Run) -> list[StudentReference]:
+def rows_of(run: tracking.Run) -> list[StudentReference]:
+    """Return the leaderboard rows of a comparison, or the one row of a student or teacher.
+
+    Raises:
+        UserError: the run has nothing to compare.
+    """
     if run.kind in ("student", "teacher"):
         return [results.reference(run.run_id, reused=False)]
     if run.kind == "tuning":

@@ -23,3 +23,14 @@ def test_details_show_how_often_each_variant_is_the_best(here: Here, second_run:
     titles = next(number for number, line in enumerate(lines) if line.startswith("variant ") and "wins" in line)
     shares = [int(line.split()[-2]) for line in lines[titles + 1 : titles + 3]]
     assert sum(shares) in (99, 100, 101)  # each share is rounded
+
+
+def test_two_comparisons_are_shown_side_by_side(here: Here, second_run: Done) -> None:
+    parent = json.loads(second_run.stdout)["parent_run_id"]
+    code, out, _ = here("compare", parent, parent)
+    assert code == 0
+    assert "files     the experiment files do not differ" in out
+    assert "result    Both have the same run of " in out
+    document = json.loads(here("compare", parent, parent, "--json")[1])
+    assert (document["a"]["run_id"], document["comparable"], document["differences"]) == (parent, True, [])
+    assert here("compare", parent, parent, "--csv")[1].startswith("rank,variant,")
