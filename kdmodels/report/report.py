@@ -84,12 +84,18 @@ def images(contents: Contents) -> dict[str, bytes]:
 
 
 def description(contents: Contents, links: Mapping[str, str]) -> str:
-    """Return the description of a comparison's run in the MLflow UI: links, verdict and leaderboard.
+    """Return the description of a comparison's run in the MLflow UI: verdict, links and leaderboard.
+
+    The verdict comes first, because the UI shows only the first lines until the reader asks for more.
 
     Args:
         links: The addresses of related pages, by the text of the link.
     """
-    return f"{_linked(links)}\n\n{markdown(contents, most_rows=ROWS_OF_DESCRIPTION)}"
+    verdict, standings = (
+        to_markdown([section], most_rows=ROWS_OF_DESCRIPTION)
+        for section in (verdict_section(contents), standings_section(contents))
+    )
+    return f"{verdict}\n{_linked(links)}\n\n{standings}"
 
 
 def summary(contents: Contents, links: Mapping[str, str]) -> str:

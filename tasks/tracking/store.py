@@ -93,10 +93,6 @@ def _without_credentials(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=host))
 
 
-# Without this tag, the MLflow UI shows an experiment in its section for language models.
-_EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
-
-
 def experiment_id(name: str) -> str:
     """Return the id of an MLflow experiment. If the experiment does not exist, create it.
 
@@ -110,7 +106,7 @@ def experiment_id(name: str) -> str:
     if experiment is None:
         try:
             location = _artifacts(client.tracking_uri, name)
-            return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_KIND))
+            return str(client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
