@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not show progress.")] = False,
 ) -> int:
-    """Compare loss variants and promote the best student, or train a generator."""
+    """Compare loss variants and promote the best, or train a generator."""
     with usage_errors():
         chosen = load_any_experiment(experiment, set_ or (), variants).allowing(allow_code or ())
         if isinstance(chosen, GeneratorExperiment) and require_promotion:
