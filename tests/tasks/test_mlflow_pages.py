@@ -20,9 +20,10 @@ def students_of(comparison: str) -> dict[str, StudentReference]:
     return {row.variant: row for row in rows}
 
 
-def test_the_run_has_a_description_with_links_verdict_and_leaderboard(recorded: Recorded) -> None:
+def test_the_run_has_a_description_with_verdict_links_and_leaderboard(recorded: Recorded) -> None:
     text = tracking.get(recorded.first).tags[NOTE]
-    links = dict(re.findall(r"\[([^]]+)\]\(([^)]+)\)", text.splitlines()[0]))
+    (line,) = [line for line in text.splitlines() if line.startswith("[Report with charts]")]
+    links = dict(re.findall(r"\[([^]]+)\]\(([^)]+)\)", line))
     assert [*links] == ["Report with charts", "Students in the runs table", "Students side by side"]
     assert links["Report with charts"] == tracking.artifact_link(recorded.first, REPORT)
     assert links["Students in the runs table"] == tracking.saved_view_link(recorded.first)
