@@ -1,9 +1,9 @@
 """The text of the page docs/cli.md, which lists every command with its arguments and options."""
 
 from importlib import import_module
-from typing import Any
 
 import typer
+from typer.core import TyperArgument
 
 from kd.main import COMMANDS
 
@@ -33,7 +33,7 @@ def _section(name: str) -> str:
     app.command(name)(import_module(f"kd.commands.{name}").command)
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name=name)
-    arguments: list[Any] = [each for each in command.params if each.param_type_name == "argument"]
+    arguments = [each for each in command.params if isinstance(each, TyperArgument)]
     options = [each.get_help_record(context) for each in command.params if each.param_type_name == "option"]
     usage = " ".join(["kd", name, *(["[OPTIONS]"] if options else []), *map(_usage, arguments)])
     lines = ["", f"## kd {name}", "", str(command.help), "", f"Usage: `{usage}`", ""]
@@ -43,7 +43,7 @@ def _section(name: str) -> str:
     return "\n".join(lines)
 
 
-def _usage(argument: Any) -> str:
+def _usage(argument: TyperArgument) -> str:
     metavar = str(argument.metavar)
     return metavar if argument.required or metavar.startswith("[") else f"[{metavar}]"
 

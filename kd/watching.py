@@ -59,19 +59,6 @@ def running_comparison() -> tracking.Run:
     raise UserError("no comparison is running; `kd list` shows earlier runs")
 
 
-def find_comparison(word: str) -> tracking.Run:
-    """Return the comparison that a user named by its run, or by the run of one of its students.
-
-    Raises:
-        UserError: No run matches the word, or the run belongs to no comparison.
-    """
-    run = tracking.find(word)
-    comparison = tracking.get(run.parent) if run.parent else run
-    if comparison.kind != "comparison":
-        raise UserError(f"run {run.name} ({run.run_id}) belongs to no comparison. Allowed: a comparison or its runs")
-    return comparison
-
-
 def follow(console: Console, comparison: tracking.Run) -> tracking.Run:
     """Show the progress of a comparison until the comparison ends, and return its run.
 

@@ -47,16 +47,26 @@ def cancellable(run_id: str) -> Iterator[None]:
             thread.join()
 
 
-def find_comparison(word: str) -> tracking.Run:
-    """Return the running comparison that a user specified by its run, or by the run of one of its students.
+def comparison_of(word: str) -> tracking.Run:
+    """Return the comparison that a user specified by its run, or by the run of one of its students.
 
     Raises:
-        UserError: No run matches the word, the run belongs to no comparison, or the comparison is not running.
+        UserError: No run matches the word, or the run belongs to no comparison.
     """
     run = tracking.find(word)
     comparison = tracking.get(run.parent) if run.parent else run
     if comparison.kind != "comparison":
         raise UserError(f"run {run.name} ({run.run_id}) belongs to no comparison. Allowed: a comparison or its runs")
+    return comparison
+
+
+def find_comparison(word: str) -> tracking.Run:
+    """Return the running comparison that a user specified, see `comparison_of`.
+
+    Raises:
+        UserError: No run matches the word, the run belongs to no comparison, or the comparison is not running.
+    """
+    comparison = comparison_of(word)
     if comparison.status != RunStatus.RUNNING:
         raise UserError(
             f"run {comparison.name} ({comparison.run_id}) is not running: its status is {comparison.status}"

@@ -1,12 +1,12 @@
 """The pictures and the measures of a generator's run."""
 
-import numpy as np
+from io import BytesIO
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from kdmodels.data import Split
-from kdmodels.files.temporary import temporary_folder
 from kdmodels.generators.build import load_generator
 from kdmodels.generators.gan import ImageGenerator
 from kdmodels.generators.layers import random_codes
@@ -39,19 +39,19 @@ def log_pictures(run_id: str, network: nn.Module, data: DataReference, epoch: in
     """
     assert isinstance(network, Vae | ImageGenerator)
     pictures = {f"samples-{f'epoch-{epoch:04}' if epoch else 'last'}.png": _samples(network, data)}
-    figures: dict[str, Figure] = {}
     if epoch is None:
         pictures["interpolations.png"] = _interpolations(network, data)
         if isinstance(network, Vae):
             validation = load(data).validation
             pictures["reconstructions.png"] = _reconstructions(network, validation)
-            figures["codes.png"] = code_map(network, validation, data.classes)
-    with temporary_folder() as folder:
-        for name, content in pictures.items():
-            (folder / name).write_bytes(content)
-        for name, figure in figures.items():
-            figure.savefig(folder / name, dpi=120)
-        tracking.log_folder(run_id, folder, PICTURES)
+            pictures["codes.png"] = _png(code_map(network, validation, data.classes))
+    tracking.log_files(run_id, PICTURES, pictures)
+
+
+def _png(figure: Figure) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()
 
 
 def _samples(network: Vae | ImageGenerator, data: DataReference) -> bytes:
@@ -70,13 +70,9 @@ def _reconstructions(vae: Vae, split: Split) -> bytes:
     """Return rows of held-out images, each above the row of its reconstructions."""
     rows = torch.arange(min(3 * COLUMNS, len(split)))
     images = split.batch(rows)
-    pairs = [
-        torch.cat([above, below])
-        for above, below in zip(
-            images.split(COLUMNS), reconstruct(vae, images, split.labels[rows]).split(COLUMNS), strict=True
-        )
-    ]
-    return grid_png(torch.cat(pairs), COLUMNS)
+    made = reconstruct(vae, images, split.labels[rows])
+    pairs = zip(images.split(COLUMNS), made.split(COLUMNS), strict=True)
+    return grid_png(torch.cat([row for pair in pairs for row in pair]), COLUMNS)
 
 
 @torch.no_grad()
@@ -147,7 +143,7 @@ def _bound(vae: Vae, split: Split) -> float:
         samples=BOUND_SAMPLES,
         labels=split.labels[rows],
     )
-    return float(np.mean(bounds.numpy()))
+    return bounds.mean().item()
 
 
 def stored_generator(run_id: str) -> Vae | ImageGenerator:

@@ -11,6 +11,9 @@ from kdmodels.evaluation.ranking import StudentResult
 from kdmodels.experiment import Data
 from kdmodels.experiment.recipe import Member
 
+Kind = Literal["teacher", "student", "tuning", "generator"]
+"""The kind of a planned run."""
+
 CODE = "code"
 """Prefix of the params that hold the versions of the code on which a run depends."""
 
@@ -92,7 +95,7 @@ class PlannedRun(Reference):
     """
 
     name: str
-    kind: Literal["teacher", "student", "tuning", "generator"]
+    kind: Kind
     action: Literal["reuse", "extend", "resume", "train"]
     reason: str
     key: str

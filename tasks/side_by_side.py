@@ -253,6 +253,8 @@ def _fields(run: tracking.Run) -> dict[str, JsonValue]:
 def _flat(value: JsonValue, prefix: str = "") -> dict[str, JsonValue]:
     """Return the leaves of nested mappings by dotted name.
 
+    `tasks.planning.keys.flatten` would import torch, and writes lists as JSON.
+
     >>> _flat({"student": {"epochs": 5, "network": {"mlp": [8]}}})
     {'student.epochs': 5, 'student.network.mlp': [8]}
     """

@@ -4,10 +4,11 @@ from kd import console
 from kd.exit_codes import DONE, STUDENTS_FAILED, usage_errors
 from kd.options import Run
 from kd.outcome import print_verdict
-from kd.watching import find_comparison, follow, running_comparison
+from kd.watching import follow, running_comparison
 from kdmodels.errors import CancelledError, UserError
 from kdmodels.run_status import RunStatus
 from tasks import tracking
+from tasks.cancellation import comparison_of
 from tasks.references import StudentReference, VerdictReference
 from tasks.results import ROWS, VERDICT
 from tasks.tracking.tags import Tag
@@ -24,7 +25,7 @@ def command(run: Run = None) -> int:
         comparison = running_comparison()
     else:
         with usage_errors():
-            comparison = find_comparison(run)
+            comparison = comparison_of(run)
     return _print_end(follow(console.console(stderr=True), comparison))
 
 

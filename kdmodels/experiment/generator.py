@@ -69,13 +69,6 @@ class Generator(Part):
         """The kind of the generator, `vae` or `gan`."""
         return "vae" if self.vae else "gan"
 
-    @property
-    def latent(self) -> int:
-        """The size of a code."""
-        network = self.vae or self.gan
-        assert network is not None, "one of both is required"
-        return network.latent
-
 
 class GeneratorExperiment(Settings):
     """An experiment that trains a generator, and a teacher that judges the generated images."""

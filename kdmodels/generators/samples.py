@@ -27,8 +27,8 @@ def sample(network: Vae | ImageGenerator, labels: Tensor, generator: Generator) 
     device = next(network.parameters()).device
     network.eval()
     codes = random_codes(len(labels), network.latent, generator)
-    parts = [network(codes[rows].to(device), labels[rows].to(device)).cpu() for rows in _batches(len(labels))]
-    return torch.cat(parts)
+    batches = zip(codes.split(BATCH), labels.split(BATCH), strict=True)
+    return torch.cat([network(part.to(device), classes.to(device)).cpu() for part, classes in batches])
 
 
 @torch.no_grad()
@@ -70,7 +70,3 @@ def grid_png(images: Tensor, columns: int) -> bytes:
     content = BytesIO()
     picture.save(content, "PNG", optimize=True)
     return content.getvalue()
-
-
-def _batches(count: int) -> tuple[Tensor, ...]:
-    return torch.arange(count).split(BATCH)

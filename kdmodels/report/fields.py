@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -52,7 +52,7 @@ def _models(model: type[BaseModel], path: str) -> Iterator[tuple[type[BaseModel]
             yield from _models(part, inner if len(parts) == 1 else f"{inner}: {_key(part)}")
 
 
-def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
+def _parts(annotation: object) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     elif get_origin(annotation) in (Union, UnionType, list, tuple, Annotated):
@@ -91,7 +91,7 @@ def _about(model: type[BaseModel]) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
-def _first_sentence(field: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def _first_sentence(field: JsonSchema, schema: JsonSchema) -> str:
     """Return the first sentence of the docstring of a field's model."""
     about = schema["$defs"][field["$ref"].rsplit("/", 1)[-1]]["description"]
     return str(about).partition("\n\n")[0].partition(". ")[0].rstrip(".") + "."
@@ -134,7 +134,7 @@ def _in_words(node: JsonSchema, headings: Mapping[str, str]) -> str:
     return value
 
 
-def _default(field: Mapping[str, Any]) -> str:
+def _default(field: JsonSchema) -> str:
     default = field.get("default")
     if isinstance(default, dict) and "$ref" in field:
         return "the defaults of its fields"

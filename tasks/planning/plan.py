@@ -4,7 +4,7 @@ Cache keys are computed in `tasks/planning/keys.py`.
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 from kdmodels.experiment import Experiment
 from kdmodels.networks import replaced_head
@@ -14,9 +14,8 @@ from tasks.planning.networks import checkpoint_network
 from tasks.planning.objectives import check_objectives
 from tasks.planning.reasons import explain_miss
 from tasks.planning.views import choose_views
-from tasks.references import DataReference, Plan, PlannedRun, Views
+from tasks.references import DataReference, Kind, Plan, PlannedRun, Views
 
-Kind = Literal["teacher", "student", "tuning", "generator"]
 RECENT = 1_000  # number of newest runs that are searched for an earlier run of the same name
 
 

@@ -74,9 +74,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     reader = Reader(home / "work", home / "start", environment)
     reader.folder.mkdir()
     (photos,) = [block for block in blocks(ROOT / "docs" / "tutorial.md") if block.language == "python"]
-    (mine,) = [block for block in blocks(ROOT / "README.md") if block.file == "mine.yaml"]
+    (experiment_file,) = [block for block in blocks(ROOT / "README.md") if block.file == "mine.yaml"]
     reader.run(photos)
-    reader.run(mine)
+    reader.run(experiment_file)
     reader.call(["bash", "-euc", START])
     shutil.copytree(reader.folder, reader.start)
     return reader

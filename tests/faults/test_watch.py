@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -11,6 +12,15 @@ from tests.faults.conftest import Workspace, single_error
 from tests.faults.test_cancel import statuses
 from tests.faults.test_interrupt import LONG
 from tests.faults.test_nightly import wait_for_training, wait_until
+
+
+def watch_training(workspace: Workspace) -> "subprocess.Popen[str]":
+    """Start `kd watch`, and wait until it shows that the student hard-labels is trained."""
+    watch = workspace.start("watch")
+    assert watch.stderr
+    while "hard-labels: training" not in watch.stderr.readline():
+        assert watch.poll() is None
+    return watch
 
 
 @pytest.mark.fault
@@ -33,10 +43,7 @@ def test_ctrl_c_leaves_the_run_alone_and_a_cancelled_run_has_its_exit_code(works
     tracking.configure()
     process = workspace.start(*LONG)
     wait_for_training("small")
-    watch = workspace.start("watch")
-    assert watch.stderr
-    while "hard-labels: training" not in watch.stderr.readline():
-        assert watch.poll() is None
+    watch = watch_training(workspace)
     watch.send_signal(signal.SIGINT)
     watch.communicate(timeout=300)
     assert watch.returncode == 130
@@ -54,10 +61,7 @@ def test_a_killed_run_is_an_error(workspace: Workspace) -> None:
     tracking.configure()
     process = workspace.start(*LONG)
     wait_for_training("small")
-    watch = workspace.start("watch")
-    assert watch.stderr
-    while "hard-labels: training" not in watch.stderr.readline():
-        assert watch.poll() is None
+    watch = watch_training(workspace)
     process.kill()
     _, stderr = watch.communicate(timeout=300)
     assert watch.returncode == 1

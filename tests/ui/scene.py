@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, HttpCredentials, ViewportSize, sync_playwright
 
 from tasks import tracking
 from tests.faults.servers import free_port
@@ -22,8 +22,8 @@ KD = [str(Path(sys.executable).with_name("kd"))]
 CHROMIUM = "/usr/bin/chromium"
 START_SECONDS = 600  # a busy machine needs minutes to start the servers
 WAIT_MS = 60_000  # the pages of a busy server
-SCREEN: Any = {"width": 1440, "height": 900}
-PHONE: Any = {"width": 390, "height": 844}
+SCREEN: ViewportSize = {"width": 1440, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Scene:
 
     def mlflow_context(self, browser: Browser) -> BrowserContext:
         """Return a browser that is logged in to MLflow."""
-        login: Any = {"username": "admin", "password": self.secret("kdflow-mlflow-password")}
+        login: HttpCredentials = {"username": "admin", "password": self.secret("kdflow-mlflow-password")}
         context = browser.new_context(viewport=SCREEN, http_credentials=login)
         context.set_default_timeout(WAIT_MS)
         return context

@@ -22,11 +22,11 @@ def experiment(**changes: Any) -> GeneratorExperiment:
 def test_the_networks_and_learning_rates_have_the_defaults_of_the_papers_examples() -> None:
     vae = experiment().generator
     assert vae.vae is not None
-    assert (vae.vae.hidden, vae.latent, vae.learning_rate, vae.batch) == ([400], 20, VAE_LR, 128)
+    assert (vae.vae.hidden, vae.vae.latent, vae.learning_rate, vae.batch) == ([400], 20, VAE_LR, 128)
     gan = experiment(generator={"gan": {}, "epochs": 2}).generator
     assert gan.gan is not None
     assert (gan.gan.hidden, gan.gan.discriminator) == ([256, 512, 1024], [1024, 512, 256])
-    assert (gan.latent, gan.learning_rate, gan.gan.dropout) == (100, GAN_LR, 0.0)
+    assert (gan.gan.latent, gan.learning_rate, gan.gan.dropout) == (100, GAN_LR, 0.0)
     assert experiment(generator={"gan": {}, "epochs": 2, "lr": 0.5}).generator.learning_rate == 0.5
 
 
