@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+import mlflow
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -58,7 +58,8 @@ def materialized(teacher: TeacherReference, verdict: VerdictReference = VERDICT)
 
 @pytest.mark.usefixtures("ui")
 def test_a_new_champion_depends_on_its_teacher() -> None:
-    teacher = TeacherReference(run_id=uuid4().hex, reused=False, metrics={"val/accuracy": 0.97})
+    with mlflow.start_run() as run:
+        teacher = TeacherReference(run_id=run.info.run_id, reused=False, metrics={"val/accuracy": 0.97})
     champion, source = materialized(teacher)
     assert champion["resource"]["prefect.resource.id"] == "mlflow://models/my-digits/versions/3"
     assert champion["resource"]["prefect.resource.name"] == "my digits/3"
