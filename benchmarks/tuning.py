@@ -1,6 +1,7 @@
 """What equal tuning costs, and whether it tells equal variants apart: python -m benchmarks.tuning [cost] [equal]
 
-`cost` trains the 8 variants of benchmarks/mnist.yaml on MNIST with 5 seeds, untuned, and then with 12 trials each.
+`cost` trains the 8 variants of benchmarks/mnist.yaml on MNIST with 5 seeds, untuned, and then with 12 trials each. The
+trials of a variant train as one computation, and then, to compare the time, one after the other.
 
 `equal` repeats a comparison of 8 variants that are all the control. Each of them has its own search, because in kdflow
 equal variants share their search. A repeat tells them apart if the leaderboard has more than one group. Each repeat has
@@ -12,6 +13,7 @@ Both write to benchmarks/results/tuning.json and keep the result of the other pa
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,26 +39,33 @@ from kdmodels.training import Replica, fit
 from kdmodels.training.tuning import best, propose, results, seed_of_search, setting_of_trial
 
 TRIALS, SEEDS, VARIANTS = 12, 5, 8
+SECONDS = ("untuned s", "search s", "students s", "search one by one s")
 TEACHER, STUDENT = Network(mlp=[128, 64]), Network(mlp=[32])
 Both = tuple[Knowledge, Knowledge] | None
 
 
 def search(dataset: Dataset, terms: list[Term], recipe: Recipe, knowledge: Both, seed: int) -> Values:
     """Return the values of the best of `TRIALS` trials on the inner split."""
-    kept, held = dataset.inner_rows
     proposals = propose(axes(terms, recipe, {}), TRIALS, seed)
-    replicas = fit(
+    return best(results(proposals, train_trials(dataset, terms, recipe, knowledge, seed, proposals))).values
+
+
+def train_trials(
+    dataset: Dataset, terms: list[Term], recipe: Recipe, knowledge: Both, seed: int, proposals: Sequence[Values]
+) -> list[Replica]:
+    """Train the trials with the proposed values as one computation."""
+    kept, held = dataset.inner_rows
+    return fit(
         build(STUDENT, **dataset.signature),
         terms,
         recipe,
         dataset.train,
         dataset.train.take(held),
-        seeds=[seed_of_search(seed)] * TRIALS,
+        seeds=[seed_of_search(seed)] * len(proposals),
         knowledge=(knowledge[0], knowledge[0].take(held)) if knowledge else None,
         settings=[setting_of_trial(values, terms) for values in proposals],
         examples=kept,
     )
-    return best(results(proposals, replicas)).values
 
 
 def students(
@@ -84,9 +93,10 @@ def cost(examples: int) -> dict[str, Any]:
     )
     teacher.load_state_dict(trained.state)
     rows = [_row(dataset, variant, experiment.student, teacher) for variant in experiment.variants]
-    totals = {name: round(sum(row[name] for row in rows), 2) for name in ("untuned s", "search s", "students s")}
+    totals = {name: round(sum(row[name] for row in rows), 2) for name in SECONDS}
     return {"examples": len(dataset.train), "trials": TRIALS, "seeds": SEEDS, "variants": rows, "total": totals} | {
-        "tuned / untuned": round((totals["search s"] + totals["students s"]) / totals["untuned s"], 2)
+        "tuned / untuned": round((totals["search s"] + totals["students s"]) / totals["untuned s"], 2),
+        "search one by one / search": round(totals["search one by one s"] / totals["search s"], 2),
     }
 
 
@@ -101,11 +111,15 @@ def _row(dataset: Dataset, variant: Variant, recipe: Recipe, teacher: nn.Module)
     after_search = time.perf_counter()
     tuned = students(dataset, terms, recipe, knowledge, values)
     ended = time.perf_counter()
+    for proposal in propose(axes(terms, recipe, {}), TRIALS, 0):
+        train_trials(dataset, terms, recipe, knowledge, 0, [proposal])
+    after_single_trials = time.perf_counter()
     return {
         "variant": variant.name,
         "untuned s": round(before_search - began, 2),
         "search s": round(after_search - before_search, 2),
         "students s": round(ended - after_search, 2),
+        "search one by one s": round(after_single_trials - ended, 2),
         "untuned %": _percent(untuned),
         "tuned %": _percent(tuned),
         "chosen": {name: float(f"{value:.3g}") for name, value in values.items()},
