@@ -1,18 +1,23 @@
 """Mistakes in what the user typed or wrote: each ends in one clear line and the right exit code."""
 
 import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import yaml
 
 from flows.experiments import shipped
+from kd import main
 from kd.main import COMMANDS
 from tests.conftest import SMALL, Here
-from tests.kd.conftest import Done
 
 # Modules of these commands import MLflow, and some torch, at their top. Others report a mistake within a second.
 IMPORT_THE_STORE = {*COMMANDS} - {"run", "init", "variants"}
@@ -252,66 +257,83 @@ WRONG = {
 }
 
 
-# `kd`, which also writes the names of the slow libraries that it has imported to a file.
-SCRIPT = """
-import sys
-from pathlib import Path
-from kd import main
-file = Path(sys.argv.pop(1))
-code = main.main()
-file.write_text(" ".join(sorted({"torch", "mlflow", "prefect"} & sys.modules.keys())))
-sys.exit(code)
-"""
-
-
 class Failure(NamedTuple):
     """The end of a command, the files in its folder, and the slow libraries that it has imported."""
 
-    done: Done
+    code: int
+    out: str
+    error: str
     files: set[str]
-    imported: list[str]
+    imported: set[str]
+
+
+def written(folder: Path, words: list[str]) -> Path:
+    """Write the files that the words name, and return the folder."""
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    if words and words[-1] in WRONG:
+        (folder / words[-1]).write_bytes(WRONG[words[-1]])
+    return folder
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def kd_as_a_process(folder: Path, words: list[str], results: Connection) -> None:
+    """Run `kd` in the folder, in a process of a fork server. Send exit code, stdout, stderr and the slow imports."""
+    os.chdir(folder)
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "PREFECT_", "KD_", "XDG_"))]:
+        del os.environ[name]
+    os.environ["HOME"] = str(folder)
+    sys.argv = ["kd", *words]
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as error:
+        code = main.main()
+    slow = {"torch", "mlflow", "prefect"} & sys.modules.keys()
+    results.send((code, out.getvalue(), error.getvalue(), slow))
 
 
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory: pytest.TempPathFactory) -> list[Failure]:
-    """Run every mistake as a process in a new folder, two at a time."""
-    prefect_home = tmp_path_factory.mktemp("prefect")  # prefect writes to its home on import
-    imported = tmp_path_factory.mktemp("imported")
+def fork_server() -> ForkServerContext:
+    """Return a server of processes that have imported what `kd run` imports before it starts anything."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "kd.commands.run"])
+    return context
+
+
+@pytest.fixture
+def fail(
+    fork_server: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kd_here: Here
+) -> Callable[[list[str]], Failure]:
+    """Run `kd` in a new folder. Commands that import the store run in the process of the tests, which has done so."""
 
     def fail(words: list[str]) -> Failure:
-        folder = tmp_path_factory.mktemp("mistake")
-        (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
-        if words and words[-1] in WRONG:
-            (folder / words[-1]).write_bytes(WRONG[words[-1]])
-        removed = ("MLFLOW_", "PREFECT_", "KD_", "XDG_")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(removed)}
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(imported / folder.name), *words],
-            cwd=folder,
-            env=kept | {"HOME": str(folder), "PREFECT_HOME": str(prefect_home)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-        return Failure(done, files, (imported / folder.name).read_text().split())
+        written(tmp_path, words)
+        if words and words[0] in IMPORT_THE_STORE:
+            monkeypatch.chdir(tmp_path)
+            monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            return Failure(*kd_here(*words), files_in(tmp_path), set())
+        here, there = Pipe()
+        process = fork_server.Process(target=kd_as_a_process, args=(tmp_path, words, there))
+        process.start()
+        code, out, error, imported = here.recv()
+        process.join()
+        return Failure(code, out, error, files_in(tmp_path), imported)
 
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(fail, [words for words, _, _ in MISTAKES]))
+    return fail
 
 
 @pytest.mark.parametrize("number", range(len(MISTAKES)), ids=[" ".join(words)[:60] for words, _, _ in MISTAKES])
-def test_a_mistake_is_one_clear_line(failures: list[Failure], number: int) -> None:
-    (words, code, message), (done, files, imported) = MISTAKES[number], failures[number]
-    assert not imported or words[0] in IMPORT_THE_STORE
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert message in done.stderr
-    lines = done.stderr.splitlines()
-    assert all(line.startswith("kd: error: ") for line in lines), done.stderr
-    assert len(lines) == MORE_LINES.get(words[-1] if words else "", 1), done.stderr
-    assert files == {"small.yaml"} | ({words[-1]} & WRONG.keys() if words else set())
+def test_a_mistake_is_one_clear_line(fail: Callable[[list[str]], Failure], number: int) -> None:
+    words, code, message = MISTAKES[number]
+    failure = fail(words)
+    assert not failure.imported
+    assert failure.code == code, failure.error
+    assert failure.out == ""
+    assert message in failure.error
+    lines = failure.error.splitlines()
+    assert all(line.startswith("kd: error: ") for line in lines), failure.error
+    assert len(lines) == MORE_LINES.get(words[-1] if words else "", 1), failure.error
+    assert failure.files == {"small.yaml"} | ({words[-1]} & WRONG.keys() if words else set())
 
 
 @pytest.mark.parametrize(

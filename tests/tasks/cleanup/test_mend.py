@@ -81,6 +81,7 @@ def checkpoints(key: str, run_id: str | None) -> Path:
     return work.folder
 
 
+@pytest.mark.fault
 def test_runs_of_dead_processes_and_orphaned_checkpoints_are_removed(dead: str) -> None:
     params = {"living": PARAMS, "young": {}, "done": PARAMS, "old": PARAMS | {"code.data": "0"},
               "older": {"code": "0123456789abcdef"}}  # fmt: skip
@@ -115,6 +116,7 @@ def test_runs_of_dead_processes_and_orphaned_checkpoints_are_removed(dead: str) 
     assert row.detail.startswith("3 trainings, 0.3 MB, in ")
 
 
+@pytest.mark.fault
 def test_an_ended_run_can_still_be_resumed(dead: str) -> None:
     checkpoints("dead", dead)
     mend()
@@ -155,6 +157,7 @@ def told_of(orphans: list[Path], done: str) -> list[str]:
     ]
 
 
+@pytest.mark.fault
 def test_only_folders_of_a_killed_process_are_deleted(orphans: list[Path], tmp_path: Path) -> None:
     process, living = using_folders()
     with temporary_folder() as own:
@@ -221,6 +224,7 @@ def kd(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(KD), *words], env=kept | own, capture_output=True, text=True, timeout=180, check=False)
 
 
+@pytest.mark.fault
 def test_the_command_reports_in_a_dry_run_and_then_deletes(dead: str, orphans: list[Path]) -> None:
     training = checkpoints("gone", None)
     dry, fixed, again = (kd("doctor", "--fix", *more, "--json") for more in (["--dry-run"], [], []))

@@ -159,7 +159,7 @@ def test_only_the_cores_that_this_process_may_use_are_counted() -> None:
         os.sched_setaffinity(0, allowed)
 
 
-@pytest.mark.parametrize("kind", ["thread", "process", "forked"])
+@pytest.mark.parametrize("kind", ["thread", "process", pytest.param("forked", marks=pytest.mark.fault)])
 def test_a_task_that_raises_does_not_affect_the_others(
     kind: str, prefect_server: str, start: Start, tmp_path: Path
 ) -> None:
@@ -187,13 +187,14 @@ def test_early_tasks_keep_their_slot_until_all_of_them_have_ended(start: Start, 
     assert pids[3] == pids[4] != process.pid
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("kind", "workers", "number", "whole_group"),
     [
-        pytest.param("process", 2, signal.SIGINT, True, marks=pytest.mark.fault),  # Ctrl-C in a terminal
+        ("process", 2, signal.SIGINT, True),  # Ctrl-C in a terminal
         ("process", 2, signal.SIGTERM, False),  # sent by a service manager
         ("forked", 4, signal.SIGINT, True),
-        pytest.param("forked", 4, signal.SIGTERM, False, marks=pytest.mark.fault),
+        ("forked", 4, signal.SIGTERM, False),
     ],
 )
 def test_an_interruption_ends_running_tasks_and_starts_no_more(

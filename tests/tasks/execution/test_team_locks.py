@@ -86,6 +86,7 @@ def limits() -> list[str]:
         return [limit.name for limit in client.read_global_concurrency_limits()]
 
 
+@pytest.mark.fault
 def test_another_machine_waits_until_the_block_ends(holder: Holder) -> None:
     with team_exclusive("model a"):
         second = holder("second")
@@ -98,6 +99,7 @@ def test_another_machine_waits_until_the_block_ends(holder: Holder) -> None:
     assert limits() == []
 
 
+@pytest.mark.fault
 def test_after_a_kill_the_same_machine_takes_the_lock_at_once(holder: Holder) -> None:
     killed = holder("here")
     wait_for_lock(killed)
@@ -108,6 +110,7 @@ def test_after_a_kill_the_same_machine_takes_the_lock_at_once(holder: Holder) ->
     assert limits() == []
 
 
+@pytest.mark.fault
 def test_a_process_that_lost_its_lease_keeps_the_lock_of_the_next_process(holder: Holder) -> None:
     with team_exclusive("model a"):
         (file,) = tracking.machine_folder("locks").glob("*.lease")
@@ -121,6 +124,7 @@ def test_names_that_look_alike_are_different_locks() -> None:
     assert len({limit_name(name) for name in ("model a b", "model a-b", "model 数字", "model 猫")}) == 4
 
 
+@pytest.mark.fault
 def test_a_stop_ends_the_wait(holder: Holder) -> None:
     wait_for_lock(holder("first"))
     interruption.stop()

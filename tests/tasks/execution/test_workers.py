@@ -146,6 +146,7 @@ def test_errors_are_sent_back_and_the_worker_continues(pool: ProcessPoolExecutor
     assert run_in(pool, describe_process, 2, name="NO_SUCH") == (2, None, False)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_end_of_a_worker_is_reported(number: signal.Signals) -> None:
     with worker_pool(1) as pool:
@@ -157,6 +158,7 @@ def test_the_end_of_a_worker_is_reported(number: signal.Signals) -> None:
             begin_workers(pool, 1, os.getpid)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("work", [end_in_an_error, never_end])
 def test_work_cannot_keep_a_worker_from_ending(work: Callable[[], None]) -> None:
     """An error that hid the end used to look like the student's own, and work that continued was waited for forever."""

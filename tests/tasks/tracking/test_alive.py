@@ -46,6 +46,7 @@ def locks() -> list[str]:
     return [path.name for path in tracking.machine_folder("runs").iterdir()]
 
 
+@pytest.mark.fault
 def test_only_the_runs_of_dead_processes_are_ended(recording: Recording) -> None:
     (dead, killed), (living, _) = recording("dead"), recording("living")
     own = tracking.start("digits", "own", "student")
