@@ -144,6 +144,7 @@ def machine(tmp_path: Path, prefect_home: Path, new_store: Callable[[Path], str]
 def test_up_status_and_down(machine: Machine) -> None:
     assert machine.status() == {
         "running": False,
+        "store_error": None,
         "busy": False,
         "logs": str(machine.home / ".prefect" / "kdflow-logs"),
         "pid": None,
