@@ -111,7 +111,7 @@ def compare_and_promote(experiment: Experiment, options: Options) -> Outcome:
                 verdict = promote_student(leaderboard, experiment.promote, splits[0], code=code)
                 stage.result = verdict.reason
             with clock("report"):
-                has_report = write_report(leaderboard, folds[0], clock.seconds)
+                has_report = write_report(leaderboard, folds[0], clock.metrics)
             outcome = Outcome(
                 experiment=experiment.name,
                 parent_run_id=leaderboard.parent_run_id,

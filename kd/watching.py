@@ -9,6 +9,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from flows.services.prefect_client import persistent_client
+from flows.services.starting_runs import starting_comparisons
 from kd.progress import (
     ACTIVE,
     POLL_SECONDS,
@@ -47,16 +49,31 @@ class Progress:
     lines: Sequence[Line]
 
 
-def running_comparison() -> tracking.Run:
+def running_comparison(console: Console) -> tracking.Run:
     """Return the latest comparison that is running.
+
+    If there is none, but one prepares its data on a permanent Prefect server, say so and wait until its run begins.
 
     Raises:
         UserError: No comparison is running.
     """
-    for run in tracking.running():
-        if run.kind == "comparison" and not tracking.is_gone(run.tags):
-            return run
+    if run := _latest_running():
+        return run
+    with persistent_client() as client:
+        shown = ""
+        while client and (names := starting_comparisons(client)):
+            if names[0] != shown:
+                shown = names[0]
+                console.print(f"{escaped(shown)}: prepares its data; waiting for the first record", soft_wrap=True)
+            time.sleep(POLL_SECONDS)
+            if run := _latest_running():
+                return run
     raise UserError("no comparison is running; `kd list` shows earlier runs")
+
+
+def _latest_running() -> tracking.Run | None:
+    running = (run for run in tracking.running() if run.kind == "comparison" and not tracking.is_gone(run.tags))
+    return next(running, None)
 
 
 def follow(console: Console, comparison: tracking.Run) -> tracking.Run:

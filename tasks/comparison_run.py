@@ -1,6 +1,6 @@
 """The start and the end of a comparison.
 
-This module prepares the process, starts and ends the comparison's run in MLflow, and measures the time of each stage.
+This module prepares the process, starts and ends the comparison's run in MLflow, and measures each stage.
 """
 
 import time
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from prefect.logging import get_run_logger
 
 from kdmodels.experiment import Experiment
+from kdmodels.peak_memory import Phase, peak_memory
 from tasks import tracking
 from tasks import training_runs as runs
 from tasks.cancellation import RunCancelledError, cancellable
@@ -35,7 +36,9 @@ class Stage:
 
 
 class Clock:
-    """A clock that measures the seconds of each stage of a flow. If a stage runs several times, its seconds are added.
+    """A clock that measures the seconds and the peak memory of each stage of a flow.
+
+    If a stage runs several times, its seconds are added. Its peak memory is the highest of all times.
 
     >>> clock = Clock()
     >>> with clock("data"):
@@ -46,13 +49,21 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._phases: dict[str, Phase] = {}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The duration and the peak memory of each stage that has ended, by the names of metrics."""
+        stages = [runs.stage_metrics(stage, seconds, self._phases[stage]) for stage, seconds in self.seconds.items()]
+        return {name: value for figures in stages for name, value in figures.items()}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Stage]:
         """Add the duration of the `with` block to the seconds of a stage. If the block sets a result, log it."""
         began, stage = time.monotonic(), Stage()
         try:
-            yield stage
+            with peak_memory(self._phases.setdefault(name, Phase())):
+                yield stage
         finally:
             seconds = time.monotonic() - began
             self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 3)

@@ -11,10 +11,9 @@ from kdmodels.report.report import SUMMARY, description, images, summary
 from kdmodels.report.student_note import StoredNetwork, student_note
 from tasks import tracking
 from tasks.references import StudentReference
-from tasks.results import ACCURACY, REPORT, SIZE
+from tasks.results import ACCURACY, DISAGREEMENTS, FIGURES, REPORT, SIZE
 from tasks.tracking.tags import Tag
 
-FIGURES = "figures"  # artifact folder of a comparison: the images of its charts
 COLUMNS = (
     ACCURACY,
     f"{ACCURACY}/std",
@@ -62,8 +61,15 @@ def show_students(contents: Contents, students: Sequence[StudentReference]) -> N
         if student.run_id in trained and student.run_id in rows:
             replica = json.loads(trained[student.run_id].tags[Tag.REPLICA])
             stored = StoredNetwork(replica["seed"], replica["epoch"], replica[ACCURACY])
-            note = student_note(contents, rows[student.run_id], terms[student.variant], stored, link)
+            pictures = _pictures_link(student.run_id)
+            note = student_note(contents, rows[student.run_id], terms[student.variant], stored, link, pictures)
             tracking.describe(student.run_id, note)
+
+
+def _pictures_link(run_id: str) -> str | None:
+    """Return the link to the picture of a student's disagreements with its teacher. If there is none, return None."""
+    path = f"{FIGURES}/{DISAGREEMENTS}"
+    return tracking.artifact_link(run_id, path) if tracking.has_artifact(run_id, path) else None
 
 
 def addresses(parent: str, students: Sequence[StudentReference]) -> dict[str, str]:

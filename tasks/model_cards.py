@@ -78,6 +78,7 @@ def describe_version(
         experiment=experiment.name,
         runs={"run of the student": request.run_id, "run of the comparison": comparison.run_id},
         versions={library: comparison.tags[tag] for library, tag in VERSIONS.items() if tag in comparison.tags},
+        licence=request.promote.licence,
     )
     tracking.describe_version(version, model_card(card))
     tracking.describe_model(version.model, ABOUT)

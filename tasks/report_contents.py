@@ -12,7 +12,7 @@ from kdmodels.errors import UserError
 from kdmodels.evaluation.ranking import winner
 from kdmodels.evaluation.requirements import Rule
 from kdmodels.experiment import Experiment
-from kdmodels.report.contents import Contents, DataFacts, PlannedRun, Teacher, Trial, Verdict
+from kdmodels.report.contents import Contents, DataFacts, Effort, PlannedRun, Teacher, Trial, Verdict
 from kdmodels.report.curves import Point, curves
 from kdmodels.report.grids import varied
 from kdmodels.report.leaderboard import LeaderboardRow, costs, leaderboard
@@ -23,7 +23,9 @@ from tasks.references import Plan, StudentReference, VerdictReference
 from tasks.results import (
     ACCURACY,
     CLASSES,
+    GPU_MEMORY,
     INNER_ACCURACY,
+    MEMORY,
     PLAN,
     PREDICTIONS,
     ROWS,
@@ -79,9 +81,7 @@ def read_contents(comparison: tracking.Run) -> Contents:
         grid=_grids(experiment, rows),
         predictions=_predictions(run_id),
         runs=_runs(run_id, students, comparison.tags.get(Tag.TEACHER_RUN)),
-        seconds={
-            name.removeprefix(SECONDS): value for name, value in comparison.metrics.items() if name.startswith(SECONDS)
-        },
+        stages=_stages(comparison.metrics),
         data=_data(run_id, experiment, best),
         versions={library: comparison.tags[tag] for library, tag in VERSIONS.items() if tag in comparison.tags},
         spec=queries.spec(run_id),
@@ -158,19 +158,25 @@ def _grids(experiment: Experiment, rows: Sequence[LeaderboardRow]) -> list[Trial
 
 
 def _runs(run_id: str, students: Sequence[StudentReference], teacher: str | None) -> list[PlannedRun]:
-    """Return the runs of the plan. With cross-validation, only the students of the first fold have a duration."""
+    """Return the runs of the plan. With cross-validation, only the runs of the first fold have time and memory."""
     if not tracking.has_artifact(run_id, PLAN):
         return []
     plan = Plan.model_validate(tracking.read_json(run_id, PLAN))
-    training = f"{SECONDS}training"
-    seconds = {student.variant: student.metrics.get(training) for student in students}
+    metrics = {student.variant: student.metrics for student in students}
     if teacher:
-        seconds[plan.teacher.name] = tracking.get(teacher).metrics.get(training)
+        metrics[plan.teacher.name] = tracking.get(teacher).metrics
     first = {step.name for step in (plan.teacher, *plan.students)}
-    return [
-        PlannedRun(step.name, step.action, step.reason, seconds.get(step.variant) if step.name in first else None)
-        for step in plan.steps
-    ]
+    planned = [(step, metrics.get(step.variant, {}) if step.name in first else {}) for step in plan.steps]
+    return [PlannedRun(step.name, step.action, step.reason, _effort(of_run, "training")) for step, of_run in planned]
+
+
+def _stages(metrics: Mapping[str, float]) -> dict[str, Effort]:
+    names = [name.removeprefix(SECONDS) for name in metrics if name.startswith(SECONDS)]
+    return {name: _effort(metrics, name) for name in names}
+
+
+def _effort(metrics: Mapping[str, float], stage: str) -> Effort:
+    return Effort(*(metrics.get(f"{prefix}{stage}") for prefix in (SECONDS, MEMORY, GPU_MEMORY)))
 
 
 def _data(run_id: str, experiment: Experiment, best: StudentReference | None) -> DataFacts | None:

@@ -25,9 +25,12 @@ REPORT = "report.html"
 PREDICTIONS = "predictions.json"  # what winner, control and teacher predict for the validation images, summarised
 CORRECTNESS = "right.safetensors"  # the validation examples that each replica of each student classifies correctly
 
+FIGURES = "figures"  # folder of a comparison or student: images
+
 # Artifacts of a teacher or student
 NETWORK = "network"  # folder: weights and description
 PROMOTIONS = "promotions.json"  # the evidence of the latest promotion of a student, by the name of the model
+DISAGREEMENTS = "disagreements.svg"  # in FIGURES: the validation images on which student and teacher disagree most
 CLASSES = "classes.csv"  # the stored network's metrics for each class on the validation split
 KNOWLEDGE = "knowledge"  # folder of a teacher: its outputs for each image
 REPLICAS = "replicas"  # folder of a student: the history and weights of every replica
@@ -39,6 +42,7 @@ SPLIT = "validation"  # metadata key of a correctness file: the digest of the va
 ALL = 100_000  # a limit above the number of comparisons in any store
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
 SECONDS = "seconds/"  # prefix of a metric, before a stage of a comparison or of a training
+MEMORY, GPU_MEMORY = "memory_mb/", "gpu_memory_mb/"  # prefixes like SECONDS, of the peak memory of the process
 TEACHER_ACCURACY = "val/teacher_accuracy"  # metric of a comparison. With cross-validation, the mean over the folds
 RATIO = "gradient_ratio/"  # prefix of a metric, before a loss: its gradient norm divided by that of cross entropy
 TRIALS = "tuning.csv"  # table of a search: the trials, their values, and their accuracies on the inner split

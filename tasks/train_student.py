@@ -24,6 +24,7 @@ from kdmodels.files.temporary import temporary_folder
 from kdmodels.training import Calibration, Checkpoints, Replica, fit
 from tasks import tracking
 from tasks import training_runs as runs
+from tasks.disagreements import record_disagreements
 from tasks.execution import interruption
 from tasks.execution.steps import StepWork, begin_step
 from tasks.execution.workers import run_in
@@ -149,7 +150,8 @@ def _record(job: StudentJob, work: StepWork, origin: dict[str, str]) -> StudentR
             )
         best = max(replicas, key=lambda replica: (replica.figures[ACCURACY], -replica.seed))
         tracking.set_tags(run_id, {Tag.REPLICA: json.dumps({"seed": best.seed, "epoch": best.epoch, **best.figures})})
-        runs.record_network(run_id, describe(job.recipe.network, job.data), best.state, dataset)
+        logits = runs.record_network(run_id, describe(job.recipe.network, job.data), best.state, dataset)
+        record_disagreements(run_id, tuned, logits)
     return reference(run_id, reused=not trained)
 
 

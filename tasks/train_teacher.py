@@ -105,9 +105,8 @@ def _reference(step: PlannedRun, run_id: str, data: DataReference, *, reused: bo
     warnings = at_chance(step.name, chance)
     for warning in warnings:
         get_run_logger().warning(warning)
-        if not reused:  # `kd run` shows the warnings of runs that are being recorded
-            earlier = run.tags.get(Tag.WARNING)
-            tracking.set_tags(run_id, {Tag.WARNING: "; ".join(filter(None, (earlier, warning)))})
+        if not reused:
+            runs.add_warning(run_id, warning)
     return TeacherReference(run_id=run_id, reused=reused, metrics=run.metrics, warnings=warnings)
 
 

@@ -21,11 +21,12 @@ from kdmodels.evaluation.predictions import by_class, confidences, macro, predic
 from kdmodels.experiment import Recipe
 from kdmodels.files.temporary import temporary_folder
 from kdmodels.networks import Description, Ensemble, load_network, load_state, parameters, save_network
+from kdmodels.peak_memory import Phase, peak_memory
 from kdmodels.training import Replica
 from tasks import tracking
 from tasks.execution.steps import StepWork
 from tasks.references import DataReference
-from tasks.results import CLASSES, NETWORK, SIZE
+from tasks.results import CLASSES, GPU_MEMORY, MEMORY, NETWORK, SECONDS, SIZE
 from tasks.served_models import record_model
 from tasks.tracking.tags import PREFIX, Tag
 
@@ -97,6 +98,12 @@ def log_warning(run_id: str | None) -> None:
         get_run_logger().warning(warning)
 
 
+def add_warning(run_id: str, warning: str) -> None:
+    """Add a warning to a run. `kd run` shows the warnings of runs that are being recorded."""
+    earlier = tracking.get(run_id).tags.get(Tag.WARNING)
+    tracking.set_tags(run_id, {Tag.WARNING: "; ".join(filter(None, (earlier, warning)))})
+
+
 class EpochLog:
     """Logger of the mean metrics of the replicas in each epoch. The metrics are sent in batches.
 
@@ -156,15 +163,25 @@ class EpochCount(EpochLog):
 
 @contextmanager
 def timed(run_id: str, stage: str, before: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
-    """Log the duration of the `with` block as the metric `seconds/<stage>`.
+    """Log the duration of the `with` block and the peak memory of this process as metrics.
+
+    The metrics are `seconds/<stage>`, `memory_mb/<stage>` and, if torch uses a GPU, `gpu_memory_mb/<stage>`.
 
     Args:
         before: A function that returns the seconds that the stage took before an interruption. These seconds are
             added to the duration.
     """
     began = time.monotonic()
-    yield
-    tracking.log_metrics(run_id, [(f"seconds/{stage}", before() + time.monotonic() - began, 0)])
+    with peak_memory() as phase:
+        yield
+    figures = stage_metrics(stage, before() + time.monotonic() - began, phase)
+    tracking.log_metrics(run_id, [(name, value, 0) for name, value in figures.items()])
+
+
+def stage_metrics(stage: str, seconds: float, phase: Phase) -> dict[str, float]:
+    """Return the duration and the peak memory of a stage as metrics. A memory that was not measured is left out."""
+    figures = {SECONDS: seconds, MEMORY: phase.resident_mb, GPU_MEMORY: phase.gpu_mb}
+    return {f"{prefix}{stage}": value for prefix, value in figures.items() if value is not None}
 
 
 def last_epoch(replicas: list[Replica]) -> int:
@@ -195,8 +212,8 @@ def means(figures: list[dict[str, float]], step: int) -> list[tuple[str, float, 
     return rows
 
 
-def record_network(run_id: str, description: Description, state: dict[str, Tensor], data: Dataset) -> nn.Module:
-    """Store a network and its validation metrics for each class. Return the network in eval mode.
+def record_network(run_id: str, description: Description, state: dict[str, Tensor], data: Dataset) -> Tensor:
+    """Store a network and its validation metrics for each class. Return its logits for the N validation images, (N, K).
 
     The network is stored in two formats. The ONNX file is served. The safetensors file and the description are used to
     rebuild the network in PyTorch.
@@ -218,10 +235,11 @@ def record_network(run_id: str, description: Description, state: dict[str, Tenso
     with tracking.metrics_together(run_id):
         sizes = {SIZE: parameters(network), "size/file_mb": size / 1e6}
         tracking.log_metrics(run_id, [(name, value, 0) for name, value in sizes.items()])
-        record_classes(run_id, predict(network, data.validation), data)
+        logits = predict(network, data.validation)
+        record_classes(run_id, logits, data)
         with timed(run_id, "model"):
             record_model(run_id, description, network, data)
-    return network
+    return logits
 
 
 def record_classes(run_id: str, logits: Tensor, data: Dataset) -> None:

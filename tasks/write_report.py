@@ -15,12 +15,12 @@ from tasks.cross_validation import Fold
 from tasks.mlflow_pages import show_comparison, show_students
 from tasks.references import LeaderboardReference
 from tasks.report_contents import read_contents
-from tasks.results import REPORT, SECONDS
+from tasks.results import REPORT
 from tasks.validation_outputs import record_predictions
 
 
 @task(task_run_name="write_report", cache_policy=NO_CACHE)
-def write_report(leaderboard: LeaderboardReference, fold: Fold, seconds: Mapping[str, float]) -> bool:
+def write_report(leaderboard: LeaderboardReference, fold: Fold, figures: Mapping[str, float]) -> bool:
     """Write the report of a comparison, and describe the runs of the comparison and of its students in MLflow.
 
     A report that can't be written does not make the comparison fail. The failure is logged as a warning.
@@ -28,7 +28,7 @@ def write_report(leaderboard: LeaderboardReference, fold: Fold, seconds: Mapping
     Args:
         leaderboard: The leaderboard, which is recorded with the comparison's run.
         fold: The first cross-validation fold of the comparison.
-        seconds: The duration of each stage of the comparison. They are logged as metrics.
+        figures: The duration and the peak memory of each stage of the comparison, by the names of metrics.
 
     Returns:
         Whether the report was written.
@@ -38,7 +38,7 @@ def write_report(leaderboard: LeaderboardReference, fold: Fold, seconds: Mapping
     with _failure_as_warning("the predictions were not recorded"):
         record_predictions(leaderboard, fold)
     with _failure_as_warning("the report was not written"):
-        tracking.log_metrics(parent, [(f"{SECONDS}{stage}", value, 0) for stage, value in seconds.items()])
+        tracking.log_metrics(parent, [(name, value, 0) for name, value in figures.items()])
         contents = _write(parent)
         with _failure_as_warning("the students were not described"):
             show_students(contents, leaderboard.students)

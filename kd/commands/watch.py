@@ -17,16 +17,18 @@ from tasks.tracking.tags import Tag
 def command(run: Run = None) -> int:
     """Follow a running comparison until it ends.
 
-    The default is the latest comparison that is running, in whatever process it runs. Ctrl-C ends only this command.
+    The default is the latest comparison that is running, in whatever process it runs. If it still prepares its data on
+    a Prefect server, the command waits. Ctrl-C ends only this command.
     The exit code is that of the comparison's `kd run`. A comparison that has ended is reported at once.
     """
     tracking.configure()
+    terminal = console.console(stderr=True)
     if run is None:
-        comparison = running_comparison()
+        comparison = running_comparison(terminal)
     else:
         with usage_errors():
             comparison = comparison_of(run)
-    return _print_end(follow(console.console(stderr=True), comparison))
+    return _print_end(follow(terminal, comparison))
 
 
 def _print_end(comparison: tracking.Run) -> int:

@@ -102,6 +102,12 @@ class Promote(Part):
         description="If true, a promotion waits until a person approves it with `kd approve` or rejects it with "
         "`kd reject`.",
     )
+    licence: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Licence of the registered model, e.g. Apache-2.0. The model card shows it. Default: not stated.",
+    )
     report: list[str] = Field(
         default=[], description="Variants whose test accuracy is reported even if they do not win."
     )

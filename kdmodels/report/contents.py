@@ -44,6 +44,21 @@ class Teacher:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """The time and the memory of a training or of a stage of the comparison. A value is `None` if it is not recorded.
+
+    Attributes:
+        seconds: The duration.
+        memory_mb: The peak of the resident memory of the process, in megabytes.
+        gpu_memory_mb: The peak of the memory of torch's tensors on the GPU, in megabytes.
+    """
+
+    seconds: float | None = None
+    memory_mb: float | None = None
+    gpu_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """One run of the comparison's plan.
 
@@ -51,13 +66,13 @@ class PlannedRun:
         name: The name of the teacher or variant.
         action: What was done: train, extend, resume or reuse.
         reason: The reason for the action.
-        seconds: The duration of the training. For a reused run, when it was trained. `None` if not recorded.
+        effort: The time and the memory of the training. For a reused run, when it was trained.
     """
 
     name: str
     action: str
     reason: str
-    seconds: float | None
+    effort: Effort = Effort()
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,7 @@ class Contents:
         grid: The variants of each grid, with their validation accuracies.
         predictions: What the winner, its control and the teacher predict. `None` if not recorded.
         runs: The runs of the plan.
-        seconds: The duration of each stage of the comparison.
+        stages: The time of each stage of the comparison, and the memory of the process that runs the comparison.
         data: What is recorded of the data. `None` if nothing is.
         versions: The versions of the libraries, by name.
         spec: The experiment file that reproduces the comparison.
@@ -136,7 +151,7 @@ class Contents:
     grid: Sequence[Trial] = ()
     predictions: Predictions | None = None
     runs: Sequence[PlannedRun] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    stages: Mapping[str, Effort] = field(default_factory=dict)
     data: DataFacts | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     spec: str = ""

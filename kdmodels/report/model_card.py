@@ -12,7 +12,7 @@ from kdmodels.report.contents import DataFacts
 from kdmodels.report.markdown import plain, table_lines
 
 MOST_CLASSES = 20  # names of classes that are listed
-LICENCE = "not stated; the licences of the data and of the teacher may restrict the use of the model"
+NO_LICENCE = "not stated; the licences of the data and of the teacher may restrict the use of the model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,7 @@ class ModelCard:
         experiment: The name of the experiment.
         runs: The runs that made the model, by what they are.
         versions: The versions of the libraries, by name.
+        licence: The licence of the model. `None` if the experiment file states none.
     """
 
     model: str
@@ -48,6 +49,7 @@ class ModelCard:
     experiment: str
     runs: Mapping[str, str]
     versions: Mapping[str, str]
+    licence: str | None = None
 
 
 def model_card(card: ModelCard) -> str:
@@ -63,7 +65,7 @@ def model_card(card: ModelCard) -> str:
         _table(_training(card)),
         "## Limits",
         "\n".join(f"- {plain(limit)}" for limit in _limits(card)),
-        f"Licence: {LICENCE}.",
+        f"Licence: {plain(card.licence or NO_LICENCE)}.",
         "## Load",
         _code("python", _loading(card)),
         "## Reproduce",

@@ -27,7 +27,7 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
     """
     scripts = [bundle(), _asset("report.js")]
     return (
-        _environment()
+        environment()
         .get_template("page.html.jinja")
         .render(
             title=title,
@@ -40,7 +40,8 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the environment of the templates, which escapes all texts."""
     return Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,

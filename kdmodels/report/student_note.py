@@ -19,7 +19,12 @@ class StoredNetwork:
 
 
 def student_note(
-    contents: Contents, row: LeaderboardRow, objective: Sequence[str], stored: StoredNetwork, link: str
+    contents: Contents,
+    row: LeaderboardRow,
+    objective: Sequence[str],
+    stored: StoredNetwork,
+    link: str,
+    pictures: str | None = None,
 ) -> str:
     """Return the description of a student's run.
 
@@ -29,6 +34,7 @@ def student_note(
         objective: The terms of the objective, in words.
         stored: The network that is stored as the student's model.
         link: The address of the comparison's run.
+        pictures: The address of the picture of the student's disagreements with its teacher. `None` if there is none.
     """
     result = f"{formats.accuracy(row.accuracy, row.std)} % on validation images"
     lines = [
@@ -36,6 +42,7 @@ def student_note(
         f"**Result:** rank {row.rank} of {len(contents.rows)} in [the comparison]({link}), {result}{_lead(row)}.",
         f"**Stored network:** seed {stored.seed} of {_seeds(row)}, epoch {stored.epoch}, "
         f"{formats.percent(stored.accuracy)} on validation images.",
+        *([f"[Validation images on which student and teacher disagree most]({pictures})"] if pictures else []),
     ]
     return "\n\n".join(lines) + "\n"
 

@@ -32,7 +32,7 @@ variants: [hard-labels, kd]
 runner: {kind: thread}
 """  # the runner is that of the moments at which tests interrupt this process
 # Metrics that are timings, or depend on timings, and so differ between runs.
-TIMED = ("seconds/", "latency", "cost/memory")
+TIMED = ("seconds/", "memory_mb/", "gpu_memory_mb/", "latency", "cost/memory")
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def test_a_run_records_everything_that_determines_its_result(first: Outcome) -> 
     assert run.tags["kd.torch"] == torch.__version__.split("+")[0]
     assert run.metrics["size/parameters"] == 64 * 8 + 8 + 8 * 10 + 10
     figures = {"train/loss", "train/soft_targets", "val/hard_labels", "val/accuracy", "val/accuracy/std"}
-    assert figures | {"seconds/training", "seconds/model"} <= run.metrics.keys()
+    assert figures | {"seconds/training", "seconds/model", "memory_mb/training"} <= run.metrics.keys()
 
 
 def test_every_epoch_is_a_step(first: Outcome) -> None:

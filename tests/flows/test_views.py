@@ -11,7 +11,7 @@ from flows.distill import Outcome, distill
 from kdmodels.experiment import Experiment
 from kdmodels.report.predictions import Predictions
 from tasks import tracking
-from tasks.results import PREDICTIONS
+from tasks.results import DISAGREEMENTS, FIGURES, PREDICTIONS
 from tests.conftest import SMALL
 
 pytestmark = pytest.mark.fault
@@ -83,6 +83,12 @@ def test_the_report_has_predictions_of_stored_and_live_teachers(outcomes: Any) -
         predictions = Predictions.model_validate(tracking.read_json(outcome.parent_run_id, PREDICTIONS))
         assert predictions.networks[-1].role == "teacher"
         assert predictions.networks[-1].accuracy == pytest.approx(outcome.teacher.metrics["val/accuracy"])
+
+
+def test_a_student_has_a_picture_of_disagreements_with_stored_and_live_teachers(outcomes: Any) -> None:
+    first, _, _, live = outcomes
+    for outcome in (first, live):
+        assert tracking.has_artifact(student(outcome, "kd").run_id, f"{FIGURES}/{DISAGREEMENTS}")
 
 
 def test_a_live_teacher_sees_the_same_views(outcomes: Any) -> None:

@@ -1,9 +1,21 @@
-"""The stage of a comparison, from the lines of its runs and from its artifacts."""
+"""The stage of a comparison, from the lines of its runs and artifacts, and a comparison that is not recorded yet."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
+from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelled, Running
+from rich.console import Console
 
+from flows.distill import distill
 from kd.progress import Line
-from kd.watching import stage
+from kd.watching import running_comparison, stage
+from kdmodels.errors import UserError
+from tasks import tracking
 
 
 def lines(**statuses: str) -> list[Line]:
@@ -31,3 +43,38 @@ def test_the_last_stages_follow_from_the_artifacts() -> None:
     ended = lines(teacher="reused", kd="finished")
     assert stage(ended, has_leaderboard=True, has_verdict=False) == "promote"
     assert stage(ended, has_leaderboard=True, has_verdict=True) == "report"
+
+
+@pytest.fixture
+def empty_store(new_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
+    tracking.configure()
+
+
+@pytest.mark.usefixtures("empty_store", "prefect_server")
+def test_a_comparison_that_prepares_its_data_is_awaited() -> None:
+    output = StringIO()
+    with get_client(sync_client=True) as client, ThreadPoolExecutor() as pool:
+        flow_run = client.create_flow_run(distill, name="digits 2026-11-28 03:00", state=Running())
+        found = pool.submit(running_comparison, Console(file=output, width=200))
+        while not output.getvalue():
+            assert not found.done()
+            time.sleep(0.05)
+        run_id = tracking.start("digits", "digits", "comparison")
+        assert found.result().run_id == run_id
+        client.set_flow_run_state(flow_run.id, Cancelled(), force=True)
+    assert output.getvalue() == "digits 2026-11-28 03:00: prepares its data; waiting for the first record\n"
+
+
+@pytest.mark.usefixtures("empty_store", "prefect_server")
+def test_a_comparison_that_ends_while_it_prepares_its_data_is_no_longer_awaited() -> None:
+    output = StringIO()
+    with get_client(sync_client=True) as client, ThreadPoolExecutor() as pool:
+        flow_run = client.create_flow_run(distill, name="digits", state=Running())
+        found = pool.submit(running_comparison, Console(file=output))
+        while not output.getvalue():
+            assert not found.done()
+            time.sleep(0.05)
+        client.set_flow_run_state(flow_run.id, Cancelled(), force=True)
+        with pytest.raises(UserError, match="no comparison is running"):
+            found.result()

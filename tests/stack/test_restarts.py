@@ -12,7 +12,7 @@ from tests.stack.processes import Stack
 
 pytestmark = pytest.mark.stack
 LONG = SMALL | {"name": "interrupted", "teacher": {"network": {"mlp": [64]}, "epochs": 200}}
-TIMED = ("seconds/", "latency", "cost/memory")
+TIMED = ("seconds/", "memory_mb/", "gpu_memory_mb/", "latency", "cost/memory")
 
 
 def results(outcome: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kdmodels.experiment import Experiment
@@ -25,6 +26,17 @@ def test_the_clock_adds_up_the_blocks_of_a_stage() -> None:
         raise ValueError("stage")
     assert list(clock.seconds) == ["students", "compare"]
     assert 0.02 <= clock.seconds["students"] < 2
+
+
+def test_the_clock_keeps_the_highest_memory_of_a_stage() -> None:
+    clock = Clock()
+    for megabytes in (256, 0):
+        with clock("students"):
+            np.ones(megabytes * 125_000)
+    with clock("compare"):
+        assert "seconds/compare" not in clock.metrics  # the report reads the metrics during its own stage
+    assert {*clock.metrics} == {"seconds/students", "memory_mb/students", "seconds/compare", "memory_mb/compare"}
+    assert clock.metrics["memory_mb/students"] - clock.metrics["memory_mb/compare"] > 200
 
 
 def test_a_stop_ends_the_session_and_does_not_outlive_it(

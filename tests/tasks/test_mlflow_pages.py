@@ -6,9 +6,9 @@ import re
 from mlflow import MlflowClient
 
 from tasks import tracking
-from tasks.mlflow_pages import COLUMNS, FIGURES, addresses
+from tasks.mlflow_pages import COLUMNS, addresses
 from tasks.references import StudentReference
-from tasks.results import REPORT, ROWS, VERDICT
+from tasks.results import DISAGREEMENTS, FIGURES, REPORT, ROWS, VERDICT
 from tasks.tracking.tags import Tag
 from tests.conftest import Recorded
 
@@ -67,6 +67,15 @@ def test_a_trained_student_is_described_and_a_reused_one_keeps_its_description(r
     replica = json.loads(tracking.get(str(again["kd"].run_id)).tags[Tag.REPLICA])
     assert f"**Stored network:** seed {replica['seed']} of 0 to 1, epoch {replica['epoch']}, " in note["kd"]
     assert first["kd"].run_id != again["kd"].run_id
+
+
+def test_a_distilled_student_has_a_picture_of_its_disagreements_and_a_link(recorded: Recorded) -> None:
+    runs = {name: str(student.run_id) for name, student in students_of(recorded.first).items()}
+    path = f"{FIGURES}/{DISAGREEMENTS}"
+    assert tracking.has_artifact(runs["kd"], path)
+    assert f"]({tracking.artifact_link(runs['kd'], path)})" in tracking.get(runs["kd"]).tags[NOTE]
+    assert not tracking.has_artifact(runs["hard-labels"], path)
+    assert DISAGREEMENTS not in tracking.get(runs["hard-labels"]).tags[NOTE]
 
 
 def test_the_addresses_are_known_only_while_a_ui_serves_the_store(recorded: Recorded) -> None:

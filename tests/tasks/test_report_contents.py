@@ -58,7 +58,10 @@ def test_runs_data_and_experiment_are_those_of_the_store(recorded: Recorded) -> 
         ("hard-labels", "reuse"),
         ("kd", "train"),
     ]
-    assert all(run.seconds for run in contents.runs)
+    assert all(run.effort.seconds for run in contents.runs)
+    measured = [child for child in tracking.children(recorded.again) if child.tags.get(Tag.VARIANT) == "kd"]
+    assert contents.runs[2].effort.memory_mb == measured[0].metrics["memory_mb/training"]
+    assert contents.stages["students"].memory_mb == tracking.get(recorded.again).metrics["memory_mb/students"]
     assert contents.data is not None
     assert contents.data.source == "digits"
     splits = json.loads(tracking.artifact(recorded.again, "splits.json").read_text())

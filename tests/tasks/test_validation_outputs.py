@@ -1,18 +1,14 @@
 """The predictions of a real comparison: they agree with the metrics that the training recorded."""
 
-import math
-
 import numpy as np
 import pytest
-import torch
 
-from kdmodels.experiment import Experiment
 from kdmodels.report.predictions import Predictions, matrix
 from tasks import tracking
+from tasks.disagreements import TEMPERATURE
 from tasks.results import PREDICTIONS
 from tasks.tracking.tags import Tag
-from tasks.validation_outputs import TEMPERATURE, softmax, temperature_of
-from tests.conftest import RECORDED, Recorded
+from tests.conftest import Recorded
 
 
 @pytest.fixture
@@ -43,16 +39,3 @@ def test_pictures_and_distributions_are_recorded(predictions: Predictions) -> No
     for each in predictions.disagreements:
         assert list(each.shares) == [1.0, TEMPERATURE]
         assert all(0 <= share.teacher <= 1 for shares in each.shares.values() for share in shares)
-
-
-def test_the_temperature_is_that_of_the_winner() -> None:
-    terms = [{"hard_labels": 0.1}, {"soft_targets": {"weight": 0.9, "temperature": 2}}]
-    experiment = Experiment.model_validate(RECORDED | {"variants": ["hard-labels", {"name": "kd", "terms": terms}]})
-    assert temperature_of(experiment, "kd") == 2
-    assert temperature_of(experiment, "hard-labels") == TEMPERATURE
-
-
-def test_the_probabilities_of_an_ensemble_are_the_mean_of_its_members() -> None:
-    members = torch.tensor([[[0.75, 0.25], [0.25, 0.75]]]).log()
-    assert softmax(members)[0] == pytest.approx([0.5, 0.5])
-    assert softmax(torch.tensor([[math.log(0.9), math.log(0.1)]]), 2.0)[0] == pytest.approx([0.75, 0.25])

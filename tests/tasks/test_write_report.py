@@ -27,9 +27,10 @@ def test_a_comparison_ends_with_a_report_that_has_the_numbers_of_the_store(recor
     assert all(f"{100 * value:.2f} %" in written for value in verdict["test_accuracy"].values())
 
 
-def test_the_durations_of_the_stages_are_metrics(recorded: Recorded) -> None:
+@pytest.mark.parametrize("prefix", ["seconds/", "memory_mb/"])
+def test_time_and_memory_of_the_stages_are_metrics(recorded: Recorded, prefix: str) -> None:
     metrics = tracking.get(recorded.first).metrics
-    stages = {name.removeprefix("seconds/") for name in metrics if name.startswith("seconds/")}
+    stages = {name.removeprefix(prefix) for name in metrics if name.startswith(prefix)}
     assert stages == {"data", "teacher", "knowledge", "students", "compare", "promote"}
 
 

@@ -1,8 +1,9 @@
-"""The section of the images on which student and teacher disagree most."""
+"""The images on which student and teacher disagree most: a section of the report, and a picture."""
 
 from collections.abc import Sequence
 
 from kdmodels.report import formats
+from kdmodels.report.card_picture import to_svg
 from kdmodels.report.components import Bar, Card, Cards, Section, Text
 from kdmodels.report.contents import Contents
 from kdmodels.report.predictions import ClassShare, Disagreement
@@ -18,8 +19,22 @@ def disagreement_section(contents: Contents) -> Section | None:
     predictions = contents.predictions
     if predictions is None or not predictions.disagreements:
         return None
-    cards = [_card(number, each, predictions.classes) for number, each in enumerate(predictions.disagreements, 1)]
-    return Section("disagreement", "Where student and teacher disagree", [Text(ABOUT), Cards(cards)])
+    cards = _cards(predictions.disagreements, predictions.classes)
+    return Section("disagreement", "Where student and teacher disagree", [Text(ABOUT), cards])
+
+
+def disagreement_picture(disagreements: Sequence[Disagreement], classes: Sequence[str]) -> bytes:
+    """Return the images and the distributions of student and teacher as the content of an SVG file.
+
+    Args:
+        disagreements: The images. There is at least one.
+        classes: The names of the classes.
+    """
+    return to_svg("The validation images on which student and teacher disagree most", _cards(disagreements, classes))
+
+
+def _cards(disagreements: Sequence[Disagreement], classes: Sequence[str]) -> Cards:
+    return Cards([_card(number, each, classes) for number, each in enumerate(disagreements, 1)])
 
 
 def _card(number: int, disagreement: Disagreement, classes: Sequence[str]) -> Card:

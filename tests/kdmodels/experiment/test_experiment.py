@@ -86,6 +86,7 @@ def test_the_defaults() -> None:
             "require": dict.fromkeys(BOUNDS),
             "looks": 365,
             "approval": False,
+            "licence": None,
             "report": [],
         },
         "runner": {"kind": "auto", "workers": None},

@@ -67,6 +67,11 @@ def test_a_card_has_every_fact_that_a_user_needs() -> None:
     assert "kd show photos-student/3 --spec > 'my photos.yaml'\nkd run 'my photos.yaml'" in text
 
 
+def test_a_stated_licence_is_shown_and_escaped() -> None:
+    assert "\n\nLicence: Apache-2.0.\n\n" in model_card(replace(CARD, licence="Apache-2.0"))
+    assert "\n\nLicence: &lt;b&gt; \\*mine\\*.\n\n" in model_card(replace(CARD, licence="<b> *mine*"))
+
+
 def test_the_code_to_load_the_model_is_python() -> None:
     code = model_card(CARD).partition("```python\n")[2].partition("```")[0]
     compile(code, "card", "exec")

@@ -5,7 +5,7 @@ import pytest
 import vl_convert
 
 from kdmodels.report.components import Chart
-from kdmodels.report.contents import Contents, DataFacts, PlannedRun, Trial
+from kdmodels.report.contents import Contents, DataFacts, Effort, PlannedRun, Trial
 from kdmodels.report.curves import curves
 from kdmodels.report.leaderboard import leaderboard
 from kdmodels.report.predictions import Predictions, summarise
@@ -45,8 +45,8 @@ def large() -> Contents:
             networks=[summarise(role, HOSTILE, probabilities, labels) for role in ("student", "control", "teacher")],
             disagreements=[],
         ),
-        runs=[PlannedRun(HOSTILE, "train", HOSTILE, 1.0)],
-        seconds={"students": 1.0},
+        runs=[PlannedRun(HOSTILE, "train", HOSTILE)],
+        stages={"students": Effort(seconds=1.0, memory_mb=400.0)},
         data=DataFacts(HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: 1}, [HOSTILE], [HOSTILE]),
         versions={"torch": HOSTILE},
         spec=HOSTILE,

@@ -20,6 +20,12 @@ def test_a_note_has_the_objective_the_result_against_the_control_and_the_stored_
     ]
 
 
+def test_the_picture_of_disagreements_is_linked() -> None:
+    compared = contents()
+    text = student_note(compared, compared.row("kd"), TERMS, STORED, "#/run", "#/picture")
+    assert text.endswith("[Validation images on which student and teacher disagree most](#/picture)\n")
+
+
 def test_a_control_is_not_compared_with_itself() -> None:
     compared = contents()
     text = student_note(compared, compared.row("hard-labels"), ["1 hard_labels"], STORED, "#/run")

@@ -1,0 +1,110 @@
+"""The validation images on which student and teacher disagree most, for reports and for the runs of students."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdmodels.data import Split
+from kdmodels.errors import redacted
+from kdmodels.evaluation.predictions import predict
+from kdmodels.experiment import Term
+from kdmodels.experiment.user_code import named_modules
+from kdmodels.knowledge import LiveTeacher
+from kdmodels.losses import ensemble_logits
+from kdmodels.report.pictures import to_png
+from kdmodels.report.predictions import Disagreement, class_shares, most_different
+from kdmodels.report.sections.disagreement import disagreement_picture
+from tasks import tracking
+from tasks import training_runs as runs
+from tasks.distil_knowledge import load_both
+from tasks.prepare_data import load
+from tasks.results import DISAGREEMENTS, FIGURES
+from tasks.student_job import StudentJob
+
+PICTURES = 8  # images on which student and teacher disagree most
+MOST_PROBABILITIES = 20_000_000  # of each network: images times classes. They need 160 MB
+TEMPERATURE = 4.0  # of the second distribution of these images, if the student has no temperature of its own
+
+
+def record_disagreements(run_id: str, job: StudentJob, logits: Tensor) -> None:
+    """Log the images on which a student and its teacher disagree most to the student's run, as one picture.
+
+    A student that learns from labels alone gets no picture, because it may be trained before its teacher. If the
+    picture can't be made, the run gets a warning.
+
+    Args:
+        run_id: The id of the student's run.
+        job: The student, with the hyperparameters with which it was trained.
+        logits: The logits of the stored network for the N validation images, (N, K).
+    """
+    if job.knowledge is None:
+        return
+    try:
+        split, classes = load(job.data).validation, job.data.classes
+        rows = evenly_spaced(len(split), len(classes))
+        pair = logits[rows], _teacher_logits(job)[rows]
+        disagreements = find_disagreements(*pair, temperature_of(job.variant.terms), split.take(rows))
+        if disagreements:
+            picture = disagreement_picture(disagreements, classes)
+            tracking.log_files(run_id, FIGURES, {DISAGREEMENTS: picture})
+    except Exception as error:
+        reason = redacted(f"{type(error).__name__}: {error}")
+        runs.add_warning(run_id, f"the images of disagreements were not recorded: {reason}")
+
+
+def evenly_spaced(examples: int, classes: int) -> Tensor:
+    """Return the indices of the validation images to use: all, or evenly spaced ones if there are very many."""
+    count = min(examples, MOST_PROBABILITIES // classes)
+    return torch.linspace(0, examples - 1, count).round().long()
+
+
+def temperature_of(terms: Iterable[Term]) -> float:
+    """Return the temperature in the terms of a variant. If they have none, return `TEMPERATURE`."""
+    temperatures = [term.hyperparameters.get("temperature") for term in terms]
+    return next((float(value) for value in temperatures if value is not None and float(value) != 1), TEMPERATURE)
+
+
+def softmax(logits: Tensor, temperature: float = 1.0) -> np.ndarray:
+    """Return the probabilities of K classes, (N, K).
+
+    Args:
+        logits: Logits, (N, K), or (N, M, K) of the M members of an ensemble.
+        temperature: The number by which the logits are divided.
+    """
+    logits = logits.double()
+    if logits.dim() == 3:
+        logits = ensemble_logits(logits, temperature=temperature)
+    return (logits / temperature).softmax(dim=1).numpy()
+
+
+def find_disagreements(student: Tensor, teacher: Tensor, temperature: float, split: Split) -> list[Disagreement]:
+    """Return the images on which student and teacher disagree most at temperature 1, the largest disagreement first.
+
+    Args:
+        student: The student's logits, (N, K).
+        teacher: The teacher's logits, (N, K), or (N, M, K) of the M members of an ensemble.
+        temperature: The temperature of the second distribution of each image.
+        split: The split with the N images.
+    """
+    pairs = {value: (softmax(student, value), softmax(teacher, value)) for value in (1.0, temperature)}
+    rows = most_different(*pairs[1.0], PICTURES)
+    images = split.batch(torch.tensor(rows, dtype=torch.int64)).numpy()  # (P, C, H, W)
+    return [
+        Disagreement(
+            label=int(split.labels[row]),
+            picture=to_png(image),
+            shares={value: class_shares(first[row], second[row]) for value, (first, second) in pairs.items()},
+        )
+        for row, image in zip(rows, images, strict=True)
+    ]
+
+
+def _teacher_logits(job: StudentJob) -> Tensor:
+    """Return the logits with which the student's validation loss was computed, (N, K), or (N, M, K) for an ensemble."""
+    assert job.knowledge is not None
+    _, held = load_both(job.knowledge, [], job.experiment.device, named_modules(job.experiment))
+    if isinstance(held, LiveTeacher):
+        return predict(held.network, load(job.data).validation, held.device)
+    return held.logits
