@@ -4,16 +4,26 @@ import re
 from collections.abc import Iterable
 
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
+
+from tasks.ui.prefect_ui import has_new_ui
 
 
 def flow_run_url() -> str | None:
     """Return the address of the current flow run in Prefect's UI.
 
     The result is `None` outside of a flow run, and if the Prefect server has no UI. A temporary server has no UI.
+
+    If the server has Prefect's new UI, the address is that of the new UI, which asks for a password and then shows the
+    flow run. The old UI shows an error instead of the form for the password.
     """
     run_id = flow_run.get_id()
-    return url_for("flow-run", obj_id=run_id) if run_id else None
+    address = url_for("flow-run", obj_id=run_id) if run_id else None
+    if address is None or not has_new_ui(PREFECT_API_URL.value() or ""):
+        return address
+    page = f"/runs/flow-run/{run_id}"
+    return f"{address.removesuffix(page)}/v2{page}"
 
 
 def artifact_keys(prefix: str, names: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,9 @@ AXES: dict[str, Callable[[Costs], float | None]] = {
     "ms per image (median, CPU)": lambda costs: costs.p50_ms,
 }
 KINDS = ["student", "control", "teacher"]
+SAME_NETWORK = (
+    "All students have the same network, so they differ in accuracy only. Differences of their measured times are noise."
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def costs_section(contents: Contents) -> Section | None:
     components: list[Component] = []
     students = [each.costs for each in networks if each.kind != "teacher"]
     if len({(costs.parameters, costs.mflops) for costs in students}) == 1:
-        components.append(Text("All students have the same network, so they differ in accuracy only."))
+        components.append(Text(SAME_NETWORK))
     components.append(_chart(networks, axes))
     return Section("costs", "Accuracy against costs", components)
 

@@ -128,13 +128,13 @@ def accuracy_chart(contents: Contents) -> Chart:
 
 
 def _controls(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """Return a sentence that names the control of each variant, if there are several controls."""
+    """Return a sentence that names the control, or the control of each variant if there are several controls."""
     compared: dict[str, list[str]] = {}
     for row in rows:
         if row.student.control and row.student.control != row.student.variant:
             compared.setdefault(row.student.control, []).append(row.student.variant)
     if len(compared) < 2:
-        return []
+        return [f"The control is {control}." for control in compared]
     parts = [f"the control of {', '.join(variants)} is {control}" for control, variants in compared.items()]
     return [f"There are {len(compared)} controls: {'; '.join(parts)}."]
 

@@ -13,7 +13,7 @@ from kdmodels.report.sections.reproduce import experiment_file
 
 TERMS = (
     "A variant is a loss with which the same student is trained, once for each seed; ± is the standard deviation over "
-    "the seeds. Its control is the student that learns from the labels alone. Variants are ranked on validation "
+    "the seeds. Its control is the same student, trained on the labels alone. Variants are ranked on validation "
     "images. The promotion gate, and nothing else, reads the test images. The champion is the registered model in use."
 )
 GAINS = {True: "Yes.", False: "Not shown.", None: "Not tested."}
@@ -30,7 +30,7 @@ def verdict_section(contents: Contents) -> Section:
             "Which variant won?": f"{best.student.variant}, {accuracy(best.accuracy, best.std)} % on validation images",
             "Is the gain real?": f"{_gain(best)} {conclusion(contents.rows)}",
             "How close is it to the teacher?": _gap(contents, best),
-            "On test images": _test_accuracies(verdict),
+            "How accurate is it on test images?": _test_accuracies(verdict),
             "What does it cost?": _costs(best.costs, contents.teacher.costs if contents.teacher else Costs(None)),
             "What would be deployed?": _deployed(verdict),
             "How is it reproduced?": _reproduced(contents),
@@ -67,10 +67,10 @@ def _gap(contents: Contents, best: LeaderboardRow) -> str:
     teacher, control = percent(contents.teacher.accuracy), contents.row(best.student.control)
     gap = gaps_closed([best], contents.teacher.accuracy).get(best.student.variant)
     if gap is None or control is None:
-        return f"the teacher has {teacher} on validation images"
+        return f"The teacher has {teacher} on validation images."
     ends = "" if gap.low is None else f" (95 % interval {share(gap.low)} to {share(gap.high)})"
     between = f"between the control, {percent(control.accuracy)}, and the teacher, {teacher}"
-    return f"it closes {share(gap.share)}{ends} of the gap {between}"
+    return f"It closes {share(gap.share)}{ends} of the gap {between}."
 
 
 def _gain(best: LeaderboardRow) -> str:
@@ -94,7 +94,7 @@ def _costs(student: Costs, teacher: Costs) -> str:
         "parameters": (student.parameters, teacher.parameters),
         "MFLOPs": (student.mflops, teacher.mflops),
         "ms per image": (student.p50_ms, teacher.p50_ms),
-        "MB": (student.file_mb, teacher.file_mb),
+        "MB of weights": (student.file_mb, teacher.file_mb),
     }
     costs = []
     for unit, (value, whole) in units.items():

@@ -4,7 +4,7 @@ from typing import Any
 
 from kdmodels.report.components import Chart, Text
 from kdmodels.report.leaderboard import Costs, leaderboard
-from kdmodels.report.sections.costs import Network, costs_section, front
+from kdmodels.report.sections.costs import SAME_NETWORK, Network, costs_section, front
 from tests.support.reports import contents
 from tests.support.students import CONTROL, KD
 
@@ -30,7 +30,7 @@ def test_equal_costs_leave_the_most_accurate_network_and_unknown_costs_none() ->
 def test_the_charts_show_students_controls_and_the_teacher() -> None:
     section = costs_section(contents())
     assert section is not None
-    assert section.components[0] == Text("All students have the same network, so they differ in accuracy only.")
+    assert section.components[0] == Text(SAME_NETWORK)
     (chart,) = [each for each in section.components if isinstance(each, Chart)]
     spec: Any = chart.spec
     parameters, flops = spec["hconcat"]  # no latency is known

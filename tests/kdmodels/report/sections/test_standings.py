@@ -40,17 +40,16 @@ def test_failed_students_are_named() -> None:
     assert notes == ["broken: failed"]
 
 
-def test_several_controls_are_explained() -> None:
+def test_the_controls_are_named() -> None:
     rows = leaderboard(
         [CONTROL, KD, student("steps", [0.9, 0.92], control="steps"), student("dist", [0.8], control="steps")]
     )
     texts = [each.text for each in standings_section(contents(rows=rows)).components if isinstance(each, Text)]
     assert "There are 2 controls: the control of kd is hard-labels; the control of dist is steps." in texts
-    assert not [
-        text
-        for text in (each.text for each in standings_section(contents()).components if isinstance(each, Text))
-        if "controls" in text
-    ]
+    assert Text("The control is hard-labels.") in standings_section(contents()).components
+    alone = contents(rows=leaderboard([CONTROL]), winner="hard-labels")
+    texts = [each.text for each in standings_section(alone).components if isinstance(each, Text)]
+    assert not [text for text in texts if "control" in text]
 
 
 def test_the_chart_shows_each_seed_mean_and_interval() -> None:

@@ -24,8 +24,8 @@ def test_each_question_is_answered() -> None:
     shown = answers(contents())
     assert shown["Which variant won?"] == "kd, 95.00 ± 2.65 % on validation images"
     assert shown["Is the gain real?"].startswith("Yes. kd is better than hard-labels by 3.00 points")
-    assert shown["How close is it to the teacher?"].startswith("it closes 50 % (95 % interval 9 % to 91 %) of the gap")
-    assert shown["On test images"] == "kd 93.75 %, hard-labels 87.50 %"
+    assert shown["How close is it to the teacher?"].startswith("It closes 50 % (95 % interval 9 % to 91 %) of the gap")
+    assert shown["How accurate is it on test images?"] == "kd 93.75 %, hard-labels 87.50 %"
     assert shown["What does it cost?"] == "100 parameters (10 % of the teacher's)"
     assert shown["What would be deployed?"].startswith("kd, which this comparison promoted to models:/small-student/3;")
     assert shown["How is it reproduced?"].startswith("kd run small.yaml, with the experiment file at the end")
@@ -63,7 +63,7 @@ def test_without_a_champion_nothing_is_deployed() -> None:
 
 def test_a_comparison_without_verdict_teacher_and_winner_has_a_section() -> None:
     shown = answers(contents(verdict=None, teacher=None))
-    assert {"How close is it to the teacher?", "On test images"}.isdisjoint(shown)
+    assert {"How close is it to the teacher?", "How accurate is it on test images?"}.isdisjoint(shown)
     assert shown["What would be deployed?"] == "nothing was decided"
     empty = contents(verdict=None, winner=None, rows=leaderboard([failed("broken")]), notes=["the data are odd"])
     texts = [each for each in verdict_section(empty).components if isinstance(each, Text)]
@@ -76,7 +76,7 @@ def test_a_comparison_without_verdict_teacher_and_winner_has_a_section() -> None
 def test_the_best_control_has_no_gap() -> None:
     worse = student("kd", [0.8, 0.81, 0.8])
     shown = answers(contents(rows=leaderboard([CONTROL, worse]), winner="hard-labels"))
-    assert shown["How close is it to the teacher?"] == "the teacher has 98.00 % on validation images"
+    assert shown["How close is it to the teacher?"] == "The teacher has 98.00 % on validation images."
     assert shown["Is the gain real?"].startswith("No. hard-labels, the control, has the highest validation accuracy")
 
 
