@@ -25,6 +25,17 @@ def page(scene: Scene, browser: Browser, store: None) -> Iterator[Page]:
     context.close()
 
 
+def test_the_link_asks_for_the_password_and_shows_the_flow_run(scene: Scene, browser: Browser, store: None) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.goto(tracking.get(scene.run_id).tags["kd.prefect_url"])
+    page.locator("input[type=password]").fill(f"kdflow:{scene.secret('kdflow-password')}")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(f"{tracking.get(scene.run_id).experiment} 20").first).to_be_visible()
+    context.close()
+
+
 def show(page: Page, tab: str) -> None:
     page.get_by_text(tab, exact=True).first.click()
 

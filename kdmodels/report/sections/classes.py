@@ -25,8 +25,8 @@ def classes_section(contents: Contents) -> Section | None:
     chosen = _telling_classes(list(matrices.values()))
     components: list[Component] = [
         Text(
-            f"This section shows the stored networks on {predictions.examples:,} validation images. The stored network of "
-            "a variant is that of its best seed, so its accuracy can be above the mean over seeds."
+            f"This section shows the stored networks on {predictions.examples:,} validation images. The stored network "
+            "of a variant is that of its best seed, so its accuracy can be above the mean over seeds."
         )
     ]
     if contents.folds > 1:

@@ -19,7 +19,8 @@ AXES: dict[str, Callable[[Costs], float | None]] = {
 }
 KINDS = ["student", "control", "teacher"]
 SAME_NETWORK = (
-    "All students have the same network, so they differ in accuracy only. Differences of their measured times are noise."
+    "All students have the same network, so they differ in accuracy only. Differences of their measured times are "
+    "noise."
 )
 
 
