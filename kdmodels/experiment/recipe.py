@@ -127,6 +127,12 @@ class Recipe(Part):
         gt=0,
         description="Largest norm of a step's gradient; larger gradients are scaled down. Default: no limit.",
     )
+    max_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest norm of a unit's incoming weights, in linear layers and convolutions; after each step, "
+        "larger weights are scaled down. Default: no limit.",
+    )
     ema: float | None = Field(
         default=None,
         gt=0,

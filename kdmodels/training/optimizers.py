@@ -219,6 +219,34 @@ def clipped(gradients: Mapping[str, Tensor], largest: float) -> dict[str, Tensor
     return {name: tensor * factors.view(-1, *[1] * (tensor.ndim - 1)) for name, tensor in gradients.items()}
 
 
+def weights_of_units(module: nn.Module) -> set[str]:
+    """Return the names of the weights of linear layers and convolutions. Row i holds the incoming weights of unit i.
+
+    >>> sorted(weights_of_units(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 3))))
+    ['0.weight', '3.weight']
+    """
+    return {
+        f"{name}.weight".removeprefix(".")
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    }
+
+
+@torch.no_grad()
+def limit_norms(tensors: Mapping[str, Tensor], largest: float) -> None:
+    """Scale down, in place, the incoming weights of each unit whose norm is above a maximum.
+
+    Args:
+        tensors: Contiguous weights (S, units, ...) by name, with one row per replica.
+        largest: Maximum norm of a unit's incoming weights.
+
+    References:
+        Hinton et al., "Improving neural networks by preventing co-adaptation of feature detectors", 2012.
+    """
+    for tensor in tensors.values():
+        tensor.view(-1, tensor[0, 0].numel()).renorm_(2, 0, largest)
+
+
 def average(averages: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, decay: float, step: int) -> None:
     """Update exponential moving averages in place.
 

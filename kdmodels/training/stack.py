@@ -20,7 +20,16 @@ from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.metrics import Figures
 from kdmodels.training.objective import first_row
-from kdmodels.training.optimizers import Optimizer, RowOptimizers, average, clipped, norms_and_biases, row_optimizers
+from kdmodels.training.optimizers import (
+    Optimizer,
+    RowOptimizers,
+    average,
+    clipped,
+    limit_norms,
+    norms_and_biases,
+    row_optimizers,
+    weights_of_units,
+)
 from kdmodels.training.replica import State
 from kdmodels.training.schedule import learning_rate_factor
 from kdmodels.training.setting import Setting, setting_of, varied
@@ -50,6 +59,7 @@ class Stack:
             terms.
 
     Attributes:
+        limited: The student's weights whose norm is limited, if `recipe.max_norm` is set.
         kept, kept_buffers: Parameters and buffers that are validated and stored. If `recipe.ema` is set, these are
             averages. They include the running statistics of batch norm. If averaged weights were used with the
             statistics of the last step, the accuracy would be up to 2 percentage points lower.
@@ -82,6 +92,8 @@ class Stack:
         undecayed = () if recipe.decay_norms else norms_and_biases(distiller)
         rates, trained = [setting.lr for setting in self.settings], _part(self.params, self.params.keys() - adversary)
         self.optimizer = row_optimizers(recipe.optimizer, trained, undecayed, rates)
+        units = {f"student.{name}" for name in weights_of_units(distiller.student)} if recipe.max_norm else set()
+        self.limited = _part(self.params, units)
         self.adversary = Optimizer(ADVERSARY, _part(self.params, adversary))
         self.drawn = {
             f"{name}.drawn": layer for name, layer in distiller.named_modules() if isinstance(layer, StepRandomness)
@@ -152,6 +164,8 @@ class Stack:
                 of_student = clipped(of_student, self.recipe.clip)
             self.optimizer.step(of_student, rate)
             self.adversary.step(_part(gradients, self.adversary.tensors), 1.0)
+            if self.recipe.max_norm:
+                limit_norms(_part(self.limited, gradients), self.recipe.max_norm)
             if self.recipe.ema:
                 average(self.kept, self.params, decay=self.recipe.ema, step=done + number)
                 average(self.kept_buffers, self.buffers, decay=self.recipe.ema, step=done + number)

@@ -35,6 +35,9 @@ from tasks.results import NETWORK
 
 Params = dict[str, JsonValue]
 
+LATER = ("max_norm",)
+"""Fields of a recipe that were added later. A key has them only if they are set, so that older keys stay equal."""
+
 
 class RunKey(NamedTuple):
     """The cache key of a run, with the params that it is computed from.
@@ -159,7 +162,7 @@ def _origin_params(
         content = checkpoint_file(teacher.checkpoint, data).read_bytes()
         params = {"checkpoint": sha256(content).hexdigest(), "network": teacher.network.model_dump(mode="json")}
         return params | _code_params(teacher.network, augment, is_teacher=True)
-    params = teacher.model_dump(mode="json", include={"network", *Teacher.training}) | _optimizer_params(teacher)
+    params = _recipe_params(teacher, {"network", *Teacher.training})
     return params | _code_params(teacher.network, augment, teacher, [supervision(teacher)], is_teacher=True)
 
 
@@ -182,7 +185,7 @@ def student_params(
     """Return all params of a variant's student. If a loss term uses the teacher, include the teacher's cache key."""
     student, augment = experiment.student_of(variant), experiment.student_augment
     params = common_params(experiment, data, augment, transfer=variant.needs_teacher or variant.equal_steps)
-    params |= student.model_dump(mode="json", exclude={"seeds", "augment"}) | _optimizer_params(student)
+    params |= _recipe_params(student, Student.model_fields.keys() - {"seeds", "augment"})
     params["terms"] = [term.model_dump(mode="json") for term in variant.terms]
     params |= _code_params(student.network, augment, student, variant.terms, is_tuned=experiment.tune is not None)
     if augment:
@@ -218,6 +221,12 @@ def _code_params(
     """
     results = versions(network, recipe=recipe, terms=terms, augment=augment, **roles)
     return {CODE: {**results}, "source": {**sources(network)}}
+
+
+def _recipe_params(recipe: Recipe, fields: Collection[str]) -> Params:
+    """Return these fields of a recipe, and its optimizer with all arguments."""
+    unset = {name for name in LATER if getattr(recipe, name) is None}
+    return recipe.model_dump(mode="json", include={*fields} - unset) | _optimizer_params(recipe)
 
 
 def _optimizer_params(recipe: Recipe) -> Params:

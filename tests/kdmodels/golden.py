@@ -320,6 +320,7 @@ CASES: dict[str, Case] = {
     "training/convolutions": trained(network=CONV, batch=7),
     "training/dropout": trained(network=Network(mlp=[8], dropout=0.3)),
     "training/clip": trained(clip=0.1),
+    "training/max-norm": trained(max_norm=0.5),
     "training/ema": trained(ema=0.9),
     "training/balance-weights": trained(balance="weights"),
     "training/balance-sampling": trained(balance="sampling"),

@@ -33,6 +33,7 @@ RECIPE = {
     "decay_norms": False,
     "schedule": None,
     "clip": None,
+    "max_norm": None,
     "ema": None,
     "balance": None,
     "precision": "float32",
@@ -169,6 +170,7 @@ EXPERIMENTS = st.fixed_dictionaries(
                     ]
                 ),
                 "clip": st.sampled_from([None, 1, 0.5]),
+                "max_norm": st.sampled_from([None, 2, 0.5]),
                 "ema": st.sampled_from([None, 0.999]),
                 "balance": st.sampled_from([None, "weights", "sampling"]),
                 "precision": st.sampled_from(["float32", "bfloat16"]),

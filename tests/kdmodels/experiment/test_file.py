@@ -29,8 +29,8 @@ TAPPED = ", ".join(name for name, loss in catalogue.LOSSES.items() if loss.needs
 KD_AXES = ("temperature, weight, warmup, cosine, hard_labels.weight, hard_labels.warmup, hard_labels.cosine, "
            "soft_targets.temperature, soft_targets.weight, soft_targets.warmup, soft_targets.cosine, "
            "published")  # fmt: skip
-STUDENT = ("epochs, batch, optimizer, decay_norms, schedule, clip, ema, balance, precision, compile, select, patience, "
-           "network, seeds, augment")  # fmt: skip
+STUDENT = ("epochs, batch, optimizer, decay_norms, schedule, clip, max_norm, ema, balance, precision, compile, select, "
+           "patience, network, seeds, augment")  # fmt: skip
 
 MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the error
     ("name: mine\n", "", "1: name: missing. Expected text of at most 92 characters"),

@@ -89,6 +89,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, An
         HARD,
         {"optimizer": {"adamw": {"lr": 0.01, "amsgrad": True}}, "schedule": {"cosine": {}}},
     ),
+    "a largest norm": (MLP, HARD | KD, {"max_norm": 0.4, "ema": 0.9}),
     "averaged weights": (CONV, HARD, {"ema": 0.9}),
     "the best epoch, and patience": (MLP, HARD, {"select": "best-validation", "patience": 1}),
     "a projection": (MLP, HARD | {"hint": {}}, {}),

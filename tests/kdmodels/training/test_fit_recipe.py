@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdmodels.data import Split
 from kdmodels.experiment import Network, Recipe, Term
+from kdmodels.knowledge import distil_knowledge
 from kdmodels.networks import build, initialise
 from kdmodels.randomness import generator_for
 from kdmodels.training import Replica, fit
@@ -62,6 +63,14 @@ def warm_steps(step: int) -> float:
     return warm_up(step) * (0.1 if step >= 12 else 1.0)
 
 
+def limit_units(matrices: list[nn.Parameter], largest: float) -> None:
+    for matrix in matrices:
+        for unit in matrix.data:
+            length = sum(float(weight) ** 2 for weight in unit) ** 0.5
+            if length > largest:
+                unit *= largest / length
+
+
 def plain_loop(
     seed: int,
     rate: Any = lambda step: 1.0,
@@ -69,6 +78,7 @@ def plain_loop(
     ema: float | None = None,
     decay: bool | None = None,
     weights: bool = False,
+    max_norm: float | None = None,
 ) -> dict[str, Tensor]:
     """One network, torch's own optimiser and clipping; `decay`: whether biases too, None: nothing decays."""
     net = network()
@@ -95,6 +105,8 @@ def plain_loop(
             if clip:
                 nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
+            if max_norm:
+                limit_units(matrices, max_norm)
             if ema:
                 share = min(ema, (1 + step) / (10 + step))
                 kept = {name: share * kept[name] + (1 - share) * now for name, now in net.state_dict().items()}
@@ -111,14 +123,17 @@ DECAYING = {"adamw": {"lr": 0.01, "weight_decay": 0.1}}
     ({"schedule": {"constant": {"warmup": 2}}}, {"rate": warm_up}),
     ({"schedule": {"step": {"at": [3], "factor": 0.1, "warmup": 2}}}, {"rate": warm_steps}),
     ({"clip": 0.3}, {"clip": 0.3}),
+    ({"max_norm": 0.4}, {"max_norm": 0.4}),
     ({"ema": 0.5}, {"ema": 0.5}),
     ({"ema": 0.9}, {"ema": 0.9}),
     ({"optimizer": DECAYING}, {"decay": False}),
     ({"optimizer": DECAYING, "decay_norms": True}, {"decay": True}),
     ({"balance": "weights"}, {"weights": True}),
-    ({"optimizer": DECAYING, "schedule": {"one_cycle": {}}, "clip": 0.3, "ema": 0.9, "balance": "weights"},
-     {"decay": False, "rate": one_cycle, "clip": 0.3, "ema": 0.9, "weights": True}),
-], ids=["one_cycle", "constant", "step", "clip", "ema", "slower", "decay", "all decay", "weights", "all"])  # fmt: skip
+    ({"optimizer": DECAYING, "schedule": {"one_cycle": {}}, "clip": 0.3, "ema": 0.9, "balance": "weights",
+      "max_norm": 0.5},
+     {"decay": False, "rate": one_cycle, "clip": 0.3, "ema": 0.9, "weights": True, "max_norm": 0.5}),
+], ids=["one_cycle", "constant", "step", "clip", "max_norm", "ema", "slower", "decay", "all decay", "weights",
+        "all"])  # fmt: skip
 def test_stacked_replicas_equal_a_plain_loop(recipe: dict[str, Any], plain: dict[str, Any]) -> None:
     bare = plain_loop(4)
     for replica in trained([3, 4], **{"optimizer": ADAMW, **recipe}):
@@ -295,3 +310,30 @@ def test_bfloat16_equals_autocast_of_one_network(seeds: list[int], tolerance: fl
         F.cross_entropy(logits.float(), TRAIN.labels[rows]).backward()
         optimizer.step()
     assert same(replica.state, net.state_dict(), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("fields", [{}, {"precision": "bfloat16"}, {"select": "best-validation"}])
+@pytest.mark.parametrize("net", [{"mlp": [5], "dropout": 0.2}, {"conv": [3]}], ids=["stacked", "one by one"])
+def test_no_unit_of_the_result_is_above_the_largest_norm(net: dict[str, Any], fields: dict[str, Any]) -> None:
+    settings = Recipe.model_validate({"epochs": 2, "batch": BATCH, "max_norm": 0.3, **fields})
+    student = build(Network.model_validate(net), **SHAPE)
+    for replica in fit(student, LABELS, settings, TRAIN, VALIDATION, seeds=[0, 1]):
+        weights = [tensor for name, tensor in replica.state.items() if tensor.ndim > 1 and name.endswith("weight")]
+        norms = torch.cat([tensor.flatten(1).norm(dim=1) for tensor in weights])
+        assert len(weights) == 2
+        assert norms.max() <= 0.3 + 1e-6
+        assert norms.max() > 0.29
+        assert replica.state["head.weight"].dtype == torch.float32
+
+
+def test_the_largest_norm_leaves_regressors_and_norms_as_they_are() -> None:
+    """A batch norm's weight of 1 is above the limit, and so is a regressor's weight."""
+    settings = Recipe.model_validate({"epochs": 1, "batch": BATCH, "max_norm": 0.1})
+    teacher = build(Network(conv=[4]), **SHAPE)
+    knowledge = distil_knowledge(teacher, TRAIN, ["middle"]), distil_knowledge(teacher, VALIDATION, ["middle"])
+    terms = [Term(loss="hard_labels"), Term(loss="hint")]
+    student = build(Network(conv=[3]), **SHAPE)
+    (replica,) = fit(student, terms, settings, TRAIN, VALIDATION, seeds=[0], knowledge=knowledge)
+    assert replica.state["block1.norm.weight"].min() > 0.5
+    regressors = [tensor for tensor in replica.own.values() if tensor.ndim > 1]
+    assert max(tensor.flatten(1).norm(dim=1).max() for tensor in regressors) > 0.2

@@ -19,8 +19,8 @@ from kdmodels.experiment.recipe import OPTIMIZERS, Adam, Recipe
 from kdmodels.networks import load_network
 from kdmodels.versions import VERSIONS
 from tasks import tracking
-from tasks.planning.keys import common_params, digest, flatten, run_key
-from tasks.references import DataReference, Plan
+from tasks.planning.keys import common_params, digest, flatten, run_key, student_params
+from tasks.references import DataReference, Plan, Views
 from tests.conftest import SMALL
 from tests.tasks.planning.conftest import small_experiment
 
@@ -227,6 +227,17 @@ def test_later_fields_of_the_data_are_in_the_key_only_if_they_are_set(data: Data
     fields = {"labelled": 100, "validate_every": 2, "transfer": {"unlabelled": "rest", "count": 9, "classes": [7]}}
     added = {"labelled": 100, "validate_every": 2, "transfer": {"count": 9, "classes": ["7"]}}
     assert flatten(params(**fields)) == flatten(plain | added)
+
+
+def test_later_fields_of_a_recipe_are_in_the_key_only_if_they_are_set(data: DataReference) -> None:
+    def params(**fields: Any) -> Any:
+        student = SMALL["student"] | fields
+        experiment = small_experiment(device="cpu", student=student)
+        return student_params(experiment.variants[0], experiment, data, "", Views(count=1, reason=""))
+
+    plain, limited = flatten(params()), flatten(params(max_norm=3))
+    assert "max_norm" not in plain
+    assert limited == plain | {"max_norm": 3.0}
 
 
 def test_the_order_of_a_mapping_does_not_change_the_key() -> None:
