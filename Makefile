@@ -62,6 +62,7 @@ docs: $(VENV)/installed  ## Write the pages and schemas of the reference in docs
 	$(BIN)/python -m kdmodels.report.losses > docs/losses.md
 	$(BIN)/python -m kdmodels.report.networks > docs/networks.md
 	$(BIN)/python -m kdmodels.report.fields > docs/fields.md
+	$(BIN)/python -m kdmodels.report.papers benchmarks/results/papers > docs/papers.md
 	$(BIN)/python -m kd.cli_page > docs/cli.md
 	$(BIN)/python -m kd.json_schemas docs/schemas
 

@@ -26,6 +26,11 @@ def review_run() -> str:
     return f"{flow_run.flow_name} {flow_run.parameters['model']} {_start()}"
 
 
+def reproduce_run() -> str:
+    """Return the name of a run of `reproduce`: the reproduction and the time."""
+    return f"reproduce {flow_run.parameters['name']} {_start()}"
+
+
 def rollback_run() -> str:
     """Return the name of a run of `rollback`: the model, the version if there is one, and the time."""
     model, version = flow_run.parameters["model"], flow_run.parameters.get("to")

@@ -12,11 +12,13 @@ from pydantic_core import core_schema
 from flows.services.doctor import Check
 from flows.services.status import MachineStatus
 from kdmodels.evaluation.significance import Evidence
+from kdmodels.papers.claims import ReproductionResult
 from tasks.cleanup.gc import Collected
 from tasks.export_model import ExportReport
 from tasks.listings import (
     ComparisonDetails,
     ExperimentLine,
+    ReproductionLine,
     RunDetails,
     RunLine,
     StudentDetails,
@@ -42,6 +44,8 @@ DOCUMENTS: dict[str, Any] = {  # name of the file -> type of the document
     "run-dry-run": Plan,
     "run-generator": GeneratorOutcome,
     "run-generator-dry-run": GeneratorPlan,
+    "reproduce": ReproductionResult,
+    "reproduce-list": list[ReproductionLine],
     "teacher": TeacherVersion,
     "list": list[RunLine],
     "list-experiments": list[ExperimentLine],

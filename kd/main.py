@@ -21,6 +21,7 @@ from kdmodels.text import escaped
 
 COMMANDS = {  # module in kd/commands -> first line of the docstring of its `command`
     "run": "Compare loss variants and promote the best, or train a generator.",
+    "reproduce": "Measure the claims of a paper and compare with its values.",
     "teacher": "Train the teacher of an experiment and register it as a model.",
     "watch": "Follow a running comparison until it ends.",
     "cancel": "Stop a running comparison, in whatever process it runs.",

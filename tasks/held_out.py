@@ -1,7 +1,7 @@
 """Measurements on the test split.
 
-Only this module calls `Dataset.read_test`, and only the task `promote_student` uses this module. The test
-`tests/flows/test_who_reads_the_test_split.py` enforces both rules.
+Only this module calls `Dataset.read_test`, and only the tasks `promote_student` and `measure_claims` use this module.
+The test `tests/flows/test_who_reads_the_test_split.py` enforces both rules.
 
 The predictions of a network are stored with its run, so each network is measured once per test split. The tag
 `kd.test_reads` of a comparison's run holds the number of times that the split was read for the comparison.

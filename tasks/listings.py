@@ -23,8 +23,8 @@ class RunLine(_Row):
     """One run, as `kd list` shows it.
 
     Attributes:
-        kind: The kind of the run: comparison, teacher, student, tuning or generator. `None` if kdflow did not make the
-            run.
+        kind: The kind of the run: comparison, teacher, student, tuning, generator or reproduction. `None` if kdflow did
+            not make the run.
         started: The start of the run in UTC, in ISO 8601 format. For a resumed run, the time when it was last resumed.
         seconds: The duration of the run. `None` while the run is running.
         accuracy: The mean validation accuracy over the seeds. `None` if the run has no accuracy yet.
@@ -128,3 +128,23 @@ class ComparisonDetails(RunDetails):
 
     children: list[RunLine]
     verdict: dict[str, JsonValue] | None
+
+
+class ReproductionLine(_Row):
+    """One reproduction, as `kd reproduce --list` shows it.
+
+    Attributes:
+        cost: The time that all seeds take on two cores, in words.
+        seeds: The default number of seeds.
+        last_seeds: The number of seeds of the latest result in the store. `None` if there is none, as below.
+        last_finished: The time of the latest result in UTC, in ISO 8601 format.
+        last_result: The number of claims with each decision, in words.
+    """
+
+    name: str
+    title: str
+    cost: str
+    seeds: int
+    last_seeds: int | None
+    last_finished: str | None
+    last_result: str | None

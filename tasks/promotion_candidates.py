@@ -28,6 +28,11 @@ def find_candidate(word: str | None) -> tuple[tracking.Run, str]:
         return _latest_with(run)
     if not tracking.has_artifact(run.run_id, ROWS):
         raise UserError(f"run {run.name} ({run.status}) has no leaderboard: none of its students was compared")
+    if Tag.REPRODUCTION in run.tags:
+        raise UserError(
+            f"run {run.name} belongs to the reproduction {run.tags[Tag.REPRODUCTION]}, which reads the test split for "
+            "all its students. Allowed: a comparison of kd run"
+        )
     if Tag.WINNER not in run.tags:
         raise UserError(f"run {run.name} has no winner: none of its students finished")
     return run, run.tags[Tag.WINNER]
@@ -46,7 +51,8 @@ def recorded_leaderboard(comparison: tracking.Run, variant: str) -> LeaderboardR
 
 def _latest_with(student: tracking.Run) -> tuple[tracking.Run, str]:
     """Return the newest comparison that lists a student, and the name of the student's variant in this comparison."""
-    for comparison in tracking.runs(kind="comparison", limit=ALL):
+    comparisons = tracking.runs(kind="comparison", limit=ALL)
+    for comparison in [run for run in comparisons if Tag.REPRODUCTION not in run.tags]:
         rows = tracking.read_json(comparison.run_id, ROWS) if tracking.has_artifact(comparison.run_id, ROWS) else []
         for row in rows:
             if row["run_id"] == student.run_id:
@@ -56,4 +62,7 @@ def _latest_with(student: tracking.Run) -> tuple[tracking.Run, str]:
                 raise UserError(
                     f"run {student.name} is of a later fold. Allowed: the student of the first fold, {first}."
                 )
-    raise UserError(f"run {student.name} is in no leaderboard: its comparison ended before the students were compared")
+    raise UserError(
+        f"run {student.name} is in no leaderboard of kd run: its comparison ended before the students were compared, "
+        "or belongs to a reproduction"
+    )

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from kdmodels.errors import UserError, allowed
 from kdmodels.experiment import Experiment, GeneratorExperiment
-from kdmodels.experiment.file import read_any_experiment, require_comparison, with_place
+from kdmodels.experiment.file import read_any_experiment, read_experiment, require_comparison, with_place
 from kdmodels.experiment.presets import CONTROL
 from kdmodels.experiment.schema import NAME
 from kdmodels.files.atomic import SHARED, write_whole
 
 FOLDER = Path(__file__).parent
 TEMPLATE = FOLDER / "template.yaml"
+PAPERS = FOLDER / "papers"
+"""The folder with the experiments of `kd reproduce`."""
 
 
 def shipped() -> list[str]:
@@ -86,6 +88,11 @@ def load_experiment(word: str | None, overrides: Sequence[str] = (), variants: s
         UserError: The experiment or a variant does not exist, the experiment is invalid, or it trains a generator.
     """
     return require_comparison(load_any_experiment(word, overrides, variants), str(word))
+
+
+def load_paper_experiment(name: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate an experiment of `kd reproduce`, see `load_any_experiment`."""
+    return read_experiment(PAPERS / f"{name}.yaml", overrides)
 
 
 @contextmanager

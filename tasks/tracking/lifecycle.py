@@ -92,7 +92,7 @@ def start(  # noqa: PLR0913 - each argument is one column of the run in MLflow
     Args:
         experiment: Name of the experiment.
         name: Name of the run.
-        kind: Kind of the run: "comparison", "teacher", "student", "tuning" or "generator".
+        kind: Kind of the run, one of `lookup.KINDS`.
         key: Digest of everything that determines the result of the run.
         parent: Id of the parent run.
         params: Params of the run, by name.

@@ -17,7 +17,7 @@ from kdmodels.errors import UserError, allowed
 from kdmodels.run_status import RunStatus
 from tasks.tracking.tags import Tag
 
-KINDS = ("comparison", "teacher", "student", "tuning", "generator")
+KINDS = ("comparison", "teacher", "student", "tuning", "generator", "reproduction")
 PAGE = 1_000
 
 
@@ -71,7 +71,7 @@ def runs(experiment: str | None = None, kind: str | None = None, limit: int = 10
 
     Args:
         experiment: Name of the experiment. Default: all experiments.
-        kind: Kind of the runs: "comparison", "teacher", "student", "tuning" or "generator". Default: all kinds.
+        kind: Kind of the runs, one of `KINDS`. Default: all kinds.
         limit: Maximum number of runs.
 
     Raises:

@@ -49,7 +49,8 @@ class Tag(StrEnum):
     VERDICT = "kd.verdict"  # reason for the decision about a promotion
     PROMOTED = "kd.promoted"
     CANCEL = "kd.cancel"  # who asked for the end of a running comparison, and when
-    TEST_READS = "kd.test_reads"  # number of times that the promotion read the test split
+    TEST_READS = "kd.test_reads"  # number of times that the test split was read
+    REPRODUCTION = "kd.reproduction"  # name of the reproduction; none of the students is promoted
 
     # Logged models
     FORMAT = "kd.format"

@@ -18,7 +18,9 @@ def check(words: Sequence[str], document: str) -> None:
     """
     if document:
         command, *options = words
-        kind = next((f"{command}{each[1:]}" for each in ("--dry-run", "--experiments") if each in options), command)
+        kind = next(
+            (f"{command}{each[1:]}" for each in ("--dry-run", "--experiments", "--list") if each in options), command
+        )
         file = FOLDER / f"{kind}.json"
         if not file.exists():  # `kd promote --dry-run` prints the same document as `kd promote`
             file = FOLDER / f"{command}.json"

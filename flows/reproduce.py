@@ -1,0 +1,151 @@
+"""The flow of `kd reproduce`. It runs the experiments of a paper, and measures the paper's claims.
+
+No step promotes a student. The test split is read after the training, for all students.
+"""
+
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from prefect import flow
+
+from flows.experiments import load_paper_experiment
+from flows.run_names import reproduce_run
+from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment
+from kdmodels.papers import find_reproduction
+from kdmodels.papers.claims import ReproductionResult
+from kdmodels.papers.reproduction import Reproduction
+from kdmodels.run_status import RunStatus
+from tasks import tracking
+from tasks.compare_students import compare_students
+from tasks.comparison_run import comparison, session
+from tasks.cross_validation import prepare_folds
+from tasks.distil_knowledge import distil_knowledge
+from tasks.fan_out import begin_beside_teacher, student_slots, student_workers, train_students
+from tasks.measure_claims import Measured, PaperComparison, measure_claims
+from tasks.planning.networks import sized
+from tasks.prepare_data import prepare_data
+from tasks.references import Options, Reference
+from tasks.reproductions import record, reproduction_run
+from tasks.tracking.tags import Tag
+from tasks.train_teacher import train_teachers
+
+LIBRARIES = ("torch", "numpy", "mlflow", "prefect", "kdflow")
+
+
+class ReproduceOptions(Reference):
+    """Options of `kd reproduce`.
+
+    Attributes:
+        seeds: The number of seeds. Default: that of the reproduction, or 1 if `quick` is set.
+        quick: Whether to reduce the reproduction to some seconds, for tests.
+        data_dir: The folder of the data files. Default: $KD_DATA.
+        output: The folder to which the result is also written after each seed. Default: none.
+    """
+
+    seeds: int | None = None
+    quick: bool = False
+    data_dir: str | None = None
+    output: str | None = None
+
+
+DEFAULTS = ReproduceOptions()
+
+
+@flow(flow_run_name=reproduce_run)
+def reproduce(name: str, options: ReproduceOptions = DEFAULTS) -> ReproductionResult:
+    """Run the experiments of a paper seed by seed, and measure its claims after each seed.
+
+    Finished runs are reused, and interrupted runs are resumed. An interrupted reproduction therefore continues where it
+    stopped.
+
+    Args:
+        name: The name of the reproduction.
+
+    Raises:
+        UsageError: There is no reproduction with this name.
+        UserError: The data can't be read, the result can't be written, or a student failed.
+    """
+    reproduction, began = find_reproduction(name), time.monotonic()
+    seeds = options.seeds or (1 if options.quick else reproduction.seeds)
+    tracking.configure()
+    with reproduction_run(name, seeds, quick=options.quick) as run_id:
+        finished: list[PaperComparison] = []
+        for count in range(1, seeds + 1):
+            earlier = finished if reproduction.own_teachers else []
+            finished = [*earlier, *_run_experiments(reproduction, count, options)]
+            measured = measure_claims(name, finished, count)
+            result = _result(reproduction, options, measured, finished, (count, seeds), time.monotonic() - began)
+            record(run_id, result, options.output)
+    return result
+
+
+def _run_experiments(reproduction: Reproduction, count: int, options: ReproduceOptions) -> list[PaperComparison]:
+    """Run all experiments for one more seed.
+
+    Args:
+        count: The number of seeds after this call. If all seeds share a teacher, the earlier seeds are reused.
+    """
+    seed, seeds = (count - 1, 1) if reproduction.own_teachers else (0, count)
+    comparisons = []
+    for part in reproduction.experiments:
+        overrides = [*(part.quick if options.quick else ()), f"seed={seed}", f"student.seeds={seeds}"]
+        experiment = load_paper_experiment(part.file, overrides)
+        comparisons.append(_compare(experiment, Options(data_dir=options.data_dir, quiet=True), reproduction.name))
+    return comparisons
+
+
+def _compare(experiment: Experiment, options: Options, reproduction: str) -> PaperComparison:
+    """Train the teacher and the students of an experiment, and compare them on the validation split."""
+    with session(experiment) as clock, student_workers(experiment, options) as workers:
+        splits = prepare_folds(experiment, options, prepare_data)
+        experiment = sized(experiment, splits[0])
+        with (
+            comparison(experiment, splits, fresh=False, clock=clock) as (fold,),
+            student_slots(workers, [fold]) as slots,
+        ):
+            tracking.set_tags(fold.parent, {Tag.REPRODUCTION: reproduction})
+            begun = begin_beside_teacher(slots, fold)
+            teacher = train_teachers(fold)
+            knowledge = distil_knowledge(teacher, fold)
+            students = train_students(slots, fold, knowledge, begun)
+            leaderboard = compare_students(students, teacher, fold.parent, fold.plan.warnings)
+            if failed := [student for student in students if student.status != RunStatus.FINISHED]:
+                problems = "; ".join(f"{student.variant}: {student.error or student.status}" for student in failed)
+                raise UserError(f"{experiment.name}: {problems}")
+    return PaperComparison(experiment=experiment, data=splits[0], leaderboard=leaderboard)
+
+
+def _result(
+    reproduction: Reproduction,
+    options: ReproduceOptions,
+    measured: Measured,
+    comparisons: list[PaperComparison],
+    seeds: tuple[int, int],
+    seconds: float,
+) -> ReproductionResult:
+    """Return the result after some seeds.
+
+    Args:
+        seeds: The number of finished seeds, and the number of planned seeds.
+        seconds: The seconds since the flow began.
+    """
+    done, planned = seeds
+    quick = " --quick" if options.quick else ""
+    return ReproductionResult(
+        name=reproduction.name,
+        title=reproduction.title,
+        papers=list(reproduction.papers),
+        command=f"kd reproduce {reproduction.name}{quick} --seeds {planned}",
+        quick=options.quick,
+        seeds=done,
+        planned_seeds=planned,
+        seconds=round(seconds, 1),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={library: version(library) for library in LIBRARIES},
+        differences=list(reproduction.differences),
+        runs=[part.leaderboard.parent_run_id for part in comparisons],
+        outcomes=measured.outcomes,
+        tables=measured.tables,
+    )

@@ -1,0 +1,27 @@
+"""Published results that `kd reproduce` measures. Each module holds the claims of one reproduction."""
+
+from kdmodels.errors import UsageError, allowed
+from kdmodels.papers import (
+    ba_caruana_mnist,
+    cifar_tutorial,
+    hinton_mnist,
+    hw13_cifar10,
+    notes_gradient,
+    soft_feature_combined,
+)
+from kdmodels.papers.reproduction import Reproduction
+
+_MODULES = (notes_gradient, hinton_mnist, ba_caruana_mnist, soft_feature_combined, cifar_tutorial, hw13_cifar10)
+REPRODUCTIONS: dict[str, Reproduction] = {module.REPRODUCTION.name: module.REPRODUCTION for module in _MODULES}
+"""All reproductions, by name. To add a reproduction, add a module here."""
+
+
+def find_reproduction(name: str) -> Reproduction:
+    """Return a reproduction by its name.
+
+    Raises:
+        UsageError: There is no reproduction with this name.
+    """
+    if name not in REPRODUCTIONS:
+        raise UsageError(f"{name}: unknown reproduction. {allowed(name, REPRODUCTIONS)}")
+    return REPRODUCTIONS[name]
