@@ -1,14 +1,24 @@
-"""The flow of `kd run` for a generator. It trains a judge and a generator, and measures the generated images."""
+"""The flow of `kd run` for a generator. It trains and measures a generator, and promotes it if it is better."""
+
+from functools import partial
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
+from prefect.states import Cancelled, Completed
 
 from flows.run_names import distill_run
+from flows.services.schedule_records import enter_schedule
 from kdmodels.experiment import GeneratorExperiment
+from kdmodels.experiment.generator import judge_named
 from kdmodels.experiment.user_code import require_all_allowed
 from tasks import tracking
+from tasks.cancellation import RunCancelledError
 from tasks.comparison_run import session
+from tasks.generation_run import generation
 from tasks.planning.generators import plan_generator
-from tasks.prepare_data import prepare_data
+from tasks.prepare_data import prepare_data, with_teachers
+from tasks.promote_generator import promote_generator, require_comparable
 from tasks.references import GeneratorOutcome, GeneratorPlan, Options
 from tasks.train_generator import train as train_generator
 from tasks.train_teacher import train_teacher
@@ -19,33 +29,60 @@ DEFAULTS = Options()
 
 @flow(flow_run_name=distill_run)
 def generate(experiment: GeneratorExperiment, options: Options = DEFAULTS) -> GeneratorOutcome:
-    """Train a generator, and measure its images with a classifier, the judge.
+    """Train a generator, measure its images with a classifier, the judge, and promote the generator if it is better.
 
-    Finished runs with the same settings are reused. The test split is not read.
+    Finished runs with the same settings are reused. Only the promotion reads the test split.
 
     Raises:
-        UserError: The data or the judge can't be read, or a training diverged.
+        CancelledRun: Somebody cancelled the generation with `kd cancel`.
+        UserError: The data or the judge can't be read, a training diverged, or the champion makes other images.
     """
+    try:
+        outcome = train_and_promote(experiment, options)
+    except RunCancelledError as error:
+        return Cancelled(message=str(error))  # type: ignore[return-value]  # Prefect raises CancelledRun instead
+    state: State[GeneratorOutcome] = Completed(message=summaries.generation(outcome), data=outcome)
+    return state  # type: ignore[return-value]  # Prefect returns the data of the state
+
+
+def train_and_promote(experiment: GeneratorExperiment, options: Options) -> GeneratorOutcome:
+    """Run the steps of the flow `generate`."""
+    if deployment.id:  # users can change the parameters in the Prefect UI, and can name code that is not allowed
+        enter_schedule(deployment.id)
     of_judge = experiment.of_judge
     require_all_allowed(of_judge)
-    with session(of_judge) as clock:
+    with judge_named(), session(of_judge) as clock:
         with clock("data") as stage:
-            data = prepare_data(experiment.data, options.data_dir, options.quiet)
-            plan = plan_generator(experiment, data, fresh=options.fresh)
+            read = partial(prepare_data, folder=options.data_dir, quiet=options.quiet)
+            data = with_teachers(read(experiment.data), of_judge, read)
+            if champion := tracking.champion(experiment.name):
+                require_comparable(champion, data)
             stage.result = summaries.data(data)
-        with clock("judge") as stage:
-            judge = train_teacher(of_judge.teacher, of_judge, data, plan.judge, None)
-            stage.result = summaries.teacher(judge)
-        with clock("generator") as stage:
-            generator = train_generator(experiment, data, plan.generator, judge)
-            stage.result = summaries.generator(generator)
+        with generation(experiment, data, fresh=options.fresh, clock=clock) as begun:
+            with clock("judge") as stage:
+                judge = train_teacher(of_judge.teacher, of_judge, data, begun.plan.judge, begun.parent)
+                stage.result = summaries.teacher(judge)
+            with clock("generator") as stage:
+                generator = train_generator(experiment, data, begun.plan.generator, judge, begun.parent)
+                stage.result = summaries.generator(generator)
+            with clock("promote") as stage:
+                verdict = promote_generator(experiment, data, generator, judge, begun.parent)
+                stage.result = verdict.reason
         return GeneratorOutcome(
-            experiment=experiment.name, judge=judge, generator=generator, notes=plan.notes, seconds=clock.seconds
+            experiment=experiment.name,
+            parent_run_id=begun.parent,
+            judge=judge,
+            generator=generator,
+            notes=begun.plan.notes,
+            verdict=verdict,
+            seconds=clock.seconds,
         )
 
 
 def plan_only(experiment: GeneratorExperiment, options: Options = DEFAULTS) -> GeneratorPlan:
     """Return the actions that `generate` would take. Nothing is trained or recorded, and no server is needed."""
     tracking.configure()
-    data = prepare_data.fn(experiment.data, options.data_dir, options.quiet)
-    return plan_generator(experiment, data, fresh=options.fresh)
+    read = partial(prepare_data.fn, folder=options.data_dir, quiet=options.quiet)
+    with judge_named():
+        data = with_teachers(read(experiment.data), experiment.of_judge, read)
+        return plan_generator(experiment, data, fresh=options.fresh)

@@ -4,13 +4,18 @@ import contextlib
 import sys
 import time
 
+from prefect.exceptions import CancelledRun
+
 from flows.generate import generate, plan_only
-from kd import console
-from kd.exit_codes import DONE
+from kd import console, progress
+from kd.exit_codes import DONE, REFUSED
 from kd.leaderboard import network_in_words
+from kd.outcome import print_generator_verdict
 from kd.plan import print_steps
 from kd.prefect_flows import server_for_flows
+from kdmodels.errors import CancelledError
 from kdmodels.experiment import GeneratorExperiment
+from tasks import tracking
 from tasks.generator_results import PICTURES
 from tasks.references import GeneratorOutcome, Options
 
@@ -35,31 +40,50 @@ def show_plan(experiment: GeneratorExperiment, options: Options, *, as_json: boo
     if as_json:
         console.print_json(planned.model_dump())
     else:
-        print_steps([planned.judge, planned.generator])
+        print_steps(planned.steps)
         for note in planned.notes:
             console.print_entry("data", note)
     return DONE
 
 
-def run(experiment: GeneratorExperiment, options: Options, *, as_json: bool) -> int:
-    """Train the judge and the generator, and print the measures. Return the exit code."""
+def run(experiment: GeneratorExperiment, options: Options, *, as_json: bool, require_promotion: bool) -> int:
+    """Train the judge and the generator, and print the verdict and the measures. Return the exit code.
+
+    Args:
+        require_promotion: Whether the exit code is `REFUSED` if the gate refuses the generator.
+
+    Raises:
+        CancelledError: Somebody cancelled the run.
+    """
     began = time.monotonic()
     if not options.quiet:
         generator = experiment.generator
         print(f"{experiment.name}: {generator.kind}, {generator.epochs} epochs; starting", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr), server_for_flows():
-        outcome = generate(experiment, options)
+        tracking.configure()
+        outcome = _run_flow(experiment, options)
     outcome = outcome.model_copy(update={"seconds": {"total": round(time.monotonic() - began, 3), **outcome.seconds}})
     if as_json:
         console.print_json(outcome.model_dump())
     else:
         print_outcome(outcome)
-    return DONE
+    return REFUSED if require_promotion and not outcome.verdict.accepted else DONE
+
+
+def _run_flow(experiment: GeneratorExperiment, options: Options) -> GeneratorOutcome:
+    shown = progress.shown(console.console(stderr=True))
+    with contextlib.nullcontext() if options.quiet else shown as on_running:
+        flow = generate.with_options(on_running=[on_running]) if on_running else generate
+        try:
+            return flow(experiment, options)
+        except CancelledRun as error:
+            raise CancelledError(str(error)) from error
 
 
 def print_outcome(outcome: GeneratorOutcome) -> None:
-    """Print the measures of a generator, its warnings, and commands that the user can run next."""
-    generator = outcome.generator
+    """Print the verdict on a generator, its measures and warnings, and commands that the user can run next."""
+    generator, verdict = outcome.generator, outcome.verdict
+    print_generator_verdict(verdict)
     for warning in generator.warnings:
         console.print_entry("warning", warning, style="bold")
     rows = [
@@ -73,4 +97,5 @@ def print_outcome(outcome: GeneratorOutcome) -> None:
         console.print_entry("note", note)
     console.print_entry("run", f"{generator.run_id}{', reused' if generator.reused else ''}; pictures in {PICTURES}/")
     console.print_entry("seconds", f"{outcome.seconds['total']:.1f}")
-    console.print_entry("next", f"kd show {generator.run_id[:8]}, kd ui")
+    sample = [f"kd sample {verdict.model} -o grid.png"] if verdict.version else []
+    console.print_entry("next", ", ".join([*sample, f"kd show {generator.run_id[:8]}", "kd ui"]))

@@ -10,7 +10,7 @@ from kd.leaderboard import network_in_words, print_leaderboard
 from kdmodels.evaluation.correctness import UNKNOWN, Correctness
 from kdmodels.evaluation.requirements import Rule
 from kdmodels.report.formats import percent
-from tasks.references import Outcome, VerdictReference
+from tasks.references import GeneratorVerdict, Outcome, VerdictReference
 
 
 def print_outcome(outcome: Outcome, correctness: Mapping[str, Correctness] = UNKNOWN, *, details: bool = False) -> None:
@@ -62,6 +62,15 @@ def print_verdict(verdict: VerdictReference) -> None:
     print_entry("test", ", ".join(accuracies))
     if verdict.dry_run:
         _print_rules(Rule(**rule) for name in ("budgets", "succession") for rule in verdict.evidence.get(name, []))
+
+
+def print_generator_verdict(verdict: GeneratorVerdict) -> None:
+    """Print the verdict on a generator, the champion, and the generator's measures on the test split."""
+    print_entry("verdict", verdict.reason, style="bold")
+    champion = f"models:/{verdict.model}/{verdict.version}" if verdict.version else f"{verdict.model} has none"
+    print_entry("champion", champion)
+    measures = [f"{name.removeprefix('test/').replace('_', ' ')} {value:.4g}" for name, value in verdict.test.items()]
+    print_entry("test", ", ".join(measures))
 
 
 def _print_rules(rules: Iterable[Rule]) -> None:

@@ -19,8 +19,8 @@ from rich.table import Table
 from kdmodels.report.formats import percent
 from kdmodels.run_status import RunStatus
 from tasks import tracking
-from tasks.references import Plan, PlannedRun
-from tasks.results import PLAN
+from tasks.references import GeneratorPlan, Plan, PlannedRun
+from tasks.results import read_plan
 from tasks.tracking.tags import Tag
 
 POLL_SECONDS = 1.0
@@ -32,10 +32,10 @@ ENDED = {RunStatus.FINISHED: FINISHED, RunStatus.FAILED: FAILED, RunStatus.KILLE
 
 @dataclass(frozen=True)
 class Line:
-    """The progress of the teacher or of one student.
+    """The progress of one network: a teacher, a student or a generator.
 
     Attributes:
-        accuracy: Validation accuracy after the last validated epoch, from 0 to 1.
+        accuracy: Validation accuracy after the last validated epoch, from 0 to 1. A generator has no accuracy.
         seconds: Seconds since the start of the run. If the run has ended, the seconds from its start to its end.
         resumed: Number of epochs before the last interruption. If there was no interruption, the number is 0.
     """
@@ -94,17 +94,17 @@ def shown(console: Console) -> Iterator[Callable[..., None]]:
 
 def _watch(console: Console, flow_runs: Sequence[str], stop: threading.Event) -> None:
     """Wait until the flow run has started to compare students, then show the progress until `stop` is set."""
-    comparison: tuple[str, Plan] | None = None
+    begun: tuple[str, Plan | GeneratorPlan] | None = None
     stopped, warned = False, set[str]()
-    while not stopped and not comparison:
+    while not stopped and not begun:
         stopped = stop.wait(POLL_SECONDS)
-        comparison = _comparison(flow_runs[0]) if flow_runs else None
-    if not comparison:
+        begun = _begun(flow_runs[0]) if flow_runs else None
+    if not begun:
         return
-    parent, plan = comparison
+    parent, plan = begun
     for note in plan.notes:
         console.print(f"data: {note}", soft_wrap=True)
-    for warning in plan.warnings:
+    for warning in plan.warnings if isinstance(plan, Plan) else []:
         console.print(f"warning: {warning}", soft_wrap=True)
     # The live display starts only now, because the preparation of data may have shown its own progress.
     with live_table(console) if console.is_terminal else contextlib.nullcontext(plain_lines(console)) as show:
@@ -117,21 +117,19 @@ def _watch(console: Console, flow_runs: Sequence[str], stop: threading.Event) ->
             stopped = stop.wait(POLL_SECONDS)
 
 
-def _comparison(flow_run: str) -> tuple[str, Plan] | None:
-    """Return the MLflow run id and the plan of the comparison that a Prefect flow run started.
+def _begun(flow_run: str) -> tuple[str, Plan | GeneratorPlan] | None:
+    """Return the MLflow run id and the plan of the comparison or generation that a Prefect flow run started.
 
-    A comparison is the MLflow run that is the parent of the teacher's run and the students' runs. If the flow run has
-    not started its comparison yet, return None.
+    The MLflow run is the parent of the runs of all networks. If the flow run has not started it yet, return None.
     """
-    recent = tracking.runs(kind="comparison", limit=10)
-    parent = next((run.run_id for run in recent if run.tags.get(Tag.PREFECT_FLOW_RUN) == flow_run), None)
-    if parent is None or not tracking.has_artifact(parent, PLAN):
-        return None
-    return parent, Plan.model_validate(tracking.read_json(parent, PLAN))
+    recent = [run for kind in tracking.PARENTS for run in tracking.runs(kind=kind, limit=10)]
+    parent = next((run for run in recent if run.tags.get(Tag.PREFECT_FLOW_RUN) == flow_run), None)
+    plan = read_plan(parent) if parent else None
+    return (parent.run_id, plan) if parent and plan else None
 
 
-def lines(plan: Plan, runs: Sequence[tracking.Run], *, now: float) -> list[Line]:
-    """Return a line for each teacher and student, in the order of the experiment file.
+def lines(plan: Plan | GeneratorPlan, runs: Sequence[tracking.Run], *, now: float) -> list[Line]:
+    """Return a line for each network, in the order of the experiment file.
 
     Args:
         runs: The runs that the comparison has started.
@@ -155,7 +153,7 @@ def _current_line(step: PlannedRun, started: Mapping[tuple[str | None, str], tra
 def _line(step: PlannedRun, run: tracking.Run | None, now: float) -> Line:
     status = REUSED if step.action == "reuse" else WAITING
     notes = "; ".join(filter(None, (step.reason if step.action == "resume" else "", step.note)))
-    epochs = step.params.get("epochs")
+    epochs = step.params.get("generator.epochs", step.params.get("epochs"))
     line = Line(step.kind, step.name, status, epochs=epochs if isinstance(epochs, int) else 0, note=notes)
     if run is None:
         return line
@@ -235,7 +233,8 @@ def sentence(line: Line) -> str:
     if line.status == FAILED:
         return f"{line.name}: failed: {line.error}"
     if line.status == FINISHED:
-        return f"{line.name}: finished in {duration(line.seconds)}, validation accuracy {percent(line.accuracy)}"
+        accuracy = "" if line.accuracy is None else f", validation accuracy {percent(line.accuracy)}"
+        return f"{line.name}: finished in {duration(line.seconds)}{accuracy}"
     return f"{line.name}: {line.status}"
 
 

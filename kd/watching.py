@@ -1,4 +1,7 @@
-"""Functions that follow a comparison which another process runs, for `kd watch`. They only read the tracking store."""
+"""Functions that follow a run which another process records, for `kd watch`. They only read the tracking store.
+
+The run is a comparison, or a generation, which trains a generator.
+"""
 
 import contextlib
 import time
@@ -28,19 +31,19 @@ from kdmodels.errors import UnavailableError, UserError
 from kdmodels.run_status import RunStatus
 from kdmodels.text import escaped
 from tasks import tracking
-from tasks.references import Plan
-from tasks.results import PLAN, ROWS, VERDICT
+from tasks.references import GeneratorPlan, Plan
+from tasks.results import ROWS, VERDICT, read_plan
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of a comparison.
+    """The progress of a comparison or generation.
 
     Attributes:
-        name: Name of the comparison.
-        stage: The stage of the flow `distill`, e.g. "students".
-        seconds: Seconds since the start of the comparison.
-        lines: One line for each teacher and student.
+        name: Name of the run.
+        stage: The stage of the flow `distill` or `generate`, e.g. "students".
+        seconds: Seconds since the start of the run.
+        lines: One line for each network.
     """
 
     name: str
@@ -49,13 +52,13 @@ class Progress:
     lines: Sequence[Line]
 
 
-def running_comparison(console: Console) -> tracking.Run:
-    """Return the latest comparison that is running.
+def running_whole_run(console: Console) -> tracking.Run:
+    """Return the latest comparison or generation that is running.
 
     If there is none, but one prepares its data on a permanent Prefect server, say so and wait until its run begins.
 
     Raises:
-        UserError: No comparison is running.
+        UserError: Neither is running.
     """
     if run := _latest_running():
         return run
@@ -68,26 +71,26 @@ def running_comparison(console: Console) -> tracking.Run:
             time.sleep(POLL_SECONDS)
             if run := _latest_running():
                 return run
-    raise UserError("no comparison is running; `kd list` shows earlier runs")
+    raise UserError("no comparison and no generation is running; `kd list` shows earlier runs")
 
 
 def _latest_running() -> tracking.Run | None:
-    running = (run for run in tracking.running() if run.kind == "comparison" and not tracking.is_gone(run.tags))
+    running = (run for run in tracking.running() if run.kind in tracking.PARENTS and not tracking.is_gone(run.tags))
     return next(running, None)
 
 
-def follow(console: Console, comparison: tracking.Run) -> tracking.Run:
-    """Show the progress of a comparison until the comparison ends, and return its run.
+def follow(console: Console, whole: tracking.Run) -> tracking.Run:
+    """Show the progress of a comparison or generation until it ends, and return its run.
 
     Raises:
-        UnavailableError: The process of the comparison no longer exists.
+        UnavailableError: The process of the run no longer exists.
     """
-    plan = _plan(comparison)
+    plan = _plan(whole)
     if plan is None:
-        return tracking.get(comparison.run_id)
+        return tracking.get(whole.run_id)
     warned = set[str]()
     with _live(console) if console.is_terminal else contextlib.nullcontext(_plain(console)) as show:
-        while (run := _current(comparison.run_id)).status == RunStatus.RUNNING:
+        while (run := _current(whole.run_id)).status == RunStatus.RUNNING:
             progress = _progress(run, plan)
             show(progress)
             print_warnings(console, progress.lines, warned)
@@ -118,17 +121,29 @@ def stage(current: Sequence[Line], *, has_leaderboard: bool, has_verdict: bool) 
     return "students" if begun else "knowledge"
 
 
-def _plan(comparison: tracking.Run) -> Plan | None:
-    """Return the plan of a comparison, which is recorded just after its start. If it ends without a plan, return None.
+def generation_stage(current: Sequence[Line]) -> str:
+    """Return the stage of a running generation, as the flow `generate` names it.
+
+    Args:
+        current: The lines of the judge and the generator.
+    """
+    judge, generator = current
+    if judge.status in (WAITING, *ACTIVE):
+        return "judge"
+    return "generator" if generator.status in (WAITING, *ACTIVE) else "promote"
+
+
+def _plan(whole: tracking.Run) -> Plan | GeneratorPlan | None:
+    """Return the plan of a run, which is recorded just after its start. If it ends without a plan, return None.
 
     Raises:
-        UnavailableError: The process of the comparison no longer exists.
+        UnavailableError: The process of the run no longer exists.
     """
-    while not tracking.has_artifact(comparison.run_id, PLAN):
-        if _current(comparison.run_id).status != RunStatus.RUNNING:
+    while (plan := read_plan(whole)) is None:
+        if _current(whole.run_id).status != RunStatus.RUNNING:
             return None
         time.sleep(POLL_SECONDS)
-    return Plan.model_validate(tracking.read_json(comparison.run_id, PLAN))
+    return plan
 
 
 def _current(run_id: str) -> tracking.Run:
@@ -140,17 +155,21 @@ def _current(run_id: str) -> tracking.Run:
     return run
 
 
-def _progress(run: tracking.Run, plan: Plan) -> Progress:
+def _progress(run: tracking.Run, plan: Plan | GeneratorPlan) -> Progress:
     now = time.time()
     current = lines(plan, tracking.children(run.run_id), now=now)
-    unfinished = [line for line in current if line.status in (WAITING, *ACTIVE)]
-    recorded = {} if unfinished else {name: tracking.has_artifact(run.run_id, name) for name in (ROWS, VERDICT)}
     return Progress(
         name=run.name,
-        stage=stage(current, has_leaderboard=recorded.get(ROWS, False), has_verdict=recorded.get(VERDICT, False)),
+        stage=_comparison_stage(run, current) if isinstance(plan, Plan) else generation_stage(current),
         seconds=max(0.0, (run.end / 1000 if run.end else now) - run.start / 1000),
         lines=current,
     )
+
+
+def _comparison_stage(run: tracking.Run, current: Sequence[Line]) -> str:
+    unfinished = [line for line in current if line.status in (WAITING, *ACTIVE)]
+    recorded = {} if unfinished else {name: tracking.has_artifact(run.run_id, name) for name in (ROWS, VERDICT)}
+    return stage(current, has_leaderboard=recorded.get(ROWS, False), has_verdict=recorded.get(VERDICT, False))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
-"""Cancellation of a comparison by `kd cancel`, in whatever process the comparison runs.
+"""Cancellation of a comparison or a generation by `kd cancel`, in whatever process it runs.
 
-`kd cancel` sets a tag of the comparison's run in MLflow. The process that records the comparison reads the tag every
-few seconds.
+`kd cancel` sets a tag of its run in MLflow. The process that records the run reads the tag every few seconds.
 """
 
 import contextlib
@@ -47,37 +46,37 @@ def cancellable(run_id: str) -> Iterator[None]:
             thread.join()
 
 
-def comparison_of(word: str) -> tracking.Run:
-    """Return the comparison that a user specified by its run, or by the run of one of its students.
+def whole_run_of(word: str) -> tracking.Run:
+    """Return the comparison or generation that a user specified by its run, or by the run of one of its networks.
 
     Raises:
-        UserError: No run matches the word, or the run belongs to no comparison.
+        UserError: No run matches the word, or the run belongs to no comparison and no generation.
     """
     run = tracking.find(word)
-    comparison = tracking.get(run.parent) if run.parent else run
-    if comparison.kind != "comparison":
-        raise UserError(f"run {run.name} ({run.run_id}) belongs to no comparison. Allowed: a comparison or its runs")
-    return comparison
+    whole = tracking.get(run.parent) if run.parent else run
+    if whole.kind not in tracking.PARENTS:
+        raise UserError(
+            f"run {run.name} ({run.run_id}) belongs to no comparison and no generation. Allowed: one of them"
+        )
+    return whole
 
 
-def find_comparison(word: str) -> tracking.Run:
-    """Return the running comparison that a user specified, see `comparison_of`.
+def running_run_of(word: str) -> tracking.Run:
+    """Return the running comparison or generation that a user specified, see `whole_run_of`.
 
     Raises:
-        UserError: No run matches the word, the run belongs to no comparison, or the comparison is not running.
+        UserError: No run matches the word, the run belongs to no comparison and no generation, or it is not running.
     """
-    comparison = comparison_of(word)
-    if comparison.status != RunStatus.RUNNING:
-        raise UserError(
-            f"run {comparison.name} ({comparison.run_id}) is not running: its status is {comparison.status}"
-        )
-    return comparison
+    whole = whole_run_of(word)
+    if whole.status != RunStatus.RUNNING:
+        raise UserError(f"run {whole.name} ({whole.run_id}) is not running: its status is {whole.status}")
+    return whole
 
 
-def cancel(comparison: tracking.Run) -> bool:
-    """End a running comparison, and wait for its end.
+def cancel(whole: tracking.Run) -> bool:
+    """End a running comparison or generation, and wait for its end.
 
-    If the process of the comparison no longer exists, only correct the status of its runs.
+    If its process no longer exists, only correct the status of its runs.
 
     Returns:
         Whether a process had to be stopped.
@@ -85,16 +84,16 @@ def cancel(comparison: tracking.Run) -> bool:
     Raises:
         UnavailableError: The process did not end the run in time.
     """
-    tracking.request_end(comparison.run_id)
+    tracking.request_end(whole.run_id)
     deadline = time.monotonic() + STOP_SECONDS
-    while tracking.get(comparison.run_id).status == RunStatus.RUNNING:
-        if tracking.is_gone(comparison.tags):
-            tracking.end_abandoned(comparison.experiment)
-            tracking.kill_running(comparison.run_id)
+    while tracking.get(whole.run_id).status == RunStatus.RUNNING:
+        if tracking.is_gone(whole.tags):
+            tracking.end_abandoned(whole.experiment)
+            tracking.kill_running(whole.run_id)
             return False
         if time.monotonic() > deadline:
             raise UnavailableError(
-                f"run {comparison.name} ({comparison.run_id}) has not ended within {STOP_SECONDS:.0f} s. Its process "
+                f"run {whole.name} ({whole.run_id}) has not ended within {STOP_SECONDS:.0f} s. Its process "
                 "may be busy, or may have been killed: run kd doctor --fix on its machine"
             )
         time.sleep(0.2)

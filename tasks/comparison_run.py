@@ -1,16 +1,16 @@
-"""The start and the end of a comparison.
+"""The start and the end of a comparison, and of every command that trains networks.
 
-This module prepares the process, starts and ends the comparison's run in MLflow, and measures each stage.
+This module prepares the process, starts and ends the command's run in MLflow, and measures each stage.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from prefect.logging import get_run_logger
 
-from kdmodels.experiment import Experiment
+from kdmodels.experiment import Experiment, GeneratorExperiment
 from kdmodels.peak_memory import Phase, peak_memory
 from tasks import tracking
 from tasks import training_runs as runs
@@ -21,7 +21,7 @@ from tasks.execution.locks import PLANNING
 from tasks.execution.team_locks import team_exclusive
 from tasks.planning.keys import flatten, threads
 from tasks.prepare_data import load
-from tasks.references import DataReference, Plan
+from tasks.references import DataReference, GeneratorPlan, Plan
 from tasks.results import PLAN
 from tasks.tracking.tags import Tag
 from tasks.ui import summaries
@@ -127,21 +127,38 @@ def comparison(
 
 @contextmanager
 def comparison_run(experiment: Experiment, splits: Sequence[DataReference], plan: Plan) -> Iterator[str]:
-    """Start the run of a comparison, and provide its id.
+    """Start the run of a comparison, and provide its id. See `command_run`."""
+    tags: dict[str, object] = {Tag.VIEWS: f"{plan.knowledge.action}: {plan.knowledge.reason}"} if plan.taught else {}
+    params = flatten(experiment.model_dump(mode="json", exclude={"variants", "notify"}))
+    with command_run("comparison", experiment, splits, plan, params=params, tags=tags) as parent:
+        yield parent
+
+
+@contextmanager
+def command_run(
+    kind: str,
+    experiment: Experiment | GeneratorExperiment,
+    splits: Sequence[DataReference],
+    plan: Plan | GeneratorPlan,
+    *,
+    params: Mapping[str, object],
+    tags: Mapping[str, object],
+) -> Iterator[str]:
+    """Start the run of a whole command, whose children are the runs of its networks, and provide its id.
 
     When the block ends, the run is marked as finished, failed or interrupted. If the block raises an error, child runs
-    that are still running are marked as interrupted.
+    that are still running are marked as interrupted. `kd cancel` can end the block.
+
+    Args:
+        kind: The kind of the run, one of `tracking.PARENTS`.
+        splits: The data of each fold.
+        params, tags: The params and tags of the run, in addition to those of every command.
     """
     url = flow_run_url()
-    parent = tracking.start(
-        experiment.name,
-        experiment.name,
-        "comparison",
-        params=flatten(experiment.model_dump(mode="json", exclude={"variants", "notify"})),
-        tags={**runs.origin(), Tag.DATA_DIR: splits[0].folder or ""}
-        | ({Tag.PREFECT_URL: url} if url else {})
-        | ({Tag.VIEWS: f"{plan.knowledge.action}: {plan.knowledge.reason}"} if plan.taught else {}),
-    )
+    common: dict[str, object] = {**runs.origin(), Tag.DATA_DIR: splits[0].folder or ""}
+    if url:
+        common[Tag.PREFECT_URL] = url
+    parent = tracking.start(experiment.name, experiment.name, kind, params=params, tags=common | dict(tags))
     with tracking.recording(parent):
         try:
             tracking.log_json(parent, "experiment.json", experiment.model_dump(mode="json"))

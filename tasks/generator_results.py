@@ -2,22 +2,27 @@
 
 from io import BytesIO
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from kdmodels.data import Split
-from kdmodels.generators.build import load_generator
+from kdmodels.generators.build import GeneratorDescription, load_generator
 from kdmodels.generators.gan import ImageGenerator
+from kdmodels.generators.grid import grid_png
 from kdmodels.generators.layers import random_codes
 from kdmodels.generators.quality import Moments, class_quality, collapse, frechet_distance, precision_and_recall
-from kdmodels.generators.samples import balanced_labels, grid_png, interpolate, reconstruct, sample
-from kdmodels.generators.vae import Vae, importance_weighted_bound
+from kdmodels.generators.samples import BATCH, balanced_labels, interpolate, reconstruct, sample
+from kdmodels.generators.served import served_file
+from kdmodels.generators.vae import Vae, elbo_parts, importance_weighted_bound
 from kdmodels.knowledge import distil_knowledge
 from kdmodels.randomness import generator_for
+from kdmodels.serving.tensor_sizes import CLASS, CODES
 from tasks import tracking
 from tasks.prepare_data import load
 from tasks.references import DataReference
+from tasks.tracking.models import log_model
 
 NETWORK = "generator"  # artifact folder of the stored generator
 PICTURES = "pictures"  # artifact folder
@@ -58,12 +63,13 @@ def _samples(network: Vae | ImageGenerator, data: DataReference) -> bytes:
     """Return a grid of samples. A column of a conditional generator shows one class, if there are at most 10."""
     columns = len(data.classes) if network.classes and len(data.classes) <= COLUMNS else COLUMNS
     labels = balanced_labels(ROWS * columns, len(data.classes))
-    return grid_png(sample(network, labels, generator_for(SEED, "pictures")), columns)
+    return grid_png(sample(network, labels, generator_for(SEED, "pictures")).numpy(), columns)
 
 
 def _interpolations(network: Vae | ImageGenerator, data: DataReference) -> bytes:
     ends = random_codes(2 * PAIRS, network.latent, generator_for(SEED, "interpolations")).unflatten(0, (PAIRS, 2))
-    return grid_png(interpolate(network, ends, balanced_labels(PAIRS, len(data.classes)), COLUMNS), COLUMNS)
+    images = interpolate(network, ends, balanced_labels(PAIRS, len(data.classes)), COLUMNS)
+    return grid_png(images.numpy(), COLUMNS)
 
 
 def _reconstructions(vae: Vae, split: Split) -> bytes:
@@ -72,7 +78,7 @@ def _reconstructions(vae: Vae, split: Split) -> bytes:
     images = split.batch(rows)
     made = reconstruct(vae, images, split.labels[rows])
     pairs = zip(images.split(COLUMNS), made.split(COLUMNS), strict=True)
-    return grid_png(torch.cat([row for pair in pairs for row in pair]), COLUMNS)
+    return grid_png(torch.cat([row for pair in pairs for row in pair]).numpy(), COLUMNS)
 
 
 @torch.no_grad()
@@ -118,7 +124,7 @@ def measure(run_id: str, network: Vae | ImageGenerator, data: DataReference, jud
         "entropy": quality.entropy,
         "class_balance": quality.balance,
         **({} if quality.accuracy is None else {"accuracy": quality.accuracy}),
-        **({"log_likelihood_bound": _bound(network, validation)} if isinstance(network, Vae) else {}),
+        **({"log_likelihood_bound": log_likelihood_bound(network, validation)} if isinstance(network, Vae) else {}),
     }
     tracking.log_metrics(run_id, [(f"quality/{name}", value, 0) for name, value in metrics.items()])
     shares = dict(zip(data.classes, quality.shares, strict=True))
@@ -133,7 +139,19 @@ def judged(judge: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _bound(vae: Vae, split: Split) -> float:
+def elbos(vae: Vae, split: Split) -> Tensor:
+    """Return the evidence lower bound of each image of a split, (N,), in nats, estimated with one code per image."""
+    noise = generator_for(SEED, "elbo")
+    return torch.cat(
+        [
+            elbo_parts(vae, split.batch(rows), random_codes(len(rows), vae.latent, noise), split.labels[rows]).elbo
+            for rows in torch.arange(len(split)).split(BATCH)
+        ]
+    )
+
+
+@torch.no_grad()
+def log_likelihood_bound(vae: Vae, split: Split) -> float:
     """Return the mean importance-weighted bound of the log-likelihood of held-out images, in nats."""
     rows = torch.arange(min(BOUND_IMAGES, len(split)))
     bounds = importance_weighted_bound(
@@ -146,7 +164,22 @@ def _bound(vae: Vae, split: Split) -> float:
     return bounds.mean().item()
 
 
-def stored_generator(run_id: str) -> Vae | ImageGenerator:
-    """Return the generator of a finished run, in eval mode."""
-    network, _ = load_generator(tracking.artifact(run_id, NETWORK))
-    return network
+def record_model(run_id: str, description: GeneratorDescription, network: Vae | ImageGenerator) -> None:
+    """Store a trained generator as the run's ONNX model.
+
+    Args:
+        network: The generator in eval mode, on the CPU.
+
+    Raises:
+        UserError: The images of the ONNX file differ from those of the network.
+    """
+    examples = {CODES: np.zeros((2, network.latent), np.float32)}
+    if network.classes:
+        examples[CLASS] = np.eye(network.classes, dtype=np.float32)[[0, 0]]
+    example = examples if network.classes else examples[CODES]
+    log_model(run_id, served_file(description, network, run_id), example, kind="generator")
+
+
+def stored_generator(run_id: str) -> tuple[Vae | ImageGenerator, GeneratorDescription]:
+    """Return the generator of a finished run, in eval mode, and its description."""
+    return load_generator(tracking.artifact(run_id, NETWORK))

@@ -1,7 +1,7 @@
 """Measurements on the test split.
 
-Only this module calls `Dataset.read_test`, and only the tasks `promote_student` and `measure_claims` use this module.
-The test `tests/flows/test_who_reads_the_test_split.py` enforces both rules.
+Only this module calls `Dataset.read_test`, and only the tasks `promote_student`, `promote_generator` and
+`measure_claims` use this module. The test `tests/flows/test_who_reads_the_test_split.py` enforces both rules.
 
 The predictions of a network are stored with its run, so each network is measured once per test split. The tag
 `kd.test_reads` of a comparison's run holds the number of times that the split was read for the comparison.
@@ -48,7 +48,7 @@ class HeldOut:
 
     Attributes:
         data: The data of the students.
-        comparison: The id of the comparison's run, which records the number of times that the split was read.
+        comparison: The id of the run of the comparison or generation. It records how often the split was read.
         code: The modules that the user named. Their code may run if a model has to be converted from stored weights.
         record: Whether predictions are stored with the runs of the networks.
     """
@@ -141,14 +141,19 @@ def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
     def logits() -> np.ndarray:
         return served_logits(load_model(champion.uri), test.split)
 
-    def seen() -> np.ndarray | None:
-        if is_trained_on(tracking.get(run_id), test.data):
-            return look_alike(test.images, test.trained)
-        if not tracking.has_artifact(run_id, TRAINED):
-            return None
-        return look_alike(test.images, load_file(tracking.artifact(run_id, TRAINED))["descriptors"])
+    return _outcomes(run_id, logits, test, lambda: seen_by_champion(run_id, test))
 
-    return _outcomes(run_id, logits, test, seen)
+
+def seen_by_champion(run_id: str, test: HeldOut) -> np.ndarray | None:
+    """Return whether a champion was trained or validated on a copy of each test image, (N,) bool.
+
+    If this is unknown, return `None`.
+    """
+    if is_trained_on(tracking.get(run_id), test.data):
+        return look_alike(test.images, test.trained)
+    if not tracking.has_artifact(run_id, TRAINED):
+        return None
+    return look_alike(test.images, load_file(tracking.artifact(run_id, TRAINED))["descriptors"])
 
 
 def teacher_outcomes(run_id: str, test: HeldOut) -> Outcomes:

@@ -23,12 +23,12 @@ class RunLine(_Row):
     """One run, as `kd list` shows it.
 
     Attributes:
-        kind: The kind of the run: comparison, teacher, student, tuning, generator or reproduction. `None` if kdflow did
-            not make the run.
+        kind: The kind of the run: comparison, generation, teacher, student, tuning, generator or reproduction. `None`
+            if kdflow did not make the run.
         started: The start of the run in UTC, in ISO 8601 format. For a resumed run, the time when it was last resumed.
         seconds: The duration of the run. `None` while the run is running.
         accuracy: The mean validation accuracy over the seeds. `None` if the run has no accuracy yet.
-        parent: The id of the comparison's run. `None` if this run is a comparison.
+        parent: The id of the run of the whole command, a comparison or a generation. `None` if this run is one of them.
     """
 
     run_id: str
@@ -119,10 +119,10 @@ class TuningDetails(RunDetails):
 
 
 class ComparisonDetails(RunDetails):
-    """Details of a comparison.
+    """Details of a comparison or a generation.
 
     Attributes:
-        children: The child runs of the comparison, e.g. its students, oldest first.
+        children: The child runs, e.g. the students, oldest first.
         verdict: The verdict of the promotion gate. `None` if there is no verdict.
     """
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict
 
 from tasks import results, tracking
-from tasks.references import VerdictReference
+from tasks.references import GeneratorVerdict, VerdictReference
 from tasks.results import ACCURACY, VERDICT
 
 
@@ -20,11 +20,12 @@ class DecisionLine(_Line):
     """A decision of the promotion gate about a model.
 
     Attributes:
-        started: The start of the comparison in UTC, in ISO 8601 format.
-        comparison: The id of the comparison's run.
-        winner: The student that the decision is about.
+        started: The start of the run in UTC, in ISO 8601 format.
+        comparison: The id of the run of the comparison or generation.
+        winner: The student that the decision is about, or "generator".
         validation_accuracy: The highest mean validation accuracy of the comparison, from 0 to 1.
-        test_accuracy: The winner's accuracy on the test split, from 0 to 1. `None` if the split was not needed.
+        test_accuracy: The winner's accuracy on the test split, from 0 to 1. `None` for a generator, or if the split was
+            not needed.
         decision: `promoted`, `champion already`, `waits for approval` or `refused`.
         champion: The version that is the champion after the decision. `None` if there is no champion.
         reason: The decision in words.
@@ -82,7 +83,8 @@ def read_history(model: str) -> History:
     versions = tracking.versions(model)
     comparisons = [
         run
-        for run in reversed(tracking.runs(kind="comparison", limit=results.ALL))
+        for kind in tracking.PARENTS
+        for run in reversed(tracking.runs(kind=kind, limit=results.ALL))
         if run.params.get("promote.model") == model and tracking.has_artifact(run.run_id, VERDICT)
     ]
     decisions = [_decision(run) for run in comparisons]
@@ -104,9 +106,12 @@ def read_history(model: str) -> History:
 
 
 def _decision(run: tracking.Run) -> DecisionLine:
-    verdict = VerdictReference.model_validate(tracking.read_json(run.run_id, VERDICT))
+    recorded = tracking.read_json(run.run_id, VERDICT)
+    if run.kind == "generation":
+        return _decision_on_generator(run, GeneratorVerdict.model_validate(recorded))
+    verdict = VerdictReference.model_validate(recorded)
     return DecisionLine(
-        started=datetime.fromtimestamp(run.start / 1000, UTC).isoformat(timespec="seconds"),
+        started=_started(run),
         comparison=run.run_id,
         winner=verdict.winner,
         validation_accuracy=run.metrics.get(ACCURACY),
@@ -117,9 +122,26 @@ def _decision(run: tracking.Run) -> DecisionLine:
     )
 
 
-def _in_words(verdict: VerdictReference) -> str:
+def _decision_on_generator(run: tracking.Run, verdict: GeneratorVerdict) -> DecisionLine:
+    return DecisionLine(
+        started=_started(run),
+        comparison=run.run_id,
+        winner="generator",
+        validation_accuracy=None,
+        test_accuracy=None,
+        decision=_in_words(verdict),
+        champion=verdict.version,
+        reason=verdict.reason,
+    )
+
+
+def _started(run: tracking.Run) -> str:
+    return datetime.fromtimestamp(run.start / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _in_words(verdict: VerdictReference | GeneratorVerdict) -> str:
     if verdict.promoted:
         return "promoted"
-    if verdict.pending:
+    if isinstance(verdict, VerdictReference) and verdict.pending:
         return "waits for approval"
     return "champion already" if verdict.already_champion else "refused"

@@ -15,6 +15,7 @@ from kdmodels.files.atomic import write_output
 from kdmodels.text import escaped
 from tasks import tracking
 from tasks.tracking.served import load_model
+from tasks.tracking.tags import GENERATOR, Tag
 
 BATCH = 256
 
@@ -64,7 +65,10 @@ def predict(model: str, paths: list[Path]) -> list[Prediction]:
     """
     files = find_images(paths)
     tracking.configure()
-    served = load_model(tracking.find_model(model).uri)
+    version = tracking.find_model(model)
+    if version.tags.get(Tag.KIND) == GENERATOR:
+        raise UserError(f"model {model!r} is a generator, which makes images (kd sample). Allowed: a classifier")
+    served = load_model(version.uri)
     if not served.classes:
         raise UserError(f"model {model!r} names no classes; allowed: a model of a kd run")
     predictions: list[Prediction] = []

@@ -16,6 +16,7 @@ import yaml
 from kdmodels.errors import UserError
 from kdmodels.evaluation.correctness import Correctness
 from kdmodels.experiment import Experiment
+from kdmodels.experiment.file import parse_experiment
 from kdmodels.text import escaped
 from tasks import results, tracking
 from tasks.listings import (
@@ -141,7 +142,7 @@ def show(word: str) -> RunDetails:
         model=model_uri(run.run_id),
         artifacts=names,
     ).model_dump()
-    if run.kind == "comparison":
+    if run.kind in tracking.PARENTS:
         verdict = tracking.read_json(run.run_id, results.VERDICT) if results.VERDICT in names else None
         children = [_line(child) for child in tracking.children(run.run_id)]
         return ComparisonDetails(**details, children=children, verdict=verdict)
@@ -192,7 +193,7 @@ def find_run(word: str) -> tracking.Run:
 
 
 def spec(word: str) -> str:
-    """Return the experiment file that reproduces a comparison or one of its students.
+    """Return the experiment file that reproduces a comparison, one of its students or a generator.
 
     The file of a student includes the student's control and teacher.
 
@@ -207,8 +208,8 @@ def spec(word: str) -> str:
     comparison = tracking.get(run.parent) if run.parent else run
     if not tracking.has_artifact(comparison.run_id, "experiment.json"):
         raise UserError(f"run {run.name} belongs to no comparison, so no experiment file made it")
-    experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
-    if run.kind == "student":
+    experiment = parse_experiment(tracking.read_json(comparison.run_id, "experiment.json"))
+    if run.kind == "student" and isinstance(experiment, Experiment):
         experiment = experiment.only([run.tags[Tag.VARIANT]])
     kdflow, torch = (comparison.tags.get(tag, "?") for tag in (Tag.VERSION, Tag.TORCH))
     folder = comparison.tags.get(Tag.DATA_DIR)
@@ -293,6 +294,8 @@ def rows_of(run: tracking.Run) -> list[StudentReference]:
         raise UserError(
             f"run {run.name} ({run.run_id}) is a search, which has no accuracy to compare. Allowed: its student"
         )
+    if run.kind in ("generation", "generator"):
+        raise UserError(f"run {run.name} ({run.run_id}) trains a generator, which has no accuracy to compare")
     if run.kind != "comparison":
         raise UserError(f"run {run.name} ({run.run_id}) was not made by kdflow; `kd list` shows the runs of kdflow")
     if not tracking.has_artifact(run.run_id, results.ROWS):

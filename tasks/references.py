@@ -172,6 +172,11 @@ class GeneratorPlan(Reference):
     generator: PlannedRun
     notes: list[str] = Field(default=[], description="What the user should know of the data.")
 
+    @property
+    def steps(self) -> list[PlannedRun]:
+        """Both planned runs, in the order of execution."""
+        return [self.judge, self.generator]
+
 
 class TeacherReference(Reference):
     """A reference to the run that holds the teacher's network and its stored outputs.
@@ -279,13 +284,39 @@ class GeneratorReference(Reference):
     warnings: list[str] = []
 
 
+class GeneratorVerdict(Reference):
+    """The decision whether a new generator becomes the champion, the generator that `kd sample` uses.
+
+    Attributes:
+        accepted: Whether the generator was promoted or is already the champion.
+        model: The name of the registered model.
+        version: The registered version that is the champion after the decision. `None` if there is no champion.
+        test: The measures of the generator on the test split, by name. Empty if the split was not needed.
+    """
+
+    promoted: bool
+    already_champion: bool
+    accepted: bool
+    model: str
+    version: int | None
+    reason: str
+    evidence: dict[str, Any]
+    test: dict[str, float]
+
+
 class GeneratorOutcome(Reference):
-    """The result of a flow run that trained a generator, which `kd run --json` prints as a JSON document."""
+    """The result of a flow run that trained a generator, which `kd run --json` prints as a JSON document.
+
+    Attributes:
+        parent_run_id: The id of the run of the whole command, whose children are the judge and the generator.
+    """
 
     experiment: str
+    parent_run_id: str
     judge: TeacherReference
     generator: GeneratorReference
     notes: list[str]
+    verdict: GeneratorVerdict
     seconds: dict[str, float]
 
 

@@ -14,10 +14,10 @@ from kdmodels.errors import UserError
 from kdmodels.evaluation.correctness import Correctness
 from kdmodels.experiment.presets import CONTROL
 from tasks import tracking
-from tasks.references import StudentReference
+from tasks.references import GeneratorPlan, Plan, StudentReference
 from tasks.tracking.tags import Tag
 
-# Artifacts of a comparison
+# Artifacts of a comparison or a generation
 ROWS = "leaderboard.json"
 PLAN = "plan.json"
 VERDICT = "verdict.json"
@@ -48,6 +48,14 @@ RATIO = "gradient_ratio/"  # prefix of a metric, before a loss: its gradient nor
 TRIALS = "tuning.csv"  # table of a search: the trials, their values, and their accuracies on the inner split
 TRIALS_PLOT = "tuning.png"  # plot of this table
 INNER_ACCURACY = "inner_accuracy"  # column of the table of trials
+
+
+def read_plan(run: tracking.Run) -> Plan | GeneratorPlan | None:
+    """Return the plan of a comparison or a generation. If the run has not recorded its plan yet, return `None`."""
+    if not tracking.has_artifact(run.run_id, PLAN):
+        return None
+    plan = tracking.read_json(run.run_id, PLAN)
+    return GeneratorPlan.model_validate(plan) if run.kind == "generation" else Plan.model_validate(plan)
 
 
 def latest_comparison() -> tracking.Run:

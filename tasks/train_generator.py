@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 
-import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
@@ -20,10 +19,10 @@ from tasks import tracking
 from tasks import training_runs as runs
 from tasks.execution import interruption
 from tasks.execution.steps import StepWork, begin_step
-from tasks.generator_results import NETWORK, log_pictures, measure
+from tasks.generator_results import NETWORK, log_pictures, measure, record_model
 from tasks.prepare_data import load
 from tasks.references import DataReference, GeneratorReference, PlannedRun, TeacherReference
-from tasks.results import SIZE
+from tasks.results import SIZE, untested
 from tasks.tracking.tags import Tag
 
 PICTURES = 5  # number of epochs, spread evenly over the training, whose samples are stored
@@ -31,13 +30,14 @@ PICTURES = 5  # number of epochs, spread evenly over the training, whose samples
 
 @task(task_run_name="train_generator {step.name}", cache_policy=NO_CACHE)
 def train(
-    experiment: GeneratorExperiment, data: DataReference, step: PlannedRun, judge: TeacherReference
+    experiment: GeneratorExperiment, data: DataReference, step: PlannedRun, judge: TeacherReference, parent: str
 ) -> GeneratorReference:
     """Train and measure a generator, and return a reference to its run. If possible, reuse an earlier run.
 
     Args:
         step: The planned run of the generator.
         judge: The classifier that measures the generated images.
+        parent: The id of the run of the whole command.
 
     Raises:
         DivergedError: The training diverged.
@@ -47,7 +47,7 @@ def train(
         assert step.source is not None
         return _reference(step.source, reused=True)
     with begin_step(step, experiment.name) as work:
-        run_id = work.finished or _record(experiment, data, work, judge)
+        run_id = work.finished or _record(experiment, data, work, judge, parent)
     return _reference(run_id, reused=run_id == work.finished)
 
 
@@ -57,13 +57,14 @@ def _reference(run_id: str, *, reused: bool) -> GeneratorReference:
     warnings = [run.tags[Tag.WARNING]] if Tag.WARNING in run.tags else []
     for warning in warnings:
         get_run_logger().warning(warning)
-    return GeneratorReference(run_id=run_id, reused=reused, metrics=run.metrics, warnings=warnings)
+    return GeneratorReference(run_id=run_id, reused=reused, metrics=untested(run.metrics), warnings=warnings)
 
 
-def _record(experiment: GeneratorExperiment, data: DataReference, work: StepWork, judge: TeacherReference) -> str:
-    run_id = runs.start(experiment.name, work, data, None, runs.origin())
+def _record(
+    experiment: GeneratorExperiment, data: DataReference, work: StepWork, judge: TeacherReference, parent: str
+) -> str:
+    run_id = runs.start(experiment.name, work, data, parent, runs.origin())
     with tracking.recording(run_id):
-        tracking.log_json(run_id, "experiment.json", experiment.model_dump(mode="json"))
         description = GeneratorDescription(
             generator=experiment.generator, input_shape=data.input_shape, classes=data.classes
         )
@@ -74,18 +75,16 @@ def _record(experiment: GeneratorExperiment, data: DataReference, work: StepWork
             tracking.log_folder(run_id, folder, NETWORK)
         network = description.build()
         network.load_state_dict(replica.state)
+        with runs.timed(run_id, "model"):
+            record_model(run_id, description, network.eval())
         tracking.log_metrics(run_id, [(SIZE, parameters(network), 0)])
         with runs.timed(run_id, "measuring"):
             log_pictures(run_id, network, data)
-            warning = measure(run_id, network, data, _judge(judge, experiment))
-        if warning:
-            tracking.set_tags(run_id, {Tag.WARNING: warning})
+            judging, _ = runs.recorded_network(judge.run_id, named_modules(experiment.of_judge))
+            collapse = measure(run_id, network, data, judging)
+        if collapse:
+            tracking.set_tags(run_id, {Tag.WARNING: collapse, Tag.COLLAPSE: collapse})
     return run_id
-
-
-def _judge(judge: TeacherReference, experiment: GeneratorExperiment) -> torch.nn.Module:
-    network, _ = runs.recorded_network(judge.run_id, named_modules(experiment.of_judge))
-    return network
 
 
 def _train(

@@ -16,7 +16,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 
 from flows.services.work_pool import ENTRYPOINTS, POOL
-from kdmodels.experiment import Experiment
+from kdmodels.experiment import Experiment, GeneratorExperiment
+from kdmodels.experiment.file import parse_experiment
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,9 @@ def test_the_worker_of_kd_up_runs_the_deployments() -> None:
     assert FILE["pull"] == []
     assert [deployment["entrypoint"] for deployment in FILE["deployments"]] == list(ENTRYPOINTS)
     assert {deployment["work_pool"]["name"] for deployment in FILE["deployments"]} == {POOL}
-    Experiment.model_validate(FILE["deployments"][0]["parameters"]["experiment"])
+    compared, generated = (deployment["parameters"]["experiment"] for deployment in FILE["deployments"][:2])
+    assert isinstance(parse_experiment(compared), Experiment)
+    assert isinstance(parse_experiment(generated), GeneratorExperiment)
 
 
 def prefect(environment: dict[str, str], *words: str, cwd: Path = ROOT) -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from flows.services.prefect_client import has_persistent_server
 from flows.services.prefect_server import running_server
 from flows.services.schedule_records import delete_record, read_record
-from flows.services.work_pool import ENTRYPOINT
+from flows.services.work_pool import SCHEDULED
 from kdmodels.errors import UnavailableError, UserError, allowed
 
 PAGE = 200  # the largest number of deployments that Prefect returns at once
@@ -123,7 +123,7 @@ def run_now(name: str) -> str:
 def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
     """Return the deployments that `kd schedule` created, sorted by name."""
     found = client.read_deployments(limit=PAGE, sort=DeploymentSort.NAME_ASC)
-    return [deployment for deployment in found if deployment.entrypoint == ENTRYPOINT]
+    return [deployment for deployment in found if deployment.entrypoint in SCHEDULED]
 
 
 def scheduled_experiment(deployment: DeploymentResponse) -> ScheduledExperiment:

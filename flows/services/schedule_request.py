@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from flows.experiments import find, load_experiment
+from flows.experiments import find, load_any_experiment
 from flows.services.deployments import (
     ScheduledExperiment,
     delete_schedule,
@@ -71,7 +71,7 @@ def carry_out(request: ScheduleRequest) -> ScheduleAnswer:
     if request.file is None:
         return ScheduleAnswer(list_schedules())
     schedule = create_schedule(
-        load_experiment(request.file).allowing(request.allow_code),
+        load_any_experiment(request.file).allowing(request.allow_code),
         cron=request.cron,
         every=request.every,
         timezone=request.timezone,

@@ -4,7 +4,9 @@ import os
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+from prefect import Flow
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
@@ -12,13 +14,14 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from flows.distill import distill
+from flows.generate import generate
 from flows.services.deployments import ScheduledExperiment, schedule_client, scheduled_experiment
 from flows.services.prefect_settings import configured_url
 from flows.services.schedule_records import ScheduleRecord, write_record
 from flows.services.up_state import up_state
-from flows.services.work_pool import ENTRYPOINT, POOL, prepare_pool
+from flows.services.work_pool import ENTRYPOINT, GENERATE, POOL, prepare_pool
 from kdmodels.errors import UsageError, UserError
-from kdmodels.experiment import user_code
+from kdmodels.experiment import GeneratorExperiment, user_code
 from kdmodels.experiment.experiment import CRON_IN_WORDS, LONGEST_INTERVAL, Experiment, is_cron, is_timezone
 from kdmodels.experiment.notify import require_storable
 from tasks.references import Options
@@ -29,7 +32,7 @@ ONE_AT_A_TIME = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.E
 
 
 def create_schedule(
-    experiment: Experiment,
+    experiment: Experiment | GeneratorExperiment,
     *,
     cron: str | None = None,
     every: int | None = None,
@@ -44,7 +47,7 @@ def create_schedule(
 
     Args:
         experiment: Experiment to run. If neither `cron` nor `every` is given, the field `schedule` of the experiment
-            applies.
+            applies. The file of a generator has no such field.
         cron: Cron expression with the fields minute, hour, day of month, month and day of week.
         every: Seconds between the starts of two runs.
         timezone: Time zone of `cron`. Default: UTC.
@@ -57,14 +60,19 @@ def create_schedule(
         UsageError: The experiment names code that is not allowed or holds the address of a webhook, or `allow_code`
             names code for the worker of another server.
     """
-    if cron is None and every is None and experiment.schedule:
-        cron, every = experiment.schedule.cron, experiment.schedule.every
-        timezone = timezone or experiment.schedule.timezone
-    require_storable(experiment.notify)
+    flow: Flow[..., Any] = distill
+    if isinstance(experiment, GeneratorExperiment):
+        flow, entrypoint, named = generate, GENERATE, experiment.of_judge
+    else:
+        entrypoint, named = ENTRYPOINT, experiment
+        if cron is None and every is None and experiment.schedule:
+            cron, every = experiment.schedule.cron, experiment.schedule.every
+            timezone = timezone or experiment.schedule.timezone
+        require_storable(experiment.notify)
     interval, runs_here = _interval(cron, every, timezone), _runs_here()
     allowed_code = [os.path.abspath(name) if name.endswith(".py") else name for name in allow_code]
     if runs_here:
-        user_code.require_all_allowed(experiment, ",".join(allowed_code))
+        user_code.require_all_allowed(named, ",".join(allowed_code))
     elif allow_code:
         raise UsageError(
             f"--allow-code {allow_code[0]}: allowed with kd up on this machine only. The variable KD_WORKER_CODE of "
@@ -75,23 +83,23 @@ def create_schedule(
     with schedule_client() as client:
         prepare_pool(client)
         deployment_id = client.create_deployment(
-            client.create_flow(distill),
+            client.create_flow(flow),
             experiment.name,
             schedules=[DeploymentScheduleCreate(schedule=interval, active=True)],
             parameters={"experiment": experiment.model_dump(mode="json"), "options": options.model_dump(mode="json")},
-            entrypoint=ENTRYPOINT,
+            entrypoint=entrypoint,
             work_pool_name=POOL,
-            parameter_openapi_schema=parameter_schema(distill).model_dump(),
+            parameter_openapi_schema=parameter_schema(flow).model_dump(),
             enforce_parameter_schema=True,
             paused=False,  # a paused schedule that is created again starts runs
             concurrency_limit=1,
             concurrency_options=ONE_AT_A_TIME,
-            description=distill.description,
+            description=flow.description,
         )
         if runs_here:
             record = ScheduleRecord(folder=str(Path.cwd()), allow_code=allowed_code)
             write_record(deployment_id, record.of_file(file))
-        return scheduled_experiment(client.read_deployment_by_name(f"{distill.name}/{experiment.name}"))
+        return scheduled_experiment(client.read_deployment_by_name(f"{flow.name}/{experiment.name}"))
 
 
 def _interval(cron: str | None, every: int | None, timezone: str | None) -> CronSchedule | IntervalSchedule:

@@ -1,4 +1,4 @@
-"""A function that finds comparisons that prepare their data. Such a comparison has no MLflow run yet."""
+"""A function that finds comparisons and generations that prepare their data. They have no MLflow run yet."""
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -13,12 +13,12 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from tasks import tracking
 
-COMPARISON = "distill"  # the name of the flow
+COMPARISON, GENERATION = "distill", "generate"  # the names of the flows
 
 
 def starting_comparisons(client: SyncPrefectClient) -> list[str]:
-    """Return the names of the flow runs of comparisons that run and have no run in the MLflow store, newest first."""
-    comparisons = FlowFilter(name=FlowFilterName(any_=[COMPARISON]))
+    """Return the names of the flow runs of comparisons and generations without an MLflow run, newest first."""
+    comparisons = FlowFilter(name=FlowFilterName(any_=[COMPARISON, GENERATION]))
     running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
     flow_runs = client.read_flow_runs(
         flow_filter=comparisons, flow_run_filter=running, sort=FlowRunSort.START_TIME_DESC

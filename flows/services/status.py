@@ -64,7 +64,7 @@ class ScheduleStatus(ScheduledExperiment):
     Attributes:
         next_run: Time of the next run. If the schedule is paused, the value is None.
         last_run: The last run that has started.
-        verdict: Verdict on the latest comparison of the experiment, in MLflow.
+        verdict: Verdict of the latest comparison or generation of the experiment, in MLflow.
         champion: The champion, e.g. digits-student/3. The champion is the registered model in use.
     """
 
@@ -196,10 +196,14 @@ def _last_run(client: SyncPrefectClient, deployment_id: UUID) -> LastRun | None:
 
 
 def _results(experiment: str) -> tuple[str | None, str | None]:
-    """Return the verdict on the latest comparison of an experiment, and the champion of its model."""
-    if tracking.is_new(experiment) or not (latest := tracking.runs(experiment, "comparison", limit=1)):
+    """Return the verdict of the latest comparison or generation of an experiment, and the champion of its model."""
+    if tracking.is_new(experiment):
         return None, None
-    model = latest[0].params.get("promote.model")
+    runs = [run for kind in tracking.PARENTS for run in tracking.runs(experiment, kind, limit=1)]
+    if not runs:
+        return None, None
+    latest = max(runs, key=lambda run: run.created)
+    model = latest.params.get("promote.model")
     champion = tracking.champion(model) if model else None
-    verdict = latest[0].tags.get(Tag.VERDICT) or f"none; the comparison is {latest[0].status}"
+    verdict = latest.tags.get(Tag.VERDICT) or f"none; the {latest.kind} is {latest.status}"
     return verdict, f"{champion.model}/{champion.version}" if champion else None

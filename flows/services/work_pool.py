@@ -6,10 +6,11 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
 POOL = "kdflow"
-ENTRYPOINT = "flows.distill.distill"  # the flow of scheduled runs
+ENTRYPOINT, GENERATE = "flows.distill.distill", "flows.generate.generate"
+SCHEDULED = (ENTRYPOINT, GENERATE)  # the flows of scheduled runs
 PROMOTE, ROLLBACK = "flows.promote.promote", "flows.rollback.rollback"
 APPROVE, REJECT = "flows.review.approve", "flows.review.reject"
-ENTRYPOINTS = (ENTRYPOINT, PROMOTE, APPROVE, REJECT, ROLLBACK)  # the only flows that the worker runs
+ENTRYPOINTS = (*SCHEDULED, PROMOTE, APPROVE, REJECT, ROLLBACK)  # the only flows that the worker runs
 
 
 def prepare_pool(client: SyncPrefectClient) -> None:

@@ -1,4 +1,4 @@
-"""The command `kd cancel`. It stops a comparison that runs in another process."""
+"""The command `kd cancel`. It stops a comparison or the training of a generator that runs in another process."""
 
 import sys
 from typing import Annotated
@@ -10,22 +10,23 @@ from kd.exit_codes import usage_errors
 from kd.options import RUN_HELP
 from kdmodels.text import escaped
 from tasks import tracking
-from tasks.cancellation import cancel, find_comparison
+from tasks.cancellation import cancel, running_run_of
 
 
 def command(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> None:
-    """Stop a running comparison, in whatever process it runs.
+    """Stop a running comparison or generation, wherever it runs.
 
-    The run of a student or a teacher stops its whole comparison. Training writes a checkpoint first, so that the same
-    experiment continues from there. A scheduled run that has not begun is given by its name in Prefect.
+    A generation is the run of `kd run` that trains a generator. The run of a single network stops the whole run.
+    Training writes a checkpoint first, so that the same experiment continues from there. A scheduled run that has not
+    begun is given by its name in Prefect.
     """
     tracking.configure()
     if cancel_waiting(run):
         print(f"cancelled {escaped(run)}, which had not begun", file=sys.stderr)
         return
     with usage_errors():
-        comparison = find_comparison(run)
-    name = escaped(f"{comparison.name} ({comparison.run_id})")
-    print(f"stopping the comparison {name}", file=sys.stderr)
-    stopped = cancel(comparison)
+        whole = running_run_of(run)
+    name = escaped(f"{whole.name} ({whole.run_id})")
+    print(f"stopping the {whole.kind} {name}", file=sys.stderr)
+    stopped = cancel(whole)
     print(f"stopped {name}" if stopped else f"ended {name}: its process no longer exists", file=sys.stderr)

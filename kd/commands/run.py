@@ -21,7 +21,8 @@ from kd.exit_codes import usage_errors
 from kd.options import AllowCode, DataDir, Details, ExperimentName, Json
 from kd.prefect_logs import silence_prefect
 from kdmodels.errors import UserError
-from kdmodels.experiment import Experiment, GeneratorExperiment
+from kdmodels.experiment import GeneratorExperiment
+from kdmodels.experiment.generator import judge_named
 from kdmodels.experiment.named_files import require_files
 from kdmodels.garbage_collection import gc_paused
 from tasks.references import Options
@@ -66,15 +67,19 @@ def command(  # noqa: PLR0913 - one parameter per option
     """Compare loss variants and promote the best, or train a generator."""
     with usage_errors():
         chosen = load_any_experiment(experiment, set_ or (), variants).allowing(allow_code or ())
-        if isinstance(chosen, GeneratorExperiment) and require_promotion:
-            raise UserError(f"--require-promotion: {experiment} trains a generator, which is not promoted")
     folder = str(data_dir) if data_dir else None
     options = Options(fresh=fresh, data_dir=folder, quiet=quiet)
     assert experiment is not None, "load_any_experiment() refuses None"
     with mistakes_located(experiment, set_ or ()):
-        require_files(chosen if isinstance(chosen, Experiment) else chosen.of_judge, folder)
         if isinstance(chosen, GeneratorExperiment):
-            return _generate(chosen, options, dry_run=dry_run, as_json=as_json)
+            with judge_named():
+                require_files(chosen.of_judge, folder)
+            from kd import generator_run  # noqa: PLC0415 - slow to import
+
+            if dry_run:
+                return generator_run.show_plan(chosen, options, as_json=as_json)
+            return generator_run.run(chosen, options, as_json=as_json, require_promotion=require_promotion)
+        require_files(chosen, folder)
         if dry_run:
             from kd import flow_run  # noqa: PLC0415 - slow to import
 
@@ -88,14 +93,6 @@ def command(  # noqa: PLR0913 - one parameter per option
                 from kd import flow_run  # noqa: PLC0415 - slow to import. Meanwhile the server starts
             finished = flow_run.run(chosen, options, server, start_time=START_TIME)
     return flow_run.show_outcome(finished, as_json=as_json, details=details, require_promotion=require_promotion)
-
-
-def _generate(experiment: GeneratorExperiment, options: Options, *, dry_run: bool, as_json: bool) -> int:
-    from kd import generator_run  # noqa: PLC0415 - slow to import
-
-    if dry_run:
-        return generator_run.show_plan(experiment, options, as_json=as_json)
-    return generator_run.run(experiment, options, as_json=as_json)
 
 
 def _counted(number: int, noun: str) -> str:

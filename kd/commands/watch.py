@@ -1,34 +1,56 @@
-"""The command `kd watch`. It follows a comparison that runs in another process."""
+"""The command `kd watch`. It follows a comparison or a generation that runs in another process."""
 
 from kd import console
 from kd.exit_codes import DONE, STUDENTS_FAILED, usage_errors
 from kd.options import Run
-from kd.outcome import print_verdict
-from kd.watching import follow, running_comparison
+from kd.outcome import print_generator_verdict, print_verdict
+from kd.watching import follow, running_whole_run
 from kdmodels.errors import CancelledError, UserError
 from kdmodels.run_status import RunStatus
 from tasks import tracking
-from tasks.cancellation import comparison_of
-from tasks.references import StudentReference, VerdictReference
+from tasks.cancellation import whole_run_of
+from tasks.references import GeneratorVerdict, StudentReference, VerdictReference
 from tasks.results import ROWS, VERDICT
 from tasks.tracking.tags import Tag
 
 
 def command(run: Run = None) -> int:
-    """Follow a running comparison until it ends.
+    """Follow a running comparison or generation until it ends.
 
-    The default is the latest comparison that is running, in whatever process it runs. If it still prepares its data on
-    a Prefect server, the command waits. Ctrl-C ends only this command.
-    The exit code is that of the comparison's `kd run`. A comparison that has ended is reported at once.
+    A generation is the run of `kd run` that trains a generator. The default is the latest run of both kinds that is
+    running, in whatever process it runs. If it still prepares its data on a Prefect server, the command waits. Ctrl-C
+    ends only this command. The exit code is that of the `kd run`. A run that has ended is reported at once.
     """
     tracking.configure()
     terminal = console.console(stderr=True)
     if run is None:
-        comparison = running_comparison(terminal)
+        whole = running_whole_run(terminal)
     else:
         with usage_errors():
-            comparison = comparison_of(run)
-    return _print_end(follow(terminal, comparison))
+            whole = whole_run_of(run)
+    ended = follow(terminal, whole)
+    return _print_end(ended) if ended.kind == "comparison" else _print_end_of_generation(ended)
+
+
+def _print_end_of_generation(generation: tracking.Run) -> int:
+    """Print the verdict on a generator. Return the exit code. The errors are those of `_print_end`."""
+    if tracking.has_artifact(generation.run_id, VERDICT):
+        print_generator_verdict(GeneratorVerdict.model_validate(tracking.read_json(generation.run_id, VERDICT)))
+    _require_not_stopped(generation)
+    if generation.status == RunStatus.FAILED:
+        raise _failure(generation)
+    console.print_entry("next", f"kd show {generation.run_id[:8]}, kd sample {generation.experiment} -o grid.png")
+    return DONE
+
+
+def _require_not_stopped(run: tracking.Run) -> None:
+    if run.status == RunStatus.KILLED:
+        request = run.tags.get(Tag.CANCEL)
+        raise CancelledError(f"{run.name} ({run.run_id}) was {f'cancelled by {request}' if request else 'interrupted'}")
+
+
+def _failure(run: tracking.Run) -> UserError:
+    return UserError(f"{run.name} ({run.run_id}) failed: {run.tags.get(Tag.ERROR, 'no error was recorded')}")
 
 
 def _print_end(comparison: tracking.Run) -> int:
@@ -38,18 +60,16 @@ def _print_end(comparison: tracking.Run) -> int:
         CancelledError: Somebody stopped the comparison.
         UserError: The comparison failed before it had a leaderboard.
     """
-    run_id, shown = comparison.run_id, f"{comparison.name} ({comparison.run_id})"
+    run_id = comparison.run_id
     has_leaderboard = tracking.has_artifact(run_id, ROWS)
     if has_leaderboard and tracking.has_artifact(run_id, VERDICT):
         print_verdict(VerdictReference.model_validate(tracking.read_json(run_id, VERDICT)))
-    if comparison.status == RunStatus.KILLED:
-        request = comparison.tags.get(Tag.CANCEL)
-        raise CancelledError(f"{shown} was {f'cancelled by {request}' if request else 'interrupted'}")
+    _require_not_stopped(comparison)
     rows = tracking.read_json(run_id, ROWS) if has_leaderboard else []
     failed = [row for row in map(StudentReference.model_validate, rows) if not row.finished]
     for student in failed:
         console.print_entry("failed", f"{student.variant}: {student.error or student.status.lower()}")
     if comparison.status == RunStatus.FAILED and not failed:
-        raise UserError(f"{shown} failed: {comparison.tags.get(Tag.ERROR, 'no error was recorded')}")
+        raise _failure(comparison)
     console.print_entry("next", f"kd compare {run_id[:8]}, kd report {run_id[:8]} --open")
     return STUDENTS_FAILED if failed else DONE

@@ -54,7 +54,7 @@ def memory(model: ModelProto, batch: int) -> tuple[int, int]:
     """
     constants = sum(numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer)
     sizes = tensor_bytes(model, batch)
-    sizes[INPUT] = batch * int(np.prod(image_shape(model.graph))) * 4
+    sizes[INPUT] = batch * int(np.prod(image_shape(model.graph.input[0]))) * 4
     owner = {INPUT: INPUT}
     for node in model.graph.node:
         for name in node.output:

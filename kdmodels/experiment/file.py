@@ -51,7 +51,7 @@ def read_any_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment
     """
     raw, places = _read(path, overrides)
     _make_paths_absolute(raw)
-    model = GeneratorExperiment if "generator" in raw else Experiment
+    model = _model_of(raw)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -60,6 +60,15 @@ def read_any_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment
             mistakes = [(_without_ensemble(where), message) for where, message in mistakes]
         lines = sorted(_placed(places, where, message) for where, message in mistakes)
         raise UserError("\n".join(text for _, text in lines)) from error
+
+
+def parse_experiment(raw: dict[str, JsonValue]) -> Experiment | GeneratorExperiment:
+    """Return the experiment that a run has recorded as JSON."""
+    return _model_of(raw).model_validate(raw)
+
+
+def _model_of(raw: dict[str, JsonValue]) -> type[Experiment] | type[GeneratorExperiment]:
+    return GeneratorExperiment if "generator" in raw else Experiment
 
 
 def with_place(message: str, path: Path, overrides: Sequence[str] = ()) -> str:

@@ -1,20 +1,25 @@
 """The experiment file of a generator: a network that makes new images like those of the data."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from kdmodels.errors import UserError
 from kdmodels.experiment.experiment import Experiment
 from kdmodels.experiment.network import Network
 from kdmodels.experiment.presets import CONTROL
 from kdmodels.experiment.recipe import MOST_EPOCHS, Teacher
-from kdmodels.experiment.schema import Part, mistake
+from kdmodels.experiment.schema import Part, combined, explain, mistake
 from kdmodels.experiment.settings import Settings
 from kdmodels.experiment.teacher_data import complete_data
 
 Width = Annotated[int, Field(ge=1, le=100_000)]
 VAE_LR, GAN_LR = 1e-3, 2e-4
+# the field `teacher` at the start of an error, or before one of its own fields, but not in the path of a file
+TEACHER_FIELD = re.compile(rf"^teacher(?=[.:])|(?<![\w./-])teacher(?=\.({'|'.join(Teacher.model_fields)})\b)")
 
 
 class VaeNetwork(Part):
@@ -65,9 +70,31 @@ class Generator(Part):
         return self.lr or (VAE_LR if self.vae else GAN_LR)
 
     @property
+    def networks(self) -> VaeNetwork | GanNetwork:
+        """The settings of the networks."""
+        networks = self.vae or self.gan
+        assert networks is not None, "one of vae and gan is required"
+        return networks
+
+    @property
     def kind(self) -> str:
         """The kind of the generator, `vae` or `gan`."""
         return "vae" if self.vae else "gan"
+
+
+@contextmanager
+def judge_named() -> Iterator[None]:
+    """Name the field `judge` in each UserError in the `with` block that names the field `teacher`.
+
+    The functions for teachers train and read the judge, and name the field by which they know it.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = TEACHER_FIELD.sub("judge", str(error))
+        if message == str(error):
+            raise
+        raise type(error)(message) from error
 
 
 class GeneratorExperiment(Settings):
@@ -97,7 +124,21 @@ class GeneratorExperiment(Settings):
             raise mistake("does not apply to a generator. Allowed: []", "data", "augment")
         if self.judge.ensemble:
             raise mistake("an ensemble has no common embedding. Allowed: one teacher", "judge", "ensemble")
+        self._require_valid_judge()
         return self
+
+    def _require_valid_judge(self) -> None:
+        """Report mistakes that only the whole experiment of the judge shows, by the fields of this file."""
+        try:
+            _ = self.of_judge
+        except ValidationError as error:
+            explained = [explain(detail, Experiment) for detail in error.errors()]
+            raise combined(
+                [
+                    mistake(message, *("judge" if step == "teacher" else step for step in path))
+                    for path, message in explained
+                ]
+            ) from None
 
     @property
     def of_judge(self) -> Experiment:

@@ -78,25 +78,26 @@ def _partial(path: Path, write: Callable[[Path], object], mode: int) -> Iterator
         partial.unlink(missing_ok=True)
 
 
-def write_output(path: Path, text: str) -> None:
-    """Write text to a path that the user named. The path can be a file, a link, a device or a pipe.
+def write_output(path: Path, content: str | bytes) -> None:
+    """Write text or bytes to a path that the user named. The path can be a file, a link, a device or a pipe.
 
     An existing file or link is replaced. A device or a pipe must belong to this user or to root. These rules do not
-    apply to names of open streams, such as /dev/stdout. The text is then always written to the stream.
+    apply to names of open streams, such as /dev/stdout. The content is then always written to the stream.
 
     Raises:
-        OSError: The text can't be written, or the device or pipe belongs to another user.
+        OSError: The content can't be written, or the device or pipe belongs to another user.
     """
+    data = content.encode("utf-8") if isinstance(content, str) else content
     is_stream = _STREAM.fullmatch(str(path.absolute())) is not None
     if not is_stream and not _is_special(path):
-        write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8", newline=""), mode=SHARED)
+        write_whole(path, lambda partial: partial.write_bytes(data), mode=SHARED)
         return
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | (0 if is_stream else os.O_NOFOLLOW))
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+    with os.fdopen(handle, "wb") as file:
         status = os.fstat(handle)
         if not is_stream and (stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.getuid())):
             raise PermissionError("the device or pipe belongs to another user")
-        file.write(text)
+        file.write(data)
 
 
 def _is_special(path: Path) -> bool:

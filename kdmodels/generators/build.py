@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 
-from kdmodels.experiment.generator import Generator
+from kdmodels.experiment.generator import GanNetwork, Generator
 from kdmodels.generators.gan import Discriminator, ImageGenerator
 from kdmodels.generators.training import GanTrainer, Trainer, VaeTrainer
 from kdmodels.generators.vae import Vae
@@ -37,11 +37,9 @@ class GeneratorDescription(BaseModel):
 
     def build(self) -> Vae | ImageGenerator:
         """Return a new network. Its initial weights are drawn from torch's global generator."""
-        if vae := self.generator.vae:
-            return Vae(self.input_shape, vae.hidden, vae.latent, self.conditions)
-        gan = self.generator.gan
-        assert gan is not None, "one of vae and gan is required"
-        return ImageGenerator(self.input_shape, gan.hidden, gan.latent, self.conditions)
+        kind = Vae if self.generator.vae else ImageGenerator
+        networks = self.generator.networks
+        return kind(self.input_shape, networks.hidden, networks.latent, self.conditions)
 
 
 def build_trainer(description: GeneratorDescription, seed: int) -> Trainer:
@@ -51,8 +49,8 @@ def build_trainer(description: GeneratorDescription, seed: int) -> Trainer:
         network = description.build()
         if isinstance(network, Vae):
             return VaeTrainer(network, lr)
-        gan = description.generator.gan
-        assert gan is not None, "one of vae and gan is required"
+        gan = description.generator.networks
+        assert isinstance(gan, GanNetwork)
         discriminator = Discriminator(
             description.input_shape, gan.discriminator, description.conditions, dropout=gan.dropout
         )

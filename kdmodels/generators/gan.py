@@ -32,10 +32,14 @@ class ImageGenerator(nn.Module):
         self.input_shape, self.latent, self.classes = input_shape, latent, classes
         self.layers = perceptron([latent + classes, *hidden, prod(input_shape)])
 
+    def pixels(self, outputs: Tensor) -> Tensor:
+        """Return the pixels for outputs of the last layer: their tanh, scaled to [0, 1]."""
+        return (torch.tanh(outputs) + 1) / 2
+
     def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return images in [0, 1], (B, C, H, W), for codes, (B, D). The last layer is a tanh, scaled to [0, 1]."""
-        outputs = torch.tanh(self.layers(with_classes(codes, labels, self.classes)))
-        return ((outputs + 1) / 2).unflatten(1, self.input_shape)
+        """Return images in [0, 1], (B, C, H, W), for codes, (B, D)."""
+        outputs = self.layers(with_classes(codes, labels, self.classes))
+        return self.pixels(outputs).unflatten(1, self.input_shape)
 
 
 class Discriminator(nn.Module):

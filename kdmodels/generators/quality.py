@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 NEIGHBOURS = 3  # the k of precision and recall in the paper
 COLLAPSED_RECALL = 0.02
@@ -62,57 +62,6 @@ def _square_root(matrix: Tensor) -> Tensor:
     """Return the symmetric square root of a positive semidefinite matrix. Rounding errors below 0 are set to 0."""
     values, vectors = torch.linalg.eigh(matrix)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-
-
-@dataclass(frozen=True)
-class DistanceComparison:
-    """A comparison of two generators' Fréchet distances on the same held-out images.
-
-    Attributes:
-        difference: The challenger's distance minus the champion's. Below 0, the challenger is better.
-        low, high: Ends of the 95 % bootstrap interval of the difference.
-        p: One-sided p-value. The null hypothesis is that the challenger is not better.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-
-
-def compare_distances(
-    real: Tensor, challenger: Tensor, champion: Tensor, *, resamples: int, generator: Generator
-) -> DistanceComparison:
-    """Compare the Fréchet distances of two generators by a paired bootstrap.
-
-    Each resample draws held-out images, and measures both generators on the same images. The generated images are
-    resampled too.
-
-    Args:
-        real: Embeddings of held-out images, (N, D).
-        challenger, champion: Embeddings of the images of both generators, (M, D) each.
-        resamples: Number of bootstrap resamples.
-        generator: Generator that draws the resamples.
-
-    References:
-        Efron, Tibshirani, "An introduction to the bootstrap", 1993, chapter 16.
-    """
-    of_real = Moments.of(real)
-    difference = frechet_distance(Moments.of(challenger), of_real) - frechet_distance(Moments.of(champion), of_real)
-    differences = []
-    for _ in range(resamples):
-        drawn = Moments.of(_resampled(real, generator))
-        distances = [
-            frechet_distance(Moments.of(_resampled(images, generator)), drawn) for images in (challenger, champion)
-        ]
-        differences.append(distances[0] - distances[1])
-    low, high = (float(end) for end in np.quantile(differences, [0.025, 0.975]))
-    not_better = sum(each >= 0 for each in differences)
-    return DistanceComparison(difference, low, high, (not_better + 1) / (resamples + 1))
-
-
-def _resampled(values: Tensor, generator: Generator) -> Tensor:
-    return values[torch.randint(len(values), (len(values),), generator=generator)]
 
 
 def precision_and_recall(real: Tensor, generated: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:

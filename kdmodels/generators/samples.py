@@ -1,18 +1,13 @@
-"""Images that a generator makes: samples, reconstructions and interpolations, and grids of them."""
-
-from io import BytesIO
+"""Images that a generator makes: samples, reconstructions and interpolations."""
 
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from kdmodels.generators.gan import ImageGenerator
 from kdmodels.generators.layers import random_codes
 from kdmodels.generators.vae import Vae
 
 BATCH = 1000
-SCALE = 2  # pixels of a grid for each pixel of an image
 
 
 @torch.no_grad()
@@ -60,13 +55,3 @@ def balanced_labels(count: int, classes: int) -> Tensor:
     tensor([0, 1, 2, 0, 1])
     """
     return torch.arange(count) % classes
-
-
-def grid_png(images: Tensor, columns: int) -> bytes:
-    """Return images, (N, C, H, W) in [0, 1], as rows of a PNG picture."""
-    grid = make_grid(images, nrow=columns, padding=1, pad_value=0.5)
-    picture = to_pil_image(grid.clamp(0, 1))
-    picture = picture.resize((picture.width * SCALE, picture.height * SCALE), 0)  # 0: nearest pixel
-    content = BytesIO()
-    picture.save(content, "PNG", optimize=True)
-    return content.getvalue()

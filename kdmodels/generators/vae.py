@@ -72,9 +72,13 @@ class Vae(nn.Module):
         outputs = self.decoder(with_classes(codes, labels, self.classes))
         return outputs.unflatten(1, self.input_shape)
 
+    def pixels(self, outputs: Tensor) -> Tensor:
+        """Return the pixels, in [0, 1], for outputs of the decoder's last layer."""
+        return torch.sigmoid(outputs)
+
     def forward(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return images in [0, 1], (B, C, H, W), for codes, (B, D)."""
-        return torch.sigmoid(self.decode(codes, labels))
+        return self.pixels(self.decode(codes, labels))
 
 
 def kl_from_standard_normal(posterior: Posterior) -> Tensor:

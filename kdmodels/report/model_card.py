@@ -59,17 +59,17 @@ def model_card(card: ModelCard) -> str:
         "## Intended use",
         plain(_use(card)),
         "## Results on test images",
-        _table(_results(card)),
+        facts_table(_results(card)),
         *_requirements(card.requirements),
         "## Training",
-        _table(_training(card)),
+        facts_table(_training(card)),
         "## Limits",
         "\n".join(f"- {plain(limit)}" for limit in _limits(card)),
         f"Licence: {plain(card.licence or NO_LICENCE)}.",
         "## Load",
-        _code("python", _loading(card)),
+        code_block("python", _loading(card)),
         "## Reproduce",
-        _code("sh", _reproducing(card)),
+        code_block("sh", _reproducing(card)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -148,10 +148,12 @@ def _reproducing(card: ModelCard) -> str:
     return f"kd show {shlex.quote(f'{card.model}/{card.version}')} --spec > {file}\nkd run {file}"
 
 
-def _table(facts: Mapping[str, str]) -> str:
+def facts_table(facts: Mapping[str, str]) -> str:
+    """Return facts as a table in Markdown. Empty facts are left out."""
     rows = [[fact, value] for fact, value in facts.items() if value]
     return "\n".join(table_lines(["fact", "value"], rows, most_rows=len(rows)))
 
 
-def _code(language: str, text: str) -> str:
+def code_block(language: str, text: str) -> str:
+    """Return a block of code in Markdown."""
     return f"```{language}\n{text}\n```"

@@ -6,17 +6,21 @@ Each rule is a function that raises `RefusedError` if a file breaks the rule. `c
 order in which this module defines them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import onnx
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, numpy_helper
 
 from kdmodels.serving.refusal import RefusedError, first_line
 from kdmodels.serving.tensor_sizes import (
     BATCH,
+    CLASS,
+    CODES,
+    IMAGES,
     INPUT,
     OUTPUT,
     TensorInfo,
@@ -41,7 +45,22 @@ _REFUSED_PARTS = {
 }
 
 
-def check_model(model: ModelProto, content: bytes) -> None:
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and the output of a served graph: the number of dimensions of each, by name.
+
+    All of them are float32. The first dimension is the batch, and the other dimensions are fixed.
+    """
+
+    inputs: Mapping[str, int]
+    output: Mapping[str, int]
+
+
+CLASSIFIER = (Signature({INPUT: 4}, {OUTPUT: 2}),)
+GENERATOR = (Signature({CODES: 2}, {IMAGES: 4}), Signature({CODES: 2, CLASS: 2}, {IMAGES: 4}))
+
+
+def check_model(model: ModelProto, content: bytes, signatures: Sequence[Signature] = CLASSIFIER) -> None:
     """Require that an ONNX file contains only data, refers to no other file, and uses only standard operators.
 
     The size of the graph and the memory for one image are also limited.
@@ -49,6 +68,7 @@ def check_model(model: ModelProto, content: bytes) -> None:
     Args:
         model: The model that was parsed from `content`.
         content: The content of the file.
+        signatures: The allowed signatures, which differ in the number of inputs. Default: images to logits.
 
     Raises:
         RefusedError: The file breaks a rule.
@@ -63,7 +83,7 @@ def check_model(model: ModelProto, content: bytes) -> None:
     _require_few_operations(model.graph)
     _require_unique_names(model.graph)
     _require_no_session_options(model)
-    _require_images_to_logits(model.graph)
+    _require_signature(model.graph, signatures)
     _require_little_inference(model.graph)
     _require_valid_onnx(content)
     tensors = infer_tensors(model, batch=1)
@@ -145,20 +165,27 @@ def _require_no_session_options(model: ModelProto) -> None:
         raise RefusedError("the metadata holds options for onnxruntime")
 
 
-def _require_images_to_logits(graph: GraphProto) -> None:
-    """Require that the graph maps float32 images (batch, C, H, W) to float32 logits (batch, K)."""
-    for side, values, name, rank in (("input", graph.input, INPUT, 4), ("output", graph.output, OUTPUT, 2)):
+def _require_signature(graph: GraphProto, signatures: Sequence[Signature]) -> None:
+    """Require that the graph has the inputs and the output of the signature with the same number of inputs."""
+    signature = next((each for each in signatures if len(each.inputs) == len(graph.input)), signatures[0])
+    for side, values, ranks in (("input", graph.input, signature.inputs), ("output", graph.output, signature.output)):
         types = "; ".join(f"{value.name} {_described(value.type)}" for value in values)
-        if [value.name for value in values] != [name]:
-            raise RefusedError(f"the {side} is {types or 'missing'}. Allowed: one {side} named {name}")
-        tensor = values[0].type.tensor_type
-        dims = tensor.shape.dim
-        fixed = [dim.dim_value for dim in dims[1:]]
-        if tensor.elem_type != TensorProto.FLOAT or len(dims) != rank or min(fixed, default=0) < 1:
-            rule = f"FLOAT with {rank} dimensions, all but the first of fixed size"
-            raise RefusedError(f"the {side} is {types}. Allowed: {rule}")
-        if dims[0].dim_param != BATCH:
-            raise RefusedError(f"the {side} is {types}. Allowed as the first dimension: {BATCH}")
+        if [value.name for value in values] != [*ranks]:
+            names = f"one {side} named {next(iter(ranks))}" if len(ranks) == 1 else f"{side}s named {', '.join(ranks)}"
+            raise RefusedError(f"the {side} is {types or 'missing'}. Allowed: {names}")
+        for value in values:
+            _require_batches_of_floats(value, side, ranks[value.name])
+
+
+def _require_batches_of_floats(value: ValueInfoProto, side: str, rank: int) -> None:
+    kind, tensor = f"{value.name} {_described(value.type)}", value.type.tensor_type
+    dims = tensor.shape.dim
+    fixed = [dim.dim_value for dim in dims[1:]]
+    if tensor.elem_type != TensorProto.FLOAT or len(dims) != rank or min(fixed, default=0) < 1:
+        rule = f"FLOAT with {rank} dimensions, all but the first of fixed size"
+        raise RefusedError(f"the {side} is {kind}. Allowed: {rule}")
+    if dims[0].dim_param != BATCH:
+        raise RefusedError(f"the {side} is {kind}. Allowed as the first dimension: {BATCH}")
 
 
 def _require_little_inference(graph: GraphProto) -> None:

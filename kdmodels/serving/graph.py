@@ -17,7 +17,7 @@ from pathlib import Path
 import onnx
 import torch
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, ValueInfoProto, numpy_helper
 from torch import Tensor, nn
 
 from kdmodels.errors import UserError
@@ -61,6 +61,16 @@ def graph_of(description: Description) -> ModelProto:
 
 
 def export_graph(network: nn.Module, input_shape: tuple[int, int, int]) -> ModelProto:
+    """Export a classifier as an ONNX graph from images to logits, see `graph_between`.
+
+    Args:
+        network: The network, in eval mode and on the CPU.
+        input_shape: The shape (C, H, W) of an image.
+    """
+    return graph_between({INPUT: torch.zeros(2, *input_shape)}, OUTPUT, network)
+
+
+def graph_between(inputs: Mapping[str, Tensor], output: str, network: nn.Module) -> ModelProto:
     """Export a network as an ONNX graph for any batch size. The values of the weights are not stored in the graph.
 
     Each weight becomes an input of the graph, with its name from the state dict. `fill` can then insert the weights of
@@ -69,8 +79,10 @@ def export_graph(network: nn.Module, input_shape: tuple[int, int, int]) -> Model
     onnxruntime does the same merging when it loads the file, so the served model is not slower.
 
     Args:
+        inputs: An example of each input by name, in the order of the network's arguments. An example is a batch of 2,
+            because the batch size would become fixed with a batch of 1.
+        output: The name of the output.
         network: The network, in eval mode and on the CPU.
-        input_shape: The shape (C, H, W) of an image.
 
     Returns:
         The model that contains the graph.
@@ -78,17 +90,17 @@ def export_graph(network: nn.Module, input_shape: tuple[int, int, int]) -> Model
     Raises:
         UserError: The network can't be written as ONNX.
     """
-    example = torch.zeros(2, *input_shape)  # with 1 image, the batch size would become fixed
     names = network.state_dict().keys()
+    batch = torch.export.Dim(BATCH)
     with _EXPORT, _quiet():
         try:
             program = torch.onnx.export(
                 network,
-                (example,),
+                tuple(inputs.values()),
                 dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                input_names=[*inputs],
+                output_names=[output],
+                dynamic_shapes=({0: batch},) * len(inputs),
                 opset_version=OPSET,
                 optimize=False,
                 verbose=False,
@@ -122,7 +134,7 @@ def fill(graph: ModelProto, state: Mapping[str, Tensor], metadata: Mapping[str, 
     """
     model = ModelProto()
     model.CopyFrom(graph)
-    weights = [value for value in model.graph.input if value.name != INPUT]
+    weights = [value for value in model.graph.input if not _is_batch(value)]
     size = sum(state[value.name].nbytes for value in weights)
     if size > FILE_BYTES - graph.ByteSize() - 2**20:
         raise UserError(f"weights of {size / 1e9:.1f} GB do not fit into an ONNX file. Allowed: 2 GB")
@@ -185,6 +197,12 @@ def _code() -> str:
         *sorted((home / "serving").glob("*.py")),
     ]
     return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _is_batch(value: ValueInfoProto) -> bool:
+    """Return whether an input of a graph is a batch of examples. Every other input is a weight."""
+    dims = value.type.tensor_type.shape.dim
+    return bool(dims) and dims[0].dim_param == BATCH
 
 
 def _parsed(path: Path) -> ModelProto:

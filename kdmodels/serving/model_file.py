@@ -4,15 +4,16 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from onnx import ModelProto
 
-from kdmodels.serving.checks import check_batch, check_model
+from kdmodels.serving.checks import CLASSIFIER, Signature, check_batch, check_model
 from kdmodels.serving.refusal import RefusedError, first_line
-from kdmodels.serving.tensor_sizes import INPUT, OUTPUT, image_shape, tensor_bytes
+from kdmodels.serving.tensor_sizes import INPUT, fixed_shape, image_shape, tensor_bytes
 
 FILE_BYTES = 2**31 - 1  # the largest file that protobuf reads
 LARGEST_BATCH = 256  # maximum number of images per batch
@@ -20,23 +21,20 @@ BATCH_BYTES = 2**30  # maximum total size of all tensors of a batch, unless a si
 CLASSES = "kd.classes"  # metadata key for a JSON list of the class names
 
 
-class ServedModel:
+class ServedFile:
     """A checked ONNX file that is loaded into onnxruntime.
 
-    The model is a function from images (N, C, H, W) with values in [0, 1] to logits (N, K).
-
     Attributes:
-        input_shape: The shape (C, H, W) of an image.
-        classes: The class names from the metadata of the file. If the metadata contain no class names, the list is
-            empty.
-        batch: The maximum number of images per batch.
+        model: The parsed file.
+        batch: The maximum number of examples per batch.
     """
 
-    def __init__(self, content: bytes, threads: int | None = None) -> None:
+    def __init__(self, content: bytes, signatures: Sequence[Signature], threads: int | None = None) -> None:
         """Check an ONNX file, and load the file into onnxruntime.
 
         Args:
             content: The content of the file.
+            signatures: The allowed inputs and outputs of the file, see `check_model`.
             threads: The number of threads that onnxruntime uses. If None, onnxruntime uses one thread per core.
 
         Raises:
@@ -45,42 +43,82 @@ class ServedModel:
         self.model = ModelProto()
         try:
             self.model.ParseFromString(content)
-            check_model(self.model, content)
-            self.input_shape = image_shape(self.model.graph)
-            self.classes = _classes(self.model)
+            check_model(self.model, content, signatures)
+            self._describe()
             self._single = tensor_bytes(self.model, 1)
             check_batch(self.model, 2, self._single)
-            # the number of bytes that each additional image needs
-            per_image = sum(tensor_bytes(self.model, 2).values()) - sum(self._single.values())
+            # the number of bytes that each additional example needs
+            per_example = sum(tensor_bytes(self.model, 2).values()) - sum(self._single.values())
             self._session = onnxruntime.InferenceSession(content, _options(threads), providers=["CPUExecutionProvider"])
         except RefusedError:
             raise
         except Exception as error:  # a damaged file raises errors of many types
             raise RefusedError(f"the file is damaged: {first_line(error)}") from error
-        self.batch = max(1, min(LARGEST_BATCH, BATCH_BYTES // max(1, per_image)))
+        self.batch = max(1, min(LARGEST_BATCH, BATCH_BYTES // max(1, per_example)))
         self._checked = {1, 2}
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits (N, K) of float32 images (N, C, H, W), computed in batches of at most `batch` images."""
+    def _describe(self) -> None:
+        """Set the attributes of a subclass from the checked graph. onnxruntime reads the file afterwards."""
+
+    def compute(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the output for the inputs, (N, ...), computed in batches of at most `batch` examples.
+
+        Args:
+            inputs: The inputs by name, float32, (N, ...) each.
+        """
+        count = len(next(iter(inputs.values())))
         return np.concatenate(
-            [self.run(images[start : start + self.batch]) for start in range(0, len(images), self.batch)]
+            [
+                self.compute_batch({name: values[start : start + self.batch] for name, values in inputs.items()})
+                for start in range(0, count, self.batch)
+            ]
         )
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Return logits (N, K) of float32 images (N, C, H, W), computed in a single batch.
+    def compute_batch(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the output for the inputs, computed in a single batch.
+
+        Args:
+            inputs: As for `compute`.
 
         Raises:
             RefusedError: A tensor grows faster than the batch, or onnxruntime fails, for example because an index is
                 out of bounds.
         """
-        if len(images) not in self._checked:
-            check_batch(self.model, len(images), self._single)
-            self._checked.add(len(images))
+        count = len(next(iter(inputs.values())))
+        if count not in self._checked:
+            check_batch(self.model, count, self._single)
+            self._checked.add(count)
         try:
-            logits: np.ndarray = self._session.run([OUTPUT], {INPUT: images})[0]
+            output: np.ndarray = self._session.run([self.model.graph.output[0].name], dict(inputs))[0]
         except Exception as error:  # onnxruntime raises errors of many types
             raise RefusedError(f"the model can't be run: {first_line(error)}") from error
-        return logits
+        return output
+
+
+class ServedModel(ServedFile):
+    """A checked ONNX file of a classifier: a function from images (N, C, H, W) in [0, 1] to logits (N, K).
+
+    Attributes:
+        input_shape: The shape (C, H, W) of an image.
+        classes: The class names from the metadata of the file. If the metadata contain no class names, the list is
+            empty.
+    """
+
+    def __init__(self, content: bytes, threads: int | None = None) -> None:
+        """See `ServedFile`."""
+        super().__init__(content, CLASSIFIER, threads)
+
+    def _describe(self) -> None:
+        self.input_shape = image_shape(self.model.graph.input[0])
+        self.classes = class_names(self.model, *fixed_shape(self.model.graph.output[0]))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return logits (N, K) of float32 images (N, C, H, W), computed in batches of at most `batch` images."""
+        return self.compute({INPUT: images})
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return logits (N, K) of float32 images (N, C, H, W), computed in a single batch. See `compute_batch`."""
+        return self.compute_batch({INPUT: images})
 
 
 def read_file(path: Path) -> bytes:
@@ -119,11 +157,15 @@ def _options(threads: int | None) -> onnxruntime.SessionOptions:
     return options
 
 
-def _classes(model: ModelProto) -> list[str]:
+def class_names(model: ModelProto, count: int) -> list[str]:
     """Return the class names in the metadata of a model. If there are none, return an empty list.
 
+    Args:
+        model: The model.
+        count: The number of classes that the model has.
+
     Raises:
-        RefusedError: The metadata entry is not a JSON list with one class name per logit.
+        RefusedError: The metadata entry is not a JSON list with one name per class.
     """
     values = [prop.value for prop in model.metadata_props if prop.key == CLASSES]
     if not values:
@@ -132,7 +174,6 @@ def _classes(model: ModelProto) -> list[str]:
         classes = json.loads(values[0])
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"the metadata entry {CLASSES} is not JSON") from error
-    count = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes) or len(classes) != count:
-        raise RefusedError(f"the metadata entry {CLASSES} is not a list of {count} names, one per logit")
+        raise RefusedError(f"the metadata entry {CLASSES} is not a list of {count} names, one per class")
     return classes

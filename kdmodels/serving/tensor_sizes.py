@@ -4,11 +4,22 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper, shape_inference
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+    shape_inference,
+)
 
 from kdmodels.serving.refusal import RefusedError, first_line
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
+CODES, CLASS, IMAGES = "codes", "class", "images"
 SMALL = 4096  # shape inference gets the values of constants with at most this number of elements
 
 
@@ -30,7 +41,7 @@ def tensor_bytes(model: ModelProto, batch: int) -> dict[str, int]:
 
     Args:
         model: The model that contains the graph.
-        batch: The number of images in the batch.
+        batch: The number of examples in the batch.
 
     Raises:
         RefusedError: The size of a tensor can't be determined before the graph runs.
@@ -43,7 +54,7 @@ def infer_tensors(model: ModelProto, batch: int) -> dict[str, TensorInfo]:
 
     Args:
         model: The model that contains the graph.
-        batch: The number of images in the batch.
+        batch: The number of examples in the batch.
 
     Raises:
         RefusedError: The shapes of the tensors do not fit together, or the size of a tensor depends on values that are
@@ -69,9 +80,14 @@ def infer_tensors(model: ModelProto, batch: int) -> dict[str, TensorInfo]:
     return {name: TensorInfo(shapes[name] or (), types[name]) for name in computed}
 
 
-def image_shape(graph: GraphProto) -> tuple[int, int, int]:
-    """Return the shape (C, H, W) of one image in the graph's input."""
-    channels, height, width = (dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:])
+def fixed_shape(value: ValueInfoProto) -> tuple[int, ...]:
+    """Return the shape of one example in an input or an output of a graph, without the batch."""
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:])
+
+
+def image_shape(value: ValueInfoProto) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of one image in an input or an output of a graph that holds images."""
+    channels, height, width = fixed_shape(value)
     return channels, height, width
 
 
@@ -118,10 +134,9 @@ def _skeleton(model: ModelProto, batch: int) -> ModelProto:
     graph, source = skeleton.graph, model.graph
     graph.name = source.name
     graph.node.extend(source.node)
-    channels, height, width = image_shape(source)
-    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [batch, channels, height, width]))
-    classes = source.output[0].type.tensor_type.shape.dim[1].dim_value
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, classes]))
+    for values, copies in ((source.input, graph.input), (source.output, graph.output)):
+        for value in values:
+            copies.append(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [batch, *fixed_shape(value)]))
     for tensor in source.initializer:
         if prod(tensor.dims) <= SMALL:
             graph.initializer.append(tensor)

@@ -130,7 +130,7 @@ def _order(run: tracking.Run) -> int:
     """
     if run.kind == "teacher":
         return 2 if Tag.MEMBERS in run.tags else 3
-    return {"student": 0, "tuning": 1}.get(str(run.kind), 4)
+    return {"student": 0, "generator": 0, "tuning": 1}.get(str(run.kind), 4)
 
 
 def _unused(runs: Sequence[tracking.Run], since: float) -> list[Cache]:

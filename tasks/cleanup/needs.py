@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kdmodels.run_status import RunStatus
 from tasks import tracking
@@ -17,6 +18,7 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
     - Runs that have not ended, and runs that ended at `since` or later.
     - For each registered student: the student's run, the comparison that trained the student, and the newest comparison
       that contains the student.
+    - For each generation in the first group: its judge and its generator.
     - For each comparison in the two groups above: the comparison's teacher, and the students in its leaderboard. The
       students are kept even if another comparison trained them.
     - For each kept run: the runs that are needed to show or export the kept run. These are the comparison that began
@@ -28,7 +30,7 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
         since: Time from which runs are kept, in ms since 1970.
     """
     by_id = {run.run_id: run for run in runs}
-    students = {run.run_id: _compared(run.run_id) for run in runs if run.kind == "comparison"}
+    students = {run.run_id: _compared(run.run_id) for run in runs if run.kind in tracking.PARENTS}
     roots = {*registered, *(run.run_id for run in runs if run.end is None or run.end >= since)}
     comparisons = roots & students.keys()
     for run_id in registered:
@@ -47,9 +49,9 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
 
 
 def in_use(runs: Sequence[tracking.Run]) -> set[str]:
-    """Return the ids of all runs that running comparisons have begun, have reused or may still reuse."""
-    running = [run for run in runs if run.kind == "comparison" and run.end is None]
-    return {run_id for comparison in running for run_id in _parts(comparison, runs)}
+    """Return the ids of all runs that running comparisons and generations have begun, reused or may still reuse."""
+    running = [run for run in runs if run.kind in tracking.PARENTS and run.end is None]
+    return {run_id for whole in running for run_id in _parts(whole, runs)}
 
 
 def _compared(comparison: str) -> list[str]:
@@ -61,9 +63,13 @@ def _compared(comparison: str) -> list[str]:
 def _parts(comparison: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
     """Return the ids of the runs that a comparison began, and the ids of its teachers.
 
-    If the comparison is running, include all runs that the comparison may still reuse.
+    If the comparison is running, include all runs that the comparison may still reuse. For a generation, include its
+    judge and its generator.
     """
     plan = tracking.read_json(comparison.run_id, PLAN) if tracking.has_artifact(comparison.run_id, PLAN) else {}
+    if plan and comparison.kind == "generation":
+        parts = [plan["judge"], plan["generator"]]
+        return _begun(comparison, parts, {part["key"] for part in parts if comparison.end is None}, runs)
     plans = [plan, *plan.get("folds", [])] if plan else []
     steps = [step for one in plans for step in (*one["members"], one["teacher"])]
     keys: set[str] = set()
@@ -71,8 +77,15 @@ def _parts(comparison: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
         students = [step for one in plans for step in one["students"]]
         steps += [*students, *(step["tuning"] for step in students if step.get("tuning"))]
         keys = {step["key"] for step in steps}
+    return _begun(comparison, steps, keys, runs)
+
+
+def _begun(
+    whole: tracking.Run, steps: Sequence[dict[str, Any]], keys: set[str], runs: Sequence[tracking.Run]
+) -> list[str]:
+    """Return the ids of the runs that a command began, that its steps reused, or that have one of the keys."""
     sources = [step["source"] for step in steps if step["source"]]
-    return sources + [run.run_id for run in runs if run.parent == comparison.run_id or run.key in keys]
+    return sources + [run.run_id for run in runs if run.parent == whole.run_id or run.key in keys]
 
 
 def _needs(run: tracking.Run | None, runs: Sequence[tracking.Run]) -> list[str]:

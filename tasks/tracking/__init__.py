@@ -56,7 +56,19 @@ from tasks.tracking.links import (
     ui_announced,
     version_url,
 )
-from tasks.tracking.lookup import Run, children, claimed, find, find_by_flow_run, finished, get, is_new, running, runs
+from tasks.tracking.lookup import (
+    PARENTS,
+    Run,
+    children,
+    claimed,
+    find,
+    find_by_flow_run,
+    finished,
+    get,
+    is_new,
+    running,
+    runs,
+)
 from tasks.tracking.mlflow_internals import deletes_for_good
 from tasks.tracking.outages import is_mute, outage
 from tasks.tracking.registry import (
@@ -84,6 +96,7 @@ from tasks.tracking.store import artifact_folder, configure, experiment_id, is_s
 from tasks.tracking.tags import Tag
 
 __all__ = [
+    "PARENTS",
     "Decision",
     "Run",
     "Tag",

@@ -17,7 +17,8 @@ from kdmodels.errors import UserError, allowed
 from kdmodels.run_status import RunStatus
 from tasks.tracking.tags import Tag
 
-KINDS = ("comparison", "teacher", "student", "tuning", "generator", "reproduction")
+PARENTS = ("comparison", "generation")  # kinds of the runs of whole commands, whose children are the other runs
+KINDS = (*PARENTS, "teacher", "student", "tuning", "generator", "reproduction")
 PAGE = 1_000
 
 
@@ -130,9 +131,9 @@ def claimed(claim: str, experiment: str | None = None) -> Run | None:
 
 
 def find_by_flow_run(flow_run_id: str) -> Run | None:
-    """Return the newest comparison that a Prefect flow run recorded.
+    """Return the newest comparison or generation that a Prefect flow run recorded.
 
-    If the flow run recorded no comparison, return its newest run. If it recorded no run, return None.
+    If the flow run recorded neither, return its newest run. If it recorded no run, return None.
 
     Args:
         flow_run_id: Id of the Prefect flow run.
@@ -140,8 +141,8 @@ def find_by_flow_run(flow_run_id: str) -> Run | None:
     names = experiment_names()
     condition = f"tags.`{Tag.PREFECT_FLOW_RUN}` = '{flow_run_id}'"
     recorded = list(search(names, condition, None)) if names else []
-    comparisons = [run for run in recorded if run.kind == "comparison"]
-    return next(iter([*comparisons, *recorded]), None)
+    parents = [run for run in recorded if run.kind in PARENTS]
+    return next(iter([*parents, *recorded]), None)
 
 
 def running(experiment: str | None = None) -> list[Run]:

@@ -3,6 +3,8 @@
 Each model is an ONNX file. Users of the model need onnxruntime, but neither torch nor kdflow.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
@@ -12,7 +14,7 @@ from onnx import ModelProto
 
 from kdmodels.files.temporary import temporary_folder
 from kdmodels.garbage_collection import gc_paused
-from kdmodels.serving.tensor_sizes import OUTPUT, image_shape
+from kdmodels.serving.tensor_sizes import fixed_shape
 from tasks.tracking.artifacts import sync_tree
 from tasks.tracking.contents import ONNX, model_id
 from tasks.tracking.served import FILE
@@ -23,7 +25,9 @@ MODEL = "model"  # name of the model in every run
 REQUIREMENTS = ["mlflow>=3.0,<4", "numpy>=1.26,<3", "onnx>=1.16,<2", "onnxruntime>=1.15,<2"]
 
 
-def log_model(run_id: str, content: bytes, example: np.ndarray) -> str:
+def log_model(
+    run_id: str, content: bytes, example: np.ndarray | Mapping[str, np.ndarray], *, kind: str = "classifier"
+) -> str:
     """Store an ONNX file as the model of a run, and return the model's `models:/m-…` URI.
 
     If the run already has a model, return the URI of this model.
@@ -34,27 +38,24 @@ def log_model(run_id: str, content: bytes, example: np.ndarray) -> str:
     Args:
         run_id: Id of the run.
         content: Content of the ONNX file, from `kdmodels.serving.graph.fill`.
-        example: Images of type float32 and shape (N, C, H, W).
+        example: An example of the input, float32, e.g. images (N, C, H, W). If the model has several inputs, an example
+            of each input by name.
+        kind: The kind of the model, which the MLflow UI shows: `classifier` or `generator`.
 
     Raises:
-        ValueError: The example does not have the shape and type of the model's input.
+        ValueError: An example does not have the shape and type of the model's input.
     """
     import mlflow.onnx  # noqa: PLC0415 - takes a second, and only training needs it
 
     model = ModelProto.FromString(content)
-    shape = image_shape(model.graph)
-    if example.shape[1:] != shape or example.dtype != np.float32:
-        raise ValueError(
-            f"example must be float32 (N, {', '.join(map(str, shape))}), not {example.dtype} {example.shape}"
-        )
+    _require_examples(model, example)
     stored = model_id(run_id)
     if stored is not None:  # the run was interrupted after the model was stored
         return f"models:/{stored}"
-    classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     client = MlflowClient()
     run = client.get_run(run_id)
     logged = client.create_logged_model(
-        run.info.experiment_id, name=MODEL, source_run_id=run_id, model_type="classifier", tags={Tag.FORMAT: ONNX}
+        run.info.experiment_id, name=MODEL, source_run_id=run_id, model_type=kind, tags={Tag.FORMAT: ONNX}
     )
     try:
         with temporary_folder() as folder:
@@ -68,10 +69,7 @@ def log_model(run_id: str, content: bytes, example: np.ndarray) -> str:
                     model_id=logged.model_id,
                     run_id=run_id,
                 ),
-                signature=ModelSignature(
-                    inputs=Schema([TensorSpec(np.dtype("float32"), (-1, *shape), name=None)]),
-                    outputs=Schema([TensorSpec(np.dtype("float32"), (-1, classes), name=OUTPUT)]),
-                ),
+                signature=_signature(model),
                 input_example=example,
                 pip_requirements=REQUIREMENTS,
                 onnx_execution_providers=["CPUExecutionProvider"],
@@ -88,6 +86,29 @@ def log_model(run_id: str, content: bytes, example: np.ndarray) -> str:
         raise
     client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     return f"models:/{logged.model_id}"
+
+
+def _require_examples(model: ModelProto, example: np.ndarray | Mapping[str, np.ndarray]) -> None:
+    examples = example if isinstance(example, Mapping) else {model.graph.input[0].name: example}
+    for value in model.graph.input:
+        shape, given = fixed_shape(value), examples[value.name]
+        if given.shape[1:] != shape or given.dtype != np.float32:
+            raise ValueError(
+                f"example must be float32 (N, {', '.join(map(str, shape))}), not {given.dtype} {given.shape}"
+            )
+
+
+def _signature(model: ModelProto) -> ModelSignature:
+    """Return the inputs and the output of a model for MLflow. A single input has no name, so it can be an array."""
+    inputs, (output,) = model.graph.input, model.graph.output
+    names = [value.name for value in inputs] if len(inputs) > 1 else [None]
+    number = np.dtype("float32")
+    return ModelSignature(
+        inputs=Schema(
+            [TensorSpec(number, (-1, *fixed_shape(value)), name) for value, name in zip(inputs, names, strict=True)]
+        ),
+        outputs=Schema([TensorSpec(number, (-1, *fixed_shape(output)), output.name)]),
+    )
 
 
 def prepare_models() -> None:

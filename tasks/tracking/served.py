@@ -1,5 +1,7 @@
 """Functions that load stored models. Only the ONNX file in a model's folder is read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from mlflow import MlflowClient
@@ -7,6 +9,7 @@ from mlflow.artifacts import download_artifacts, list_artifacts
 
 from kdmodels.errors import UserError
 from kdmodels.files.temporary import temporary_folder
+from kdmodels.serving.generator_file import ServedGenerator
 from kdmodels.serving.model_file import ServedModel, read_file
 from kdmodels.serving.refusal import RefusedError
 from tasks.tracking.mlflow_internals import local_path
@@ -26,8 +29,25 @@ def load_model(uri: str, threads: int | None = None) -> ServedModel:
         UserError: The model does not exist, or kdflow refuses to serve its file.
     """
     content = read_model(uri)
-    try:
+    with _refusals_of(uri):
         return ServedModel(content, threads)
+
+
+def load_generator(uri: str, threads: int | None = None) -> ServedGenerator:
+    """Load a stored generator as a function from codes (N, D) to images (N, C, H, W) in [0, 1].
+
+    The arguments and errors are those of `load_model`.
+    """
+    content = read_model(uri)
+    with _refusals_of(uri):
+        return ServedGenerator(content, threads)
+
+
+@contextmanager
+def _refusals_of(uri: str) -> Iterator[None]:
+    """Name the model in the error that refuses its file."""
+    try:
+        yield
     except RefusedError as error:
         raise UserError(f"model {uri!r} is refused: {error}") from error
 

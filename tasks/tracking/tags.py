@@ -5,12 +5,15 @@ from enum import StrEnum
 PREFIX = "kd."
 """Prefix of the names of kdflow's own tags. Versions of earlier versions of kdflow have more tags than `Tag` names."""
 
+GENERATOR = "generator"
+"""The value of `Tag.KIND` of a model version that is a generator."""
+
 
 class Tag(StrEnum):
     """Name of a tag of a run, a logged model or a model version."""
 
     # Every run
-    KIND = "kd.kind"  # comparison, teacher, student or tuning
+    KIND = "kd.kind"  # comparison, generation, teacher, student, tuning or generator
     KEY = "kd.key"  # digest of everything that determines the result
     LOCK = "kd.lock"  # name of the lock that the recording process holds
     ERROR = "kd.error"  # one line that says why the run failed
@@ -40,7 +43,10 @@ class Tag(StrEnum):
     # is set after the files are stored.
     KNOWLEDGE = "kd.knowledge"
 
-    # Comparisons
+    # Generators
+    COLLAPSE = "kd.collapse"  # a sentence that describes mode collapse
+
+    # Comparisons and generations
     DATA_DIR = "kd.data_dir"
     VIEWS = "kd.views"
     TEACHER_RUN = "kd.teacher_run"
@@ -55,7 +61,7 @@ class Tag(StrEnum):
     # Logged models
     FORMAT = "kd.format"
 
-    # Model versions, which also have the tag kd.variant
+    # Model versions. Those of students also have the tag kd.variant, the others the tag kd.kind
     COMPARISON = "kd.comparison"  # run id of the comparison that promoted the version
     TEST_ACCURACY = "kd.test_accuracy"  # in percent, with its 95 % interval
     LOOK = "kd.look"  # number of the comparison with a champion on the test split, and number of declared comparisons

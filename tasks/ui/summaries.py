@@ -2,6 +2,8 @@
 
 from tasks.references import (
     DataReference,
+    GeneratorOutcome,
+    GeneratorPlan,
     GeneratorReference,
     KnowledgeReference,
     LeaderboardReference,
@@ -21,8 +23,8 @@ def data(reference: DataReference) -> str:
     return f"{reference.data.source}, {', '.join(f'{count:,} {name}' for name, count in splits.items())} examples"
 
 
-def plan(planned: Plan) -> str:
-    """Return how many teachers and students are trained, and how many are reused.
+def plan(planned: Plan | GeneratorPlan) -> str:
+    """Return how many networks are trained, and how many are reused.
 
     >>> from tasks.references import PlannedRun, Views
     >>> step = PlannedRun(
@@ -49,6 +51,11 @@ def generator(reference: GeneratorReference) -> str:
     names = ("frechet_distance", "precision", "recall")
     measures = ", ".join(f"{name.replace('_', ' ')} {reference.metrics[f'quality/{name}']:.3g}" for name in names)
     return f"{measures}, {'reused' if reference.reused else 'new'}"
+
+
+def generation(reference: GeneratorOutcome) -> str:
+    """Return the verdict on a generator. Prefect shows this line as the message of the flow run."""
+    return reference.verdict.reason
 
 
 def knowledge(reference: KnowledgeReference, variants: int) -> str:

@@ -1,5 +1,7 @@
-"""`kd run` of a generator through its flow: training, measures, pictures and reuse."""
+"""`kd run` of a generator through its flow: training, measures, pictures, reuse and cancellation."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -8,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from prefect.exceptions import CancelledRun
 
 from flows.generate import generate, plan_only
+from kdmodels.errors import UserError
 from kdmodels.experiment import GeneratorExperiment
 from kdmodels.generators.samples import sample
 from kdmodels.randomness import generator_for
-from tasks import tracking
+from tasks import cancellation, tracking
 from tasks.generator_results import PICTURES, stored_generator
 from tasks.references import GeneratorOutcome
 
@@ -48,8 +52,9 @@ def pictures(run_id: str) -> dict[str, tuple[int, int]]:
 
 def test_a_judge_and_a_generator_are_trained_and_measured(first: GeneratorOutcome) -> None:
     kinds = {run.kind: run for run in tracking.runs()}
-    assert set(kinds) == {"teacher", "generator"}
+    assert set(kinds) == {"generation", "teacher", "generator"}
     made = kinds["generator"]
+    assert {run.run_id for run in tracking.children(first.parent_run_id)} == {made.run_id, first.judge.run_id}
     assert (made.run_id, made.status, made.experiment) == (first.generator.run_id, "FINISHED", "made")
     metrics = first.generator.metrics
     assert metrics["epoch"] == 5
@@ -78,7 +83,7 @@ def test_the_same_experiment_is_reused_and_other_epochs_keep_the_judge(first: Ge
 
 
 def test_the_stored_generator_makes_images(first: GeneratorOutcome) -> None:
-    network = stored_generator(first.generator.run_id)
+    network, _ = stored_generator(first.generator.run_id)
     images = sample(network, torch.zeros(3, dtype=torch.long), generator_for(0, "test"))
     assert images.shape == (3, 1, 8, 8)
 
@@ -102,3 +107,39 @@ def test_mode_collapse_is_a_warning_of_the_outcome_and_of_the_run() -> None:
     assert warning.startswith("mode collapse: ")
     assert tracking.get(outcome.generator.run_id).tags["kd.warning"] == warning
     assert run(name="collapsed", generator=barely).generator.warnings == [warning]
+
+
+@pytest.mark.usefixtures("first")
+def test_errors_of_the_judge_name_its_field(tmp_path: Path) -> None:
+    absent = tmp_path / "teacher.pt"
+    with pytest.raises(UserError, match=rf"^judge\.checkpoint: .*{absent}"):
+        run(name="absent", judge={"network": {"mlp": [32]}, "checkpoint": str(absent)})
+    with pytest.raises(UserError, match=r"^judge\.data\.source: .*none\.npz"):
+        run(name="absent", judge={"network": {"mlp": [32]}, "epochs": 1, "data": str(tmp_path / "none.npz")})
+
+
+@pytest.mark.usefixtures("first")
+def test_a_cancelled_generation_continues_from_its_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancellation, "POLL_SECONDS", 0.05)
+    monkeypatch.setenv("KD_CHECKPOINT_SECONDS", "0")
+    long = {"generator": MADE["generator"] | {"epochs": 2000}, "name": "cancelled"}
+    stopped: list[bool] = []
+
+    def cancel_soon() -> None:
+        begun: list[tracking.Run] = []
+        while not begun:
+            time.sleep(0.1)
+            training = [run for run in tracking.running("cancelled") if run.kind == "generator"]
+            begun = [run for run in training if run.metrics.get("epoch", 0) >= 1]
+        stopped.append(cancellation.cancel(cancellation.running_run_of(begun[0].run_id)))
+
+    canceller = threading.Thread(target=cancel_soon, daemon=True)
+    canceller.start()
+    with pytest.raises(CancelledRun, match=r"^cancelled by "):
+        run(**long)
+    canceller.join()
+    assert stopped == [True]
+    statuses = {each.kind: each.status for each in tracking.runs("cancelled")}
+    assert statuses == {"generation": "KILLED", "generator": "KILLED"}  # the judge is that of the other tests
+    plan = plan_only(GeneratorExperiment.model_validate(MADE | long))
+    assert (plan.judge.action, plan.generator.action) == ("reuse", "resume")

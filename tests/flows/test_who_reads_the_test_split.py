@@ -9,8 +9,10 @@ import pytest
 from prefect.context import TaskRunContext
 
 from flows.distill import distill
+from flows.generate import generate
 from kdmodels.data import Dataset, Split, load_dataset
-from kdmodels.experiment import Data, Experiment
+from kdmodels.experiment import Data, Experiment, GeneratorExperiment
+from tasks import tracking
 from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +22,29 @@ EXPERIMENT = SMALL | {
 }
 
 
+GENERATED = {
+    "name": "made",
+    "threads": 1,
+    "data": {"source": "digits", "validation": 0.2},
+    "judge": {"network": {"mlp": [32]}, "epochs": 15, "optimizer": {"adam": {"lr": 0.01}}},
+    "generator": {"vae": {"hidden": [64], "latent": 8}, "epochs": 18, "batch": 64, "lr": 0.01},
+}
 EVERY_RULE = {"report": ["kd"], "require": {"accuracy": ">= 0", "ece": "<= 1", "agreement": ">= 0"}}
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Return a list to which the task of each read of the test split is added."""
+    readers: list[str | None] = []
+    read = Dataset.read_test
+
+    def record(data: Dataset) -> Split:
+        context = TaskRunContext.get()
+        readers.append(context.task.name if context else None)
+        return read(data)
+
+    monkeypatch.setattr(Dataset, "read_test", record)
+    return readers
 
 
 @pytest.mark.parametrize(
@@ -38,24 +62,34 @@ def test_no_step_before_the_promotion_reads_the_test_split(
     new_store: Callable[[Path], str],
     tmp_path: Path,
     prefect_server: str,
+    readers: list[str | None],
     monkeypatch: pytest.MonkeyPatch,
     changes: dict[str, Any],
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path / "mlruns"))
-    readers: list[str | None] = []
-    read = Dataset.read_test
-
-    def record(data: Dataset) -> Split:
-        context = TaskRunContext.get()
-        readers.append(context.task.name if context else None)
-        return read(data)
-
-    monkeypatch.setattr(Dataset, "read_test", record)
     outcome = distill(Experiment.model_validate(EXPERIMENT | changes))
     assert outcome.verdict.promoted
     assert readers == ["promote_student"]
     for student in outcome.students:
         assert not [name for name in student.metrics if name.startswith("test")]
+
+
+def test_only_the_promotion_of_a_generator_reads_the_test_split(
+    new_store: Callable[[Path], str],
+    tmp_path: Path,
+    prefect_server: str,
+    readers: list[str | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path / "mlruns"))
+    experiment = GeneratorExperiment.model_validate(GENERATED)
+    outcome = generate(experiment)
+    assert outcome.verdict.promoted
+    assert readers == ["promote_generator"]
+    assert tracking.get(outcome.parent_run_id).tags["kd.test_reads"] == "1"
+    assert not [name for name in outcome.generator.metrics if name.startswith("test")]
+    assert generate(experiment).verdict.already_champion
+    assert readers == ["promote_generator"]
 
 
 def test_the_test_split_is_not_an_attribute() -> None:

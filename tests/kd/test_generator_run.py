@@ -1,4 +1,4 @@
-"""`kd run` with the file of a generator: the plan, the measures, and options that do not apply."""
+"""`kd run` with the file of a generator: the plan, the measures, the verdict, and options that do not apply."""
 
 import json
 from pathlib import Path
@@ -34,21 +34,31 @@ def test_the_plan_is_shown_and_then_carried_out(kd: Kd, file: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("made: vae, 2 epochs; starting\n")
     assert "Fréchet distance to the validation images, lower is better" in done.stdout
+    assert "generator: training, 2 epochs" in done.stderr
+    assert "verdict  made " in done.stdout
     again = json.loads(kd("run", file, "--json").stdout)
     assert (again["judge"]["reused"], again["generator"]["reused"]) == (True, True)
     assert again["generator"]["metrics"]["epoch"] == 2
-    assert set(again["seconds"]) == {"total", "data", "judge", "generator"}
+    assert set(again["seconds"]) == {"total", "data", "judge", "generator", "promote"}
+    watched = kd("watch", again["parent_run_id"])
+    assert watched.returncode == 0, watched.stderr
+    assert again["verdict"]["reason"] in watched.stdout
+
+
+def test_a_refused_generator_has_its_own_exit_code(kd: Kd, file: str) -> None:
+    """One number in a code, behind one hidden unit, can't hold ten digits, so the images collapse."""
+    tiny = ("--set", "generator.vae.latent=1", "--set", "generator.vae.hidden=[1]", "--set", "name=tiny")
+    done = kd("run", file, *tiny, "--require-promotion", "--quiet")
+    assert done.returncode == 4, done.stdout
+    assert "tiny is not promoted: mode collapse: " in done.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["run", "made.yaml", "--variants", "kd"], "--variants: made.yaml trains a generator, which has no variants"),
-        (["run", "made.yaml", "--require-promotion"], "made.yaml trains a generator, which is not promoted"),
-        (
-            ["schedule", "made.yaml", "--cron", "0 3 * * *"],
-            "made.yaml: trains a generator. Allowed: an experiment",
-        ),
+        (["schedule", "made.yaml"], "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),
+        (["run", "made.yaml", "--set", "judge.checkpoint=none.pt"], "judge.checkpoint"),
         (["teacher", "made.yaml"], "made.yaml: trains a generator. Allowed: an experiment"),
         (["run", "made.yaml", "--set", "generator.vae.latent=0"], "generator.vae.latent"),
     ],

@@ -1,4 +1,4 @@
-"""The stage of a comparison, from the lines of its runs and artifacts, and a comparison that is not recorded yet."""
+"""The stage of a comparison or generation, from its lines and artifacts, and a run that is not recorded yet."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from flows.distill import distill
 from kd.progress import Line
-from kd.watching import running_comparison, stage
+from kd.watching import generation_stage, running_whole_run, stage
 from kdmodels.errors import UserError
 from tasks import tracking
 
@@ -56,7 +56,7 @@ def test_a_comparison_that_prepares_its_data_is_awaited() -> None:
     output = StringIO()
     with get_client(sync_client=True) as client, ThreadPoolExecutor() as pool:
         flow_run = client.create_flow_run(distill, name="digits 2026-11-28 03:00", state=Running())
-        found = pool.submit(running_comparison, Console(file=output, width=200))
+        found = pool.submit(running_whole_run, Console(file=output, width=200))
         while not output.getvalue():
             assert not found.done()
             time.sleep(0.05)
@@ -71,10 +71,25 @@ def test_a_comparison_that_ends_while_it_prepares_its_data_is_no_longer_awaited(
     output = StringIO()
     with get_client(sync_client=True) as client, ThreadPoolExecutor() as pool:
         flow_run = client.create_flow_run(distill, name="digits", state=Running())
-        found = pool.submit(running_comparison, Console(file=output))
+        found = pool.submit(running_whole_run, Console(file=output))
         while not output.getvalue():
             assert not found.done()
             time.sleep(0.05)
         client.set_flow_run_state(flow_run.id, Cancelled(), force=True)
-        with pytest.raises(UserError, match="no comparison is running"):
+        with pytest.raises(UserError, match="no comparison and no generation is running"):
             found.result()
+
+
+@pytest.mark.parametrize(
+    ("judge", "generator", "expected"),
+    [
+        ("waiting", "waiting", "judge"),
+        ("training", "waiting", "judge"),
+        ("finished", "waiting", "generator"),
+        ("reused", "training", "generator"),
+        ("reused", "reused", "promote"),
+    ],
+)
+def test_the_stage_of_a_generation_follows_from_both_lines(judge: str, generator: str, expected: str) -> None:
+    current = [Line("teacher", "teacher", judge, 1), Line("generator", "generator", generator, 1)]
+    assert generation_stage(current) == expected

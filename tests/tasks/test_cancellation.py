@@ -13,7 +13,7 @@ import pytest
 
 from kdmodels.errors import UnavailableError, UserError
 from tasks import cancellation, tracking
-from tasks.cancellation import cancel, cancellable, find_comparison
+from tasks.cancellation import cancel, cancellable, running_run_of
 from tasks.execution import interruption
 
 CHILD = """
@@ -35,24 +35,32 @@ def quick(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_of_a_student_means_its_comparison() -> None:
     parent = tracking.start("small", "small", "comparison")
     tracking.start("small", "kd", "student", key="k", parent=parent)
-    assert find_comparison("kd").run_id == find_comparison("small").run_id == find_comparison(parent[:8]).run_id
+    assert running_run_of("kd").run_id == running_run_of("small").run_id == running_run_of(parent[:8]).run_id
+
+
+def test_a_run_of_a_judge_means_its_generation() -> None:
+    parent = tracking.start("made", "made", "generation")
+    tracking.start("made", "teacher", "teacher", key="k", parent=parent)
+    assert running_run_of("teacher").run_id == running_run_of("made").run_id == parent
 
 
 def test_other_runs_are_refused_in_one_line() -> None:
     teacher = tracking.start("small", "teacher", "teacher", key="t")
     ended = tracking.start("small", "small", "comparison")
     tracking.end(ended, "FINISHED")
-    with pytest.raises(UserError, match=rf"^run teacher \({teacher}\) belongs to no comparison\. Allowed: "):
-        find_comparison("teacher")
+    with pytest.raises(
+        UserError, match=rf"^run teacher \({teacher}\) belongs to no comparison and no generation\. Allowed: "
+    ):
+        running_run_of("teacher")
     with pytest.raises(UserError, match=rf"^run small \({ended}\) is not running: its status is FINISHED$"):
-        find_comparison("small")
+        running_run_of("small")
     with pytest.raises(UserError, match=r"^run 'smal' is not in the tracking store; did you mean 'small'\?$"):
-        find_comparison("smal")
+        running_run_of("smal")
 
 
 def test_a_cancelled_run_is_interrupted_and_says_by_whom() -> None:
     run_id = tracking.start("small", "small", "comparison")
-    found, stopped = find_comparison(run_id), []
+    found, stopped = running_run_of(run_id), []
     canceller = threading.Thread(target=lambda: stopped.append(cancel(found)))
     with pytest.raises(KeyboardInterrupt), tracking.recording(run_id), cancellable(run_id):  # noqa: PT012
         canceller.start()
@@ -77,7 +85,7 @@ def test_a_run_that_ends_by_itself_leaves_no_thread_and_no_signal_handler() -> N
 def test_the_runs_of_a_dead_process_are_ended() -> None:
     child = subprocess.run([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True, check=False)
     parent = child.stdout.strip()
-    assert cancel(find_comparison(parent)) is False
+    assert cancel(running_run_of(parent)) is False
     assert {run.name: run.status for run in tracking.runs()} == {"killed": "KILLED", "kd": "KILLED"}
     assert tracking.get(parent).tags["kd.cancel"]
 
@@ -86,4 +94,4 @@ def test_a_process_that_does_not_end_its_run_is_reported(monkeypatch: pytest.Mon
     monkeypatch.setattr(cancellation, "STOP_SECONDS", 0.1)
     run_id = tracking.start("small", "small", "comparison")
     with pytest.raises(UnavailableError, match=rf"^run small \({run_id}\) has not ended within 0 s\. "):
-        cancel(find_comparison(run_id))
+        cancel(running_run_of(run_id))

@@ -4,9 +4,9 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 
-from flows import distill
+from flows import distill, generate
 from flows.services.prefect_internals.client import refresh_settings
-from flows.services.work_pool import ENTRYPOINT, POOL, prepare_pool
+from flows.services.work_pool import ENTRYPOINT, GENERATE, POOL, prepare_pool
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -23,5 +23,6 @@ def test_a_changed_job_template_is_reset() -> None:
         assert client.read_work_pool(POOL).base_job_template["job_configuration"]["command"] == command
 
 
-def test_the_entrypoint_is_the_distill_flow() -> None:
+def test_the_entrypoints_of_schedules_are_the_flows() -> None:
     assert f"{distill.__name__}.distill" == ENTRYPOINT
+    assert f"{generate.__name__}.generate" == GENERATE

@@ -34,7 +34,11 @@ def test_without_a_running_comparison_one_sentence_says_so(
     new_store: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kd_here: Here
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path))
-    assert kd_here("watch") == (1, "", "kd: error: no comparison is running; `kd list` shows earlier runs\n")
+    assert kd_here("watch") == (
+        1,
+        "",
+        "kd: error: no comparison and no generation is running; `kd list` shows earlier runs\n",
+    )
 
 
 def test_an_unknown_run_is_a_mistake(recorded: Recorded, kd_here: Here) -> None:

@@ -1,13 +1,10 @@
-"""Samples, reconstructions and interpolations of small generators, and the grid that shows them."""
-
-import io
+"""Samples, reconstructions and interpolations of small generators."""
 
 import pytest
 import torch
-from PIL import Image
 
 from kdmodels.generators.gan import ImageGenerator
-from kdmodels.generators.samples import SCALE, grid_png, interpolate, reconstruct, sample
+from kdmodels.generators.samples import interpolate, reconstruct, sample
 from kdmodels.generators.vae import Vae
 from kdmodels.randomness import generator_for
 
@@ -55,14 +52,3 @@ def test_a_vae_that_overfits_reconstructs_its_images() -> None:
         torch.nn.functional.binary_cross_entropy_with_logits(vae.decode(vae.encode(images).mean), images).backward()
         optimizer.step()
     torch.testing.assert_close(reconstruct(vae, images, labels), images, atol=0.1, rtol=0)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_grid_shows_each_image_at_its_place(channels: int) -> None:
-    images = torch.zeros(5, channels, 4, 5)
-    images[3] = 1
-    picture = Image.open(io.BytesIO(grid_png(images, columns=3)))
-    assert picture.size == (SCALE * (3 * 6 + 1), SCALE * (2 * 5 + 1))
-    white = [picture.convert("L").getpixel((SCALE * (1 + 6 * column + 2), SCALE * (1 + 5 + 2))) for column in range(3)]
-    assert white[0] == 255
-    assert white[1] == 0

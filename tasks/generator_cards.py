@@ -1,0 +1,79 @@
+"""The record of a generator's promotion with the registered version: its model card and its evidence."""
+
+from kdmodels.evaluation.gate import Verdict
+from kdmodels.experiment import GeneratorExperiment
+from kdmodels.experiment.generator import GanNetwork
+from kdmodels.report.contents import DataFacts
+from kdmodels.report.generator_card import GeneratorCard, generator_card
+from tasks import tracking
+from tasks.held_out import HeldOut
+from tasks.report_contents import VERSIONS
+from tasks.results import PROMOTIONS, SIZE
+
+ABOUT = (
+    "Generators that kdflow's promotion gate accepted. Each version is one ONNX file, and its description is its model "
+    "card. The alias `champion` marks the version in use, and `previous` the champion before it."
+)
+MEASURES = {
+    "test/frechet_distance": "Fréchet distance",
+    "test/elbo": "evidence lower bound in nats",
+    "test/log_likelihood_bound": "importance-weighted bound of the log-likelihood in nats",
+}
+
+
+def record_evidence(run_id: str, model: str, generation: str, verdict: Verdict) -> None:
+    """Store the evidence of a promotion with the generator's run, by the name of the registered model.
+
+    Args:
+        generation: The id of the run of the command that promotes the generator.
+    """
+    recorded = tracking.read_json(run_id, PROMOTIONS) if tracking.has_artifact(run_id, PROMOTIONS) else {}
+    recorded[model] = {"generation": generation, "reason": verdict.reason, "evidence": verdict.evidence}
+    tracking.log_json(run_id, PROMOTIONS, recorded)
+
+
+def describe_version(
+    version: tracking.Version,
+    experiment: GeneratorExperiment,
+    verdict: Verdict,
+    test: HeldOut,
+    figures: dict[str, float],
+) -> None:
+    """Make the model card the description of a version, and describe the registered model.
+
+    Args:
+        figures: The test metrics of the generator, by name.
+    """
+    assert version.run_id is not None
+    data, generation = test.data, tracking.get(test.comparison)
+    networks = experiment.generator.networks
+    look = verdict.evidence.get("look")
+    card = GeneratorCard(
+        model=version.model,
+        version=version.version,
+        decision=verdict.reason,
+        kind="generative adversarial network" if isinstance(networks, GanNetwork) else "variational autoencoder",
+        latent=networks.latent,
+        conditional=experiment.generator.conditional,
+        image=data.input_shape,
+        results={
+            **{words: f"{figures[name]:.4g}" for name, words in MEASURES.items() if name in figures},
+            "images": f"{verdict.evidence['n']:,}",
+            "look": f"{look['number']} of {look['of']} at this test split" if isinstance(look, dict) else "none",
+            "parameters": f"{int(tracking.get(version.run_id).metrics[SIZE]):,}",
+        },
+        data=DataFacts(
+            source=data.data.source,
+            digests={"digest of the data": data.digest, "digest of the test images": test.digest},
+            examples={split: count for split, count in data.examples.items() if split != "taught"},
+            classes=data.classes,
+            notes=[],
+        ),
+        facts={
+            "run of the generator": version.run_id,
+            "run of the generation": generation.run_id,
+            **{library: generation.tags[tag] for library, tag in VERSIONS.items() if tag in generation.tags},
+        },
+    )
+    tracking.describe_version(version, generator_card(card))
+    tracking.describe_model(version.model, ABOUT)
