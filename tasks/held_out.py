@@ -88,8 +88,11 @@ class HeldOut:
 
         A descriptor is a small summary of an image. Copies of an image have similar descriptors.
         """
-        data = load(self.data)
-        return descriptors(split for split in (data.train, data.validation, data.transfer) if split is not None)
+        data, transfer = load(self.data), self.data.data.transfer
+        # A made image that resembles a test image is no copy of it: neither the generator nor noise has seen the test
+        # images. The generator learnt from training images.
+        others = None if transfer and transfer.made else data.transfer
+        return descriptors(split for split in (data.train, data.validation, others) if split is not None)
 
     @cached_property
     def images(self) -> np.ndarray:

@@ -19,8 +19,11 @@ from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
 from kdmodels.experiment.user_code import named_sources, require_named
+from kdmodels.serving.generator_file import ServedGenerator
 from tasks import tracking
 from tasks.references import DataReference
+from tasks.sample import find_generator
+from tasks.tracking.served import load_generator
 from tasks.tracking.tags import Tag
 
 # The datasets, or folds of datasets, that this process loaded last. Each process loads its own copy, because only
@@ -40,6 +43,8 @@ def prepare_data(data: Data, folder: str | None, quiet: bool = False, fold: int 
     """
     folder = folder or os.environ.get("KD_DATA") or None
     folder = str(Path(folder).absolute()) if folder else None
+    data = pinned(data)
+    generator = _generator(data)
     with _progress_bar(quiet) as on_progress:
         dataset = _load(data, folder, fold, on_progress)
     return DataReference(
@@ -61,7 +66,29 @@ def prepare_data(data: Data, folder: str | None, quiet: bool = False, fold: int 
         std=dataset.std,
         notes=dataset.notes,
         fold=fold,
+        generator_digest=generator.digest if generator else None,
     )
+
+
+def _generator(data: Data) -> ServedGenerator | None:
+    return load_generator(find_generator(data.generator).uri) if data.generator else None
+
+
+def pinned(data: Data) -> Data:
+    """Return the data with the number of the version that `data.transfer.generator` names.
+
+    A run that records the number reads the same images after the champion has changed.
+
+    Raises:
+        UserError: There is no such model, or it is not a generator.
+    """
+    if data.transfer is None or data.generator is None:
+        return data
+    try:
+        uri = find_generator(data.generator).uri
+    except UserError as error:
+        raise type(error)(f"data.transfer.generator: {error}") from error
+    return data.model_copy(update={"transfer": data.transfer.model_copy(update={"generator": uri})})
 
 
 def with_teachers(data: DataReference, experiment: Experiment, read: Callable[[Data], DataReference]) -> DataReference:
@@ -176,7 +203,8 @@ def load(reference: DataReference) -> Dataset:
 
 
 def _load(data: Data, folder: str | None, fold: int, on_progress: Progress = lambda done, total: None) -> Dataset:
-    dataset = load_dataset(data, Path(folder) if folder else None, on_progress, fold=fold)
+    files = Path(folder) if folder else None
+    dataset = load_dataset(data, files, on_progress, fold=fold, generator=_generator(data))
     place = _place(data, folder, fold)
     _loaded.pop(place, None)
     for oldest in list(_loaded)[: max(0, len(_loaded) + 1 - KEPT * (data.folds or 1))]:

@@ -48,6 +48,7 @@ class DataReference(Reference):
             digest nor the cache key of a run.
         distillation_digest: The digest of the same splits and of the images that only distilled students learn from.
         fold: The number of the cross-validation fold, counted from 0.
+        generator_digest: The digest of the generator that `data.transfer.generator` names. `None` if there is none.
         teachers: References to the datasets of teachers that have their own data.
     """
 
@@ -63,6 +64,7 @@ class DataReference(Reference):
     std: list[float]
     notes: list[str] = []
     fold: int = 0
+    generator_digest: str | None = None
     teachers: list["DataReference"] = []
 
     def of(self, teacher: Member) -> "DataReference":

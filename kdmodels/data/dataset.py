@@ -40,7 +40,7 @@ class Dataset:
             teacher.
         validation: The labelled validation split.
         distilled: The examples of `train` from which distilled students learn. These are all examples, unless
-            `data.transfer.classes` is set.
+            `data.transfer.classes` or `data.transfer.alone` is set.
         transfer: Unlabelled images from which distilled students also learn. `None` if the experiment has no such
             images.
         mean: The mean of each channel for the normalisation of pixels in [0, 1].
@@ -166,8 +166,9 @@ def assemble(source: Source, data: Data, images: Part | None = None, *, fold: in
     Args:
         source: The source.
         data: The `data` section of the experiment.
-        images: The unlabelled images of the folder or zip file in `data.transfer.unlabelled`. They have the size and
-            the channels of the source's images. `None` if the field names no folder or zip file.
+        images: The additional images that are not training examples: of the folder or zip file in
+            `data.transfer.unlabelled`, of a generator, or noise. They have the size and the channels of the source's
+            images. `None` if there are none.
         fold: The number of the fold that is the validation split, counted from 0. Used only if `data.folds` is set.
 
     Raises:

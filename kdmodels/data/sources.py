@@ -16,15 +16,22 @@ from kdmodels.data.decoding import Decoded, Encoded, Progress, read_decoded, ski
 from kdmodels.data.files import Files, listed, open_files, require_regular
 from kdmodels.data.images import SUFFIXES
 from kdmodels.data.layout import read_layout
+from kdmodels.data.made import made_images
 from kdmodels.data.parquet import read_parquet
 from kdmodels.data.parts import UNLABELLED, Part, Source, ordered, parts_of
 from kdmodels.errors import UserError
 from kdmodels.experiment.data import PATHS, TORCHVISION, UNLABELLED_PATHS, Data
 from kdmodels.files.folders import find_path
+from kdmodels.serving.generator_file import ServedGenerator
 
 
 def load_dataset(
-    data: Data, folder: Path | None = None, on_progress: Progress = lambda done, total: None, *, fold: int = 0
+    data: Data,
+    folder: Path | None = None,
+    on_progress: Progress = lambda done, total: None,
+    *,
+    fold: int = 0,
+    generator: ServedGenerator | None = None,
 ) -> Dataset:
     """Load the dataset of an experiment.
 
@@ -36,6 +43,7 @@ def load_dataset(
         on_progress: A function that is called while images are decoded. If the decoded images are already in the cache,
             the function is not called.
         fold: The number of the fold that is the validation split, counted from 0. Used only if `data.folds` is set.
+        generator: The generator that `data.transfer.generator` names. `None` if the field is not set.
 
     Raises:
         UserError: Files are missing, are unreadable or can't be downloaded, or the examples can't be split.
@@ -45,6 +53,8 @@ def load_dataset(
     with _field_named("data.source"):
         source = _read(data, folder, on_progress)
     unlabelled = None
+    if data.transfer and data.transfer.made:
+        unlabelled = made_images(source, data.transfer, generator)
     if data.transfer and data.transfer.path:
         path = find_path(data.transfer.path, folder, "data.transfer.unlabelled", UNLABELLED_PATHS)
         with _field_named("data.transfer.unlabelled"):

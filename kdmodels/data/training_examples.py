@@ -23,7 +23,7 @@ class TrainingExamples:
     Args:
         labelled: The examples that keep their labels. Teachers and controls (students without a teacher) learn from
             these examples.
-        distilled: The labelled examples from which distilled students learn.
+        distilled: The labelled examples from which distilled students learn. Empty with `data.transfer.alone`.
         unlabelled: The examples without labels from which distilled students also learn. `None` if there are none.
         notes: Facts about the choice that the user should know.
     """
@@ -39,8 +39,8 @@ def choose_training_examples(train: Part, images: Part | None, data: Data, class
 
     Args:
         train: The training split.
-        images: The unlabelled images of the folder or zip file in `data.transfer.unlabelled`. `None` if the field names
-            no folder or zip file.
+        images: The additional images that are not training examples: of the folder or zip file in
+            `data.transfer.unlabelled`, of a generator, or noise. `None` if there are none.
         data: The `data` section of the experiment.
         classes: The class names. A label is an index into this list.
 
@@ -61,6 +61,8 @@ def choose_training_examples(train: Part, images: Part | None, data: Data, class
         codes = _codes(data.transfer.classes, labelled, classes)
         distilled, scope = _of_classes(labelled, codes), f" of {listed(data.transfer.classes)}"
         unlabelled = _of_classes(unlabelled, codes) if unlabelled else None
+    if data.transfer.alone:
+        distilled = labelled.take(np.zeros(0, dtype=np.int64))
     if unlabelled:
         unlabelled = _without_labels(unlabelled, data.transfer)
     counts = f"{len(distilled.labels)} labelled and {len(unlabelled.labels) if unlabelled else 0} unlabelled"

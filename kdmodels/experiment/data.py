@@ -1,6 +1,6 @@
 """The `data` field of the experiment file: the source of the examples and their split."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -32,14 +32,35 @@ class Transfer(Part):
         description="Additional images without labels: rest, for the training examples that data.labelled leaves out, "
         "or a folder or zip file. Default: none.",
     )
+    generator: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Registered generator that makes additional images, e.g. models:/vae-mnist@champion.",
+    )
+    noise: Literal["uniform"] | None = Field(
+        default=None, description="Additional images of noise, a baseline for generators: uniform in each pixel."
+    )
     count: int | None = Field(
-        default=None, ge=1, description="Number of unlabelled images to use, chosen by image hash. Default: all."
+        default=None,
+        ge=1,
+        description="Number of additional images. Of unlabelled images, they are chosen by image hash. Default: all. "
+        "Required with generator and noise.",
+    )
+    alone: bool = Field(
+        default=False,
+        description="If true, distilled students learn from the images of generator or noise only, and not from the "
+        "training examples.",
     )
     classes: list[Annotated[str, Field(min_length=1)]] | None = Field(
         default=None,
         min_length=1,
         description="Classes of the images from which distilled students learn, e.g. [7, 8]. Default: all classes.",
     )
+
+    @property
+    def made(self) -> int:
+        """The number of images that a generator makes, or of noise images. 0 if there are no such images."""
+        return (self.count or 0) if self.generator or self.noise else 0
 
     @property
     def path(self) -> str | None:
@@ -64,13 +85,30 @@ class Transfer(Part):
 
     @model_validator(mode="after")
     def _require_examples(self) -> Self:
-        if self.unlabelled is None and self.classes is None:
-            raise mistake("expected unlabelled, classes or both, got neither")
-        if self.count is not None and self.unlabelled is None:
-            raise mistake(f"{self.count} limits the unlabelled images. Allowed without unlabelled: null", "count")
+        origins = [name for name in ("unlabelled", "generator", "noise") if getattr(self, name) is not None]
+        if len(origins) > 1:
+            raise mistake(f"expected at most one of unlabelled, generator and noise, got {' and '.join(origins)}")
+        if not origins and self.classes is None:
+            raise mistake("expected unlabelled, generator, noise or classes, got none of them")
+        if self.count is not None and not origins:
+            reason = f"{self.count} limits the additional images"
+            raise mistake(f"{reason}. Allowed without unlabelled, generator and noise: null", "count")
+        self._require_made()
         if self.classes is not None and self.path is not None:
             raise mistake(f"the images of {show(self.path)} have no classes. Allowed with this path: null", "classes")
         return self
+
+    def _require_made(self) -> None:
+        """Raise an error if a field does not fit images that a generator makes, or noise."""
+        origin = "generator" if self.generator else "noise"
+        if not (self.generator or self.noise):
+            if self.alone:
+                raise mistake("true applies to the images of generator or noise. Allowed without them: false", "alone")
+            return
+        if self.count is None:
+            raise mistake(f"missing. With {origin}, expected a whole number of at least 1", "count")
+        if self.classes is not None:
+            raise mistake(f"the images of {origin} have no classes. Allowed with {origin}: null", "classes")
 
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # the values that torchvision's weights expect
@@ -246,4 +284,9 @@ class Data(Part):
     @property
     def adds_images(self) -> bool:
         """Whether distilled students learn from images that students without a teacher do not have."""
-        return bool(self.transfer and self.transfer.unlabelled)
+        return bool(self.transfer and (self.transfer.unlabelled or self.transfer.made))
+
+    @property
+    def generator(self) -> str | None:
+        """The registered generator that makes images for distilled students. `None` if there is none."""
+        return self.transfer.generator if self.transfer else None

@@ -137,6 +137,8 @@ def _gradient_ratios(
 ) -> list[dict[str, float]]:
     """Return the norm of each term's gradient, divided by the norm of cross entropy's gradient.
 
+    If no training example has a label, the norms are divided by that of the first term.
+
     Args:
         objectives: The terms of each objective, at weight 1. If there are several objectives, the student must be
             stackable.
@@ -168,8 +170,10 @@ def _gradient_ratios(
         rows = _rows(batches.examples, recipe.batch, generator).expand(len(seeds), -1)
         values = stack.train_values(rows, 1, step, draws)
         of_terms = [_squares(stack, values[loss]) for loss in losses]
-        rows = torch.cat([_rows(labelled, recipe.batch, generator), filling], dim=1).expand(len(seeds), -1)
-        of_labels = _squares(stack, stack.train_values(rows, 1, step, draws)[LABELS.loss])
+        of_labels = of_terms[0]  # if no example has a label, the first term takes the place of cross entropy
+        if len(labelled):
+            rows = torch.cat([_rows(labelled, recipe.batch, generator), filling], dim=1).expand(len(seeds), -1)
+            of_labels = _squares(stack, stack.train_values(rows, 1, step, draws)[LABELS.loss])
         norms.append(torch.stack([_norms(squares, of_labels) for squares in of_terms], dim=1))
     of_each, of_cross_entropy = torch.stack(norms).sum(dim=0).cpu()
     ratios = of_each / of_cross_entropy  # (T, S)

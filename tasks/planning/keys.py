@@ -97,6 +97,10 @@ def threads(experiment: Experiment) -> int:
     return experiment.threads or os.cpu_count() or 1
 
 
+# The fields of `data.transfer` that are params. A path and a generator are identified by their content.
+TRANSFER = {"count", "classes", "noise", "alone"}
+
+
 def common_params(
     experiment: Experiment, data: DataReference, augment: Sequence[Operation], *, transfer: bool = False
 ) -> Params:
@@ -114,9 +118,11 @@ def common_params(
     # Fields that were added later are left out while they have their defaults, so that older keys stay equal.
     settings |= data.data.model_dump(
         mode="json",
-        include={"labelled": True, "validate_every": True} | ({"transfer": {"count", "classes"}} if transfer else {}),
+        include={"labelled": True, "validate_every": True} | ({"transfer": TRANSFER} if transfer else {}),
         exclude_defaults=True,
     )
+    if transfer and data.generator_digest:
+        settings["transfer"]["generator"] = data.generator_digest
     params: Params = {
         "data": {**settings, "digest": data.distillation_digest if transfer else data.training_digest},
         "threads": threads(experiment),

@@ -49,7 +49,8 @@ def describe_teacher(teacher: Member, data: DataReference) -> Description:
 def sized(experiment: Experiment, data: DataReference) -> Experiment:
     """Return a copy of the experiment in which every network with a budget has a width and a depth.
 
-    The width and the depth are recorded with the run and are part of its cache key.
+    The width and the depth are recorded with the run and are part of its cache key. The copy also names the version of
+    the generator that makes images of the data, see `prepare_data.pinned`.
 
     Raises:
         UserError: a network does not fit its budget.
@@ -70,6 +71,7 @@ def sized(experiment: Experiment, data: DataReference) -> Experiment:
             "teacher": size(experiment.teacher).model_copy(update={"ensemble": members}),
             "student": size(experiment.student),
             "variants": variants,
+            "data": data.data,
         }
     )
 

@@ -1,0 +1,78 @@
+"""Transfer sets that are not read but made: images of a generator, or noise."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kdmodels.data.cache import cached
+from kdmodels.data.decoding import read_decoded, write_arrays
+from kdmodels.data.parts import UNLABELLED, Part, Source
+from kdmodels.errors import UsageError
+from kdmodels.experiment.data import Transfer
+from kdmodels.serving.generator_file import ServedGenerator
+
+SEED = 0  # of the codes and of the noise: like splits, transfer sets do not depend on the seed of an experiment
+CHUNK = 1_000  # number of images that are made at once
+
+
+def made_images(source: Source, transfer: Transfer, generator: ServedGenerator | None) -> Part:
+    """Return the images that a generator makes, or noise images, as unlabelled examples.
+
+    The images depend only on the generator, on their number and on the form of the source's images. They are made once,
+    and then read from the cache.
+
+    Args:
+        source: The source of the labelled examples, which sets the shape and the range of the pixels.
+        transfer: The field `data.transfer`, with `generator` or `noise`.
+        generator: The generator that `transfer.generator` names. `None` for noise.
+
+    Raises:
+        UserError: The generator makes images of another shape.
+    """
+    shape = source.parts["train"].pixels.shape[1:]
+    if generator is not None and generator.image_shape != shape:
+        made, read = ("x".join(map(str, each)) for each in (generator.image_shape, shape))
+        raise UsageError(
+            f"data.transfer.generator: {transfer.generator} makes images of {made} (channels, height, width). "
+            f"Allowed: {read}, as the images of data.source"
+        )
+    count, top = transfer.made, source.top
+    origin = generator.digest if generator else f"{transfer.noise} noise"
+
+    def produce(folder: Path) -> None:
+        images = _noise(count, shape) if generator is None else _generated(count, generator)
+        write_arrays(folder, (_stored(images(begin), source) for begin in range(0, count, CHUNK)))
+
+    decoded = read_decoded(cached([origin, count, shape, top], [SEED], produce))
+    return Part(decoded.pixels, np.full(count, UNLABELLED), decoded.prints, np.arange(count))
+
+
+def _stored(images: np.ndarray, source: Source) -> np.ndarray:
+    """Return images in [0, 1] with the type and the range of the source's pixels."""
+    dtype, values = source.parts["train"].pixels.dtype, images * source.top
+    return (np.rint(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)
+
+
+Chunk = Callable[[int], np.ndarray]
+"""A function that returns the images of a chunk, (C, ...) in [0, 1], by the number of its first image."""
+
+
+def _generated(count: int, generator: ServedGenerator) -> Chunk:
+    """Make images of a generator. The classes of a conditional generator take turns."""
+
+    def chunk(begin: int) -> np.ndarray:
+        labels = np.arange(begin, min(begin + CHUNK, count)) % max(1, len(generator.classes))
+        return generator.sample(labels, SEED + begin)
+
+    return chunk
+
+
+def _noise(count: int, shape: tuple[int, ...]) -> Chunk:
+    """Make images whose pixels are independent and uniform in [0, 1]."""
+
+    def chunk(begin: int) -> np.ndarray:
+        generator = np.random.default_rng([SEED, begin])
+        return generator.random((min(CHUNK, count - begin), *shape), dtype=np.float32)
+
+    return chunk
