@@ -98,7 +98,7 @@ class Reproduction:
         name: The name for `kd reproduce NAME`.
         title: What is reproduced, in words.
         papers: The papers.
-        cost: The time that all seeds take on two cores, in words.
+        cost: The time that all seeds take on two cores, in words. An estimate has not been checked by a full run.
         seeds: The default number of seeds.
         claims: The claims.
         measure: The function that measures the claims. A quantity whose runs are missing is left out.

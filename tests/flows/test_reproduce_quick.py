@@ -1,0 +1,66 @@
+"""`kd reproduce NAME --quick` of all reproductions with experiments, on MNIST and on a small imitation of CIFAR-10."""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flows.reproduce import ReproduceOptions, reproduce
+from kdmodels.papers import REPRODUCTIONS
+from kdmodels.papers.claims import Agreement
+
+pytestmark = [
+    pytest.mark.fault,  # takes 10 s for each reproduction
+    pytest.mark.skipif(not os.environ.get("KD_DATA"), reason="KD_DATA names no folder with MNIST/raw"),
+]
+LEFT_OUT = {
+    "hinton-mnist": {"alike at 300", "too cold at 30", "too hot at 30"},
+    "ba-caruana-mnist": set(),
+    "soft-feature-combined": {f"MNIST: {name}" for name in ("soft", "features", "combined", "combined with labels")},
+    "cifar-tutorial": {"(teacher)", "hard-labels", "kd gain", "cosine gain", "regressor gain"},
+    "hw13-cifar10": {"medium", "strong", "boss-fitnet", "boss-rkd", "boss-dm"},
+}
+"""The claims that need more students than a quick run trains."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(
+    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
+) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store") / "mlruns"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the real MNIST, and a cifar10.zip of the same layout with 60 small images of each class."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "MNIST").symlink_to(Path(os.environ["KD_DATA"]) / "MNIST")
+    generator = np.random.default_rng(0)
+    with zipfile.ZipFile(folder / "cifar10.zip", "w") as archive:
+        for split, count in (("train", 50), ("test", 10)):
+            for label in range(10):
+                for number in range(count):
+                    pixels = generator.integers(0, 100, (32, 32, 3), dtype=np.uint8) + np.uint8(15 * label)
+                    content = BytesIO()
+                    Image.fromarray(pixels).save(content, "JPEG")
+                    archive.writestr(f"cifar10/{split}/class{label}/{number:04}.jpg", content.getvalue())
+    return folder
+
+
+@pytest.mark.parametrize("name", [name for name, each in REPRODUCTIONS.items() if each.experiments])
+def test_a_quick_run_measures_claims_and_decides_none(name: str, folder: Path) -> None:
+    result = reproduce(name, ReproduceOptions(quick=True, data_dir=str(folder)))
+    missing = {outcome.claim.name for outcome in result.outcomes if outcome.agreement == Agreement.NOT_RUN}
+    assert missing == LEFT_OUT[name]
+    measured = [outcome for outcome in result.outcomes if outcome.values]
+    assert {outcome.agreement for outcome in measured} <= {Agreement.UNDECIDED}
+    assert all(len(outcome.values) == 1 for outcome in measured)
+    assert result.tables
+    assert len(result.runs) == len(REPRODUCTIONS[name].experiments)
