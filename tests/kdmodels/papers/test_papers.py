@@ -1,11 +1,33 @@
 """All reproductions: their claims are measured, their experiments exist, and a quick one is small."""
 
+import numpy as np
 import pytest
 
 from flows.experiments import PAPERS, load_paper_experiment
 from kdmodels.errors import UsageError
 from kdmodels.papers import REPRODUCTIONS, find_reproduction
-from kdmodels.papers.reproduction import Reproduction
+from kdmodels.papers.reproduction import TEACHER, Predictions, Reproduction
+
+LABELS = np.arange(10)
+
+
+class Finished:
+    """Results in which all variants of all files are finished. The first seed is right, and the second is wrong."""
+
+    seeds = range(2)
+
+    def __init__(self, reproduction: Reproduction) -> None:
+        files = [part.file for part in reproduction.experiments]
+        self.variants = {file: [each.name for each in load_paper_experiment(file).variants] for file in files}
+
+    def of(self, experiment: str, variant: str) -> Predictions:
+        assert variant == TEACHER or variant in self.variants[experiment]
+        logits = np.stack([np.roll(np.eye(10), seed, axis=0) for seed in self.seeds])
+        return Predictions([str(digit) for digit in range(10)], logits, LABELS, logits, LABELS)
+
+    def seconds(self, experiment: str, variant: str) -> list[float]:
+        assert variant in self.variants[experiment]
+        return [1.0, 2.0]
 
 
 @pytest.mark.parametrize("reproduction", REPRODUCTIONS.values(), ids=REPRODUCTIONS)
@@ -21,6 +43,15 @@ def test_the_experiments_of_a_reproduction_are_valid(reproduction: Reproduction)
 def test_each_file_belongs_to_one_reproduction() -> None:
     files = [part.file for reproduction in REPRODUCTIONS.values() for part in reproduction.experiments]
     assert sorted(files) == sorted(file.stem for file in PAPERS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("reproduction", REPRODUCTIONS.values(), ids=REPRODUCTIONS)
+def test_all_claims_are_measured_if_all_variants_of_the_files_are_finished(reproduction: Reproduction) -> None:
+    found = reproduction.measure(Finished(reproduction))
+    names = [claim.name for claim in reproduction.claims]
+    assert [name for name in names if name not in found.values] == []
+    assert {len(found.values[name]) for name in names} == {2}
+    assert all(len(values) == 2 for table in found.tables for values in table.rows.values())
 
 
 @pytest.mark.parametrize("reproduction", REPRODUCTIONS.values(), ids=REPRODUCTIONS)
