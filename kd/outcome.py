@@ -70,7 +70,8 @@ def print_generator_verdict(verdict: GeneratorVerdict) -> None:
     champion = f"models:/{verdict.model}/{verdict.version}" if verdict.version else f"{verdict.model} has none"
     print_entry("champion", champion)
     measures = [f"{name.removeprefix('test/').replace('_', ' ')} {value:.4g}" for name, value in verdict.test.items()]
-    print_entry("test", ", ".join(measures))
+    if measures:
+        print_entry("test", ", ".join(measures))
 
 
 def _print_rules(rules: Iterable[Rule]) -> None:

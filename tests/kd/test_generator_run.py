@@ -36,7 +36,7 @@ def test_the_plan_is_shown_and_then_carried_out(kd: Kd, file: str) -> None:
     assert done.stderr.startswith("made: vae, 2 epochs; starting\n")
     assert "Fréchet distance to the validation images, lower is better" in done.stdout
     assert "generator: training, 2 epochs" in done.stderr
-    assert "verdict  made " in done.stdout
+    assert done.stdout.startswith("verdict   made is not promoted: mode collapse: ")
     again = json.loads(kd("run", file, "--json").stdout)
     assert (again["judge"]["reused"], again["generator"]["reused"]) == (True, True)
     assert again["generator"]["metrics"]["epoch"] == 2
@@ -60,6 +60,11 @@ def test_a_refused_generator_has_its_own_exit_code(kd: Kd, file: str) -> None:
         (["run", "made.yaml", "--variants", "kd"], "--variants: made.yaml trains a generator, which has no variants"),
         (["schedule", "made.yaml"], "a schedule needs one of --cron '0 3 * * *' and --every SECONDS"),
         (["run", "made.yaml", "--set", "judge.network.mlp=[0]"], "judge.network.mlp"),
+        (["run", "made.yaml", "--set", "judge.checkpoint=none.pt"], "judge.epochs: has no effect on"),
+        (
+            ["run", "made.yaml", "--set", "judge={network: {mlp: [16]}, checkpoint: none.pt}"],
+            "judge.checkpoint: none.pt: ",
+        ),
         (["teacher", "made.yaml"], "made.yaml: trains a generator. Allowed: an experiment"),
         (["run", "made.yaml", "--set", "generator.vae.latent=0"], "generator.vae.latent"),
     ],
