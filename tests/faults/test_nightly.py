@@ -82,7 +82,7 @@ def test_a_scheduled_run_sends_a_message_and_hides_the_address(served: Up) -> No
     assert (message["event"], message["experiment"]) == ("promoted", "reporting")
     assert "becomes the first champion" in message["verdict"]
     assert message["links"]["prefect"].startswith("http://127.0.0.1:")
-    assert message["links"]["mlflow"].endswith(message["run_id"])
+    assert f"/runs/{message['run_id']}?" in message["links"]["mlflow"]
     stored = [path for path in (served.home, served.workspace.folder / "mlruns") for path in path.rglob("*")]
     assert not [path for path in stored if path.is_file() and b"topsecret" in path.read_bytes()]
 

@@ -22,7 +22,7 @@ from kdmodels.networks import sources
 from kdmodels.networks.compact import Shape
 from kdmodels.report.leaderboard import leaderboard
 from tasks import cancellation, tracking
-from tasks.cancellation import cancel, find_comparison
+from tasks.cancellation import cancel, running_run_of
 from tasks.execution import interruption
 from tasks.queries import compare
 from tasks.tracking.served import load_model
@@ -385,7 +385,7 @@ def test_a_cancelled_flow_is_cancelled_in_prefect_and_continues_later(
     def cancel_in_training() -> None:
         while not [each for each in tracking.running("cancelled") if each.metrics.get("epoch", 0) >= 5]:
             time.sleep(0.1)
-        cancel(find_comparison("cancelled"))
+        cancel(running_run_of("cancelled"))
 
     canceller = threading.Thread(target=cancel_in_training)
     canceller.start()
