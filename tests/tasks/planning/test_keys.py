@@ -101,7 +101,8 @@ def test_new_test_images_train_nothing_again_but_are_measured(tmp_path: Path) ->
 def test_every_resolved_value_of_a_recipe_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a former version a default of an optimizer was neither recorded nor part of the key."""
     for name, model in OPTIMIZERS.items():
-        (step,) = planned(student=EXPERIMENT["student"] | {"optimizer": {name: {"lr": 0.01}}}).students
+        fields = {"optimizer": {name: {"lr": 0.01}}, "max_norm": 1.0}  # without a value, max_norm is in no key
+        (step,) = planned(student=EXPERIMENT["student"] | fields).students
         expected = {f"optimizer.{name}.{field}" for field in model.model_fields}
         assert expected == {param for param in step.params if param.startswith("optimizer.")}
     assert {param.partition(".")[0] for param in step.params} >= Recipe.model_fields.keys()
