@@ -171,7 +171,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
         2,
         "data.transfer.unlabelled: rest means the training examples that data.labelled leaves out, but data.labelled",
     ),
-    (changed("data={source: digits, transfer: {count: 5}}"), 2, "expected unlabelled, classes or both, got neither"),
+    (
+        changed("data={source: digits, transfer: {count: 5}}"),
+        2,
+        "expected unlabelled, generator, noise or classes, got none of them",
+    ),
     # Names that lead out of a folder or a line.
     (
         changed("name=../../x"),

@@ -151,7 +151,7 @@ def test_a_student_is_shown_with_every_seed(recorded) -> None:
     assert shown.params["terms.1.hyperparameters.temperature"] == "4.0"
     assert shown.tags["kd.variant"] == "kd"
     assert all(tag.startswith("kd.") for tag in shown.tags)
-    assert shown.artifacts == ["classes.csv", "network", "replicas"]
+    assert shown.artifacts == ["classes.csv", "figures", "network", "replicas"]
     assert load_model(shown.model)  # its URI is one that loads
     assert (shown.error, shown.parent) == (None, recorded.first)
 

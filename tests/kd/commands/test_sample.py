@@ -10,8 +10,8 @@ from tests.conftest import Here
     [
         (["small-student", "-o", "grid.png"], "model 'small-student' is not a generator. Allowed: a generator"),
         (["small-student", "-o", "grid.jpg"], "--out grid.jpg: expected a file name that ends with .png"),
-        (["small-student", "-o", "grid.png", "-n", "0"], "0 is not in the range 1<=x<=10000"),
-        (["small-student", "-o", "grid.png", "--seed", "-1"], "-1 is not in the range"),
+        (["small-student", "-o", "grid.png", "-n", "0"], "'-n': Input should be greater than or equal to 1"),
+        (["small-student", "-o", "grid.png", "--seed", "-1"], "'--seed': Input should be greater than or equal to 0"),
         (["small-student"], "Missing option '--out' / '-o'"),
     ],
 )

@@ -168,10 +168,14 @@ def test_a_term_without_gradient_cannot_be_calibrated(knowledge: tuple[Knowledge
     }
 
 
-def test_without_labels_a_weight_cannot_be_calibrated(knowledge: tuple[Knowledge, Knowledge]) -> None:
+def test_without_labels_the_first_term_takes_the_place_of_cross_entropy(knowledge: tuple[Knowledge, Knowledge]) -> None:
     unlabelled = Split(TRAIN.pixels, torch.full_like(TRAIN.labels, -1))
-    with pytest.raises(UserError, match=r"^soft_targets: weight auto .* the ratio is inf at the start"):
-        calibrated(knowledge, {"soft_targets": "auto"}, data=unlabelled)
+    alone = calibrated(knowledge, {"soft_targets": "auto"}, data=unlabelled, student=CONV)
+    both = calibrated(knowledge, {"soft_targets": "auto"}, {"simple_recipe": "auto"}, data=unlabelled, student=CONV)
+    assert [term.weight for term in alone.terms] == [pytest.approx(1)]
+    assert both.ratios == {"soft_targets": pytest.approx(0.5), "simple_recipe": pytest.approx(0.5)}
+    assert both.terms[0].weight == pytest.approx(0.5)
+    assert both.terms[1].weight != pytest.approx(0.5)
     assert calibrated(knowledge, {"soft_targets": 2}, data=unlabelled).ratios == {}
 
 

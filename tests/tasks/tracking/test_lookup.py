@@ -65,7 +65,7 @@ def test_an_unknown_experiment_or_kind_is_a_clear_error(store: Path) -> None:
     ended("a")
     with pytest.raises(UserError, match=r"experiment 'digit' .*Did you mean 'digits'\?"):
         tracking.runs("digit")
-    with pytest.raises(UserError, match=r"kind 'pupil' .*Allowed: comparison, teacher, student"):
+    with pytest.raises(UserError, match=r"kind 'pupil' .*Allowed: comparison, generation, teacher, student"):
         tracking.runs(kind="pupil")
 
 
