@@ -51,8 +51,9 @@ class Calibration(NamedTuple):
     Attributes:
         terms: The terms, with numbers as weights.
         ratios: The ratio of each term that uses the teacher, by the name of the loss. The ratio is the norm of the
-            gradient of the weighted term, divided by the norm of the gradient of cross entropy at weight 1. Ratios that
-            are not finite are left out.
+            gradient of the weighted term, divided by the norm of the gradient of cross entropy at weight 1. If no
+            example has a label, it is divided by that of the first term at weight 1. Ratios that are not finite are
+            left out.
     """
 
     terms: list[Term]
