@@ -3,12 +3,12 @@
 from kdmodels.evaluation.gate import Verdict
 from kdmodels.experiment import GeneratorExperiment
 from kdmodels.experiment.generator import GanNetwork
-from kdmodels.report.contents import DataFacts
 from kdmodels.report.generator_card import GeneratorCard, generator_card
 from tasks import tracking
 from tasks.held_out import HeldOut
+from tasks.model_cards import add_promotion, facts_of
 from tasks.report_contents import VERSIONS
-from tasks.results import PROMOTIONS, SIZE
+from tasks.results import SIZE
 
 ABOUT = (
     "Generators that kdflow's promotion gate accepted. Each version is one ONNX file, and its description is its model "
@@ -27,9 +27,7 @@ def record_evidence(run_id: str, model: str, generation: str, verdict: Verdict) 
     Args:
         generation: The id of the run of the command that promotes the generator.
     """
-    recorded = tracking.read_json(run_id, PROMOTIONS) if tracking.has_artifact(run_id, PROMOTIONS) else {}
-    recorded[model] = {"generation": generation, "reason": verdict.reason, "evidence": verdict.evidence}
-    tracking.log_json(run_id, PROMOTIONS, recorded)
+    add_promotion(run_id, model, {"generation": generation, "reason": verdict.reason, "evidence": verdict.evidence})
 
 
 def describe_version(
@@ -62,13 +60,7 @@ def describe_version(
             "look": f"{look['number']} of {look['of']} at this test split" if isinstance(look, dict) else "none",
             "parameters": f"{int(tracking.get(version.run_id).metrics[SIZE]):,}",
         },
-        data=DataFacts(
-            source=data.data.source,
-            digests={"digest of the data": data.digest, "digest of the test images": test.digest},
-            examples={split: count for split, count in data.examples.items() if split != "taught"},
-            classes=data.classes,
-            notes=[],
-        ),
+        data=facts_of(test),
         facts={
             "run of the generator": version.run_id,
             "run of the generation": generation.run_id,

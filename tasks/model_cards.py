@@ -1,5 +1,9 @@
 """The record of a promotion with the registered version: its model card, its tags, and its evidence."""
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
 from kdmodels.evaluation.requirements import check_requirements
 from kdmodels.experiment import Experiment
 from kdmodels.report.contents import DataFacts
@@ -38,15 +42,30 @@ def version_tags(request: Request, judgement: Judgement, measurements: Measureme
 
 def record_evidence(request: Request, judgement: Judgement) -> None:
     """Store the evidence of a promotion with the student's run, by the name of the registered model."""
-    run_id = request.run_id
-    recorded = tracking.read_json(run_id, PROMOTIONS) if tracking.has_artifact(run_id, PROMOTIONS) else {}
-    recorded[request.promote.model] = {
+    content = {
         "comparison": request.leaderboard.parent_run_id,
         "reason": judgement.verdict.reason,
         "forced": judgement.forced,
         "evidence": judgement.verdict.evidence,
     }
-    tracking.log_json(run_id, PROMOTIONS, recorded)
+    add_promotion(request.run_id, request.promote.model, content)
+
+
+def add_promotion(run_id: str, model: str, content: Mapping[str, JsonValue]) -> None:
+    """Add the record of a promotion to the run of the promoted network, by the name of the registered model."""
+    recorded = tracking.read_json(run_id, PROMOTIONS) if tracking.has_artifact(run_id, PROMOTIONS) else {}
+    tracking.log_json(run_id, PROMOTIONS, {**recorded, model: content})
+
+
+def facts_of(test: HeldOut) -> DataFacts:
+    """Return the facts about the data that a model card lists."""
+    return DataFacts(
+        source=test.data.data.source,
+        digests={"digest of the data": test.data.digest, "digest of the test images": test.digest},
+        examples={split: count for split, count in test.data.examples.items() if split != "taught"},
+        classes=test.data.classes,
+        notes=[],
+    )
 
 
 def describe_version(
@@ -67,13 +86,7 @@ def describe_version(
         requirements=check_requirements(student, request.promote.require),
         objective=list(map(term_in_words, terms)),
         teacher=_teacher(request.leaderboard.teacher_run_id),
-        data=DataFacts(
-            source=data.data.source,
-            digests={"digest of the data": data.digest, "digest of the test images": test.digest},
-            examples={split: count for split, count in data.examples.items() if split != "taught"},
-            classes=data.classes,
-            notes=[],
-        ),
+        data=facts_of(test),
         image=data.input_shape,
         experiment=experiment.name,
         runs={"run of the student": request.run_id, "run of the comparison": comparison.run_id},

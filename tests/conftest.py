@@ -161,6 +161,16 @@ def recorded(recorded_once: Recorded, monkeypatch: pytest.MonkeyPatch) -> Record
     return recorded_once
 
 
+@pytest.fixture(scope="module")
+def module_store(
+    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
+) -> Iterator[None]:
+    """Provide a Prefect server, and a new store for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store") / "mlruns"))
+        yield
+
+
 @pytest.fixture
 def kd_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Here]:
     """Yield a function that runs `kd` in this process and returns exit code, stdout and stderr.

@@ -1,7 +1,5 @@
 """Few labels: distilled students also learn from images without labels, in every way of training."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from tasks import tracking
 from tasks.references import Options
 from tests.conftest import SMALL
 
+pytestmark = pytest.mark.usefixtures("module_store")
 LABELLED = {"source": "digits", "subset": 400, "labelled": 40}
 REST = {"transfer": {"unlabelled": "rest"}}
 EXPERIMENT = SMALL | {
@@ -20,15 +19,6 @@ EXPERIMENT = SMALL | {
     "teacher": {"network": {"mlp": [16]}, "epochs": 4},
     "student": {"network": {"mlp": [8]}, "epochs": 4, "seeds": 2},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(
-    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
-) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store") / "mlruns"))
-        yield
 
 
 def experiment(data: dict[str, Any], **changes: Any) -> Experiment:

@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from kdmodels.papers import REPRODUCTIONS
 from kdmodels.papers.claims import Agreement
 
 pytestmark = [
+    pytest.mark.usefixtures("module_store"),
     pytest.mark.fault,  # takes 10 s for each reproduction
     pytest.mark.skipif(not os.environ.get("KD_DATA"), reason="KD_DATA names no folder with MNIST/raw"),
 ]
@@ -26,15 +26,6 @@ LEFT_OUT = {
     "hw13-cifar10": {"medium", "strong", "boss-fitnet", "boss-rkd", "boss-dm"},
 }
 """The claims that need more students than a quick run trains."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(
-    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
-) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store") / "mlruns"))
-        yield
 
 
 @pytest.fixture(scope="module")

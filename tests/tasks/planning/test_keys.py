@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from tasks.references import DataReference, Plan, Views
 from tests.conftest import SMALL
 from tests.tasks.planning.conftest import small_experiment
 
+pytestmark = pytest.mark.usefixtures("module_store")
 EXPERIMENT = SMALL | {
     "teacher": {"network": {"mlp": [8]}, "epochs": 1},
     "student": {"network": {"mlp": [4]}, "epochs": 1, "seeds": 1},
@@ -33,15 +33,6 @@ NET = (
     "from torch import nn\n\nfrom keyed_helper import width\n\n\ndef net(classes):\n"
     "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width()), nn.ReLU(), nn.Linear(width(), classes))\n"
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(
-    new_store: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory, prefect_server: str
-) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", new_store(tmp_path_factory.mktemp("store") / "mlruns"))
-        yield
 
 
 def run(**changes: Any) -> Outcome:
