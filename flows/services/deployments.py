@@ -7,7 +7,14 @@ import contextlib
 from collections.abc import Iterator
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.client.schemas.sorting import DeploymentSort
@@ -19,6 +26,7 @@ from flows.services.schedule_records import delete_record, read_record
 from flows.services.work_pool import SCHEDULED
 from kdmodels.errors import UnavailableError, UserError, allowed
 
+ACTIVE = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 PAGE = 200  # the largest number of deployments that Prefect returns at once
 
 
@@ -95,10 +103,16 @@ def delete_schedule(name: str) -> str:
         One line that says what was done.
 
     Raises:
-        UserError: No schedule has this name.
+        UserError: No schedule has this name, or a run of the schedule is in progress. Prefect deletes the concurrency
+            limit with the schedule, and can't record the end of a run that holds a slot of a deleted limit.
     """
     with schedule_client() as client:
         deployment = _find(client, name)
+        if active := _active_runs(client, deployment):
+            raise UserError(
+                f"--delete {name}: the run {active[0].name} is in progress. Allowed: kd schedule --pause {name}, and "
+                f"--delete when the run has ended, by itself or by kd cancel {name}"
+            )
         client.delete_deployment(deployment.id)
     delete_record(deployment.id)
     return f"deleted the schedule of {name}"
@@ -138,6 +152,14 @@ def scheduled_experiment(deployment: DeploymentResponse) -> ScheduledExperiment:
         active=bool(deployment.schedules) and deployment.schedules[0].active and not deployment.paused,
         file=record.file if record else None,
         file_changed=record.file_changed() if record else None,
+    )
+
+
+def _active_runs(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[FlowRun]:
+    """Return the runs of a schedule that hold a slot of its concurrency limit."""
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ACTIVE))),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
     )
 
 

@@ -49,6 +49,13 @@ class Up:
         with SyncPrefectClient(state["url"], auth_string=state["auth"]) as client:
             return {str(run.id): run.state_name for run in client.read_flow_runs() if run.start_time}
 
+    def end_schedule(self, name: str) -> None:
+        """Delete a schedule as soon as no run of it is in progress."""
+        assert self.workspace.kd("schedule", "--pause", name).returncode == 0
+        wait_until(lambda: not {"Running", "Pending", "Cancelling"} & {*self.flow_runs().values()})
+        done = self.workspace.kd("schedule", "--delete", name)
+        assert done.returncode == 0, done.stderr
+
 
 @pytest.fixture(scope="module")
 def served(new_workspace: Callable[[], Workspace], prefect_home: Path) -> Iterator[Up]:
@@ -76,7 +83,7 @@ def test_a_scheduled_run_sends_a_message_and_hides_the_address(served: Up) -> No
     scheduled = served.workspace.kd("schedule", "reporting.yaml", "--every", "5")
     assert scheduled.returncode == 0, scheduled.stderr
     wait_until(lambda: bool(served.receiver.documents))
-    assert served.workspace.kd("schedule", "--delete", "reporting").returncode == 0
+    served.end_schedule("reporting")
     message = served.receiver.documents[0]
     assert tracking.get(message["run_id"]).experiment == "reporting"
     assert (message["event"], message["experiment"]) == ("promoted", "reporting")
@@ -104,8 +111,12 @@ def test_a_scheduled_run_is_cancelled(served: Up) -> None:
     before = served.flow_runs()
     assert served.workspace.kd("schedule", "endless.yaml", "--every", "5").returncode == 0
     wait_for_training("endless")
+    refused = served.workspace.kd("schedule", "--delete", "endless")
+    assert refused.returncode == 2, refused.stderr
+    assert "--delete endless: the run endless" in refused.stderr
+    assert "is in progress. Allowed: kd schedule --pause endless, and" in refused.stderr
+    assert served.workspace.kd("schedule", "--pause", "endless").returncode == 0
     done = served.workspace.kd("cancel", "endless")
-    assert served.workspace.kd("schedule", "--delete", "endless").returncode == 0
     assert done.returncode == 0, done.stderr
     comparison = tracking.get(done.stderr.split("(")[1][:32])
     assert comparison.status == "KILLED"
@@ -113,6 +124,7 @@ def test_a_scheduled_run_is_cancelled(served: Up) -> None:
     assert flow_run not in before
     wait_until(lambda: served.flow_runs()[flow_run] != "Running")
     assert served.flow_runs()[flow_run] == "Cancelled"
+    served.end_schedule("endless")
 
 
 @pytest.mark.fault  # 2 minutes
