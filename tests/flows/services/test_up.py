@@ -364,8 +364,8 @@ def end_of(served: Served, run: str) -> tuple[str, str]:
 
 
 ONLY = (
-    "this worker runs flows.distill.distill, flows.promote.promote, flows.review.approve, flows.review.reject, "
-    "flows.rollback.rollback only"
+    "this worker runs flows.distill.distill, flows.generate.generate, flows.promote.promote, flows.review.approve, "
+    "flows.review.reject, flows.rollback.rollback only"
 )
 EVIL_STUDENT = {"network": {"module": "evil:Net"}, "epochs": 1, "seeds": 1}
 
