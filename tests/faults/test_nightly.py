@@ -49,10 +49,15 @@ class Up:
         with SyncPrefectClient(state["url"], auth_string=state["auth"]) as client:
             return {str(run.id): run.state_name for run in client.read_flow_runs() if run.start_time}
 
+    def schedule(self, name: str) -> None:
+        """Schedule NAME.yaml, and start one run of the schedule."""
+        for words in ([f"{name}.yaml", "--every", "86400"], ["--run-now", name]):
+            done = self.workspace.kd("schedule", *words)
+            assert done.returncode == 0, done.stderr
+
     def end_schedule(self, name: str) -> None:
         """Delete a schedule as soon as no run of it is in progress."""
-        assert self.workspace.kd("schedule", "--pause", name).returncode == 0
-        wait_until(lambda: not {"Running", "Pending", "Cancelling"} & {*self.flow_runs().values()})
+        wait_until(lambda: "Running" not in self.flow_runs().values())
         done = self.workspace.kd("schedule", "--delete", name)
         assert done.returncode == 0, done.stderr
 
@@ -80,8 +85,7 @@ def served(new_workspace: Callable[[], Workspace], prefect_home: Path) -> Iterat
 def test_a_scheduled_run_sends_a_message_and_hides_the_address(served: Up) -> None:
     file = served.workspace.folder / "reporting.yaml"
     file.write_text((served.workspace.folder / "small.yaml").read_text().replace("small", "reporting") + NOTIFY)
-    scheduled = served.workspace.kd("schedule", "reporting.yaml", "--every", "5")
-    assert scheduled.returncode == 0, scheduled.stderr
+    served.schedule("reporting")
     wait_until(lambda: bool(served.receiver.documents))
     served.end_schedule("reporting")
     message = served.receiver.documents[0]
@@ -109,13 +113,12 @@ def test_a_scheduled_run_is_cancelled(served: Up) -> None:
     text = (served.workspace.folder / "small.yaml").read_text()
     file.write_text(text.replace("small", "endless").replace("epochs: 40", "epochs: 100000"))
     before = served.flow_runs()
-    assert served.workspace.kd("schedule", "endless.yaml", "--every", "5").returncode == 0
+    served.schedule("endless")
     wait_for_training("endless")
     refused = served.workspace.kd("schedule", "--delete", "endless")
     assert refused.returncode == 2, refused.stderr
     assert "--delete endless: the run endless" in refused.stderr
     assert "is in progress. Allowed: kd schedule --pause endless, and" in refused.stderr
-    assert served.workspace.kd("schedule", "--pause", "endless").returncode == 0
     done = served.workspace.kd("cancel", "endless")
     assert done.returncode == 0, done.stderr
     comparison = tracking.get(done.stderr.split("(")[1][:32])
