@@ -58,22 +58,22 @@ def train_and_promote(experiment: GeneratorExperiment, options: Options) -> Gene
             if champion := tracking.champion(experiment.name):
                 require_comparable(champion, data)
             stage.result = summaries.data(data)
-        with generation(experiment, data, fresh=options.fresh, clock=clock) as begun:
+        with generation(experiment, data, fresh=options.fresh, clock=clock) as (plan, parent):
             with clock("judge") as stage:
-                judge = train_teacher(of_judge.teacher, of_judge, data, begun.plan.judge, begun.parent)
+                judge = train_teacher(of_judge.teacher, of_judge, data, plan.judge, parent)
                 stage.result = summaries.teacher(judge)
             with clock("generator") as stage:
-                generator = train_generator(experiment, data, begun.plan.generator, judge, begun.parent)
+                generator = train_generator(experiment, data, plan.generator, judge, parent)
                 stage.result = summaries.generator(generator)
             with clock("promote") as stage:
-                verdict = promote_generator(experiment, data, generator, judge, begun.parent)
+                verdict = promote_generator(experiment, data, generator, judge, parent)
                 stage.result = verdict.reason
         return GeneratorOutcome(
             experiment=experiment.name,
-            parent_run_id=begun.parent,
+            parent_run_id=parent,
             judge=judge,
             generator=generator,
-            notes=begun.plan.notes,
+            notes=plan.notes,
             verdict=verdict,
             seconds=clock.seconds,
         )

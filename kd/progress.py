@@ -122,8 +122,7 @@ def _begun(flow_run: str) -> tuple[str, Plan | GeneratorPlan] | None:
 
     The MLflow run is the parent of the runs of all networks. If the flow run has not started it yet, return None.
     """
-    recent = [run for kind in tracking.PARENTS for run in tracking.runs(kind=kind, limit=10)]
-    parent = next((run for run in recent if run.tags.get(Tag.PREFECT_FLOW_RUN) == flow_run), None)
+    parent = tracking.find_by_flow_run(flow_run)
     plan = read_plan(parent) if parent else None
     return (parent.run_id, plan) if parent and plan else None
 

@@ -4,9 +4,11 @@ This module prepares the process, starts and ends the command's run in MLflow, a
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from prefect.logging import get_run_logger
 
@@ -26,6 +28,8 @@ from tasks.results import PLAN
 from tasks.tracking.tags import Tag
 from tasks.ui import summaries
 from tasks.ui.links import flow_run_url
+
+AnyPlan = TypeVar("AnyPlan", Plan, GeneratorPlan)
 
 
 @dataclass
@@ -103,26 +107,42 @@ def session(experiment: Experiment) -> Iterator[Clock]:
 def comparison(
     experiment: Experiment, splits: Sequence[DataReference], *, fresh: bool, clock: Clock
 ) -> Iterator[list[Fold]]:
-    """Plan a comparison and start its run. Provide the cross-validation folds of the comparison.
-
-    The plan may reuse earlier runs. A lock prevents `kd gc` from deleting them until the new run records their ids.
+    """Plan a comparison and start its run, see `planned_run`. Provide the cross-validation folds of the comparison.
 
     Args:
         splits: The data of each fold.
         fresh: Whether all runs are trained again, even if earlier runs could be reused.
+        clock: The clock of the flow.
+    """
+    planned = partial(plan_folds, experiment, splits, fresh=fresh)
+    with planned_run(clock, planned, partial(comparison_run, experiment, splits)) as (plan, parent):
+        yield [
+            Fold(experiment=experiment, data=data, plan=part, parent=parent)
+            for data, part in zip(splits, (plan, *plan.folds), strict=True)
+        ]
+
+
+@contextmanager
+def planned_run(
+    clock: Clock, make_plan: Callable[[], AnyPlan], start: Callable[[AnyPlan], AbstractContextManager[str]]
+) -> Iterator[tuple[AnyPlan, str]]:
+    """Plan a command that trains networks, and start its run. Provide the plan and the id of the run.
+
+    The plan may reuse earlier runs. A lock prevents `kd gc` from deleting them until the new run records their ids.
+
+    Args:
         clock: The clock of the flow. The seconds of planning are added to the stage "data".
+        make_plan: Returns the plan.
+        start: Starts the run, provides its id, and ends the run with the block. See `command_run`.
     """
     with ExitStack() as planning:
         with clock("data"):
             planning.enter_context(team_exclusive(PLANNING))
-            plan = plan_folds(experiment, splits, fresh=fresh)
+            plan = make_plan()
         get_run_logger().info(f"plan: {summaries.plan(plan)}")
-        with comparison_run(experiment, splits, plan) as parent:
+        with start(plan) as parent:
             planning.close()
-            yield [
-                Fold(experiment=experiment, data=data, plan=part, parent=parent)
-                for data, part in zip(splits, (plan, *plan.folds), strict=True)
-            ]
+            yield plan, parent
 
 
 @contextmanager

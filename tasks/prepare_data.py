@@ -46,7 +46,7 @@ def prepare_data(data: Data, folder: str | None, quiet: bool = False, fold: int 
     data = pinned(data)
     generator = _generator(data)
     with _progress_bar(quiet) as on_progress:
-        dataset = _load(data, folder, fold, on_progress)
+        dataset = _load(data, folder, fold, generator, on_progress)
     return DataReference(
         data=data,
         folder=folder,
@@ -193,7 +193,7 @@ def load(reference: DataReference) -> Dataset:
     """
     dataset = _loaded.get(_place(reference.data, reference.folder, reference.fold))
     if dataset is None or dataset.digest != reference.digest:
-        dataset = _load(reference.data, reference.folder, reference.fold)
+        dataset = _load(reference.data, reference.folder, reference.fold, _generator(reference.data))
     if dataset.digest != reference.digest:
         raise RuntimeError(
             f"{reference.data.source}: this worker reads other data ({dataset.digest[:12]}) than the flow did "
@@ -202,9 +202,14 @@ def load(reference: DataReference) -> Dataset:
     return dataset
 
 
-def _load(data: Data, folder: str | None, fold: int, on_progress: Progress = lambda done, total: None) -> Dataset:
-    files = Path(folder) if folder else None
-    dataset = load_dataset(data, files, on_progress, fold=fold, generator=_generator(data))
+def _load(
+    data: Data,
+    folder: str | None,
+    fold: int,
+    generator: ServedGenerator | None,
+    on_progress: Progress = lambda done, total: None,
+) -> Dataset:
+    dataset = load_dataset(data, Path(folder) if folder else None, on_progress, fold=fold, generator=generator)
     place = _place(data, folder, fold)
     _loaded.pop(place, None)
     for oldest in list(_loaded)[: max(0, len(_loaded) + 1 - KEPT * (data.folds or 1))]:

@@ -21,10 +21,12 @@ from kdmodels.evaluation.looks import Look, pair_of
 from kdmodels.experiment import GeneratorExperiment
 from kdmodels.experiment.user_code import named_modules
 from kdmodels.generators.comparison import compare_distances, compare_elbos
+from kdmodels.generators.gan import ImageGenerator
 from kdmodels.generators.gate import LOOKS, Challenge, GeneratorCandidate, decide, reason_without_test
 from kdmodels.generators.quality import Moments, frechet_distance
 from kdmodels.generators.vae import Vae
 from kdmodels.randomness import generator_for
+from kdmodels.serving.generator_file import ServedGenerator
 from tasks import tracking
 from tasks import training_runs as runs
 from tasks.execution.team_locks import team_exclusive
@@ -69,16 +71,16 @@ class Measured:
     """The measures of a generator on held-out images.
 
     Attributes:
+        network: The generator, in eval mode.
         candidate: The generator with its measures.
         embeddings: The judge's embeddings of generated images, (M, D).
         elbos: The evidence lower bound of each held-out image, (N,). `None` for a generator that is no VAE.
-        conditional: Whether the class of an image is an input.
     """
 
+    network: Vae | ImageGenerator
     candidate: GeneratorCandidate
     embeddings: Tensor
     elbos: Tensor | None
-    conditional: bool
 
 
 @task(task_run_name="promote_generator {experiment.name}", cache_policy=NO_CACHE)
@@ -184,17 +186,17 @@ def _take_look(request: Request, champion: tracking.Version) -> Look:
     test = request.test
     return tracking.take_look(
         request.experiment.name,
-        pair_of(_served_digest(request.generator.run_id), champion.version, test.digest),
+        pair_of(_served(request.generator.run_id).digest, champion.version, test.digest),
         digest=test.digest,
         sketch=test.sketch,
         looks=LOOKS,
     )
 
 
-def _served_digest(run_id: str) -> str:
+def _served(run_id: str) -> ServedGenerator:
     uri = model_uri(run_id)
     assert uri is not None, "a finished generator has a model"
-    return load_generator(uri).digest
+    return load_generator(uri)
 
 
 def _unseen(request: Request) -> np.ndarray:
@@ -215,10 +217,8 @@ def _measured(name: str, run_id: str, judge: nn.Module, split: Split, real: Tens
         real: The judge's embeddings of the held-out images, (N, D).
     """
     network, _ = stored_generator(run_id)
-    uri = model_uri(run_id)
-    assert uri is not None, "a finished generator has a model"
     labels = split.labels[torch.arange(MEASURED) % len(split)]  # as frequent as among the held-out images
-    images = torch.from_numpy(load_generator(uri).sample(labels.numpy(), SEED))
+    images = torch.from_numpy(_served(run_id).sample(labels.numpy(), SEED))
     _, embeddings = judged(judge, Split(images, labels))
     bounds = elbos(network, split) if isinstance(network, Vae) else None
     candidate = GeneratorCandidate(
@@ -226,7 +226,7 @@ def _measured(name: str, run_id: str, judge: nn.Module, split: Split, real: Tens
         frechet_distance(Moments.of(embeddings), Moments.of(real)),
         bounds.mean().item() if bounds is not None else None,
     )
-    return Measured(candidate, embeddings, bounds, conditional=bool(network.classes))
+    return Measured(network, candidate, embeddings, bounds)
 
 
 def _challenge(challenger: Measured, rival: Measured, real: Tensor, look: Look) -> Challenge:
@@ -239,20 +239,19 @@ def _challenge(challenger: Measured, rival: Measured, real: Tensor, look: Look) 
     )
     elbo = None
     # The ELBO of a conditional VAE is a bound of another likelihood: that of an image given its class.
-    if challenger.elbos is not None and rival.elbos is not None and challenger.conditional == rival.conditional:
+    is_same_bound = bool(challenger.network.classes) == bool(rival.network.classes)
+    if challenger.elbos is not None and rival.elbos is not None and is_same_bound:
         elbo = compare_elbos(challenger.elbos, rival.elbos)
     return Challenge(rival.candidate, distance, elbo, look)
 
 
 def _figures(request: Request, challenger: Measured, split: Split) -> dict[str, float]:
     """Log the test metrics of the new generator with its run, and return them."""
-    network, _ = stored_generator(request.generator.run_id)
     figures = {"test/frechet_distance": challenger.candidate.distance}
-    if isinstance(network, Vae) and challenger.candidate.elbo is not None:
-        figures |= {
-            "test/elbo": challenger.candidate.elbo,
-            "test/log_likelihood_bound": log_likelihood_bound(network, split),
-        }
+    if challenger.candidate.elbo is not None:
+        figures["test/elbo"] = challenger.candidate.elbo
+    if isinstance(challenger.network, Vae):
+        figures["test/log_likelihood_bound"] = log_likelihood_bound(challenger.network, split)
     recorded = tracking.get(request.generator.run_id).metrics
     new = [(name, value, 0) for name, value in figures.items() if recorded.get(name) != value]
     tracking.log_metrics(request.generator.run_id, new)

@@ -1,14 +1,16 @@
 """The runs of reproductions in MLflow: their start, their results, and the latest result of each reproduction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from kdmodels.errors import UserError
 from kdmodels.files.atomic import write_output
 from kdmodels.papers.claims import ReproductionResult, Table
 from tasks import tracking
+from tasks.results import ALL
 from tasks.tracking.tags import Tag
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def latest_results() -> dict[str, ReproductionResult]:
     """Return the latest result of each reproduction that is not a quick one, by name."""
     tracking.configure()
     latest: dict[str, ReproductionResult] = {}
-    for run in tracking.runs(kind=KIND, limit=1000):
+    for run in tracking.runs(kind=KIND, limit=ALL):
         name = run.tags[Tag.REPRODUCTION]
         if name not in latest and run.params[QUICK] == "False" and tracking.has_artifact(run.run_id, RESULT):
             latest[name] = ReproductionResult.model_validate(tracking.read_json(run.run_id, RESULT))
@@ -79,13 +81,9 @@ def _plot(table: Table) -> "Figure":
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     names, rows = list(table.rows), list(table.rows.values())
-    axes.plot(names, [_mean(values) for values in rows])
+    axes.plot(names, [fmean(values) for values in rows])
     for name, values in table.rows.items():
         axes.plot([name] * len(values), values, "k.", markersize=4)
     axes.set_title(table.title, fontsize="medium")
     axes.set_ylabel(table.unit)
     return figure
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -66,9 +66,17 @@ class Comparison:
 
     def _p_in_words(self) -> str:
         if self.decides:
-            p = self.p_better
-            return f"one-sided p = {p:.3f}" if p >= 0.001 else f"one-sided p = {p:.1e}"
+            return one_sided_p(self.p_better)
         return f"p = {self.p_value:.3f}" if self.p_value >= 0.001 else "p < 0.001"
+
+
+def one_sided_p(p: float) -> str:
+    """Format the one-sided p-value that a level of a look is compared with.
+
+    >>> one_sided_p(0.0123), one_sided_p(1e-6)
+    ('one-sided p = 0.012', 'one-sided p = 1.0e-06')
+    """
+    return f"one-sided p = {p:.3f}" if p >= 0.001 else f"one-sided p = {p:.1e}"
 
 
 def compare(challenger: Candidate, other: Candidate, look: Look | None) -> Comparison:

@@ -1,14 +1,13 @@
 """Comparisons of two generators on the same held-out images."""
 
 from dataclasses import dataclass
-from math import erfc, sqrt
+from math import sqrt
 
 import torch
+from scipy.special import ndtr, ndtri
 from torch import Generator, Tensor
 
 from kdmodels.generators.quality import Moments, frechet_distance
-
-NORMAL_95 = 1.959964  # 97.5 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ def _normal(difference: float, error: float, *, sign: int) -> PairedComparison:
     Args:
         sign: 1 if a larger value is better, -1 if a smaller value is better.
     """
-    low, high = difference - NORMAL_95 * error, difference + NORMAL_95 * error
+    margin = float(ndtri(0.975)) * error
+    low, high = difference - margin, difference + margin
     if error == 0:  # e.g. the same generator twice
         return PairedComparison(difference, low, high, 0.0 if sign * difference > 0 else 1.0)
-    return PairedComparison(difference, low, high, erfc(sign * difference / error / sqrt(2)) / 2)
+    return PairedComparison(difference, low, high, float(ndtr(-sign * difference / error)))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from pydantic import JsonValue
 
+from kdmodels.evaluation.comparison import one_sided_p
 from kdmodels.evaluation.gate import Verdict
 from kdmodels.evaluation.looks import Look
 from kdmodels.generators.comparison import PairedComparison
@@ -119,8 +120,7 @@ def _advantages(challenge: Challenge, images: int) -> str:
 
 
 def _figures(comparison: PairedComparison, unit: str, look: Look) -> str:
-    p = f"{comparison.p:.3f}" if comparison.p >= 0.001 else f"{comparison.p:.1e}"
     return (
         f"{comparison.difference:+.4g}{unit}, 95% interval {comparison.low:+.4g} to {comparison.high:+.4g}, "
-        f"one-sided p = {p} at look {look.number} of {look.of} with level {look.level:.2g}"
+        f"{one_sided_p(comparison.p)} at look {look.number} of {look.of} with level {look.level:.2g}"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kdmodels.papers.claims import Claim, Measurements, Table
-from kdmodels.papers.reproduction import TEACHER, PaperExperiment, Reproduction, Results, minus
+from kdmodels.papers.reproduction import TEACHER, PaperExperiment, Reproduction, Results, accuracies, minus
 
 EXPERIMENT = "cifar-tutorial"
 TUTORIAL = "PyTorch's Knowledge Distillation Tutorial"
@@ -14,10 +14,9 @@ NOISE = 1.0
 
 def measure(results: Results) -> Measurements:
     """Measure the test accuracy of the teacher and of all students, and the gains over the control."""
-    runs = {name: results.of(EXPERIMENT, name) for name in (TEACHER, *STUDENTS)}
-    accuracy = {name: predictions.accuracy for name, predictions in runs.items() if predictions}
+    accuracy = accuracies(results, EXPERIMENT, (TEACHER, *STUDENTS))
     values: dict[str, Sequence[float]] = {}
-    if len(accuracy) == len(runs):
+    if len(accuracy) == 1 + len(STUDENTS):
         values = dict(accuracy)
         values |= {f"{name} gain": minus(accuracy[name], accuracy["hard-labels"]) for name in STUDENTS[1:]}
     return Measurements(values=values, tables=[Table(title="Test accuracy", unit="%", rows=accuracy)])

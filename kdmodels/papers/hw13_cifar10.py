@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kdmodels.papers.claims import Claim, Measurements, Table
-from kdmodels.papers.reproduction import TEACHER, PaperExperiment, Reproduction, Results, minus
+from kdmodels.papers.reproduction import TEACHER, PaperExperiment, Reproduction, Results, accuracies, minus
 
 EXPERIMENT = "hw13-cifar10"
 HOMEWORK = "Course homework on network compression"
@@ -13,10 +13,9 @@ STUDENTS = ("hard-labels", "medium", "strong", *(f"boss-{name}" for name in BOSS
 
 def measure(results: Results) -> Measurements:
     """Measure the test accuracy of the teacher and of all levels, and the gain of each level."""
-    runs = {name: results.of(EXPERIMENT, name) for name in (TEACHER, *STUDENTS)}
-    accuracy = {name: predictions.accuracy for name, predictions in runs.items() if predictions}
+    accuracy = accuracies(results, EXPERIMENT, (TEACHER, *STUDENTS))
     values: dict[str, Sequence[float]] = {}
-    if len(accuracy) == len(runs):
+    if len(accuracy) == 1 + len(STUDENTS):
         values = {
             "medium": minus(accuracy["medium"], accuracy["hard-labels"]),
             "strong": minus(accuracy["strong"], accuracy["medium"]),

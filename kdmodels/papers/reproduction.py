@@ -1,6 +1,6 @@
 """The form of a reproduction: which experiments of a paper are run, and how its claims are measured."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -117,6 +117,16 @@ class Reproduction:
     experiments: tuple[PaperExperiment, ...] = ()
     own_teachers: bool = True
     differences: tuple[str, ...] = ()
+
+
+def accuracies(results: Results, experiment: str, names: Iterable[str]) -> dict[str, list[float]]:
+    """Return the test accuracies in percent of the networks of an experiment that were run, by name.
+
+    Args:
+        names: The variants. `TEACHER` stands for the teacher.
+    """
+    found = {name: results.of(experiment, name) for name in names}
+    return {name: predictions.accuracy for name, predictions in found.items() if predictions}
 
 
 def minus(one: Sequence[float], other: Sequence[float]) -> list[float]:

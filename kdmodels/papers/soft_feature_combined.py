@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kdmodels.papers.claims import Claim, Measurements, Table
-from kdmodels.papers.reproduction import TEACHER, PaperExperiment, Reproduction, Results, minus
+from kdmodels.papers.reproduction import TEACHER, PaperExperiment, Reproduction, Results, accuracies, minus
 
 NOTES = "Course notes on soft-label, feature and combined distillation"
 EXPERIMENTS = {"MNIST": "soft-feature-mnist", "digits": "soft-feature-digits"}
@@ -21,10 +21,9 @@ def measure(results: Results) -> Measurements:
     values: dict[str, Sequence[float]] = {}
     tables = []
     for data, experiment in EXPERIMENTS.items():
-        runs = {name: results.of(experiment, name) for name in [TEACHER, *VARIANTS]}
-        accuracy = {name: predictions.accuracy for name, predictions in runs.items() if predictions}
+        accuracy = accuracies(results, experiment, (TEACHER, *VARIANTS))
         tables.append(Table(title=f"Test accuracy on {data}", unit="%", rows=accuracy))
-        if len(accuracy) == len(runs):
+        if len(accuracy) == 1 + len(VARIANTS):
             values |= {
                 f"{data}: soft": minus(accuracy["soft"], accuracy["hard-labels"]),
                 f"{data}: features": minus(accuracy["soft"], accuracy["features"]),

@@ -6,6 +6,7 @@ The page is made from the files in benchmarks/results/papers, which `kd reproduc
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from kdmodels.evaluation.statistics import t_interval
 from kdmodels.papers import REPRODUCTIONS
@@ -64,7 +65,7 @@ def claim_rows(result: ReproductionResult) -> list[dict[str, str]]:
 def table_rows(table: Table) -> list[dict[str, str]]:
     """Return one row per row of a table of measured values: its name, the mean, and the interval over seeds."""
     return [
-        {"row": name, "mean": _number(sum(values) / len(values)), "interval": _interval(t_interval(values))}
+        {"row": name, "mean": _number(fmean(values)), "interval": _interval(t_interval(values))}
         for name, values in table.rows.items()
     ]
 

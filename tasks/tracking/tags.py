@@ -13,7 +13,7 @@ class Tag(StrEnum):
     """Name of a tag of a run, a logged model or a model version."""
 
     # Every run
-    KIND = "kd.kind"  # comparison, generation, teacher, student, tuning or generator
+    KIND = "kd.kind"  # one of lookup.KINDS
     KEY = "kd.key"  # digest of everything that determines the result
     LOCK = "kd.lock"  # name of the lock that the recording process holds
     ERROR = "kd.error"  # one line that says why the run failed

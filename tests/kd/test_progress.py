@@ -89,11 +89,11 @@ def test_a_terminal_shows_one_line_per_run_and_is_left_clean() -> None:
 
 
 def test_an_error_of_the_display_is_printed_and_does_not_reach_the_run(monkeypatch: Any) -> None:
-    def unreachable(**_: Any) -> None:
+    def unreachable(_: str) -> None:
         raise ConnectionError("no answer")
 
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(progress.tracking, "runs", unreachable)
+    monkeypatch.setattr(progress.tracking, "find_by_flow_run", unreachable)
     written = io.StringIO()
     with progress.shown(Console(file=written, markup=False)) as on_running:
         on_running(None, type("FlowRun", (), {"id": "some-id"}), None)
