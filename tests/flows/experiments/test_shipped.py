@@ -6,7 +6,7 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import is_valid, validate
 
-from flows.experiments import FOLDER, TEMPLATE, find, shipped
+from flows.experiments import FOLDER, TEMPLATE, find, load_paper_experiment, shipped
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, GeneratorExperiment, Network, Runner, Term
 from kdmodels.experiment.file import read_any_experiment, read_experiment
@@ -51,6 +51,13 @@ def test_the_generators_are_those_of_the_papers_examples(name: str, epochs: int)
     assert (experiment.name, experiment.data.source) == (name, "mnist")
     expected = Generator.model_validate({name.removesuffix("-mnist"): {}, "epochs": epochs})
     assert experiment.generator == expected  # test_generator.py checks the defaults
+
+
+def test_the_experiments_of_hinton_share_a_teacher_and_a_student() -> None:
+    """Otherwise, a teacher would be trained for each of the three experiments of a seed."""
+    triplet, *others = (load_paper_experiment(f"hinton-mnist{part}") for part in ("", "-without-3", "-only-7-8"))
+    for other in others:
+        assert (other.teacher, other.student) == (triplet.teacher, triplet.student)
 
 
 def test_mnist_classic_is_the_classic_example() -> None:
