@@ -5,12 +5,14 @@ This module prepares the process, starts and ends the command's run in MLflow, a
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
+from uuid import UUID
 
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from kdmodels.experiment import Experiment, GeneratorExperiment
 from kdmodels.peak_memory import Phase, peak_memory
@@ -93,7 +95,8 @@ def session(experiment: Experiment) -> Iterator[Clock]:
     runs.use_threads(threads(experiment))
     try:
         interruption.check()
-        with interruption.deferrable_sigterm():
+        alive = tracking.flow_run_alive(UUID(flow_run.id)) if flow_run.id else nullcontext()
+        with interruption.deferrable_sigterm(), alive:
             yield Clock()
     except BaseException as error:
         if reason := interruption.reason():

@@ -32,10 +32,10 @@ PAGE = 200  # the largest number of flow runs that Prefect returns at once
 
 @dataclass(frozen=True)
 class DeadRun:
-    """A flow run that Prefect reports as Running although its process has ended, and its MLflow run."""
+    """A flow run that Prefect reports as Running although its process has ended, and its MLflow run, if it began."""
 
     flow_run: FlowRun
-    run: tracking.Run
+    run: tracking.Run | None
 
     def __str__(self) -> str:
         return f"{self.flow_run.name} ({self.flow_run.id})"
@@ -75,10 +75,10 @@ def dead_runs(client: SyncPrefectClient) -> list[DeadRun]:
     """Return the flow runs that Prefect reports as Running although their process has ended.
 
     The process has ended if it was on this machine and no longer exists, or if the flow run's MLflow run has ended and
-    the flow run did not end soon after. Flow runs without a run in the current MLflow store are left out.
+    the flow run did not end soon after. Flow runs of another MLflow store are left out.
     """
     pairs = [(flow_run, tracking.find_by_flow_run(str(flow_run.id))) for flow_run in _running(client)]
-    return [DeadRun(flow_run, run) for flow_run, run in pairs if run and _is_dead(run)]
+    return [DeadRun(flow_run, run) for flow_run, run in pairs if _is_dead(flow_run, run)]
 
 
 def mend_flow_runs(*, dry_run: bool = False) -> list[str]:
@@ -103,8 +103,9 @@ def mend_flow_runs(*, dry_run: bool = False) -> list[str]:
 def end_dead_runs(client: SyncPrefectClient, dead: Sequence[DeadRun]) -> None:
     """Mark dead flow runs as Crashed. If somebody cancelled the run, mark it as Cancelled."""
     for each in dead:
-        state = Cancelled if Tag.CANCEL in each.run.tags else Crashed
-        message = f"the process of the flow run has ended, see MLflow run {each.run.run_id}"
+        state = Cancelled if each.run and Tag.CANCEL in each.run.tags else Crashed
+        message = "the process of the flow run has ended"
+        message += f", see MLflow run {each.run.run_id}" if each.run else " before its MLflow run began"
         client.set_flow_run_state(each.flow_run.id, state(message=message), force=True)
 
 
@@ -117,7 +118,9 @@ def _running(client: SyncPrefectClient) -> Iterator[FlowRun]:
         page = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=active), limit=PAGE, offset=offset)
 
 
-def _is_dead(run: tracking.Run) -> bool:
+def _is_dead(flow_run: FlowRun, run: tracking.Run | None) -> bool:
+    if run is None:
+        return tracking.is_flow_run_gone(flow_run.id)
     if run.status == RunStatus.RUNNING:
         return tracking.is_gone(run.tags)
     return run.end is not None and time.time() - run.end / 1000 > CLOSING_SECONDS

@@ -17,10 +17,14 @@ COMPARISON, GENERATION = "distill", "generate"  # the names of the flows
 
 
 def starting_comparisons(client: SyncPrefectClient) -> list[str]:
-    """Return the names of the flow runs of comparisons and generations without an MLflow run, newest first."""
+    """Return the names of the flow runs of comparisons and generations without an MLflow run, newest first.
+
+    Flow runs whose process was killed are left out.
+    """
     comparisons = FlowFilter(name=FlowFilterName(any_=[COMPARISON, GENERATION]))
     running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
     flow_runs = client.read_flow_runs(
         flow_filter=comparisons, flow_run_filter=running, sort=FlowRunSort.START_TIME_DESC
     )
-    return [each.name for each in flow_runs if tracking.find_by_flow_run(str(each.id)) is None]
+    alive = [each for each in flow_runs if not tracking.is_flow_run_gone(each.id)]
+    return [each.name for each in alive if tracking.find_by_flow_run(str(each.id)) is None]

@@ -4,7 +4,7 @@ No other package imports mlflow, because the import takes 2 s.
 """
 
 from tasks.tracking import environment as environment
-from tasks.tracking.alive import is_gone, machine_folder
+from tasks.tracking.alive import flow_run_alive, is_flow_run_gone, is_gone, machine_folder
 from tasks.tracking.artifacts import (
     artifact,
     copies_folder,
@@ -128,9 +128,11 @@ __all__ = [
     "find_by_flow_run",
     "find_model",
     "finished",
+    "flow_run_alive",
     "folder_bytes",
     "get",
     "has_artifact",
+    "is_flow_run_gone",
     "is_gone",
     "is_marked",
     "is_mute",

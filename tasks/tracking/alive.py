@@ -6,10 +6,11 @@ files are on this machine, so the processes of other machines can't be checked.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from filelock import FileLock, Timeout
 
@@ -43,10 +44,14 @@ def machine_folder(name: str) -> Path:
 
 
 class RunLock:
-    """A lock that this process holds while it records a run. The lock is held from its creation until `release`."""
+    """A lock that this process holds while it records a run. The lock is held from its creation until `release`.
 
-    def __init__(self) -> None:
-        self._name = uuid4().hex
+    Args:
+        name: Name of the lock, 32 hexadecimal digits. If it is not given, it is random.
+    """
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name or uuid4().hex
         self._lock = _lock(self._name)
         self._lock.acquire()
 
@@ -87,6 +92,22 @@ def is_gone(tags: Mapping[str, str]) -> bool:
             return True
     except Timeout:
         return False
+
+
+@contextmanager
+def flow_run_alive(flow_run: UUID) -> Iterator[None]:
+    """Hold a lock during the `with` block, so that `is_flow_run_gone` recognises the death of this process."""
+    lock = RunLock(flow_run.hex)
+    try:
+        yield
+    finally:
+        lock.release()
+        forget(lock.tag)
+
+
+def is_flow_run_gone(flow_run: UUID) -> bool:
+    """Return whether the process of a Prefect flow run was on this machine, used this store and no longer exists."""
+    return is_gone({Tag.LOCK: flow_run.hex})
 
 
 def _path(name: str) -> Path:

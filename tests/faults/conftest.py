@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.states import Crashed
 
 from tasks import tracking
 from tasks.results import NETWORK, REPLICAS, ROWS
@@ -161,6 +165,15 @@ def used(workspace: Workspace) -> Iterator[Workspace]:
             for process in workspace.started:
                 process.kill()
                 process.wait()
+            end_flow_runs()
+
+
+def end_flow_runs() -> None:
+    """End the flow runs of killed processes, because the workspaces of later tests use the same Prefect server."""
+    running = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING])))
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=running):
+            client.set_flow_run_state(flow_run.id, Crashed(), force=True)
 
 
 @pytest.fixture
