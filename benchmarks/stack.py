@@ -1,10 +1,14 @@
-"""The team stack as plain processes: seconds of its start, requests and seconds of a student, and four clients at once.
+"""The team stack as plain processes: its start, the requests and seconds of a student, its locks, and four clients.
 
 PostgreSQL and wget must be installed; `make test-stack` does so.
 """
 
+import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 
 import yaml
 
@@ -14,11 +18,26 @@ from tests.stack.load import STUDENTS, VARIANTS, experiment, requests_in, run_at
 from tests.stack.processes import Stack, started
 
 CLIENTS, FEW = 4, 3
+# Takes locks of the stack, and prints the milliseconds of each. The lock is free, so nothing waits.
+LOCKS = """
+import json, time
+from tasks import tracking
+from tasks.execution.team_locks import team_exclusive
+tracking.configure()
+milliseconds = []
+for number in range(21):
+    began = time.perf_counter()
+    with team_exclusive(f"benchmark {number}"):
+        pass
+    milliseconds.append(round(1000 * (time.perf_counter() - began), 1))
+print(json.dumps(milliseconds[1:]))  # the first imports and connects
+"""
 
 
 def main() -> None:
     """Measure, print and write the result."""
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL runs as a user of its own, and its files are in a folder below
         for name in ("stack", "clients"):
             (Path(folder) / name).mkdir()
         with started(Path(folder) / "stack") as stack:
@@ -29,6 +48,7 @@ def main() -> None:
             ]
             first = {name: round(seconds, 1) for name, seconds in stack.seconds.items()}
             few, many = (measured(stack, clients[0], students) for students in (FEW, STUDENTS))
+            locks = locks_of(clients[0])
             load = run_at_once(clients, "team")
             stack.down()
             stack.up()
@@ -44,6 +64,7 @@ def main() -> None:
                 name: round((many[name] - few[name]) / (STUDENTS - FEW), 2)
                 for name in ("requests", "seconds of students")
             },
+            "milliseconds of a lock that is free": {"median": median(locks), "all": locks},
             f"students a minute of {CLIENTS} clients": round(CLIENTS * STUDENTS / load.seconds * 60, 1),
             f"seconds of {CLIENTS} clients": round(load.seconds, 1),
         },
@@ -64,6 +85,15 @@ def measured(stack: Stack, client: Client, students: int) -> dict[str, float]:
         "seconds": outcome["seconds"]["total"],
         "seconds of students": outcome["seconds"]["students"],
     }
+
+
+def locks_of(client: Client) -> list[float]:
+    """Return the milliseconds of taking and freeing each of 20 locks, in a process of a client."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOCKS], env=client.environment, cwd=client.folder, capture_output=True, check=True
+    )
+    milliseconds: list[float] = json.loads(done.stdout)
+    return milliseconds
 
 
 if __name__ == "__main__":
