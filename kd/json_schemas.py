@@ -39,7 +39,7 @@ class Variants(BaseModel):
 
 
 COMPARED_STUDENT = create_model("ComparedStudent", __base__=(StudentReference, Evidence), pareto=(bool, ...))
-DOCUMENTS: dict[str, Any] = {  # name of the file -> type of the document
+DOCUMENTS: dict[str, object] = {  # name of the file -> type of the document
     "run": Outcome,
     "run-dry-run": Plan,
     "run-generator": GeneratorOutcome,

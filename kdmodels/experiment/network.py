@@ -1,7 +1,7 @@
 """The `network` field of the experiment file: the architecture of a network."""
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
@@ -46,7 +46,7 @@ class Budget(Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _drop_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _drop_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {name: value for name, value in serialize(self).items() if value is not None}
 
     @property
@@ -94,7 +94,7 @@ class Compact(Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _drop_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _drop_unset(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {name: value for name, value in serialize(self).items() if value is not None}
 
 
@@ -140,7 +140,7 @@ class Network(Part):
         min_length=1,
         description="Pretrained weights on this disk: DEFAULT, a weights name of torchvision, or a tag of timm.",
     )
-    arguments: dict[str, Any] = Field(default={}, description="Keyword arguments of `module`.")
+    arguments: dict[str, object] = Field(default={}, description="Keyword arguments of `module`.")
 
     @model_validator(mode="before")
     @classmethod
@@ -176,7 +176,7 @@ class Network(Part):
         return self
 
     @model_serializer(mode="wrap")
-    def _drop_other_kinds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _drop_other_kinds(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         kind = self.kind
         fields = serialize(self)
         return {name: value for name, value in fields.items() if name == kind or kind in _KINDS_OF_OPTION.get(name, ())}

@@ -1,7 +1,6 @@
 """Updates of stacked weights by torch's optimizers, with weight decay, gradient clipping and averaging."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,10 @@ class Optimizer:
     """
 
     def __init__(
-        self, optimizer: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor], undecayed: Collection[str] = ()
+        self,
+        optimizer: Mapping[str, Mapping[str, object]],
+        tensors: Mapping[str, Tensor],
+        undecayed: Collection[str] = (),
     ) -> None:
         ((self.name, arguments),) = optimizer.items()
         # Missing arguments get the defaults of torch.
@@ -127,7 +129,7 @@ class RowOptimizers:
 
     def __init__(
         self,
-        optimizer: Mapping[str, Mapping[str, Any]],
+        optimizer: Mapping[str, Mapping[str, object]],
         tensors: Mapping[str, Tensor],
         undecayed: Collection[str],
         rates: Sequence[float],
@@ -166,7 +168,7 @@ class RowOptimizers:
 
 
 def row_optimizers(
-    optimizer: Mapping[str, Mapping[str, Any]],
+    optimizer: Mapping[str, Mapping[str, object]],
     tensors: Mapping[str, Tensor],
     undecayed: Collection[str],
     rates: Sequence[float],
