@@ -16,6 +16,7 @@ from kdmodels.report.contents import Contents, DataFacts, Effort, PlannedRun, Te
 from kdmodels.report.curves import Point, curves
 from kdmodels.report.grids import varied
 from kdmodels.report.leaderboard import LeaderboardRow, costs, leaderboard
+from kdmodels.report.losses import formulas, term_in_words
 from kdmodels.report.predictions import Predictions
 from kdmodels.report.sections.learning import shown_variants
 from tasks import queries, results, tracking
@@ -76,6 +77,8 @@ def read_contents(comparison: tracking.Run) -> Contents:
         winner=best.variant if best else None,
         teacher=_teacher(comparison),
         tuning=tuning_in_words(students),
+        objectives={each.name: " + ".join(map(term_in_words, each.terms)) for each in experiment.variants},
+        formulas=formulas([term.loss for variant in experiment.variants for term in variant.terms]),
         notes=[comparison.tags[Tag.NOTE]] if Tag.NOTE in comparison.tags else [],
         trials=[trial for student in students for trial in _trials(student)],
         grid=_grids(experiment, rows),

@@ -56,10 +56,10 @@ def tuning_in_words(students: Sequence[StudentReference]) -> str:
     >>> tuning_in_words([kd.model_copy(update={"trials": 12})])
     'tuned, 12 trials each'
     >>> tuning_in_words([kd.model_copy(update={"grid": "kd"})] * 3)
-    'untuned; kd: best of 3 settings, the control had 1'
+    'untuned, but kd was tried with 3 settings, its control with 1'
     """
     counts = sorted({student.trials or 0 for student in students if student.finished})
     words = f"tuned, {' or '.join(map(str, counts))} trials each" if any(counts) else "untuned"
     grids = Counter(student.grid for student in students if student.grid)
-    notes = [f"{name}: best of {count} settings, the control had 1" for name, count in grids.items() if count > 1]
-    return "; ".join([words, *notes])
+    tried = [f"{name} was tried with {count} settings" for name, count in grids.items() if count > 1]
+    return f"{words}, but {', '.join(tried)}, its control with 1" if tried else words

@@ -11,15 +11,18 @@ Channel = dict[str, JsonValue]
 PADDING = 6  # pixels between the outermost values and the ends of an axis
 
 
-def number(field: str, title: str | None = None, *, log: bool = False) -> Channel:
+def number(field: str, title: str | None = None, *, log: bool = False, lowest: float | None = None) -> Channel:
     """Return a channel for numbers, on a scale that need not contain 0.
 
     Args:
         field: The name of the field.
         title: The title of the axis. Default: no title.
         log: Whether the scale is logarithmic.
+        lowest: Start of the scale. Default: the lowest value.
     """
     kind: Channel = {"type": "log"} if log else {"zero": False}
+    if lowest is not None:
+        kind["domainMin"] = lowest
     scale: JsonValue = kind | {"nice": False, "padding": PADDING}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale}
 

@@ -20,14 +20,7 @@ def conclusion(rows: Sequence[LeaderboardRow]) -> str:
     Args:
         rows: The leaderboard, best variant first.
     """
-    finished = [row for row in rows if row.rank is not None]
-    if not finished:
-        return "No student finished."
-    best, *others = finished
-    if not others:
-        return f"{best.student.variant} is the only variant that finished."
-    control = next((row for row in others if row.student.variant == best.student.control), None)
-    return f"{_best_and_control(best, control)} {_others(best, others, control)}".rstrip()
+    return f"{against_control(rows)} {against_others(rows)}".rstrip()
 
 
 def is_better_than_control(best: LeaderboardRow) -> bool | None:
@@ -41,15 +34,21 @@ def is_better_than_control(best: LeaderboardRow) -> bool | None:
     return over_seeds < LEVEL and (over_examples is None or over_examples < LEVEL)
 
 
-def _best_and_control(best: LeaderboardRow, control: LeaderboardRow | None) -> str:
+def against_control(rows: Sequence[LeaderboardRow]) -> str:
+    """Return the sentence that compares the best variant with its control. See `conclusion` for the argument."""
+    best, others, control = _parts(rows)
+    if best is None:
+        return "No student finished."
+    if not others:
+        return f"{best.student.variant} is the only variant that finished."
     name, evidence = best.student.variant, best.evidence
     if name == best.student.control:
         return f"{name}, the control, has the highest validation accuracy: no distilled variant did better."
     if control is None or evidence.control_difference is None:
         return f"{name} has the highest validation accuracy. It is not compared with a control."
-    lead = f"{control.student.variant} by {100 * evidence.control_difference:.2f} points"
+    lead = f"{control.student.variant} by {100 * evidence.control_difference:.2f} points on the validation images"
     if ends := interval(evidence.control_difference_low, evidence.control_difference_high):
-        lead += f" (95 % interval {ends})"
+        lead += f" (95 % interval over seeds {ends})"
     if evidence.control_p_holm is None:
         return f"{name} is ahead of {lead}."
     if is_better_than_control(best):
@@ -57,13 +56,19 @@ def _best_and_control(best: LeaderboardRow, control: LeaderboardRow | None) -> s
     if evidence.control_p_holm >= LEVEL:
         return f"{name} is ahead of {lead}, but not significantly."
     return (
-        f"{name} is better than {lead} on these validation examples, but other examples may show no lead: over "
-        f"examples, the difference is not significant (p = {evidence.control_p_mcnemar:.3f})."
+        f"{name} is better than {lead}, but other images may show no lead: over images, the difference is not "
+        f"significant (p = {evidence.control_p_mcnemar:.3f})."
     )
 
 
-def _others(best: LeaderboardRow, others: Sequence[LeaderboardRow], control: LeaderboardRow | None) -> str:
-    """Return the sentences that compare the best variant with all others. The control has its own sentence."""
+def against_others(rows: Sequence[LeaderboardRow]) -> str:
+    """Return the sentences that compare the best variant with all others but its control.
+
+    See `conclusion` for the argument. Without other variants, the result is empty.
+    """
+    best, others, control = _parts(rows)
+    if best is None or not others:
+        return ""
     groups = {row.evidence.group for row in others}
     if groups == {None}:
         return "The differences were not tested: a test needs the same 2 or more seeds for each variant."
@@ -82,6 +87,17 @@ def _others(best: LeaderboardRow, others: Sequence[LeaderboardRow], control: Lea
     if untested:
         sentences.append(f"Not tested (other seeds or examples): {_listed(untested)}.")
     return " ".join(sentences)
+
+
+def _parts(
+    rows: Sequence[LeaderboardRow],
+) -> tuple[LeaderboardRow | None, Sequence[LeaderboardRow], LeaderboardRow | None]:
+    """Return the best variant, the others, and the control of the best. Only variants that finished are returned."""
+    finished = [row for row in rows if row.rank is not None]
+    if not finished:
+        return None, [], None
+    best, *others = finished
+    return best, others, next((row for row in others if row.student.variant == best.student.control), None)
 
 
 def _listed(names: Sequence[str]) -> str:

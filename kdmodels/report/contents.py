@@ -119,6 +119,8 @@ class Contents:
         started: The time of the comparison in UTC, in ISO 8601.
         verdict: The decision of the gate. `None` if the comparison ended before the gate decided.
         rows: The leaderboard, best variant first.
+        objectives: The loss terms of each variant in words, by variant.
+        formulas: The formula and the source of each loss of the catalogue that a variant uses, by loss.
         winner: The name of the variant that won on validation. `None` if no student finished.
         teacher: The teacher. `None` for an old comparison that did not record its teacher.
         tuning: How many settings were tried for each student, in words.
@@ -145,6 +147,8 @@ class Contents:
     winner: str | None
     teacher: Teacher | None
     tuning: str
+    objectives: Mapping[str, str] = field(default_factory=dict)
+    formulas: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     curves: Mapping[str, Mapping[str, Sequence[Point]]] = field(default_factory=dict)
     trials: Sequence[Trial] = ()

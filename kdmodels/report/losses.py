@@ -113,6 +113,15 @@ def _default(key: str, known: Hyperparameter | Choice) -> str:
     return f"{key} {default} ({known})"
 
 
+def formulas(losses: Sequence[str]) -> dict[str, str]:
+    """Return the formula and the source of each loss of the catalogue, by the name of the loss.
+
+    >>> formulas(["logit_regression", "mine:loss"])
+    {'logit_regression': 'mean over classes of (z_s - z_t)². Ba, Caruana 2014'}
+    """
+    return {loss: f"{LOSSES[loss].formula}. {LOSSES[loss].paper}" for loss in losses if loss in LOSSES}
+
+
 def term_in_words(term: Term) -> str:
     """Return the weight, the loss and the hyperparameters of a term.
 

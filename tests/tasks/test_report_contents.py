@@ -32,6 +32,8 @@ def test_the_contents_are_those_of_the_store(recorded: Recorded) -> None:
         name: pytest.approx(row["metrics"]["val/accuracy"]) for name, row in rows.items()
     }
     assert contents.winner == run.tags[Tag.WINNER] == contents.rows[0].student.variant
+    assert contents.objectives["hard-labels"] == "1 hard_labels"
+    assert contents.formulas["soft_targets"].endswith("Hinton, Vinyals, Dean 2015")
     assert contents.teacher is not None
     teacher = tracking.get(run.tags[Tag.TEACHER_RUN])
     assert contents.teacher.accuracy == teacher.metrics["val/accuracy"]

@@ -76,12 +76,13 @@ def _accuracies(matrices: dict[str, np.ndarray], classes: Sequence[str], chosen:
     colour = colours("network", "network", list(matrices))
     spec: Spec = {
         "width": 560,
-        "height": {"step": 20},
+        "height": {"step": 30},
         "data": values(rows),
         "mark": {"type": "point", "filled": True, "size": 80, "opacity": 0.85},
         "encoding": {
             "x": number("accuracy", "accuracy on the class (%)"),
             "y": name("class", order=[classes[index] for index in chosen]),
+            "yOffset": name("network", order=list(matrices)),  # otherwise equal accuracies would hide each other
             "color": colour,
             "shape": colour,
             "tooltip": tooltip("network", "class", "examples", accuracy=".2f"),
@@ -97,7 +98,8 @@ def _accuracies(matrices: dict[str, np.ndarray], classes: Sequence[str], chosen:
 
 def _matrices(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Chart:
     panels = [
-        _panel(network, counts, classes, first=not index) for index, (network, counts) in enumerate(matrices.items())
+        _panel(f"{network}: {formats.percent(counts.trace() / counts.sum())}", counts, classes, first=not index)
+        for index, (network, counts) in enumerate(matrices.items())
     ]
     description = (
         "One matrix for each network. A row is a true class, a column a predicted class. The colour is the share of "

@@ -12,15 +12,16 @@ from kdmodels.report.contents import Contents
 from kdmodels.report.leaderboard import Costs
 from kdmodels.report.numbers import points, rounded
 
+TIME = "ms per image (median, CPU)"
 AXES: dict[str, Callable[[Costs], float | None]] = {
     "parameters": lambda costs: costs.parameters,
     "MFLOPs per image": lambda costs: costs.mflops,
-    "ms per image (median, CPU)": lambda costs: costs.p50_ms,
+    TIME: lambda costs: costs.p50_ms,
 }
 KINDS = ["student", "control", "teacher"]
 SAME_NETWORK = (
-    "All students have the same network, so they differ in accuracy only. Differences of their measured times are "
-    "noise."
+    "All students have the same network, so they differ in accuracy only. Differences between their measured times are "
+    "noise, so no chart shows them."
 )
 
 
@@ -42,8 +43,9 @@ def costs_section(contents: Contents) -> Section | None:
         return None
     components: list[Component] = []
     students = [each.costs for each in networks if each.kind != "teacher"]
-    if len({(costs.parameters, costs.mflops) for costs in students}) == 1:
+    if len({(costs.parameters, costs.mflops) for costs in students}) == 1 and len(axes) > 1:
         components.append(Text(SAME_NETWORK))
+        axes.pop(TIME, None)
     components.append(_chart(networks, axes))
     return Section("costs", "Accuracy against costs", components)
 

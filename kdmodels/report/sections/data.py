@@ -13,10 +13,11 @@ def data_section(contents: Contents) -> Section | None:
     data = contents.data
     if data is None:
         return None
+    titles = SPLITS | ({"train": "labelled training"} if REST in data.examples else {})
     more = f", and {len(data.classes) - MOST_CLASSES} more" if len(data.classes) > MOST_CLASSES else ""
     facts = {
         "source": data.source,
-        **{f"{SPLITS.get(split, split)} images": f"{count:,}" for split, count in data.examples.items()},
+        **{f"{titles.get(split, split)} images": f"{count:,}" for split, count in data.examples.items()},
         "classes": f"{len(data.classes)}: {', '.join(data.classes[:MOST_CLASSES])}{more}" if data.classes else "",
         **data.digests,
     }

@@ -16,6 +16,7 @@ from kdmodels.report.numbers import rounded
 
 SHOWN = 8  # variants in one chart, as many as there are colours that can be told apart
 TRAINING, TOTAL = "train/", "train/loss"  # prefix of the metric of a loss term, and the metric of the weighted sum
+EARLY = 0.25  # share of the epochs whose accuracies may be cut off
 BANDS = "Lines are means over seeds, bands reach from the lowest to the highest seed."
 
 
@@ -37,7 +38,8 @@ def learning_section(contents: Contents) -> Section | None:
         return None
     components: list[Component] = []
     if len(shown) < len(contents.finished):
-        components.append(Text(f"Shown are the {len(shown)} best variants, with the control of the winner."))
+        most = f"{len(shown)} of {len(contents.finished)} variants"
+        components.append(Text(f"Shown are {most}: the best ones, and the control of the winner."))
     if contents.folds > 1:
         components.append(Text(f"The curves are those of the first of {contents.folds} folds."))
     curves = {variant: contents.curves[variant] for variant in shown}
@@ -51,12 +53,22 @@ def _accuracy_chart(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> Char
         "width": 640,
         "height": 320,
         "data": values(_rows(curves, ACCURACY, factor=100)),
-        "layer": _band_and_line("validation accuracy (%)", list(curves)),
+        "layer": _band_and_line("validation accuracy (%)", list(curves), lowest=100 * _lowest(curves)),
     }
     last = {variant: metrics[ACCURACY][-1].mean for variant, metrics in curves.items() if ACCURACY in metrics}
     ends = ", ".join(f"{variant} {100 * mean:.2f} %" for variant, mean in last.items())
-    description = f"{BANDS} In the last epoch: {ends}."
+    description = f"{BANDS} The steep rise at the start is cut off. In the last epoch: {ends}."
     return Chart("learning-curves", "Validation accuracy over epochs", description, spec)
+
+
+def _lowest(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> float:
+    """Return the lowest accuracy after the first quarter of the epochs, from 0 to 1.
+
+    A reader compares the late epochs. The rise before would take most of the height of the chart.
+    """
+    accuracies = [metrics[ACCURACY] for metrics in curves.values() if ACCURACY in metrics]
+    late = [point.low for points in accuracies for point in points if point.epoch >= EARLY * points[-1].epoch]
+    return min(late, default=0.0)
 
 
 def _terms_chart(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> Chart:
@@ -91,20 +103,24 @@ def _rows(curves: Mapping[str, Mapping[str, Sequence[Point]]], metric: str, fact
     ]
 
 
-def _band_and_line(title: str, variants: Sequence[str]) -> list[JsonValue]:
-    """Return the layers of a chart with a band and a line for each variant."""
+def _band_and_line(title: str, variants: Sequence[str], lowest: float | None = None) -> list[JsonValue]:
+    """Return the layers of a chart with a band and a line for each variant.
+
+    Args:
+        lowest: Start of the vertical axis. Lower parts of the curves are cut off. Default: the lowest value.
+    """
     colour = colours("variant", "variant", variants)
     x = number("epoch", "epoch")
     return [
         {
-            "mark": {"type": "area", "opacity": 0.15},
-            "encoding": {"x": x, "y": number("low", title), "y2": {"field": "high"}, "color": colour},
+            "mark": {"type": "area", "opacity": 0.15, "clip": True},
+            "encoding": {"x": x, "y": number("low", title, lowest=lowest), "y2": {"field": "high"}, "color": colour},
         },
         {
-            "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 60, "opacity": 0}},
+            "mark": {"type": "line", "strokeWidth": 2, "clip": True, "point": {"size": 60, "opacity": 0}},
             "encoding": {
                 "x": x,
-                "y": number("mean", title),
+                "y": number("mean", title, lowest=lowest),
                 "color": colour,
                 "tooltip": tooltip("variant", "epoch", mean=".4~g", low=".4~g", high=".4~g"),
             },

@@ -8,13 +8,14 @@ from kdmodels.report.contents import Contents, Trial
 from kdmodels.report.numbers import points, rounded
 
 COLUMNS = 3  # of panels
+FEWEST = 3  # settings of a grid, from which it is drawn
 LARGE_RATIO = 10.0  # of the largest to the smallest value, from which the axis is logarithmic
 
 
 def sensitivity_section(contents: Contents) -> Section | None:
     """Return the section of the sensitivity. `None` if there is neither a grid nor a search."""
     components: list[Component] = []
-    if _finished(contents.grid):
+    if len(_finished(contents.grid)) >= FEWEST:
         title = "Grids: accuracy on the validation images against each hyperparameter"
         components.append(_chart("grid", title, "validation accuracy (%)", contents.grid))
     if _finished(contents.trials):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from kdmodels.evaluation.ranking import ACCURACY
+from kdmodels.experiment.variants import EQUAL_STEPS as STEPS_SUFFIX
 from kdmodels.report import formats
 from kdmodels.report.channels import Channel, colours, name, number, tooltip, values
 from kdmodels.report.components import Cell, Chart, Column, Component, Legend, Section, Spec, Table, Text
@@ -30,8 +31,14 @@ COLUMNS = [
 ]
 GROUPS = (
     "Variants of one group do not differ significantly from the first variant of the group. Group 1 holds the best "
-    "variant. Two variants differ if the tests over seeds and over examples are both significant at 5 %, corrected for "
-    "all pairs."
+    "variant. Two variants count as different only if two tests agree, one over the seeds and one over the validation "
+    "images, both at 5 % and corrected for the number of pairs."
+)
+SYMBOLS = "Letters in formulas"
+LETTERS = "z logits, F features, G Gram matrices; s student, t teacher, y label; T temperature; K classes; B batch"
+EQUAL_STEPS = (
+    "{control} learns from the labels alone, for as many steps as the distilled students, so that more steps cannot "
+    "explain a gain."
 )
 
 
@@ -39,6 +46,10 @@ def standings_section(contents: Contents) -> Section:
     """Return the section of the leaderboard."""
     explanations = {column.title: column.help for column in COLUMNS if column.help}
     components: list[Component] = [standings_table(contents), Legend("What the columns mean", explanations)]
+    if contents.objectives:
+        symbols = {SYMBOLS: LETTERS} if contents.formulas else {}
+        losses = {**contents.objectives, **contents.formulas, **symbols}
+        components.append(Legend("What the variants and their losses are", losses))
     components.append(Text(GROUPS))
     components += [Text(text) for text in _controls(contents.finished)]
     components.append(Text(f"Hyperparameters: {contents.tuning}."))
@@ -135,8 +146,9 @@ def _controls(rows: Sequence[LeaderboardRow]) -> list[str]:
             compared.setdefault(row.student.control, []).append(row.student.variant)
     if len(compared) < 2:
         return [f"The control is {control}." for control in compared]
+    equal_steps = [EQUAL_STEPS.format(control=control) for control in compared if control.endswith(STEPS_SUFFIX)]
     parts = [f"the control of {', '.join(variants)} is {control}" for control, variants in compared.items()]
-    return [f"There are {len(compared)} controls: {'; '.join(parts)}."]
+    return [" ".join([f"There are {len(compared)} controls: {'; '.join(parts)}.", *equal_steps])]
 
 
 def _describe(rows: Sequence[LeaderboardRow], teacher: Teacher | None) -> str:

@@ -4,17 +4,22 @@ from collections.abc import Sequence
 
 from kdmodels.evaluation.requirements import WORDS, Rule
 from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
-from kdmodels.report.conclusion import conclusion, is_better_than_control
+from kdmodels.report.conclusion import against_control, against_others, is_better_than_control
 from kdmodels.report.contents import Contents, Verdict
 from kdmodels.report.formats import accuracy, amount, percent, share
 from kdmodels.report.gap import gaps_closed
 from kdmodels.report.leaderboard import Costs, LeaderboardRow
 from kdmodels.report.sections.reproduce import experiment_file
 
+TIME = "ms per image"
 TERMS = (
     "A variant is a loss with which the same student is trained, once for each seed; ± is the standard deviation over "
     "the seeds. Its control is the same student, trained on the labels alone. Variants are ranked on validation "
     "images. The promotion gate, and nothing else, reads the test images. The champion is the registered model in use."
+)
+ON_TEST = (
+    "These are the stored networks, each of its best seed. The verdict rests on the test images, because nothing is "
+    "chosen on them."
 )
 GAINS = {True: "Yes.", False: "Not shown.", None: "Not tested."}
 
@@ -28,10 +33,13 @@ def verdict_section(contents: Contents) -> Section:
     if best is not None:
         answers = {
             "Which variant won?": f"{best.student.variant}, {accuracy(best.accuracy, best.std)} % on validation images",
-            "Is the gain real?": f"{_gain(best)} {conclusion(contents.rows)}",
+            "Is the gain real?": f"{_gain(best)} {against_control(contents.rows)}",
+            "Is it better than the other variants?": against_others(contents.rows),
+            "What did the students learn from?": "; ".join(contents.data.notes if contents.data else ()),
             "How close is it to the teacher?": _gap(contents, best),
             "How accurate is it on test images?": _test_accuracies(verdict),
             "What does it cost?": _costs(best.costs, contents.teacher.costs if contents.teacher else Costs(None)),
+            "How long did it train?": _training(contents, best),
             "What would be deployed?": _deployed(verdict),
             "How is it reproduced?": _reproduced(contents),
         }
@@ -78,7 +86,20 @@ def _gain(best: LeaderboardRow) -> str:
 
 
 def _test_accuracies(verdict: Verdict | None) -> str:
-    return ", ".join(f"{name} {percent(value)}" for name, value in (verdict.test_accuracy if verdict else {}).items())
+    if verdict is None or not verdict.test_accuracy:
+        return ""
+    return f"{', '.join(f'{name} {percent(value)}' for name, value in verdict.test_accuracy.items())}. {ON_TEST}"
+
+
+def _training(contents: Contents, best: LeaderboardRow) -> str:
+    """Return the seconds of training of the best variant and of the teacher, and those of the whole comparison."""
+    seconds = {run.name: run.effort.seconds for run in contents.runs}
+    parts = {
+        f"{best.student.variant}, all seeds": seconds.get(best.student.variant),
+        "teacher": seconds.get("teacher"),
+        "whole comparison": sum(stage.seconds or 0.0 for stage in contents.stages.values()) or None,
+    }
+    return ", ".join(f"{name} {amount(value)} s" for name, value in parts.items() if value is not None)
 
 
 def _reproduced(contents: Contents) -> str:
@@ -93,13 +114,14 @@ def _costs(student: Costs, teacher: Costs) -> str:
     units: dict[str, tuple[float | None, float | None]] = {
         "parameters": (student.parameters, teacher.parameters),
         "MFLOPs": (student.mflops, teacher.mflops),
-        "ms per image": (student.p50_ms, teacher.p50_ms),
+        TIME: (student.p50_ms, teacher.p50_ms),
         "MB of weights": (student.file_mb, teacher.file_mb),
     }
     costs = []
     for unit, (value, whole) in units.items():
         if value is not None:
-            part = f" ({_share(value / whole)} of the teacher's)" if whole else ""
+            # The times of small networks differ by chance, so their ratio would say little.
+            part = f" ({_share(value / whole)} of the teacher's)" if whole and unit != TIME else ""
             costs.append(f"{amount(value)} {unit}{part}")
     return ", ".join(costs)
 
@@ -118,7 +140,10 @@ def _deployed(verdict: Verdict | None) -> str:
         return f"nothing: {verdict.model} has no champion" if verdict else "nothing was decided"
     version = f"models:/{verdict.model}/{verdict.version}"
     if verdict.promoted:
-        deployed = f"{verdict.winner}, which this comparison promoted to {version}"
+        deployed = f"{verdict.winner}, which this comparison promoted to {version}, the registered model in use"
     else:
-        deployed = f"{version}, the champion already before this comparison"
-    return f"{deployed}; to classify images: kd predict {verdict.model} IMAGE"
+        deployed = f"{version}, the registered model in use already before this comparison"
+    return (
+        f"{deployed}. In the shell: kd predict {verdict.model} IMAGE. In Python: "
+        f"mlflow.pyfunc.load_model({version!r}), as its model card in MLflow shows"
+    )

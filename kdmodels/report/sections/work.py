@@ -46,9 +46,10 @@ def work_section(contents: Contents) -> Section | None:
             ]
             for run in contents.runs
         ]
-        time = Column("training, s", numeric=True)
+        time = Column("training, s (all seeds)", numeric=True)
         columns = [Column("run"), Column("action"), time, *_titles(runs), Column("reason")]
-        components.append(Table("Runs: what was trained, and what was reused", columns, rows, sortable=True))
+        caption = "Runs: what was trained, and what was reused. Students train side by side, so their times overlap"
+        components.append(Table(caption, columns, rows, sortable=True))
     if _titles([*stages, *runs]):
         components.append(Text(ABOUT_MEMORY))
     return Section("work", "Time, memory and reuse", components) if components else None

@@ -24,8 +24,8 @@ def line(
 def test_a_significant_lead_is_stated_with_its_interval_and_the_variants_that_may_be_as_good() -> None:
     lines = [line("kd", 1, 1), line("dkd", 2, 1), line("hint", 3, 1), line("hard-labels", 4, 2)]
     assert conclusion(lines) == (
-        "kd is better than hard-labels by 1.20 points (95 % interval 0.40 to 2.00). "
-        "dkd, hint are not significantly different from kd."
+        "kd is better than hard-labels by 1.20 points on the validation images "
+        "(95 % interval over seeds 0.40 to 2.00). dkd, hint are not significantly different from kd."
     )
 
 
@@ -41,7 +41,10 @@ def test_significantly_worse_and_untested_variants_are_named() -> None:
 
 def test_a_lead_that_is_not_significant_is_said_to_be_none() -> None:
     lines = [line("kd", 1, 1, **NO_INTERVAL, control_p_holm=0.06), line("hard-labels", 2, 1)]
-    assert conclusion(lines) == "kd is ahead of hard-labels by 1.20 points, but not significantly."
+    assert (
+        conclusion(lines)
+        == "kd is ahead of hard-labels by 1.20 points on the validation images, but not significantly."
+    )
     lines.insert(1, line("dkd", 2, 1))
     assert conclusion(lines).endswith("None of the other 2 variants differs significantly from the best.")
 
@@ -49,18 +52,18 @@ def test_a_lead_that_is_not_significant_is_said_to_be_none() -> None:
 def test_a_lead_that_few_examples_do_not_confirm_is_said_to_be_uncertain() -> None:
     lines = [line("kd", 1, 1, **NO_INTERVAL, control_p_mcnemar=0.0512), line("hard-labels", 2, 1)]
     assert conclusion(lines) == (
-        "kd is better than hard-labels by 1.20 points on these validation examples, but other examples may show no "
-        "lead: over examples, the difference is not significant (p = 0.051)."
+        "kd is better than hard-labels by 1.20 points on the validation images, but other images may show no lead: "
+        "over images, the difference is not significant (p = 0.051)."
     )
     lines[0] = line("kd", 1, 1, **NO_INTERVAL, control_p_mcnemar=None)
-    assert conclusion(lines) == "kd is better than hard-labels by 1.20 points."
+    assert conclusion(lines) == "kd is better than hard-labels by 1.20 points on the validation images."
 
 
 def test_one_seed_per_variant_shows_no_difference() -> None:
     untested = {"control_p_holm": None, "control_p_mcnemar": None}
     lines = [line("kd", 1, 1, **NO_INTERVAL, **untested), line("hard-labels", 2, None)]
     assert conclusion(lines) == (
-        "kd is ahead of hard-labels by 1.20 points. "
+        "kd is ahead of hard-labels by 1.20 points on the validation images. "
         "The differences were not tested: a test needs the same 2 or more seeds for each variant."
     )
 

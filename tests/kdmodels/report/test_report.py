@@ -38,7 +38,9 @@ def large() -> Contents:
         notes=[HOSTILE],
         curves={row.student.variant: curves(histories) for row in rows[:SHOWN]},
         trials=[Trial(HOSTILE, {HOSTILE: float(number)}, 0.9) for number in range(1, 30)],
-        grid=[Trial(HOSTILE, {HOSTILE: 1.0}, 0.9), Trial(HOSTILE, {HOSTILE: 2.0}, None)],
+        grid=[
+            Trial(HOSTILE, {HOSTILE: value}, accuracy) for value, accuracy in [(1, 0.9), (2, None), (3, 0.8), (4, 0.7)]
+        ],
         predictions=Predictions(
             classes=[f"{HOSTILE} {number}" for number in range(CLASSES)],
             examples=len(labels),

@@ -16,7 +16,7 @@ def test_source_splits_classes_digests_and_notes_are_shown() -> None:
     table, note = section.components
     assert isinstance(table, Table)
     facts = dict(zip(column(table, "fact"), column(table, "value"), strict=True))
-    assert (facts["training images"], facts["unlabelled images"]) == ("1,000", "50")
+    assert (facts["labelled training images"], facts["unlabelled images"]) == ("1,000", "50")
     assert facts["classes"].startswith("32: class 0, class 1")
     assert facts["classes"].endswith("class 29, and 2 more")
     assert facts["digest of the data"] == "abc"

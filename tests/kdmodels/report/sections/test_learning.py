@@ -53,7 +53,7 @@ def test_many_variants_leave_the_best_and_the_control_of_the_winner() -> None:
     curves = dict.fromkeys(shown, CURVES["kd"])
     section = learning_section(contents(rows=of.rows, winner="kd-0", curves=curves))
     assert section is not None
-    assert section.components[0] == Text("Shown are the 8 best variants, with the control of the winner.")
+    assert section.components[0] == Text("Shown are 8 of 11 variants: the best ones, and the control of the winner.")
 
 
 def test_without_histories_there_is_no_section() -> None:

@@ -7,7 +7,10 @@ from kdmodels.report.contents import Trial
 from kdmodels.report.sections.sensitivity import sensitivity_section
 from tests.support.reports import contents
 
-GRID = [Trial("kd", {"soft_targets.temperature": 1.0}, 0.95), Trial("kd", {"soft_targets.temperature": 4.0}, 0.94)]
+GRID = [
+    Trial("kd", {"soft_targets.temperature": temperature}, accuracy)
+    for temperature, accuracy in [(1.0, 0.95), (4.0, 0.94), (8.0, 0.9)]
+]
 SEARCH = [
     Trial("kd", {"lr": 0.001, "soft_targets.weight": 1.0}, 0.9),
     Trial("kd", {"lr": 0.1, "soft_targets.weight": 2.0}, None),
@@ -31,9 +34,14 @@ def test_a_grid_is_drawn_against_its_hyperparameter() -> None:
     assert panel["data"]["values"] == [
         {"variant": "kd", "value": 1.0, "accuracy": 95.0},
         {"variant": "kd", "value": 4.0, "accuracy": 94.0},
+        {"variant": "kd", "value": 8.0, "accuracy": 90.0},
     ]
     assert panel["encoding"]["x"]["title"] == "soft_targets.temperature"
     assert "The most accurate setting is soft_targets.temperature 1 of kd." in chart.description
+
+
+def test_two_settings_are_not_drawn() -> None:
+    assert sensitivity_section(contents(grid=GRID[:2])) is None
 
 
 def test_a_search_has_a_panel_for_each_hyperparameter_and_leaves_diverged_trials_out() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kdmodels.report.components import Chart, Section, Table, Text
+from kdmodels.report.components import Chart, Legend, Section, Table, Text
 from kdmodels.report.leaderboard import leaderboard
 from kdmodels.report.sections.standings import accuracy_chart, standings_section
 from tests.support.reports import column, contents
@@ -46,10 +46,22 @@ def test_the_controls_are_named() -> None:
     )
     texts = [each.text for each in standings_section(contents(rows=rows)).components if isinstance(each, Text)]
     assert "There are 2 controls: the control of kd is hard-labels; the control of dist is steps." in texts
+    name = "hard-labels-equal-steps"
+    rows = leaderboard([CONTROL, KD, student(name, [0.9], control=name), student("dist", [0.8], control=name)])
+    texts = [each.text for each in standings_section(contents(rows=rows)).components if isinstance(each, Text)]
+    assert [text for text in texts if f"{name} learns from the labels alone, for as many steps as" in text]
     assert Text("The control is hard-labels.") in standings_section(contents()).components
     alone = contents(rows=leaderboard([CONTROL]), winner="hard-labels")
     texts = [each.text for each in standings_section(alone).components if isinstance(each, Text)]
     assert not [text for text in texts if "control" in text]
+
+
+def test_the_losses_are_explained() -> None:
+    of = contents(objectives={"kd": "1 soft_targets, temperature 4"}, formulas={"soft_targets": "T² KL"})
+    legends = [each for each in standings_section(of).components if isinstance(each, Legend)]
+    assert [each.title for each in legends] == ["What the columns mean", "What the variants and their losses are"]
+    assert {"kd": "1 soft_targets, temperature 4", "soft_targets": "T² KL"}.items() <= legends[1].entries.items()
+    assert len([each for each in standings_section(contents()).components if isinstance(each, Legend)]) == 1
 
 
 def test_the_chart_shows_each_seed_mean_and_interval() -> None:

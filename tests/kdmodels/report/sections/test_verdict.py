@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from kdmodels.evaluation.requirements import Rule
 from kdmodels.report.components import Table, Text
-from kdmodels.report.contents import Contents, Teacher
+from kdmodels.report.contents import Contents, DataFacts, Effort, PlannedRun, Teacher
 from kdmodels.report.leaderboard import Costs, leaderboard
 from kdmodels.report.sections.verdict import verdict_section
 from tests.support.reports import VERDICT, column, contents
@@ -25,25 +25,40 @@ def test_each_question_is_answered() -> None:
     assert shown["Which variant won?"] == "kd, 95.00 ± 2.65 % on validation images"
     assert shown["Is the gain real?"].startswith("Yes. kd is better than hard-labels by 3.00 points")
     assert shown["How close is it to the teacher?"].startswith("It closes 50 % (95 % interval 9 % to 91 %) of the gap")
-    assert shown["How accurate is it on test images?"] == "kd 93.75 %, hard-labels 87.50 %"
+    assert shown["How accurate is it on test images?"].startswith(
+        "kd 93.75 %, hard-labels 87.50 %. These are the stored"
+    )
     assert shown["What does it cost?"] == "100 parameters (10 % of the teacher's)"
-    assert shown["What would be deployed?"].startswith("kd, which this comparison promoted to models:/small-student/3;")
+    assert shown["What would be deployed?"].startswith(
+        "kd, which this comparison promoted to models:/small-student/3, "
+    )
+    assert "kd predict small-student IMAGE" in shown["What would be deployed?"]
+    assert "mlflow.pyfunc.load_model('models:/small-student/3')" in shown["What would be deployed?"]
     assert shown["How is it reproduced?"].startswith("kd run small.yaml, with the experiment file at the end")
     assert "kd show 01234567 --spec" in shown["How is it reproduced?"]
 
 
+def test_data_and_time_are_named_if_they_are_recorded() -> None:
+    data = DataFacts("digits", {}, {}, [], notes=["100 of 1006 examples keep their labels", "906 are unlabelled"])
+    runs = [PlannedRun("teacher", "train", "new", Effort(1.26)), PlannedRun("kd", "train", "new", Effort(3.49))]
+    shown = answers(contents(data=data, runs=runs, stages={"data": Effort(2.0), "students": Effort(8.0)}))
+    assert shown["What did the students learn from?"] == "100 of 1006 examples keep their labels; 906 are unlabelled"
+    assert shown["How long did it train?"] == "kd, all seeds 3.49 s, teacher 1.26 s, whole comparison 10 s"
+    assert {"What did the students learn from?", "How long did it train?"}.isdisjoint(answers(contents()))
+
+
 def test_an_earlier_champion_stays_deployed() -> None:
     kept = replace(VERDICT, reason="refused", promoted=False)
-    expected = "models:/small-student/3, the champion already before this comparison; "
+    expected = "models:/small-student/3, the registered model in use already before this comparison. "
     assert answers(contents(verdict=kept))["What would be deployed?"].startswith(expected)
 
 
 def test_a_cost_above_the_teachers_is_a_whole_percentage() -> None:
-    slow = leaderboard([student("kd", [0.9, 0.91, 0.95], metrics={"val/accuracy": 0.92, "latency/p50_ms": 0.0237})])
-    teacher = Teacher(0.98, Costs(parameters=1_000, p50_ms=0.0186))
-    assert (
-        "0.0237 ms per image (127 % of the teacher's)"
-        in answers(contents(rows=slow, teacher=teacher))["What does it cost?"]
+    metrics = {"val/accuracy": 0.92, "latency/p50_ms": 0.0237, "size/file_mb": 1.27}
+    large = leaderboard([student("kd", [0.9, 0.91, 0.95], metrics=metrics)])
+    teacher = Teacher(0.98, Costs(parameters=1_000, p50_ms=0.0186, file_mb=1.0))
+    assert answers(contents(rows=large, teacher=teacher))["What does it cost?"] == (
+        "100 parameters (10 % of the teacher's), 0.0237 ms per image, 1.27 MB of weights (127 % of the teacher's)"
     )
 
 

@@ -23,7 +23,7 @@ def test_stages_and_runs_are_listed() -> None:
     assert column(listed, "peak memory, MB") == ["300", "512"]
     assert isinstance(planned, Table)
     assert column(planned, "action") == ["reuse", "train"]
-    assert column(planned, "training, s") == ["2.5", "3"]
+    assert column(planned, "training, s (all seeds)") == ["2.5", "3"]
     assert column(planned, "peak memory, MB") == ["", "412"]
     assert about == Text(ABOUT_MEMORY)
 
@@ -41,7 +41,7 @@ def test_a_comparison_without_recorded_memory_has_no_columns_for_it() -> None:
     section = work_section(contents(stages={"data": OLD}, runs=[PlannedRun("kd", "train", "new", OLD)]))
     assert section is not None
     titles = [[each.title for each in table.columns] for table in section.components if isinstance(table, Table)]
-    assert titles == [["stage", "seconds", "share"], ["run", "action", "training, s", "reason"]]
+    assert titles == [["stage", "seconds", "share"], ["run", "action", "training, s (all seeds)", "reason"]]
 
 
 def test_without_records_there_is_no_section() -> None:
