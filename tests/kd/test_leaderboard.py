@@ -32,8 +32,8 @@ def test_finished_students_have_figures_and_failed_students_an_error(
     print_leaderboard(outcome.students)
     result, _, titles, first, second, failed, tuning, costs, reused, error = capsys.readouterr().out.splitlines()
     assert result == (
-        "result    kd is ahead of hard-labels by 5.00 points on the validation images (95 % interval over seeds -7.71 to "
-        "17.71), but not significantly."
+        "result    kd is ahead of hard-labels by 5.00 points on the validation images "
+        "(95 % interval over seeds -7.71 to 17.71), but not significantly."
     )
     assert " ".join(titles.split()) == "# variant validation % vs control (95 %) p (Holm)"
     assert first.split()[:2] == ["1", "kd"]
