@@ -54,6 +54,7 @@ VERSIONS: Mapping[str, int] = {
     "knowledge": 1,  # stored or live outputs of a teacher, which is one network or an ensemble
     "generator.vae": 1,  # networks, training and measures
     "generator.gan": 1,
+    "generator.data_free": 1,
     "tuning": 3,  # trials that a search proposes, and the choice of the best
     "training": 1,  # everything else: batches, steps, averages, clipping, class balance, selection, measuring
 }

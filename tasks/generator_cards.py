@@ -2,7 +2,6 @@
 
 from kdmodels.evaluation.gate import Verdict
 from kdmodels.experiment import GeneratorExperiment
-from kdmodels.experiment.generator import GanNetwork
 from kdmodels.report.generator_card import GeneratorCard, generator_card
 from tasks import tracking
 from tasks.held_out import HeldOut
@@ -50,7 +49,7 @@ def describe_version(
         model=version.model,
         version=version.version,
         decision=verdict.reason,
-        kind="generative adversarial network" if isinstance(networks, GanNetwork) else "variational autoencoder",
+        kind=networks.IN_WORDS,
         latent=networks.latent,
         conditional=experiment.generator.conditional,
         image=data.input_shape,

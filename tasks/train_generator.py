@@ -11,7 +11,7 @@ from kdmodels.errors import DivergedError
 from kdmodels.experiment import GeneratorExperiment
 from kdmodels.experiment.user_code import named_modules
 from kdmodels.files.temporary import temporary_folder
-from kdmodels.generators.build import GeneratorDescription, build_trainer, save_generator
+from kdmodels.generators.build import GeneratorDescription, build_trainer, examples, save_generator
 from kdmodels.generators.training import Schedule, Trainer, train_generator
 from kdmodels.networks import parameters
 from kdmodels.training.replica import Replica
@@ -68,7 +68,8 @@ def _record(
         description = GeneratorDescription(
             generator=experiment.generator, input_shape=data.input_shape, classes=data.classes
         )
-        trainer = build_trainer(description, experiment.seed)
+        judging, _ = runs.recorded_network(judge.run_id, named_modules(experiment.of_judge))
+        trainer = build_trainer(description, judging, experiment.seed)
         replica = _train(trainer, experiment, data, work, run_id)
         with temporary_folder() as folder:
             save_generator(folder, description, replica.state)
@@ -80,7 +81,6 @@ def _record(
         tracking.log_metrics(run_id, [(SIZE, parameters(network), 0)])
         with runs.timed(run_id, "measuring"):
             log_pictures(run_id, network, data)
-            judging, _ = runs.recorded_network(judge.run_id, named_modules(experiment.of_judge))
             collapse = measure(run_id, network, data, judging)
         if collapse:
             tracking.set_tags(run_id, {Tag.WARNING: collapse, Tag.COLLAPSE: collapse})
@@ -103,8 +103,7 @@ def _train(
         replica = train_generator(
             trainer,
             Schedule(generator.epochs, generator.batch),
-            dataset.train,
-            dataset.validation,
+            *examples(generator, dataset.train, dataset.validation),
             seed=experiment.seed,
             device=find_device(experiment.device),
             on_step=interruption.check,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -17,13 +17,16 @@ from kdmodels.experiment.settings import Settings
 from kdmodels.experiment.teacher_data import complete_data
 
 Width = Annotated[int, Field(ge=1, le=100_000)]
-VAE_LR, GAN_LR = 1e-3, 2e-4
+KINDS = ("vae", "gan", "data_free")
 # the field `teacher` at the start of an error, or before one of its own fields, but not in the path of a file
 TEACHER_FIELD = re.compile(rf"^teacher(?=[.:])|(?<![\w./-])teacher(?=\.({'|'.join(Teacher.model_fields)})\b)")
 
 
 class VaeNetwork(Part):
     """A variational autoencoder of fully connected layers."""
+
+    IN_WORDS: ClassVar[str] = "variational autoencoder"
+    LR: ClassVar[float] = 1e-3
 
     hidden: list[Width] = Field(
         default=[400], description="Sizes of the encoder's hidden layers. The decoder has them in reverse order."
@@ -33,6 +36,9 @@ class VaeNetwork(Part):
 
 class GanNetwork(Part):
     """A generative adversarial network of fully connected layers."""
+
+    IN_WORDS: ClassVar[str] = "generative adversarial network"
+    LR: ClassVar[float] = 2e-4
 
     hidden: list[Width] = Field(default=[256, 512, 1024], description="Sizes of the generator's hidden layers.")
     latent: Width = Field(default=100, description="Size of a code.")
@@ -44,42 +50,69 @@ class GanNetwork(Part):
     )
 
 
+class DataFreeNetwork(Part):
+    """A generator of convolutional layers that learns from the judge's outputs, and from no image of the data."""
+
+    IN_WORDS: ClassVar[str] = "data-free generator"
+    LR: ClassVar[float] = 1e-3
+
+    channels: Width = Field(default=32, multiple_of=2, description="Number of channels of the first convolution.")
+    latent: Width = Field(default=100, description="Size of a code.")
+    steps: int = Field(ge=1, description="Number of batches in an epoch.")
+    one_hot: float = Field(
+        default=1, ge=0, description="Weight of the cross entropy between the judge's outputs and their largest class."
+    )
+    entropy: float = Field(
+        default=5,
+        ge=0,
+        description="Weight of the entropy of the batch's mean class probabilities, which is maximised.",
+    )
+    activation: float = Field(
+        default=0.1, ge=0, description="Weight of the mean size of the judge's embedding, which is maximised."
+    )
+
+
 class Generator(Part):
-    """A generator, and how it is trained with Adam. One of vae and gan is required."""
+    """A generator, and how it is trained with Adam. One of vae, gan and data_free is required."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     vae: VaeNetwork | None = Field(default=None, description="A variational autoencoder.")
     gan: GanNetwork | None = Field(default=None, description="A generative adversarial network.")
+    data_free: DataFreeNetwork | None = Field(
+        default=None, description="A generator that learns from the judge alone, and from no image."
+    )
     conditional: bool = Field(
         default=False, description="Whether the class is an input, so that images of a class can be made."
     )
     epochs: int = Field(ge=1, le=MOST_EPOCHS, description="Number of epochs.")
     batch: int = Field(default=128, ge=2, description="Maximum number of images in a batch.")
-    lr: float | None = Field(default=None, gt=0, description="Learning rate. Default: 0.001 for vae, 0.0002 for gan.")
+    lr: float | None = Field(default=None, gt=0, description="Learning rate. Default: 0.0002 for gan, otherwise 0.001.")
 
     @model_validator(mode="after")
     def _require_one_kind(self) -> Self:
-        if (self.vae is None) == (self.gan is None):
-            raise mistake("expected one of vae and gan")
+        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+            raise mistake("expected one of vae, gan and data_free")
+        if self.data_free and self.conditional:
+            raise mistake("true does not apply to data_free. Allowed: false", "conditional")
         return self
 
     @property
     def learning_rate(self) -> float:
         """The learning rate: `lr`, or the default of the kind."""
-        return self.lr or (VAE_LR if self.vae else GAN_LR)
+        return self.lr or self.networks.LR
 
     @property
-    def networks(self) -> VaeNetwork | GanNetwork:
+    def networks(self) -> VaeNetwork | GanNetwork | DataFreeNetwork:
         """The settings of the networks."""
-        networks = self.vae or self.gan
-        assert networks is not None, "one of vae and gan is required"
+        networks = self.vae or self.gan or self.data_free
+        assert networks is not None, "one kind is required"
         return networks
 
     @property
     def kind(self) -> str:
-        """The kind of the generator, `vae` or `gan`."""
-        return "vae" if self.vae else "gan"
+        """The kind of the generator, one of `KINDS`."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
 
 @contextmanager

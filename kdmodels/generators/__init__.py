@@ -1,1 +1,2 @@
-"""Generative networks: a variational autoencoder (VAE) and a generative adversarial network (GAN)."""
+"""Generative networks: a variational autoencoder (VAE), a generative adversarial network (GAN), and a generator that
+learns from a classifier alone."""

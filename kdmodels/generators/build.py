@@ -1,13 +1,18 @@
 """Functions that build a generator and its trainer from an experiment, and that store and load a generator."""
 
+from math import prod
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from kdmodels.experiment.generator import GanNetwork, Generator
+from kdmodels.data import Split
+from kdmodels.experiment.generator import DataFreeNetwork, GanNetwork, Generator, VaeNetwork
+from kdmodels.generators.data_free import convolutions, without_images
 from kdmodels.generators.gan import Discriminator, ImageGenerator
-from kdmodels.generators.training import GanTrainer, Trainer, VaeTrainer
+from kdmodels.generators.layers import perceptron
+from kdmodels.generators.training import DataFreeTrainer, GanTrainer, Trainer, VaeTrainer
 from kdmodels.generators.vae import Vae
 from kdmodels.randomness import generator_for, isolated_rng
 from kdmodels.training.replica import State
@@ -37,24 +42,45 @@ class GeneratorDescription(BaseModel):
 
     def build(self) -> Vae | ImageGenerator:
         """Return a new network. Its initial weights are drawn from torch's global generator."""
-        kind = Vae if self.generator.vae else ImageGenerator
-        networks = self.generator.networks
-        return kind(self.input_shape, networks.hidden, networks.latent, self.conditions)
+        networks, shape, classes = self.generator.networks, self.input_shape, self.conditions
+        match networks:
+            case VaeNetwork():
+                return Vae(shape, networks.hidden, networks.latent, classes)
+            case GanNetwork():
+                layers = perceptron([networks.latent + classes, *networks.hidden, prod(shape)])
+            case DataFreeNetwork():
+                layers = convolutions(shape, networks.channels, networks.latent)
+        return ImageGenerator(shape, layers, networks.latent, classes)
 
 
-def build_trainer(description: GeneratorDescription, seed: int) -> Trainer:
-    """Return a trainer with new networks, whose initial weights depend only on the seed."""
-    lr = description.generator.learning_rate
+def build_trainer(description: GeneratorDescription, judge: nn.Module, seed: int) -> Trainer:
+    """Return a trainer with new networks, whose initial weights depend only on the seed.
+
+    Args:
+        judge: The classifier from which a data-free generator learns. It is not changed.
+    """
+    lr, networks = description.generator.learning_rate, description.generator.networks
     with isolated_rng(generator_for(seed, "initial weights")):
         network = description.build()
         if isinstance(network, Vae):
             return VaeTrainer(network, lr)
-        gan = description.generator.networks
-        assert isinstance(gan, GanNetwork)
+        if isinstance(networks, DataFreeNetwork):
+            return DataFreeTrainer(network, judge, networks, lr)
+        assert isinstance(networks, GanNetwork)
         discriminator = Discriminator(
-            description.input_shape, gan.discriminator, description.conditions, dropout=gan.dropout
+            description.input_shape, networks.discriminator, description.conditions, dropout=networks.dropout
         )
         return GanTrainer(network, discriminator, lr)
+
+
+def examples(generator: Generator, train: Split, validation: Split) -> tuple[Split, Split]:
+    """Return the examples on which a generator is trained and validated.
+
+    For a data-free generator, the examples have no images. No image of the data can therefore affect the training.
+    """
+    if generator.data_free is None:
+        return train, validation
+    return without_images(generator.data_free.steps * generator.batch), without_images(generator.batch)
 
 
 def save_generator(folder: Path, description: GeneratorDescription, state: State) -> None:

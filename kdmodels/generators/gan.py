@@ -1,4 +1,4 @@
-"""A generative adversarial network (GAN) of fully connected layers.
+"""A generative adversarial network (GAN).
 
 References:
     Goodfellow et al., "Generative adversarial nets", 2014.
@@ -22,15 +22,14 @@ class ImageGenerator(nn.Module):
 
     Args:
         input_shape: Shape (C, H, W) of the images.
-        hidden: Sizes of the hidden layers.
+        layers: Layers from codes and one-hot classes, (B, D + classes), to pixels before their tanh, (B, C * H * W).
         latent: Size D of a code.
         classes: Number of classes of a conditional generator, or 0.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], hidden: Sequence[int], latent: int, classes: int = 0) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], layers: nn.Module, latent: int, classes: int = 0) -> None:
         super().__init__()
-        self.input_shape, self.latent, self.classes = input_shape, latent, classes
-        self.layers = perceptron([latent + classes, *hidden, prod(input_shape)])
+        self.input_shape, self.layers, self.latent, self.classes = input_shape, layers, latent, classes
 
     def pixels(self, outputs: Tensor) -> Tensor:
         """Return the pixels for outputs of the last layer: their tanh, scaled to [0, 1]."""

@@ -1,6 +1,7 @@
-"""Training of a VAE or a GAN, with checkpoints at the ends of epochs."""
+"""Training of generators, with checkpoints at the ends of epochs."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,9 +11,12 @@ from torch.optim import Adam
 
 from kdmodels.data.split import Split
 from kdmodels.device import CPU
+from kdmodels.experiment.generator import DataFreeNetwork
+from kdmodels.generators.data_free import data_free_parts
 from kdmodels.generators.gan import Discriminator, ImageGenerator, discriminator_loss, generator_loss
 from kdmodels.generators.layers import random_codes
 from kdmodels.generators.vae import Vae, elbo_parts
+from kdmodels.networks import find_tap
 from kdmodels.randomness import generator_for, isolated_rng
 from kdmodels.training.batches import batch_sizes, order
 from kdmodels.training.checkpoints import Checkpoints
@@ -123,6 +127,50 @@ class GanTrainer:
         codes = random_codes(len(images), self._generator.latent, generator).to(images.device)
         fake: Tensor = self._generator(codes, labels)
         return fake
+
+
+class DataFreeTrainer:
+    """Trains a generator whose images a fixed classifier, the judge, takes for images of the data.
+
+    Args:
+        generator: The generator.
+        judge: The classifier. It is copied, and the copy stays in eval mode: batch normalisation uses the statistics of
+            the images on which the judge was trained.
+        weights: The weights of the parts of the loss.
+        lr: The learning rate.
+
+    References:
+        Chen et al., "Data-free learning of student networks", 2019, section 3.2.
+    """
+
+    def __init__(self, generator: ImageGenerator, judge: nn.Module, weights: DataFreeNetwork, lr: float) -> None:
+        self._generator, self._weights = generator, weights
+        self._judge = deepcopy(judge).eval().requires_grad_(False)
+        self._embedding = find_tap(self._judge, "last")
+        self.modules: dict[str, nn.Module] = {"generator": generator}
+        self.optimizers = [Adam(generator.parameters(), lr=lr)]
+
+    def step(self, images: Tensor, labels: Tensor, generator: Generator) -> dict[str, Tensor]:
+        """See `Trainer.step`. Of the images, only their number and their device are used."""
+        (optimizer,) = self.optimizers
+        optimizer.zero_grad()
+        metrics = self._metrics(images, generator)
+        metrics["generator_loss"].backward()
+        optimizer.step()
+        return {name: value.detach() for name, value in metrics.items()}
+
+    def validate(self, images: Tensor, labels: Tensor, generator: Generator) -> dict[str, Tensor]:
+        """See `Trainer.validate`."""
+        return self._metrics(images, generator)
+
+    def _metrics(self, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+        codes = random_codes(len(images), self._generator.latent, generator).to(images.device)
+        judge = self._judge.to(images.device)
+        with self._embedding.on(judge) as embeddings:
+            logits = judge(self._generator(codes))
+        parts, weights = data_free_parts(logits, self._embedding.one(embeddings)), self._weights
+        loss = weights.one_hot * parts.one_hot + weights.entropy * parts.entropy + weights.activation * parts.activation
+        return {"generator_loss": loss, **parts._asdict()}
 
 
 def _discriminator_metrics(loss: Tensor, real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -28,6 +29,7 @@ MADE: dict[str, Any] = {
     "judge": {"network": {"mlp": [32]}, "epochs": 4},
     "generator": {"vae": {"hidden": [32], "latent": 4}, "epochs": 5, "batch": 64},
 }
+DATA_FREE = {"data_free": {"channels": 8, "latent": 8, "steps": 6}, "epochs": 3, "batch": 32}
 GAN = {"gan": {"hidden": [32], "latent": 8, "discriminator": [32]}, "epochs": 2, "conditional": True}
 
 
@@ -97,6 +99,29 @@ def test_a_conditional_gan_is_asked_for_classes() -> None:
     assert "quality/log_likelihood_bound" not in metrics
     names = ["interpolations.png", "samples-epoch-0001.png", "samples-last.png"]
     assert list(pictures(outcome.generator.run_id)) == names
+
+
+@pytest.mark.usefixtures("first")
+def test_a_data_free_generator_is_the_same_whatever_the_images_are(tmp_path: Path) -> None:
+    """Only the judge knows real images. The images of the experiment are noise, and other noise."""
+    judge = MADE["judge"] | {"data": {"source": "digits"}, "normalise": {"mean": [0.3], "std": [0.4]}}
+    outcomes = []
+    for seed in (0, 1):
+        images = np.random.default_rng(seed).integers(0, 256, (400, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / f"{seed}.npz", images=images, labels=np.arange(400) % 10)
+        data = {"source": str(tmp_path / f"{seed}.npz")}
+        outcomes.append(run(name=f"blind-{seed}", data=data, judge=judge, generator=DATA_FREE))
+    one, other = (outcome.generator for outcome in outcomes)
+    assert one.run_id != other.run_id
+    weights = [stored_generator(each.run_id)[0].state_dict() for each in (one, other)]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name])
+    terms = ("generator_loss", "one_hot", "entropy", "activation")
+    losses = [
+        [each.metrics[f"{split}/{term}"] for split in ("train", "val") for term in terms] for each in (one, other)
+    ]
+    assert losses[0] == losses[1]
+    assert one.metrics["quality/frechet_distance"] != other.metrics["quality/frechet_distance"]  # measured on images
 
 
 @pytest.mark.usefixtures("first")

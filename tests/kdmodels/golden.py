@@ -32,7 +32,7 @@ from kdmodels.experiment.data import Data
 from kdmodels.experiment.generator import Generator
 from kdmodels.experiment.terms import Calibrated
 from kdmodels.experiment.tune import axes
-from kdmodels.generators.build import GeneratorDescription, build_trainer
+from kdmodels.generators.build import GeneratorDescription, build_trainer, examples
 from kdmodels.generators.gan import ImageGenerator
 from kdmodels.generators.samples import sample
 from kdmodels.generators.training import Schedule, train_generator
@@ -258,11 +258,12 @@ def proposed() -> Figures:
 
 
 def generated(**network: Any) -> Figures:
-    """Two epochs of a conditional generator, and samples of it."""
-    settings = Generator.model_validate({"conditional": True, "epochs": 2, "batch": 16, **network})
+    """Two epochs of a generator, conditional if possible, and samples of it."""
+    conditional = "data_free" not in network
+    settings = Generator.model_validate({"conditional": conditional, "epochs": 2, "batch": 16, **network})
     description = GeneratorDescription(generator=settings, input_shape=(3, 8, 8), classes=list("abcd"))
-    trainer = build_trainer(description, seed=1)
-    replica = train_generator(trainer, Schedule(2, 16), TRAIN, VALIDATION, seed=1)
+    trainer = build_trainer(description, teacher(), seed=1)
+    replica = train_generator(trainer, Schedule(2, 16), *examples(settings, TRAIN, VALIDATION), seed=1)
     made = trainer.modules["generator"]
     assert isinstance(made, Vae | ImageGenerator)
     images = sample(made, torch.arange(4), generator_for(1, "golden samples"))
@@ -337,6 +338,9 @@ CASES: dict[str, Case] = {
     "generator.vae": only("generator.vae", partial(generated, vae={"hidden": [9], "latent": 3})),
     "generator.gan": only(
         "generator.gan", partial(generated, gan={"hidden": [9], "latent": 3, "discriminator": [8], "dropout": 0.2})
+    ),
+    "generator.data_free": only(
+        "generator.data_free", partial(generated, data_free={"channels": 4, "latent": 3, "steps": 4})
     ),
     "tuning": only("tuning", proposed),
     "network.mlp": architecture(Network(mlp=[9, 7])),

@@ -53,6 +53,16 @@ def test_the_generators_are_those_of_the_papers_examples(name: str, epochs: int)
     assert experiment.generator == expected  # test_generator.py checks the defaults
 
 
+def test_the_data_free_generator_has_the_teacher_and_the_weights_of_dafl() -> None:
+    experiment = read_any_experiment(find("dafl-mnist"))
+    assert isinstance(experiment, GeneratorExperiment)
+    assert experiment.judge.network == Network(mlp=[1200, 1200])
+    made = experiment.generator.data_free
+    assert made is not None
+    assert (made.one_hot, made.entropy, made.activation) == (1, 5, 0.1)
+    assert made.steps * experiment.generator.epochs == 1000
+
+
 def test_the_experiments_of_hinton_share_a_teacher_and_a_student() -> None:
     """Otherwise, a teacher would be trained for each of the three experiments of a seed."""
     triplet, *others = (load_paper_experiment(f"hinton-mnist{part}") for part in ("", "-without-3", "-only-7-8"))

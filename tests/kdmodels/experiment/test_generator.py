@@ -8,7 +8,6 @@ import pytest
 from kdmodels.errors import UserError
 from kdmodels.experiment import GeneratorExperiment
 from kdmodels.experiment.file import read_any_experiment, read_experiment
-from kdmodels.experiment.generator import GAN_LR, VAE_LR
 
 FILE = "name: made\ndata: digits\ngenerator: {vae: {}, epochs: 2}\n"
 
@@ -22,12 +21,19 @@ def experiment(**changes: Any) -> GeneratorExperiment:
 def test_the_networks_and_learning_rates_have_the_defaults_of_the_papers_examples() -> None:
     vae = experiment().generator
     assert vae.vae is not None
-    assert (vae.vae.hidden, vae.vae.latent, vae.learning_rate, vae.batch) == ([400], 20, VAE_LR, 128)
+    assert (vae.vae.hidden, vae.vae.latent, vae.learning_rate, vae.batch) == ([400], 20, 1e-3, 128)
     gan = experiment(generator={"gan": {}, "epochs": 2}).generator
     assert gan.gan is not None
     assert (gan.gan.hidden, gan.gan.discriminator) == ([256, 512, 1024], [1024, 512, 256])
-    assert (gan.gan.latent, gan.learning_rate, gan.gan.dropout) == (100, GAN_LR, 0.0)
+    assert (gan.gan.latent, gan.learning_rate, gan.gan.dropout) == (100, 2e-4, 0.0)
     assert experiment(generator={"gan": {}, "epochs": 2, "lr": 0.5}).generator.learning_rate == 0.5
+
+
+def test_the_weights_of_a_data_free_generator_are_those_of_the_paper() -> None:
+    made = experiment(generator={"data_free": {"steps": 3}, "epochs": 2}).generator
+    assert made.data_free is not None
+    assert (made.kind, made.data_free.steps, made.learning_rate) == ("data_free", 3, 1e-3)
+    assert (made.data_free.one_hot, made.data_free.entropy, made.data_free.activation) == (1, 5, 0.1)
 
 
 def test_the_judge_is_the_teacher_of_an_ordinary_experiment() -> None:
@@ -40,8 +46,10 @@ def test_the_judge_is_the_teacher_of_an_ordinary_experiment() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{vae: {}, epochs: 2}", "{epochs: 2}", "made.yaml:3: generator: expected one of vae and gan"),
-        ("vae: {}", "vae: {}, gan: {}", "made.yaml:3: generator: expected one of vae and gan"),
+        ("{vae: {}, epochs: 2}", "{epochs: 2}", "made.yaml:3: generator: expected one of vae, gan and data_free"),
+        ("vae: {}", "vae: {}, gan: {}", "made.yaml:3: generator: expected one of vae, gan and data_free"),
+        ("vae: {}", "data_free: {}", "made.yaml:3: generator.data_free.steps: "),
+        ("vae: {}", "data_free: {steps: 1}, conditional: true", "made.yaml:3: generator.conditional: true does not"),
         ("vae: {}", "vae: {latent: 0}", "made.yaml:3: generator.vae.latent: "),
         ("epochs: 2", "epochs: 2, batch: 1", "made.yaml:3: generator.batch: "),
         ("digits", "{source: digits, folds: 3}", "made.yaml:2: data.folds: does not apply to a generator."),

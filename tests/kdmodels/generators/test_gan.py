@@ -4,6 +4,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from kdmodels.generators.gan import Discriminator, ImageGenerator, discriminator_loss, generator_loss
+from kdmodels.generators.layers import perceptron
 
 SHAPE = (1, 3, 2)
 
@@ -26,7 +27,7 @@ def test_the_generator_has_a_gradient_if_the_discriminator_is_sure() -> None:
 
 def test_images_are_in_0_to_1_and_black_is_minus_1_for_the_layers() -> None:
     torch.manual_seed(0)
-    images = ImageGenerator(SHAPE, [5], 4)(10 * torch.randn(6, 4))
+    images = ImageGenerator(SHAPE, perceptron([4, 5, 6]), 4)(10 * torch.randn(6, 4))
     assert images.shape == (6, *SHAPE)
     assert ((images >= 0) & (images <= 1)).all()
     discriminator = Discriminator(SHAPE, [5]).eval()
@@ -37,7 +38,8 @@ def test_images_are_in_0_to_1_and_black_is_minus_1_for_the_layers() -> None:
 
 def test_the_class_is_an_input_of_both_networks() -> None:
     torch.manual_seed(0)
-    generator, discriminator = ImageGenerator(SHAPE, [5], 4, classes=3), Discriminator(SHAPE, [5], classes=3)
+    generator = ImageGenerator(SHAPE, perceptron([4 + 3, 5, 6]), 4, classes=3)
+    discriminator = Discriminator(SHAPE, [5], classes=3)
     codes = torch.randn(2, 4)
     first, second = (generator(codes, torch.full((2,), label)) for label in (0, 2))
     assert not torch.allclose(first, second)
@@ -45,10 +47,9 @@ def test_the_class_is_an_input_of_both_networks() -> None:
     assert not torch.allclose(*logits)
 
 
-def test_dropout_is_only_in_the_discriminator_and_only_if_it_is_asked_for() -> None:
+def test_dropout_is_only_in_the_discriminator_if_it_is_asked_for() -> None:
     def has_dropout(network: torch.nn.Module) -> bool:
         return any(isinstance(module, torch.nn.Dropout) for module in network.modules())
 
     assert has_dropout(Discriminator(SHAPE, [5], dropout=0.3))
     assert not has_dropout(Discriminator(SHAPE, [5]))
-    assert not has_dropout(ImageGenerator(SHAPE, [5], 4))

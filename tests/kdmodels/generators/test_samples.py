@@ -1,9 +1,12 @@
 """Samples, reconstructions and interpolations of small generators."""
 
+from math import prod
+
 import pytest
 import torch
 
 from kdmodels.generators.gan import ImageGenerator
+from kdmodels.generators.layers import perceptron
 from kdmodels.generators.samples import interpolate, reconstruct, sample
 from kdmodels.generators.vae import Vae
 from kdmodels.randomness import generator_for
@@ -14,7 +17,7 @@ SHAPE = (1, 4, 5)
 @pytest.fixture
 def network() -> ImageGenerator:
     torch.manual_seed(0)
-    return ImageGenerator(SHAPE, [6], 3, classes=2)
+    return ImageGenerator(SHAPE, perceptron([3 + 2, 6, prod(SHAPE)]), 3, classes=2)
 
 
 def test_samples_depend_on_the_generator_and_the_label_only(network: ImageGenerator) -> None:
