@@ -184,7 +184,7 @@ def require_finite(outputs: Tensor, name: str) -> None:
         name: The name of the outputs, `LOGITS` or the name of a tap.
 
     Raises:
-        UserError: Some outputs are NaN or infinite. The message gives the number of their images.
+        UserError: Some outputs are NaN or infinite. The message gives the number of images with such outputs.
     """
     count = sum(int((~part.isfinite()).flatten(1).any(dim=1).sum()) for part in outputs.split(BATCH))
     if count:

@@ -27,7 +27,7 @@ class Adversarial(nn.Module):
         width: Width of the discriminator's hidden layer.
 
     Raises:
-        ValueError: The shapes differ in a call.
+        ValueError: In a call, the shapes of the student's and the teacher's logits differ.
 
     References:
         Goodfellow et al., "Generative Adversarial Networks", 2014, section 3 (the objective).
@@ -47,7 +47,7 @@ class Adversarial(nn.Module):
 
         Args:
             student_logits: Logits of shape (B, K).
-            teacher_logits: Logits of shape (B, K). Only their shape is checked.
+            teacher_logits: Logits of shape (B, K). They are only used to check that the shapes are equal.
 
         Returns:
             Values of shape (B,), in nats. A value is log 2 if the discriminator's probability is 1/2.

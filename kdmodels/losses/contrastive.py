@@ -32,15 +32,15 @@ class ContrastiveRepresentation(StepRandomness):
     over the 1 + K rows. The value is the sum of two such cross entropies: of the student's projection with the
     teacher's bank, and of the teacher's projection with the student's bank.
 
-    Each of the two has its own Z, which is N times the mean of exp(v · m / T) in the first batch and does not change
-    later. If all scores are 1 / N, the value is 2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
+    Each of the two cross entropies has its own Z. The first batch sets Z to N times the mean of exp(v · m / T), and Z
+    does not change later. If all scores are 1 / N, the value is 2 (log(1 + K) + K log(1 + 1 / K)), about 2 (1 + log K).
 
     In training mode, each call updates the bank rows of the batch's examples after the value is computed. A new row is
     momentum times the old row plus (1 - momentum) times the projection, normalised to length 1. In eval mode, the banks
     do not change. Linear layers, banks and Z are checkpointed with the student and are not part of the exported model.
 
-    The buffer `drawn` (B, K) holds the indices of the negatives. At every step, the trainer replaces the buffer by the
-    result of `draw`, using `torch.func.functional_call`. The initial value of `drawn` is only used to check shapes.
+    The buffer `drawn` (B, K) holds the indices of the negatives. In every step, the trainer replaces the buffer with
+    the result of `draw`, using `torch.func.functional_call`. The initial value of `drawn` is only used to check shapes.
     Before training, the trainer calls `reset` to draw the banks from a seed. Until then, the banks have values from a
     fixed seed.
 
@@ -48,8 +48,8 @@ class ContrastiveRepresentation(StepRandomness):
         student_width, teacher_width: Widths of the embeddings, D_s and D_t.
         labels: Labels of the training split, (N,). Each example without a label (-1) counts as a separate class.
         width: Width of the projections.
-        negatives: Number of negatives per example, K. A number above the maximum is reduced to the maximum. The maximum
-            is the size of the training split minus the size of the smallest class.
+        negatives: Number of negatives per example, K. The maximum is the size of the training split minus the size of
+            the smallest class. A larger number is reduced to the maximum.
         temperature: Positive temperature of the scores, T.
         momentum: Share of the old row in an updated row, in [0, 1).
 
@@ -96,8 +96,8 @@ class ContrastiveRepresentation(StepRandomness):
             values = f"negatives {negatives}, temperature {temperature}, momentum {momentum}"
             raise ValueError(f"{values}. Allowed: negatives of at least 1, temperature above 0, momentum in [0, 1)")
         self.examples, self.negatives = examples, min(negatives, examples - int(sizes.min()))
-        # If the examples are sorted by class, each class is a range with a start and a size. These tensors are not
-        # buffers, because negatives are drawn on the CPU.
+        # The indices of the examples, sorted by class, and the size and the start of each example's class in this
+        # order. These tensors are not buffers, because negatives are drawn on the CPU.
         self._by_class, self._sizes = numbers.argsort(stable=True), sizes[numbers]  # (N,) each
         self._starts = (sizes.cumsum(0) - sizes)[numbers]  # (N,)
         self.temperature, self.momentum = temperature, momentum
@@ -105,7 +105,7 @@ class ContrastiveRepresentation(StepRandomness):
         self.teacher_projection = nn.Linear(teacher_width, width)
         self.register_buffer("student_bank", torch.empty(examples, width))
         self.register_buffer("teacher_bank", torch.empty(examples, width))
-        self.register_buffer("log_z", torch.empty(2))  # Z of student and teacher; -inf: not set yet
+        self.register_buffer("log_z", torch.empty(2))  # log Z of the two cross entropies; -inf until set
         self.register_buffer("drawn", torch.arange(self.negatives), persistent=False)
         self.reset(Generator().manual_seed(0))
 

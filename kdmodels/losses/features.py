@@ -3,10 +3,10 @@
 The losses convert half-precision inputs to float32 and return float32, also under autocast. In float16, a product of
 features of 1e4 would overflow. The modules of this package do the same.
 
-If a loss divides by a length, its gradient is proportional to 1 / length. For float16 inputs, lengths below 6e-5 count
-as zero, so that the gradient can be cast back to float16. Batch norm, in `HintRegressor` and `ReviewFusion`, can
-multiply a gradient by up to 300. If the student's features hardly vary and differ from the teacher's features by
-thousands, a float16 gradient overflows when it is cast back.
+If a loss divides by the length of a vector, its gradient is proportional to 1 / length. For float16 inputs, lengths
+below 6e-5 count as zero, so that the gradient can be cast back to float16. A float16 gradient can still overflow in
+`HintRegressor` and `ReviewFusion`, because batch norm can multiply a gradient by up to 300. This happens if the
+student's features hardly vary and differ from the teacher's features by thousands.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,10 +64,10 @@ def cosine_features(student_features: Tensor, teacher_features: Tensor) -> Tenso
         Values of shape (B,).
 
     Raises:
-        ValueError: The features have another rank, or the batch sizes or widths differ.
+        ValueError: The features are neither (B, D) nor (B, C, H, W), or the batch sizes or widths differ.
 
     References:
-        No paper with an established weight.
+        No paper establishes a weight for this loss.
 
     Example:
         >>> import torch

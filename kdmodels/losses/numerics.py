@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FEW, MANY = 16, 128  # `log_softmax` moves the classes if there are fewer than FEW classes and at least MANY examples
+FEW, MANY = 16, 128  # `log_softmax` moves the class dimension for fewer than FEW classes and at least MANY examples
 
 
 def require_same_shape(student: Tensor, teacher: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Regressors, which are layers that map the student's features to the shape of the teacher's features."""
+"""Regressors: trained layers that map the student's features to the shape of the teacher's features."""
 
 from collections.abc import Sequence
 from math import prod
@@ -61,8 +61,8 @@ def regressed(builder: Builder, *, unless_same_channels: bool = False) -> Builde
 
     Args:
         builder: Builder of a loss that compares two lists of features and has no modules.
-        unless_same_channels: Whether to omit the regressors if student and teacher have the same number of channels at
-            every place.
+        unless_same_channels: Whether to omit the regressors if, in every pair of compared features, student and teacher
+            have the same number of channels.
     """
 
     def build(setting: LossSetting) -> TermLoss:

@@ -1,4 +1,4 @@
-"""The loss and the fusion of knowledge review. Fused maps of the student are compared with maps of the teacher."""
+"""Knowledge review: a module that fuses maps of the student, and a loss that compares them with the teacher's maps."""
 
 from collections.abc import Mapping, Sequence
 

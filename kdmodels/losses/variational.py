@@ -16,7 +16,7 @@ LEAST_VARIANCE = 1e-5
 
 
 class VariationalInformation(nn.Module):
-    """Negative log-likelihood of the teacher's features under a Gaussian whose mean the student's features predict.
+    """Negative log-likelihood of the teacher's features under a Gaussian with a mean predicted from the student.
 
     The value is ½ ((μ(F_s) - F_t)² / σ² + log σ²), averaged over the features. F_s are the student's features, and F_t
     the teacher's. The mean μ is a network of three 1x1 convolutions for maps, or a linear map for embeddings. Each
@@ -33,8 +33,8 @@ class VariationalInformation(nn.Module):
         student_shape, teacher_shape: Shapes of one example's features, (C, H, W) or (D,).
 
     Raises:
-        ValueError: One shape belongs to a map and the other to an embedding. In a call, the features have another rank,
-            or the teacher's features have another number of channels.
+        ValueError: One shape belongs to a map and the other to an embedding. In a call, the features have another rank
+            than these shapes, or the teacher's features have another number of channels than `teacher_shape`.
 
     References:
         Ahn et al., "Variational Information Distillation for Knowledge Transfer", 2019, section 2.2.

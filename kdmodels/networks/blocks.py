@@ -1,4 +1,4 @@
-"""Blocks of compact networks. The arguments of a block are its input channels, its output channels and its stride.
+"""Blocks of compact networks. A block is built from its number of input channels, of output channels, and its stride.
 
 The numbers of channels are multiples of 4, and the stride is 1 or 2. A stride of 2 halves height and width, rounded up.
 Batch norm follows every convolution, except the depthwise convolutions of `Xception`.
@@ -37,13 +37,13 @@ def group(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def inverted(inputs: int, outputs: int, stride: int) -> nn.Module:
-    from torchvision.models.mobilenetv2 import InvertedResidual  # noqa: PLC0415 - takes seconds
+    from torchvision.models.mobilenetv2 import InvertedResidual  # noqa: PLC0415 - takes seconds to import
 
     return InvertedResidual(inputs, outputs, stride, expand_ratio=EXPANSION, norm_layer=BatchNorm2d)
 
 
 def shuffle(inputs: int, outputs: int, stride: int) -> nn.Module:
-    from torchvision.models.shufflenetv2 import InvertedResidual  # noqa: PLC0415 - takes seconds
+    from torchvision.models.shufflenetv2 import InvertedResidual  # noqa: PLC0415 - takes seconds to import
 
     return InvertedResidual(inputs, outputs, stride)
 

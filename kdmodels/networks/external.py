@@ -79,8 +79,8 @@ def build_external(
 
     Args:
         network: Description of the network.
-        normalise: Function that returns the normalisation layer. Its argument is the number of copies of each channel
-            that the layer returns: 3 if a network of torchvision gets grey images, otherwise 1.
+        normalise: Function that returns the normalisation layer, given the number of copies that the layer makes of
+            each channel. The number is 3 if a network of torchvision gets grey images, and 1 otherwise.
         input_shape: Shape of one image, (C, H, W).
         classes: Number of classes.
         pretrained: Whether to load the pretrained weights that `network.weights` names.
@@ -114,7 +114,7 @@ def build_external(
 
 
 def _require_separate_parameters(network: nn.Module, label: str) -> None:
-    """Raise UserError if two layers share parameters, because the tensors of a stored network are separate."""
+    """Raise UserError if two layers share parameters. A stored network has a separate tensor for each layer."""
     names = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     shared = sorted(names - {name for name, _ in network.named_parameters()})
     if shared:

@@ -1,4 +1,4 @@
-"""Taps, which are the places in a network where features are taken. The field `at` of an experiment file names them."""
+"""Taps: the places in a network where features are taken. The field `at` of an experiment file names the taps."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -147,16 +147,16 @@ def find_tap(network: nn.Module, at: str) -> Tap:
 def hidden_blocks(network: nn.Module) -> list[str]:
     """Return the dotted names of a network's hidden blocks, in order.
 
-    The search goes through the modules level by level, from the network itself to the innermost modules. The search
-    ends at the first module with one of the following. If a module has both, point 1 applies.
+    The modules are searched level by level, from the network itself to the innermost modules. The search stops at the
+    first module with children of kind 1 or 2. If a module has both, kind 1 applies.
 
     1. Children named block, layer or stage with a number, such as `block1`, `layer4` or `stage_2`. These children are
        the hidden blocks.
     2. A child named `features`, `blocks`, `layers` or `stages` that has children itself. The children of this child are
        the hidden blocks.
 
-    If no module has either, each activation in the first `nn.Sequential` with activations ends a hidden block. The name
-    of a hidden block is then the name of its activation. Without such an `nn.Sequential`, the list is empty.
+    If no module has such children, each activation in the first `nn.Sequential` with activations ends a hidden block.
+    The hidden block is then named after its activation. Without such an `nn.Sequential`, the list is empty.
 
     >>> hidden_blocks(nn.ModuleDict({"stem": nn.ReLU(), "features": nn.Sequential(nn.ReLU(), nn.ReLU())}))
     ['features.0', 'features.1']

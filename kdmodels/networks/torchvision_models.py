@@ -55,7 +55,7 @@ def pretrained_state(network: Network, channels: int) -> dict[str, Tensor]:
     """
     file = weights_file(network)
     try:
-        torch.load(file, map_location="cpu", weights_only=True)  # fails if the file has code, which torchvision runs
+        torch.load(file, map_location="cpu", weights_only=True)  # fails if the file has code; `get_model` would run it
         return models.get_model(network.torchvision, weights=network.weights, progress=False).state_dict()
     except Exception as error:  # a damaged file raises errors of many kinds
         raise unreadable_weights(file) from error

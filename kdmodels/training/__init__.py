@@ -1,6 +1,7 @@
-"""Training of networks. The recipe sets the hyperparameters of a training. The objective is the loss that is minimised.
+"""Training of networks.
 
-A replica is a network trained with one seed.
+A recipe holds the hyperparameters of the training. An objective is the loss that the training minimises. A replica is a
+network that is trained with one seed.
 """
 
 from kdmodels.training.calibration import Calibration

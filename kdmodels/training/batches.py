@@ -34,9 +34,9 @@ class Batch(NamedTuple):
         teacher: The teacher's tensors by name, as `kdmodels.knowledge.Knowledge.of` returns them. `logits` are
             (..., K), or (..., M, K) for an ensemble of M teachers. The name of features, (..., D) or (..., C, H, W), is
             the place in the teacher where they are taken. The mapping is empty if there is no teacher.
-        mix: Data of mixed images, as `kdmodels.data.augment.View.mixed` returns them. A mixed image is the mean of an
-            image and another image. `labels` (...) are the labels of the other images. `share` (...) are the weights of
-            the original images. The mapping is empty if images are not mixed.
+        mix: Data of mixed images, as `kdmodels.data.augment.View.mixed` returns them. A mixed image is the weighted
+            mean of an original image and a partner image. `labels` (...) holds the labels of the partners, and `share`
+            (...) the weights of the originals. The mapping is empty if images are not mixed.
     """
 
     images: Tensor

@@ -82,10 +82,10 @@ class Checkpoints:
         self._began = self._written = clock()
         self._unwritten: tuple[int, float, list[Replica], State] | None = None
         self.seconds = 0.0
-        """Duration of the run at the checkpoint that was read, in seconds. 0 if no checkpoint was read."""
+        """Training time before the checkpoint that `latest` returned, in seconds. 0 if there was no checkpoint."""
 
     def latest(self) -> Snapshot | None:
-        """Return the newest readable checkpoint of this run. `None` if there is none.
+        """Return the newest readable checkpoint of this run, or `None` if no checkpoint can be read.
 
         Unreadable checkpoints, and checkpoints of other runs, are renamed with a warning.
         """
@@ -147,7 +147,7 @@ class Checkpoints:
                 old.with_suffix(".safetensors").unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:  # training continues without this checkpoint
             self._warn(f"{self._folder}: a checkpoint can't be written: {error}")
-        self._unwritten, self._written = None, self._clock()  # last, so that an interrupted checkpoint is written again
+        self._unwritten, self._written = None, self._clock()  # last: an interrupted write is repeated
 
 
 def _snapshot(facts: _Facts, tensors: State) -> Snapshot:

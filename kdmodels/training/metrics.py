@@ -56,10 +56,10 @@ def means(values: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def first_nonfinite(values: Tensor, names: Sequence[str]) -> list[str]:
-    """Return the names of a replica's values that were the first to be infinite or NaN.
+    """Return the names of the values that are infinite or NaN in the first batch that has such a value.
 
     If all values are finite, the list is empty. If only the loss is infinite or NaN, the list contains only the loss.
-    Otherwise, the list does not contain the loss, because its other values are the cause.
+    Otherwise, the list leaves out the loss, because the named values are the cause of the infinite or NaN loss.
 
     Args:
         values: Values of shape (N, 1 + T): the loss and T other values of N batches.

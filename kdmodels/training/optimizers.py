@@ -117,7 +117,7 @@ class Optimizer:
 
 
 class RowOptimizers:
-    """An optimizer for each row of stacked tensors, for rows with different learning rates.
+    """Optimizers of stacked tensors whose rows have different learning rates. Each row has its own optimizer.
 
     Separate optimizers are needed because torch's fused kernels take one learning rate per call. The update of a row is
     bit-identical to the update of a stack with only this row.
@@ -188,11 +188,10 @@ def _row(tensors: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
 
 
 def norms_and_biases(module: nn.Module) -> set[str]:
-    """Return the names of the parameters that usually get no weight decay.
+    """Return the names of the biases and of the parameters of normalisation layers, which usually get no weight decay.
 
-    These are the biases and the parameters of normalisation layers. A parameter is one of them if it has fewer than 2
-    dimensions or belongs to a layer norm. The parameters of `module` must not be stacked, because stacking adds a
-    dimension.
+    A parameter belongs to this group if it has fewer than 2 dimensions or is part of a layer norm. The parameters of
+    `module` must not be stacked, because stacking adds a dimension.
 
     >>> sorted(norms_and_biases(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm([3, 1]))))
     ['0.bias', '1.bias', '1.weight']
@@ -236,7 +235,7 @@ def weights_of_units(module: nn.Module) -> set[str]:
 
 @torch.no_grad()
 def limit_norms(tensors: Mapping[str, Tensor], largest: float) -> None:
-    """Scale down, in place, the incoming weights of each unit whose norm is above a maximum.
+    """Limit the norm of each unit's incoming weights, by scaling down larger weights in place.
 
     Args:
         tensors: Contiguous weights (S, units, ...) by name, with one row per replica.

@@ -10,7 +10,7 @@ from kdmodels.experiment import Recipe
 from kdmodels.experiment.terms import Term
 
 Varied = dict[str, dict[str, Tensor]]
-"""Hyperparameters that differ between S replicas: values (S,), by the name of the loss and of the hyperparameter."""
+"""Hyperparameters that differ between S replicas: one tensor (S,) by the names of the loss and the hyperparameter."""
 
 
 @dataclass(frozen=True)

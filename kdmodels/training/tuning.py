@@ -54,7 +54,7 @@ def propose(axes: Sequence[Axis], trials: int, seed: int) -> list[Values]:
         axis.name: FloatDistribution(axis.low, axis.high, log=True) for axis in axes
     }
     study = optuna.create_study(sampler=QMCSampler(scramble=True, seed=seed_of_search(seed)))
-    # The sampler needs a finished trial, from which it takes the space. The values of this trial have no effect.
+    # The sampler takes the search space from a finished trial. The values of this trial do not affect the points.
     any_values = {axis.name: axis.low for axis in axes}
     study.add_trial(create_trial(params=any_values, distributions=distributions, value=0.0))
     points = [study.ask(distributions).params for _ in range(trials - 1)]
