@@ -1,7 +1,8 @@
 """Measurement of the peak memory of a phase of this process.
 
-Linux and CUDA keep the highest memory of a process since its start, or since the last reset. There is one such counter
-for the whole process, so this module keeps a list of the phases that run now, and every phase reads the counters.
+Linux and CUDA count the peak memory of a process since its start or since the last reset. Each counter is shared by the
+whole process, but several phases can run at the same time. Whenever a phase starts or ends, the counters are therefore
+read for all running phases, and then reset.
 """
 
 import re
@@ -30,7 +31,7 @@ class Phase:
     gpu_mb: float | None = None
 
     def update(self, resident: int | None, gpu: int | None) -> None:
-        """Take new readings of the counters, in bytes, into account."""
+        """Raise the peaks if new readings of the counters, in bytes, are higher."""
         if resident is not None:
             self.resident_mb = max(resident / 1e6, self.resident_mb or 0.0)
         if gpu is not None:
@@ -48,7 +49,7 @@ def peak_memory(phase: Phase | None = None) -> Iterator[Phase]:
     The measurement takes about 0.1 ms. The resident memory is measured on Linux only.
 
     Args:
-        phase: A phase that continues. Its peaks are kept if they are higher. Default: a new phase.
+        phase: An earlier phase that continues. Its peaks can only rise. Default: a new phase.
 
     >>> with peak_memory() as phase:
     ...     ones = torch.ones(1_000_000, dtype=torch.float64)

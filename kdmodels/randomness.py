@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 GOLDEN = 0x9E3779B97F4A7C15  # the increment of SplitMix64
-TEACHER_SEEDS = 2**33  # above every student's seed, so that no replica has its teacher's initial weights or batches
+TEACHER_SEEDS = 2**33  # added to a teacher's seed, so that no student repeats the random draws of its teacher
 
 _CPU = torch.device("cpu")
 _GLOBAL = RLock()  # all threads share torch's global generators, and students train in threads

@@ -1,19 +1,19 @@
-"""The bias correction of classes that are missing, or alone, in the data from which a network learnt."""
+"""A correction of the logits of a network that learnt without some classes, or from only some of the classes."""
 
 from collections.abc import Collection
 
 import numpy as np
 
 BEYOND = 1.0
-"""Distance of the shift from the outermost margin, if the best shift has no upper or no lower limit."""
+"""Distance of the returned shift from the outermost margin, if the best interval of shifts is infinite."""
 
 
 def best_shift(logits: np.ndarray, labels: np.ndarray, classes: Collection[int]) -> float:
-    """Return the number which, added to the logits of some classes, gives the fewest errors.
+    """Return the shift that gives the fewest errors. A shift is a number that is added to the logits of some classes.
 
-    The number of errors is constant between two neighbouring margins. An example's margin is the shift at which its
-    prediction changes from the other classes to these classes. Of all intervals with the fewest errors, the middle of
-    the widest is returned.
+    The margin of an example is the shift above which one of the shifted classes is predicted. Between two neighbouring
+    margins, the number of errors is constant. Of all intervals between margins with the fewest errors, the widest is
+    chosen. The result is the middle of this interval.
 
     Args:
         logits: Logits of N examples for K classes, (N, K).
@@ -31,7 +31,7 @@ def best_shift(logits: np.ndarray, labels: np.ndarray, classes: Collection[int])
     margins = of_others.max(axis=1) - of_inside.max(axis=1)  # (N,)
     order = np.argsort(margins, kind="stable")
     right_inside, right_outside = (part.argmax(axis=1)[order] == labels[order] for part in (of_inside, of_others))
-    # Right predictions if the first 0 to N examples, in the order of their margins, are predicted as these classes.
+    # Element k is the number of correct predictions if shifted classes are predicted for the k lowest margins only.
     right = np.concatenate([[0], np.cumsum(right_inside)]) + right_outside.sum()
     right[1:] -= np.cumsum(right_outside)
     ends = np.concatenate([[margins.min() - 2 * BEYOND], margins[order], [margins.max() + 2 * BEYOND]])

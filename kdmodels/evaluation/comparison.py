@@ -71,7 +71,7 @@ class Comparison:
 
 
 def one_sided_p(p: float) -> str:
-    """Format the one-sided p-value that a level of a look is compared with.
+    """Format a one-sided p-value with enough digits to compare the p-value with the level of a look.
 
     >>> one_sided_p(0.0123), one_sided_p(1e-6)
     ('one-sided p = 0.012', 'one-sided p = 1.0e-06')

@@ -21,7 +21,7 @@ def served_costs(models: Sequence[ServedModel]) -> dict[str, float]:
 
     Args:
         models: One model, or the members of an ensemble. The members are called one after the other. The memory of an
-            ensemble is the constants of all members and the largest peak size of a member.
+            ensemble is therefore the constants of all members plus the highest of the members' peak sizes.
     """
     figures: dict[str, float] = {}
     for batch, suffix in ((1, ""), (BATCH, f"_batch{BATCH}")):

@@ -25,8 +25,8 @@ def flops(network: nn.Module, input_shape: Shape) -> int | None:
         input_shape: The shape of an image, (C, H, W).
 
     Returns:
-        The number of operations. `None` if the number is unknown, because the network computes products in a kernel
-        without a formula, e.g. in a kernel of an extension.
+        The number of operations. `None` if the number is unknown, because the network uses a kernel whose operations
+        cannot be counted, e.g. a matrix product from an extension of torch.
 
     >>> flops(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), (1, 8, 8))
     1280

@@ -232,8 +232,8 @@ def _p_over_both(student: StudentResult, other: StudentResult, correctness: Mapp
     test.
 
     Returns:
-        The larger p-value. If the students have equal accuracies for every one of at least 2 seeds, 1. `None` if the
-        test over seeds can't be made. If only the test over examples can't be made, the p-value over seeds.
+        The larger p-value. If only the test over examples can't be made, the p-value over seeds. If the test over seeds
+        can't be made, `None`. If both students have the same accuracy for each seed, and there are at least 2 seeds, 1.
 
     References:
         Berger, "Multiparameter hypothesis testing and acceptance sampling", 1982.

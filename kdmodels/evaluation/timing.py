@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-SECONDS, FEWEST, MOST = 0.1, 3, 200  # total seconds of the timed calls, and their smallest and largest number
+SECONDS, FEWEST, MOST = 0.1, 3, 200  # total duration, minimum number and maximum number of the timed calls
 
 
 def latency(call: Callable[[], object]) -> tuple[float, float]:

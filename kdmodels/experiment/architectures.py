@@ -12,8 +12,8 @@ class Architecture:
         family: The family to which the network belongs.
         stem: The number of channels of the first convolution, called the stem. 0 if the network has no stem.
         stages: The stages of the network, one tuple per stage. A tuple holds the number of channels of each residual
-            block or, for a VGG, of each convolution. Every stage halves the map, except the first stage of a residual
-            network.
+            block or, for a VGG, of each convolution. Every stage halves the height and the width of the feature map,
+            except the first stage of a residual network.
     """
 
     family: Literal["resnet", "wide", "vgg"]

@@ -26,7 +26,7 @@ class Crop(Part):
 class Flip(Part):
     """A horizontal flip with probability 0.5."""
 
-    flip: Literal[True] = Field(description="true.")
+    flip: Literal[True] = Field(description="Must be true.")
 
     @field_validator("flip", mode="before")
     @classmethod
@@ -58,7 +58,7 @@ class Mixup(Part):
     The weight of the other image is drawn from Beta(α, α).
     """
 
-    mixup: Concentration = Field(description="α.")
+    mixup: Concentration = Field(description="Parameter α of the Beta distribution.")
 
 
 class CutMix(Part):
@@ -67,7 +67,7 @@ class CutMix(Part):
     The share of the area that the rectangle covers is drawn from Beta(α, α).
     """
 
-    cutmix: Concentration = Field(description="α.")
+    cutmix: Concentration = Field(description="Parameter α of the Beta distribution.")
 
 
 Operation = Jitter | Crop | Flip | RandAugment | Mixup | CutMix

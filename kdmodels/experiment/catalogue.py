@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from kdmodels.experiment.loss import Choice, Hyperparameter, Loss
 
 WEIGHT_BATCH = 64
-"""The batch size for which some weights were published: the weights of losses whose value falls as 1 / B."""
+"""The batch size for which the weights of some losses were published: the losses whose value falls as 1 / B."""
 
 _THROUGHOUT = ("first", "middle", "deepest")
 

@@ -29,8 +29,8 @@ class Transfer(Part):
     unlabelled: str | None = Field(
         default=None,
         min_length=1,
-        description="Additional images without labels: rest, for the training examples that data.labelled leaves out, "
-        "or a folder or zip file. Default: none.",
+        description="Additional images without labels: a folder, a zip file, or rest. rest means the training examples "
+        "that data.labelled leaves out. Default: none.",
     )
     generator: str | None = Field(
         default=None,
@@ -38,13 +38,15 @@ class Transfer(Part):
         description="Registered generator that makes additional images, e.g. models:/vae-mnist@champion.",
     )
     noise: Literal["uniform"] | None = Field(
-        default=None, description="Additional images of noise, a baseline for generators: uniform in each pixel."
+        default=None,
+        description="Additional images of random noise, as a baseline for generators. uniform: each pixel is drawn "
+        "uniformly.",
     )
     count: int | None = Field(
         default=None,
         ge=1,
-        description="Number of additional images. Of unlabelled images, they are chosen by image hash. Default: all. "
-        "Required with generator and noise.",
+        description="Number of additional images. Required with generator or noise. Default: all unlabelled images. "
+        "A part of the unlabelled images is chosen by image hash.",
     )
     alone: bool = Field(
         default=False,
@@ -59,7 +61,7 @@ class Transfer(Part):
 
     @property
     def made(self) -> int:
-        """The number of images that a generator makes, or of noise images. 0 if there are no such images."""
+        """The number of additional images that come from a generator or from noise. 0 if neither is set."""
         return (self.count or 0) if self.generator or self.noise else 0
 
     @property
@@ -99,7 +101,7 @@ class Transfer(Part):
         return self
 
     def _require_made(self) -> None:
-        """Raise an error if a field does not fit images that a generator makes, or noise."""
+        """Raise an error if a field conflicts with `generator` or `noise`, or is allowed only with one of them."""
         origin = "generator" if self.generator else "noise"
         if not (self.generator or self.noise):
             if self.alone:
@@ -283,7 +285,7 @@ class Data(Part):
 
     @property
     def adds_images(self) -> bool:
-        """Whether distilled students learn from images that students without a teacher do not have."""
+        """Whether distilled students learn from additional images. A student without a teacher never does."""
         return bool(self.transfer and (self.transfer.unlabelled or self.transfer.made))
 
     @property

@@ -55,10 +55,10 @@ class Require(Part):
     latency_ms: str | None = _bound(
         "latency_ms", "Median latency of one image in ms, on the CPU, with the run's number of threads"
     )
-    class_accuracy: str | None = _bound("class_accuracy", "As `accuracy`, for the class with the lowest bound")
+    class_accuracy: str | None = _bound("class_accuracy", "As `accuracy`, but for the class with the lowest bound")
     ece: str | None = _bound("ece", "Expected calibration error on the test split, from 0 to 1")
     agreement: str | None = _bound(
-        "agreement", "As `accuracy`, for the share of test examples on which student and teacher agree"
+        "agreement", "Lower 95 % confidence bound of the share of test examples on which student and teacher agree"
     )
 
     @field_validator("*", mode="before")
@@ -87,15 +87,16 @@ class Promote(Part):
         default=0.002,
         ge=0,
         lt=1,
-        description="Accuracy by which a student that is smaller or has more classes may be worse than the champion.",
+        description="Loss of accuracy that is accepted from a student that is smaller than the champion or has more "
+        "classes.",
     )
     require: Require = Field(default=Require(), description="Requirements that the student must meet.")
     looks: int = Field(
         default=365,
         ge=1,
         le=100_000,
-        description="Number of comparisons with a champion on one test split. All of them together have an error rate "
-        "of at most 5 %.",
+        description="Maximum number of comparisons with the champion on one test split. The probability that any of "
+        "them wrongly promotes a student is at most 5 %.",
     )
     approval: bool = Field(
         default=False,
@@ -148,7 +149,7 @@ class Schedule(Part):
     """The schedule of a deployment: a cron expression or a fixed interval."""
 
     cron: str | None = Field(
-        default=None, description="Minute, hour, day of month, month and day of week, e.g. '0 3 * * *'."
+        default=None, description="Cron expression: minute, hour, day of month, month, day of week, e.g. '0 3 * * *'."
     )
     timezone: str | None = Field(
         default=None, description="Time zone of the cron expression, e.g. Europe/Berlin. Default: UTC."
@@ -174,8 +175,8 @@ def is_cron(text: str) -> bool:
     """Return whether a text is a cron expression of five fields whose numbers are in range.
 
     Only numbers, names, `*`, lists, ranges and steps are allowed. The library croniter also accepts other forms:
-    seconds, years, random times (R), `@daily`, `1W` and `mon#1`. They are refused here, because Prefect's scheduler
-    rejects some of them.
+    seconds, years, random times (R), `@daily`, `1W` and `mon#1`. These other forms are refused here, because Prefect's
+    scheduler rejects some of them.
 
     >>> is_cron("*/5 0-6,22 * jan mon-fri"), is_cron("61 * * * *"), is_cron("daily")
     (True, False, False)
@@ -216,8 +217,8 @@ class Experiment(Settings):
     )
     allow_code: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[],
-        description="Modules whose code a stored network may run, e.g. that of a teacher from the registry. "
-        "Modules that other fields name are allowed already.",
+        description="Python modules that may be imported to load a stored network, e.g. a teacher from the registry. "
+        "Modules that other fields name are always allowed.",
     )
 
     @model_validator(mode="before")
@@ -304,10 +305,7 @@ class Experiment(Settings):
         return control
 
     def only(self, names: Collection[str]) -> Self:
-        """Return a copy of the experiment that has only these variants and the controls.
-
-        These are the variants' own controls and the control `hard-labels`.
-        """
+        """Return a copy of the experiment that has only the named variants, their controls and `hard-labels`."""
         controls = [self.control_of(variant).name for variant in self.variants if variant.name in names]
         chosen = {CONTROL, *names, *controls}
         raw = self.model_dump()

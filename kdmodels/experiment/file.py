@@ -10,20 +10,22 @@ from kdmodels.errors import UserError, allowed
 from kdmodels.experiment import Experiment, GeneratorExperiment, schema
 from kdmodels.experiment.yaml_loader import Places, line_and_column, load, sentence
 
-LARGEST_FILE = 100_000  # bytes; files have about 1,000 bytes, and a file of this size takes seconds to parse
+LARGEST_FILE = 100_000  # bytes; a usual file has about 1,000 bytes, and parsing 100,000 bytes takes seconds
 
 
 def read_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read and validate the file of an experiment that compares students, see `read_any_experiment`.
+    """Read and validate the file of an experiment that compares students.
+
+    The arguments are those of `read_any_experiment`.
 
     Raises:
-        UserError: The file has mistakes, or trains a generator.
+        UserError: The file has mistakes, or its experiment trains a generator.
     """
     return require_comparison(read_any_experiment(path, overrides), str(path))
 
 
 def require_comparison(experiment: Experiment | GeneratorExperiment, name: str) -> Experiment:
-    """Return an experiment that compares students. Raise a UserError if the experiment trains a generator.
+    """Return the experiment unchanged if it compares students. Raise a UserError if it trains a generator.
 
     Args:
         experiment: The experiment.
@@ -35,14 +37,14 @@ def require_comparison(experiment: Experiment | GeneratorExperiment, name: str) 
 
 
 def read_any_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment | GeneratorExperiment:
-    """Read and validate an experiment file. If the file has a field `generator`, it trains a generator.
+    """Read and validate an experiment file. A file with a field `generator` describes the training of a generator.
 
-    If the path of a checkpoint or of data is relative and exists below the current folder, it becomes absolute. A
-    scheduled run has a different current folder, and would not find a relative path.
+    Relative paths of checkpoints and data become absolute if they exist below the current folder. A scheduled run has a
+    different current folder, and would not find a relative path.
 
     Args:
         path: The path of the experiment file.
-        overrides: Texts of the form `key=value`, which take precedence over the file. The key is dotted, as in
+        overrides: Texts of the form `key=value`. Their values replace those of the file. The key is dotted, as in
             `student.epochs` or `variants.0`, and the value is YAML.
 
     Raises:
@@ -63,7 +65,7 @@ def read_any_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment
 
 
 def parse_experiment(raw: dict[str, JsonValue]) -> Experiment | GeneratorExperiment:
-    """Return the experiment that a run has recorded as JSON."""
+    """Return the experiment of a recorded run. `raw` is the JSON value that the run stored."""
     return _model_of(raw).model_validate(raw)
 
 
@@ -72,10 +74,11 @@ def _model_of(raw: dict[str, JsonValue]) -> type[Experiment] | type[GeneratorExp
 
 
 def with_place(message: str, path: Path, overrides: Sequence[str] = ()) -> str:
-    """Return an error message with the file and the line of the field that the message starts with.
+    """Put the file and the line number in front of an error message that starts with the name of a field.
 
-    Some mistakes are found only after the data are read, when the lines of the file are no longer known. If the message
-    does not start with a field of an experiment, or if the file can no longer be read, return the message unchanged.
+    Some mistakes are found only after the data are read, when the lines of the file are no longer known. The file is
+    therefore read again. If the message does not start with a field of an experiment, or if the file can no longer be
+    read, the message is returned unchanged.
 
     Args:
         message: The message, e.g. `data.subset: 5000 is out of range`.
@@ -94,7 +97,7 @@ def with_place(message: str, path: Path, overrides: Sequence[str] = ()) -> str:
 
 
 def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, JsonValue], Places]:
-    """Return the unvalidated experiment with the overrides applied, and the place of each value."""
+    """Return the unvalidated experiment with the overrides applied, and where each value was given."""
     raw, places = load(_text(path), lambda line: (line, f"{path}:{line}"))
     if not isinstance(raw, dict):
         problem = "is empty" if raw is None else f"expected a mapping, got {schema.show(raw)}"
@@ -169,7 +172,7 @@ def _override(raw: dict[str, JsonValue], places: Places, override: str) -> None:
 
     Args:
         raw: The unvalidated experiment.
-        places: The place of each value. The places of overridden values are replaced.
+        places: Where each value was given (file and line, or --set), which is changed in place too.
         override: Text of the form `key=value`, see `read_experiment`.
     """
     key, equals, text = override.partition("=")
@@ -212,11 +215,11 @@ def _index(target: JsonValue, step: str, origin: str, parent: str) -> str | int:
     Args:
         target: The mapping or list in which the part is looked up.
         step: The part of the dotted key, as text.
-        origin: The override, for error messages.
+        origin: The start of the error message, e.g. `--set variants.9`.
         parent: The dotted key of `target`, for error messages.
 
     Raises:
-        UserError: The list has no item with this index, or the value is neither a mapping nor a list.
+        UserError: The list has no item with this index, or `target` is neither a mapping nor a list.
     """
     if isinstance(target, dict):
         return step

@@ -26,8 +26,9 @@ class Storage(Part):
 
     views: Count = Field(
         default="auto",
-        description="Number of views of each training image for which the teacher's knowledge is stored. 0: none, the "
-        "teacher runs beside the student. auto: as many as the budget allows and the student sees.",
+        description="Number of views (augmented copies) of each training image for which the teacher's knowledge is "
+        "stored. 0: none; the teacher then runs while students are trained. auto: all views that students see, within "
+        "the budget.",
     )
     budget: Size = Field(
         default=2_000_000_000,

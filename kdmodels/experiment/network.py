@@ -60,20 +60,20 @@ class Compact(Part):
     """A small network of blocks of one kind.
 
     The experiment file sets the width and the depth, or a budget. For a budget, the largest network within the budget
-    is chosen. If the file sets width, depth and budget, the network must be within the
-    budget.
+    is chosen. If the file sets width, depth and budget, the network must be within the budget.
     """
 
     block: str = Field(description=f"Kind of block: {', '.join(BLOCKS)}.", json_schema_extra={"enum": list(BLOCKS)})
     budget: Budget | None = Field(
         default=None,
-        description="Limit within which the largest network is searched. Default: width and depth are set.",
+        description="Limit on the cost of the network. Default: none; width and depth are then required.",
     )
     width: int | None = Field(
         default=None,
         ge=WIDTH_STEP,
         multiple_of=WIDTH_STEP,
-        description="Number of channels of the first blocks. Halvings of the map double it, up to 4 times the width.",
+        description="Number of channels of the first blocks. When the feature map is halved, the number of channels "
+        "doubles, up to 4 times the width.",
     )
     depth: int | None = Field(default=None, ge=1, le=100, description="Number of blocks.")
 

@@ -13,7 +13,7 @@ from kdmodels.experiment.schema import Part, mistake, parse, show
 
 MOST_EPOCHS = 1_000_000
 Epoch = Annotated[int, Field(ge=1)]
-WEIGHT_DECAY = "L2 penalty: the weight of the squared weights in the loss."
+WEIGHT_DECAY = "L2 penalty: factor of the squared weights in the loss."
 WARMUP = "Number of epochs during which the learning rate rises linearly."
 
 
@@ -27,7 +27,7 @@ class Adam(Part):
         max_length=2,
         description="Decays of the moving averages of the gradient and of its square.",
     )
-    eps: float = Field(default=1e-8, gt=0, description="Number added to the denominator of a step.")
+    eps: float = Field(default=1e-8, gt=0, description="Number added to the denominator of an update, for stability.")
     weight_decay: float = Field(default=0.0, ge=0, description=WEIGHT_DECAY)
     amsgrad: bool = Field(default=False, description="Whether to use the variant AMSGrad.")
 
@@ -35,7 +35,7 @@ class Adam(Part):
 class AdamW(Adam):
     """Arguments of torch.optim.AdamW."""
 
-    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, independent of the gradient.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay, applied separately from the gradient.")
 
 
 class SGD(Part):
@@ -67,7 +67,7 @@ class StepSchedule(Part):
     """A learning rate that is multiplied by `factor` at the start of each epoch in `at`. Epochs are counted from 0."""
 
     at: list[Epoch] = Field(min_length=1, description="Epochs at whose start the learning rate changes.")
-    factor: float = Field(default=0.1, gt=0, lt=1, description="Factor of the learning rate.")
+    factor: float = Field(default=0.1, gt=0, lt=1, description="Number by which the learning rate is multiplied.")
     warmup: int = Field(default=0, ge=0, description=WARMUP)
 
 
@@ -80,17 +80,23 @@ class Constant(Part):
 class OneCycle(Part):
     """A learning rate that rises along a cosine and then falls to almost 0.
 
-    The learning rate starts at the optimizer's learning rate divided by `start_divisor`. During the share `rise` of the
-    training, it rises to the optimizer's learning rate. Afterwards, it falls to the start value divided by
-    `end_divisor`. The momentum stays constant. The defaults are those of torch's OneCycleLR.
+    The learning rate starts at the optimizer's learning rate divided by `start_divisor`. In the first part of the
+    training, a share `rise` of all steps, it rises to the optimizer's learning rate. Afterwards, it falls to the start
+    value divided by `end_divisor`. The momentum stays constant. The defaults are those of torch's OneCycleLR.
 
     References:
         Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2018.
     """
 
     rise: float = Field(default=0.3, gt=0, lt=1, description="Share of the training during which the rate rises.")
-    start_divisor: float = Field(default=25.0, ge=1, description="Optimizer's learning rate divided by the first rate.")
-    end_divisor: float = Field(default=1e4, ge=1, description="First rate divided by the last rate.")
+    start_divisor: float = Field(
+        default=25.0,
+        ge=1,
+        description="First learning rate: the optimizer's learning rate divided by this number.",
+    )
+    end_divisor: float = Field(
+        default=1e4, ge=1, description="Last learning rate: the first learning rate divided by this number."
+    )
 
 
 OPTIMIZERS: dict[str, type[BaseModel]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
@@ -146,15 +152,15 @@ class Recipe(Part):
         "often. Default: not balanced.",
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="Type in which a training step computes. Weights are always float32."
+        default="float32", description="Data type of the computations in training. Weights are always float32."
     )
     compile: bool = Field(default=False, description="Whether torch.compile compiles the training steps.")
     select: Literal["last", "best-validation"] = Field(default="last", description="Epoch whose weights are kept.")
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="Number of epochs without a better validation accuracy after which training ends, at the next "
-        "validation. Default: all epochs are trained. Needs select: best-validation.",
+        description="Early stopping: training ends at the first validation that is at least this number of epochs "
+        "after the best epoch. Default: all epochs are trained. Needs select: best-validation.",
     )
 
     @property
@@ -242,19 +248,20 @@ class Member(Recipe):
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label that is distributed evenly over all classes."
     )
-    network: Network | None = Field(default=None, description="Architecture; null with registry.")
+    network: Network | None = Field(default=None, description="Architecture. Not allowed with registry.")
     checkpoint: str | None = Field(default=None, min_length=1, description=f"Weights of the network: {WEIGHTS_FILES}.")
     registry: str | None = Field(
         default=None, min_length=1, description="Registered model: name, name@alias or name/3."
     )
     augment: tuple[Operation, ...] | None = Field(
         default=None,
-        description="Augmentations while this network is trained, as in data.augment. Default: those of data.augment.",
+        description="Augmentations of the images on which this network is trained, written like data.augment. Default: "
+        "data.augment.",
     )
     normalise: Normalisation | None = Field(
         default=None,
-        description="Normalisation of this network's input: imagenet, or {mean: [...], std: [...]}. Default: that of "
-        "the data.",
+        description="Normalisation of this network's input: imagenet, or {mean: [...], std: [...]}. Default: "
+        "the normalisation of the data.",
     )
     size: list[Side] | None = Field(
         default=None,
@@ -352,12 +359,12 @@ class Student(Recipe):
 
     network: Network = Field(description="Architecture.")
     seeds: int = Field(
-        default=3, ge=1, le=500, description="Number of replicas of each variant. Replica i has seed + i."
+        default=3, ge=1, le=500, description="Number of replicas of each variant. The seed of replica i is `seed` + i."
     )
     augment: tuple[Operation, ...] | None = Field(
         default=None,
-        description="Augmentations while students are trained, as in data.augment; []: none. Default: those of "
-        "data.augment.",
+        description="Augmentations of the images on which students are trained, written like data.augment; []: none. "
+        "Default: data.augment.",
     )
 
     @field_validator("augment", mode="before")

@@ -37,7 +37,7 @@ def mistake(message: str, *path: str | int) -> PydanticCustomError:
 
 
 def combined(mistakes: Sequence[PydanticCustomError]) -> ValidationError:
-    """Return one error that combines several mistakes, which a validator can raise."""
+    """Combine several mistakes into one error that a validator can raise."""
     return ValidationError.from_exception_data("several", [{"type": each, "input": None} for each in mistakes])
 
 

@@ -1,4 +1,4 @@
-"""The field `data` of a teacher. It sets the data on which the teacher is trained, if the students have other data."""
+"""The field `data` of a teacher, for a teacher that is trained on other data than the students."""
 
 from kdmodels.experiment.data import Data
 from kdmodels.experiment.schema import mistake, parse, show
@@ -10,7 +10,7 @@ FIXED = {
     "augment": "Write teacher.augment",
     "transfer": "A teacher learns from labels only",
 }
-"""The fields of `data` that a teacher's data cannot change, each with a hint."""
+"""The fields of `data` that must be equal for teacher and students, each with a hint for the error message."""
 
 
 def complete_data(raw: object, data: Data | None) -> object:

@@ -64,13 +64,13 @@ for _kind, (_pattern, _) in _KINDS.items():
 
 
 def load(text: str, place: Callable[[int], Place], path: schema.Path = ()) -> tuple[JsonValue, Places]:
-    """Return the value of a YAML text, and the place of each value inside it.
+    """Parse a YAML text. Return its value, and the place of each inner value.
 
     Args:
         text: The YAML text.
         place: A function that returns the place of a line. Its argument is the number of the line, counted from 1.
-        path: The place of the text's value in the experiment, if the text is only a part of an experiment. The path of
-            each inner value starts with this path. Default: the text is a whole experiment.
+        path: The path of the field that the text sets, e.g. `("student", "epochs")`. The path of each inner value
+            starts with this path. Default: the text is a whole experiment.
 
     Raises:
         UserError: The text is not YAML, or contains a tag or an alias.

@@ -32,9 +32,9 @@ def compare_distances(
     """Compare the Fréchet distances of two generators by a paired bootstrap. The smaller distance is better.
 
     Each resample draws held-out images, and measures both generators on the same images. The generated images are
-    resampled too. The resamples give the standard error of the difference. Interval and p-value are those of a normal
-    distribution with this standard error, because the share of resamples can't show the p-values below 0.001 that a
-    late look at a test split needs.
+    resampled too. The resamples give the standard error of the difference. The interval and the p-value assume that the
+    difference is normally distributed with this standard error. Counting resamples could not give p-values below 0.001,
+    but a late look at a test split needs such p-values.
 
     Args:
         real: Embeddings of held-out images, (N, D).
@@ -60,7 +60,7 @@ def compare_elbos(challenger: Tensor, champion: Tensor) -> PairedComparison:
         challenger, champion: The ELBO of each held-out image in nats, (N,) each, in the same order.
 
     Raises:
-        ValueError: There are fewer than 2 images, or not the same number of values.
+        ValueError: There are fewer than 2 images, or the numbers of values differ.
     """
     if challenger.shape != champion.shape or len(challenger) < 2:
         raise ValueError(f"expected the same 2 or more images, got {len(challenger)} and {len(champion)} values")

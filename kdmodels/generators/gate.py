@@ -12,7 +12,7 @@ from kdmodels.evaluation.gate import Verdict
 from kdmodels.evaluation.looks import Look
 from kdmodels.generators.comparison import PairedComparison
 
-LOOKS = 365  # number of comparisons with a champion on one test split, as the default of promote.looks
+LOOKS = 365  # maximum number of comparisons with a champion on one test split; the default of promote.looks
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class GeneratorCandidate:
 
     Attributes:
         name: The name of the generator in the verdict.
-        distance: The Fréchet distance to the held-out images, by the judge of the challenger.
-        elbo: The mean evidence lower bound of the held-out images, in nats. `None` for a generator that is no VAE.
+        distance: The Fréchet distance to the held-out images. The judge of the challenger computes the embeddings.
+        elbo: The mean evidence lower bound of the held-out images, in nats. `None` for a generator that is not a VAE.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Challenge:
         champion: The champion.
         distance: The comparison of the Fréchet distances.
         elbo: The comparison of the evidence lower bounds. `None` if they can't be compared, because one of the
-            generators is no VAE, or only one of them is conditional.
+            generators is not a VAE, or only one of them is conditional.
         look: The number of this comparison on the test split, and the number of declared comparisons.
     """
 
@@ -49,13 +49,13 @@ class Challenge:
 
 
 def reason_without_test(name: str, *, collapse: str | None, giving_up_classes: str | None) -> str | None:
-    """Return the reason against a promotion that needs no test split. `None` if there is no such reason.
+    """Return the reason not to promote a generator if it is known without the test split, otherwise `None`.
 
     Args:
         name: The name of the generator.
-        collapse: A sentence that describes mode collapse, or `None`.
-        giving_up_classes: The name of the champion, if the champion can make images of a class and the new generator
-            can't. Otherwise `None`.
+        collapse: A sentence that describes mode collapse. `None` if the generator has not collapsed.
+        giving_up_classes: The name of the champion, if the champion is conditional and the new generator is not.
+            Otherwise `None`.
     """
     if collapse:
         return f"{name} is not promoted: {collapse}."
@@ -72,7 +72,7 @@ def decide(challenger: GeneratorCandidate, challenge: Challenge | None, images: 
     one-sided, at the level of the look. Because all tests must succeed, their levels need no correction.
 
     Args:
-        challenger: The new generator, against which `reason_without_test` found no reason.
+        challenger: The new generator. `reason_without_test` has returned `None` for this generator.
         challenge: The comparison with the champion. `None` if there is no champion.
         images: The number of held-out images.
 
@@ -99,7 +99,7 @@ def decide(challenger: GeneratorCandidate, challenge: Challenge | None, images: 
 
 
 def _problems(challenge: Challenge, images: int) -> list[str]:
-    """Return the reasons against replacing the champion. If there is none, the list is empty."""
+    """Return the reasons not to replace the champion, or an empty list."""
     look = challenge.look
     if look.is_spent:
         return [f"all {look.of} looks at this test split are spent, and only new test images allow another one"]

@@ -5,12 +5,12 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-SCALE = 2  # pixels of a grid for each pixel of an image
-GAP = 0.5  # value of the line of one pixel around each image, between black and white
+SCALE = 2  # each pixel of an image becomes a square of 2 x 2 pixels in the picture
+GAP = 0.5  # grey value of the lines between the images, from 0 (black) to 1 (white)
 
 
 def grid_png(images: np.ndarray, columns: int) -> bytes:
-    """Return images as rows of a PNG picture, from left to right and from top to bottom.
+    """Return a PNG picture that shows images in rows, from left to right and from top to bottom.
 
     Args:
         images: Images in [0, 1], (N, C, H, W), with 1 or 3 channels.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 NEIGHBOURS = 3  # the k of precision and recall in the paper
-COLLAPSED_RECALL = 0.02
-COLLAPSED_SHARE = 0.1  # of the images that each class would have if all classes were equally frequent
+COLLAPSED_RECALL = 0.02  # a lower recall counts as mode collapse
+COLLAPSED_SHARE = 0.1  # a class counts as missing if its share of the images is below 0.1 / K, for K classes
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,16 @@ def _square_root(matrix: Tensor) -> Tensor:
 def precision_and_recall(real: Tensor, generated: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
     """Return the precision and the recall of generated images.
 
-    Precision is the share of generated images that are near real images: it measures quality. Recall is the share of
-    real images that are near generated images: it measures diversity. An image is near a set if it is within the
-    distance from some image of the set to that image's `neighbours`-th nearest neighbour in the set.
+    Precision is the share of generated images that are near the set of real images: it measures quality. Recall is the
+    share of real images that are near the set of generated images: it measures diversity.
+
+    Each image of a set has a radius: the distance to its `neighbours`-th nearest neighbour in the same set. An image is
+    near a set if it lies within the radius of at least one image of the set.
 
     Args:
         real: Embeddings of real images, (N, D).
         generated: Embeddings of generated images, (M, D).
-        neighbours: Rank of the neighbour.
+        neighbours: Rank of the neighbour that sets the radius of an image.
 
     Raises:
         ValueError: A set has at most `neighbours` embeddings.
@@ -98,7 +100,7 @@ def _radii(embeddings: Tensor, neighbours: int) -> Tensor:
 
 @dataclass(frozen=True)
 class ClassQuality:
-    """What a classifier says about generated images.
+    """Measures of generated images, computed from the predictions of a classifier.
 
     Attributes:
         entropy: Mean entropy of the class probabilities of an image, in nats. It is low if the images are clear.
@@ -116,7 +118,7 @@ class ClassQuality:
 
 
 def class_quality(logits: Tensor, labels: Tensor | None = None) -> ClassQuality:
-    """Return what a classifier says about generated images.
+    """Measure generated images by the predictions of a classifier.
 
     Args:
         logits: The classifier's logits, (N, K).
@@ -140,7 +142,8 @@ def collapse(shares: Sequence[float], recall: float, *, conditional: bool) -> st
     Args:
         shares: Share of the generated images in each class, (K,).
         recall: The recall of the generated images.
-        conditional: Whether the generator is conditional. Then, the shares are those that were asked for.
+        conditional: Whether the generator is conditional. If true, the shares are not checked, because the caller chose
+            the class of each image.
     """
     missing = [str(label) for label, share in enumerate(shares) if share < COLLAPSED_SHARE / len(shares)]
     if missing and not conditional:

@@ -16,7 +16,7 @@ def sample(network: Vae | ImageGenerator, labels: Tensor, generator: Generator) 
 
     Args:
         network: The generator.
-        labels: Class indices, (N,). An unconditional generator uses only their number.
+        labels: Class indices, (N,). For an unconditional generator, only the number of labels matters.
         generator: Generator that draws the codes.
     """
     device = next(network.parameters()).device
@@ -28,19 +28,19 @@ def sample(network: Vae | ImageGenerator, labels: Tensor, generator: Generator) 
 
 @torch.no_grad()
 def reconstruct(vae: Vae, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the reconstruction of each image, (N, C, H, W), from the mean of its posterior."""
+    """Return the reconstruction of each image, (N, C, H, W). The decoder gets the mean of the image's posterior."""
     return torch.sigmoid(vae.decode(vae.encode(images, labels).mean, labels))
 
 
 @torch.no_grad()
 def interpolate(network: Vae | ImageGenerator, ends: Tensor, labels: Tensor, steps: int) -> Tensor:
-    """Return images along a straight line between two codes, (P * steps, C, H, W), for each of P pairs of codes.
+    """Return the images of equally spaced codes between the two codes of each pair, (P * steps, C, H, W).
 
     Args:
         network: The generator.
-        ends: The two codes of each pair, (P, 2, D).
+        ends: The two codes of each of P pairs, (P, 2, D).
         labels: The class of each pair, (P,).
-        steps: Number of images per pair, with both ends.
+        steps: Number of images per pair, including the images of the two codes.
     """
     shares = torch.linspace(0, 1, steps)[None, :, None]  # (1, steps, 1)
     codes = ends[:, :1] * (1 - shares) + ends[:, 1:] * shares  # (P, steps, D)

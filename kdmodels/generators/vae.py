@@ -22,7 +22,7 @@ class Posterior(NamedTuple):
     log_variance: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Return codes, (B, D), for noise from the standard normal distribution, (B, D) (section 2.4)."""
+        """Return codes drawn from the posterior, (B, D), given standard normal noise, (B, D) (section 2.4)."""
         return self.mean + torch.exp(self.log_variance / 2) * noise
 
 
@@ -31,7 +31,7 @@ class ElboParts(NamedTuple):
 
     Attributes:
         reconstruction: Binary cross entropy between the image and its reconstruction, summed over pixels.
-        kl: Kullback-Leibler divergence from the standard normal distribution to the posterior, summed over the code.
+        kl: Kullback-Leibler divergence of the posterior from the standard normal distribution, summed over the code.
     """
 
     reconstruction: Tensor
@@ -50,7 +50,7 @@ class Vae(nn.Module):
 
     Args:
         input_shape: Shape (C, H, W) of the images.
-        hidden: Sizes of the encoder's hidden layers. The decoder has them in reverse order.
+        hidden: Sizes of the encoder's hidden layers. The decoder's hidden layers have the same sizes in reverse order.
         latent: Size D of a code.
         classes: Number of classes of a conditional VAE, or 0. The class is an input of the encoder and the decoder.
     """

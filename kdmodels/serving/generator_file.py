@@ -46,8 +46,8 @@ class ServedGenerator(ServedFile):
         """Return one image for each label, (N, C, H, W) float32 in [0, 1]. The codes depend only on the seed.
 
         Args:
-            labels: Class indices, (N,). A generator that is not conditional uses only their number.
-            seed: The seed of the codes. More images with the same seed begin with the same codes.
+            labels: Class indices, (N,). For an unconditional generator, only the number of labels matters.
+            seed: The seed of the codes. If more images are requested with the same seed, the first codes are the same.
         """
         codes = np.random.default_rng(seed).standard_normal((len(labels), self.latent), dtype=np.float32)
         return self(codes, labels)

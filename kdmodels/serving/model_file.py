@@ -58,7 +58,7 @@ class ServedFile:
         self._checked = {1, 2}
 
     def _describe(self) -> None:
-        """Set the attributes of a subclass from the checked graph. onnxruntime reads the file afterwards."""
+        """Set the attributes of a subclass from the checked graph. Called before onnxruntime reads the file."""
 
     def compute(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the output for the inputs, (N, ...), computed in batches of at most `batch` examples.
