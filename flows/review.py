@@ -12,7 +12,7 @@ from tasks.execution.team_locks import team_exclusive
 
 @flow(flow_run_name=review_run)
 def approve(model: str, by: str, reason: str = "") -> tracking.Version:
-    """Make the model version that waits for approval the champion.
+    """Approve the version of a model that waits for approval. The version becomes the champion.
 
     Args:
         model: Name of a registered model.
@@ -20,14 +20,14 @@ def approve(model: str, by: str, reason: str = "") -> tracking.Version:
         reason: Reason for the approval. The reason is recorded with the version.
 
     Raises:
-        UserError: No version of the model waits, or the champion has changed since the version was compared with it.
+        UserError: No version of the model waits for approval, or the champion has changed since the comparison with it.
     """
     return _review(model, "approved", by, reason)
 
 
 @flow(flow_run_name=review_run)
 def reject(model: str, by: str, reason: str) -> tracking.Version:
-    """Refuse the promotion of the model version that waits for approval. The champion stays.
+    """Reject the version of a model that waits for approval. The champion stays.
 
     Args:
         model: Name of a registered model.
@@ -35,7 +35,7 @@ def reject(model: str, by: str, reason: str) -> tracking.Version:
         reason: Reason for the rejection. The reason is recorded with the version.
 
     Raises:
-        UserError: No version of the model waits.
+        UserError: No version of the model waits for approval.
     """
     return _review(model, "rejected", by, reason)
 

@@ -1,6 +1,6 @@
 """The names of flow runs in Prefect's UI, e.g. `digits 2026-11-28 03:00`. The time is the local time of this machine.
 
-Prefect calls these functions before the flow starts, with the parameters of the flow run in its context.
+Prefect calls these functions before the flow starts. They read the parameters of the flow run from Prefect's context.
 """
 
 from prefect.runtime import flow_run
@@ -38,5 +38,5 @@ def rollback_run() -> str:
 
 
 def _start() -> str:
-    """Return the time for which the flow run was scheduled. A command is scheduled for the time when it is called."""
+    """Return the time for which the flow run was scheduled. If a command calls the flow, it is the time of the call."""
     return f"{flow_run.scheduled_start_time.astimezone():%Y-%m-%d %H:%M}"

@@ -18,15 +18,15 @@ from tasks.train_teacher import train_teacher
 def teacher(experiment: Experiment, options: Options, model: str) -> TeacherVersion:
     """Train or load the teacher of an experiment, and register the teacher as a model.
 
-    No student is trained, and the test split is not read. A finished run of an equal teacher is reused. With
-    cross-validation, the teacher of the first fold is registered.
+    No student is trained, and the test split is not read. A finished run with the same teacher settings and data
+    is reused. With cross-validation, the teacher of the first fold is registered.
 
     Args:
         model: Name of the registered model.
 
     Raises:
-        UserError: The experiment has an ensemble of teachers, the model is one of students, or the data or the teacher
-            can't be read.
+        UserError: The experiment has an ensemble of teachers, `model` is the name of a student model, or the data or
+            the teacher can't be read.
     """
     require_one_teacher(experiment)
     with session(experiment):

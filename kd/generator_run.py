@@ -47,7 +47,9 @@ def show_plan(experiment: GeneratorExperiment, options: Options, *, as_json: boo
 
 
 def run(experiment: GeneratorExperiment, options: Options, *, as_json: bool, require_promotion: bool) -> int:
-    """Train the judge and the generator, and print the verdict and the measures. Return the exit code.
+    """Train a generator, and print the gate's verdict and the generator's measures. Return the exit code.
+
+    The flow also trains the judge, a classifier that measures the generated images.
 
     Args:
         require_promotion: Whether the exit code is `REFUSED` if the gate refuses the generator.

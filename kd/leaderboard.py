@@ -21,7 +21,7 @@ from tasks.references import StudentReference
 from tasks.results import ACCURACY, SIZE
 from tasks.tuned_values import tuning_in_words
 
-UNLIMITED = 10_000  # in characters. By default, rich limits a measured width to the width of the terminal
+UNLIMITED = 10_000  # width in characters, wider than any table. By default, rich measures up to the terminal's width
 
 
 class Column(NamedTuple):

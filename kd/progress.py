@@ -37,7 +37,7 @@ class Line:
     Attributes:
         accuracy: Validation accuracy after the last validated epoch, from 0 to 1. A generator has no accuracy.
         seconds: Seconds since the start of the run. If the run has ended, the seconds from its start to its end.
-        resumed: Number of epochs before the last interruption. If there was no interruption, the number is 0.
+        resumed: Number of epochs that had ended before the last interruption. Without an interruption, the number is 0.
     """
 
     kind: str
@@ -93,7 +93,7 @@ def shown(console: Console) -> Iterator[Callable[..., None]]:
 
 
 def _watch(console: Console, flow_runs: Sequence[str], stop: threading.Event) -> None:
-    """Wait until the flow run has started to compare students, then show the progress until `stop` is set."""
+    """Wait until the flow run has an MLflow run with a plan, then show the progress until `stop` is set."""
     begun: tuple[str, Plan | GeneratorPlan] | None = None
     stopped, warned = False, set[str]()
     while not stopped and not begun:

@@ -1,6 +1,7 @@
-"""Functions that follow a run which another process records, for `kd watch`. They only read the tracking store.
+"""Functions for `kd watch` that show the progress of a run in another process.
 
-The run is a comparison, or a generation, which trains a generator.
+The run is a comparison of students, or a generation, i.e. the training of a generator. The functions only read the
+tracking store.
 """
 
 import contextlib
@@ -55,10 +56,11 @@ class Progress:
 def running_whole_run(console: Console) -> tracking.Run:
     """Return the latest comparison or generation that is running.
 
-    If there is none, but one prepares its data on a permanent Prefect server, say so and wait until its run begins.
+    A comparison or generation has no MLflow run while it prepares its data. If a permanent Prefect server knows of such
+    a flow run, print its name and wait until its MLflow run begins.
 
     Raises:
-        UserError: Neither is running.
+        UserError: No comparison and no generation is running or prepares its data.
     """
     if run := _latest_running():
         return run
@@ -100,7 +102,7 @@ def follow(console: Console, whole: tracking.Run) -> tracking.Run:
 
 
 def stage(current: Sequence[Line], *, has_leaderboard: bool, has_verdict: bool) -> str:
-    """Return the stage of a running comparison, as the flow `distill` names it.
+    """Return the name of a running comparison's stage, e.g. "students". The flow `distill` uses the same names.
 
     Args:
         current: The lines of the comparison's teachers and students.
@@ -122,7 +124,7 @@ def stage(current: Sequence[Line], *, has_leaderboard: bool, has_verdict: bool) 
 
 
 def generation_stage(current: Sequence[Line]) -> str:
-    """Return the stage of a running generation, as the flow `generate` names it.
+    """Return the name of a running generation's stage, e.g. "judge". The flow `generate` uses the same names.
 
     Args:
         current: The lines of the judge and the generator.
@@ -134,7 +136,7 @@ def generation_stage(current: Sequence[Line]) -> str:
 
 
 def _plan(whole: tracking.Run) -> Plan | GeneratorPlan | None:
-    """Return the plan of a run, which is recorded just after its start. If it ends without a plan, return None.
+    """Wait until the plan of a run is recorded, and return the plan. If the run ends without a plan, return None.
 
     Raises:
         UnavailableError: The process of the run no longer exists.
@@ -174,7 +176,7 @@ def _comparison_stage(run: tracking.Run, current: Sequence[Line]) -> str:
 
 @contextlib.contextmanager
 def _live(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that shows the progress on a terminal, in place of what it showed before."""
+    """Yield a function that shows the progress on a terminal. Each call replaces the output of the previous call."""
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def show(progress: Progress) -> None:

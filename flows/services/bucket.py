@@ -41,7 +41,7 @@ def save() -> None:
 
 
 def load() -> None:
-    """Create the bucket, and write the objects of a tar file on standard input to it."""
+    """Write the objects of a tar file, read from standard input, to the bucket. Create the bucket if necessary."""
     create()
     client, bucket = _client()
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:

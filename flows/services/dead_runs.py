@@ -1,7 +1,8 @@
 """Functions that end Prefect flow runs whose process was killed. Without them, such runs would stay Running for ever.
 
-A flow run sends heartbeats. An automation of Prefect's server marks a flow run as Crashed if its heartbeats stop. This
-happens also if nobody runs a command. If the server was down at the time, `end_dead_runs` marks the flow run later.
+A flow run sends heartbeats. If the heartbeats stop, an automation of Prefect's server marks the flow run as Crashed. No
+kdflow command needs to run. If the server was down when the heartbeats stopped, `end_dead_runs` marks the flow run
+later.
 """
 
 import time
@@ -23,7 +24,7 @@ from tasks import tracking
 from tasks.tracking.tags import Tag
 
 AUTOMATION = "kdflow: mark flow runs without heartbeats as Crashed"
-HEARTBEAT_SECONDS = 30  # the shortest interval that Prefect allows
+HEARTBEAT_SECONDS = 30  # interval of the heartbeats, the shortest that Prefect allows
 SILENT_SECONDS = 90  # a flow run that sends no heartbeat for this time is dead
 NO_HEARTBEAT = f"no heartbeat for {SILENT_SECONDS} s: the process of the flow run was killed"
 CLOSING_SECONDS = 60  # time that a flow run may take to end after its MLflow run has ended
@@ -32,7 +33,11 @@ PAGE = 200  # the largest number of flow runs that Prefect returns at once
 
 @dataclass(frozen=True)
 class DeadRun:
-    """A flow run that Prefect reports as Running although its process has ended, and its MLflow run, if it began."""
+    """A flow run that Prefect reports as Running although its process has ended.
+
+    Attributes:
+        run: MLflow run of the flow run. If the process ended before the MLflow run began, the value is None.
+    """
 
     flow_run: FlowRun
     run: tracking.Run | None
@@ -74,8 +79,8 @@ def prepare_automation(client: SyncPrefectClient) -> None:
 def dead_runs(client: SyncPrefectClient) -> list[DeadRun]:
     """Return the flow runs that Prefect reports as Running although their process has ended.
 
-    The process has ended if it was on this machine and no longer exists, or if the flow run's MLflow run has ended and
-    the flow run did not end soon after. Flow runs of another MLflow store are left out.
+    A process counts as ended if it was on this machine and no longer exists. It also counts as ended if the flow run's
+    MLflow run has ended and the flow run did not end within a minute. Flow runs of another MLflow store are left out.
     """
     pairs = [(flow_run, tracking.find_by_flow_run(str(flow_run.id))) for flow_run in _running(client)]
     return [DeadRun(flow_run, run) for flow_run, run in pairs if _is_dead(flow_run, run)]

@@ -39,8 +39,8 @@ class ScheduledExperiment(BaseModel):
         timezone: Time zone of `cron`.
         every: Interval in seconds.
         active: Whether runs are started.
-        file: Path of the experiment file. The runs use a copy of the experiment, as the file was when it was scheduled.
-        file_changed: Whether the file was changed or deleted since.
+        file: Path of the experiment file. The runs use a copy that was made when the experiment was scheduled.
+        file_changed: Whether the file was changed or deleted since the experiment was scheduled.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ScheduledExperiment(BaseModel):
 
     @property
     def file_state(self) -> str | None:
-        """The path of the file, and whether the file was changed."""
+        """The path of the experiment file, with a note if the file was changed or deleted."""
         return f"{self.file} (changed since)" if self.file_changed else self.file
 
 
@@ -83,7 +83,7 @@ def pause_schedule(name: str) -> str:
 
 
 def resume_schedule(name: str) -> str:
-    """Start runs of a paused schedule again. Runs that would have started during the pause are not made up for.
+    """Start runs of a paused schedule again. Runs that were due during the pause are skipped.
 
     Returns:
         One line that says what was done.

@@ -28,8 +28,8 @@ from tasks.cleanup import caches, leftovers
 from tasks.tracking.health import embedded_file, examine
 
 FREE_GB = 1.0  # minimum free disk space. A run of mnist writes about 10 MB; the Python environment takes 5.5 GB
-LONG_HOURS = 24
-STALE_DAYS = 30  # a cache that has not been used for longer is reported
+LONG_HOURS = 24  # a run that has been running for this many hours is reported
+STALE_DAYS = 30  # a cache that has not been used for this many days is reported
 MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 NAMED_LIBRARIES = ("torch", "mlflow", "prefect", "fastapi", "sqlalchemy")
 
@@ -236,7 +236,10 @@ def _check_caches(existing: Sequence[caches.Cache], owner: str) -> Finding:
 
 
 def _finding_without_store() -> Finding | None:
-    """Return the result for a check of runs if the tracking store cannot be used. Otherwise, return None."""
+    """Return the result of a check that reads runs, if the tracking store does not exist or cannot be used.
+
+    If the store can be used, return None.
+    """
     database = embedded_file()
     if database and not database.exists():
         return NOTHING

@@ -23,7 +23,7 @@ from flows.services.work_pool import POOL
 from tasks.tracking.health import check_writes, server_version
 
 SKEW_SECONDS = 5.0  # a larger difference between two clocks is reported
-LATE_SECONDS = 60.0
+LATE_SECONDS = 60.0  # a run that has been due for longer is reported
 TIMEOUT_SECONDS = 10.0
 
 

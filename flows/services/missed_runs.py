@@ -40,7 +40,7 @@ def superseded(due: Iterable[FlowRun]) -> list[FlowRun]:
     """Return the due runs of schedules, except the newest due run of each schedule.
 
     Args:
-        due: Runs that are due and have not begun, the newest first. They may include runs that a person requested.
+        due: Runs that are due and have not begun, the newest first. Runs that a person requested are never returned.
     """
     deployments = set()
     older = []

@@ -11,7 +11,7 @@ import urllib.request
 from flows.services.prefect_settings import setting
 
 BUSY_SECONDS = 10  # timeout for a server that runs but may be busy
-# Nothing listens, the listener does not speak HTTP, or the address is malformed.
+# Errors of a request if no process listens, if the listener does not speak HTTP, or if the address is malformed.
 FAILURES = (OSError, http.client.HTTPException, ValueError)
 
 

@@ -92,7 +92,7 @@ def _end_group(leader: subprocess.Popen[bytes]) -> None:
     """End a process and its descendants.
 
     The descendants end first, because Prefect's worker would kill its flow runs without sending SIGTERM. Meanwhile the
-    process is suspended, because the worker would start the next flow run.
+    worker is suspended, because it would start the next flow run.
     """
     with contextlib.suppress(ProcessLookupError):  # raised when the process group is empty
         if _descendants(leader.pid):
@@ -116,9 +116,9 @@ def _end_group(leader: subprocess.Popen[bytes]) -> None:
 
 
 def _descendants(group: int) -> list[int]:
-    """Return the ids of a group's running processes without the leader. On systems without /proc, return an empty list.
+    """Return the ids of a process group's running processes, except its leader. Without /proc, return an empty list.
 
-    A process that has ended, but that its suspended parent has not waited for, is not running.
+    Zombies are left out. A zombie is a process that has ended while its suspended parent has not waited for it yet.
     """
     pids = []
     for path in Path("/proc").glob("[0-9]*"):

@@ -1,7 +1,8 @@
 """Functions for the records of schedules. A record names the folder of the runs and the code that they may use.
 
-The records are files that only their owner can change. A worker on another machine has no records of the schedules. The
-environment variables of that worker name the folder and the code instead. Prefect's API can change neither.
+The records are files that only their owner can change. A worker on another machine has no records. Its environment
+variables name the folder and the code instead. Clients of Prefect's API can change neither the records nor these
+variables.
 """
 
 import os
@@ -21,7 +22,7 @@ from kdmodels.files.folders import private_folder
 WORKER_FOLDER = "KD_WORKER_FOLDER"
 """The environment variable that names the folder of the runs whose schedules have no record."""
 WORKER_CODE = "KD_WORKER_CODE"
-"""The environment variable that lists the modules and files that these runs may use, separated by commas."""
+"""The environment variable with the modules and files that runs without a record may use, separated by commas."""
 
 
 class ScheduleRecord(BaseModel):
@@ -80,9 +81,11 @@ def enter_schedule(deployment_id: str) -> None:
 
     The restriction reaches child processes through the environment variable `user_code.ALLOWED`.
 
-    If the record allows code, add the folder to the module search path. If the record allows no code, do not add the
-    folder. This prevents a library that tries to import an optional module from running a file of the same name in
-    the folder. If there is no record, the environment variables of the worker apply. Without them, allow no user code.
+    Add the folder to the module search path only if the record allows code. Otherwise, a library that tries to import
+    an optional module could run a file of the same name in the folder.
+
+    If there is no record, the environment variables of the worker apply. Without these variables, no user code is
+    allowed.
 
     Raises:
         UserError: The folder of the record does not exist, or the environment variables of the worker are invalid.

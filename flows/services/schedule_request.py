@@ -56,7 +56,7 @@ def carry_out(request: ScheduleRequest) -> ScheduleAnswer:
     """Create, list or change schedules.
 
     Raises:
-        UsageError: Nothing or more than one thing was asked for, or an option of a new schedule has no experiment.
+        UsageError: The request contains no action or several, or sets options of a new schedule without an experiment.
         UserError: The experiment or the schedule is invalid, or no schedule has the given name.
     """
     changes = [(option, name) for option, name in request.changes.items() if name is not None]

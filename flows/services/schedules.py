@@ -27,7 +27,7 @@ from kdmodels.experiment.notify import require_storable
 from tasks.references import Options
 
 # A run that is due while another run of the experiment is in progress waits, and is never lost. The strategy CANCEL_NEW
-# would cancel the run, also if a run that crashed minutes ago still holds the slot.
+# would cancel the run, even if the slot is only held by a run that crashed minutes ago.
 ONE_AT_A_TIME = ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
 
 
@@ -40,10 +40,11 @@ def create_schedule(
     allow_code: Sequence[str] = (),
     file: Path | None = None,
 ) -> ScheduledExperiment:
-    """Schedule an experiment to run in the working folder while `kd up` runs, or by the worker of another server.
+    """Schedule an experiment. `kd up` on this machine, or the worker of another Prefect server, runs the experiment.
 
-    A new schedule replaces the earlier schedule of the experiment. If Prefect is configured for another server than
-    `kd up` on this machine, the worker of that server has its own folder, data and list of allowed code.
+    A new schedule replaces the earlier schedule of the experiment. `kd up` runs the experiment in the current working
+    folder. If Prefect is configured for another server, the worker of that server uses its own folder, data and list of
+    allowed code.
 
     Args:
         experiment: Experiment to run. If neither `cron` nor `every` is given, the field `schedule` of the experiment
@@ -53,7 +54,7 @@ def create_schedule(
         timezone: Time zone of `cron`. Default: UTC.
         allow_code: Modules, packages and files whose code the runs are allowed to use. The runs cannot use other code,
             even if a user later changes the runs' parameters.
-        file: The experiment's file. Its changes are reported, and have no effect on the runs.
+        file: The experiment's file. Later changes of the file are reported, but do not affect the runs.
 
     Raises:
         UserError: The schedule is invalid.
@@ -91,7 +92,7 @@ def create_schedule(
             work_pool_name=POOL,
             parameter_openapi_schema=parameter_schema(flow).model_dump(),
             enforce_parameter_schema=True,
-            paused=False,  # a paused schedule that is created again starts runs
+            paused=False,  # creating a paused schedule again resumes it
             concurrency_limit=1,
             concurrency_options=ONE_AT_A_TIME,
             description=flow.description,

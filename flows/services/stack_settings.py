@@ -8,7 +8,7 @@ from pathlib import Path
 from kdmodels.errors import UserError
 from kdmodels.files.atomic import write_whole
 
-EMPTY = re.compile(r"^([A-Z0-9_]+)=$", re.MULTILINE)  # a setting of the example that gets a random secret
+EMPTY = re.compile(r"^([A-Z0-9_]+)=$", re.MULTILINE)  # a setting without a value, which gets a random secret
 
 
 def write_settings(folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """The Prefect worker of a team: `kd worker`. It runs the schedules of a Prefect server on any machine.
 
 Its environment variables name the folder and the code of the runs (see `schedule_records`). If the worker is killed or
-stopped, its next start runs the unfinished runs again. They continue from their checkpoints.
+stopped, it starts the unfinished runs again at its next start. The runs continue from their checkpoints.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from kdmodels.files.folders import private_folder
 from tasks import tracking
 
 POLL_SECONDS = 2  # interval at which the worker looks for due runs
-MOST_ATTEMPTS = 3  # a run whose process was killed more often is not tried again, because it may need too much memory
+MOST_ATTEMPTS = 3  # maximum attempts at one run. A run that is killed each time may need too much memory
 
 
 def run_worker(*, health_port: int | None = None) -> None:
@@ -81,7 +81,10 @@ Run = Callable[..., Coroutine[Any, Any, ProcessWorkerResult]]
 
 
 def remembering(run: Run) -> Run:
-    """Return a worker's method `run` that keeps a file for each flow run until the process of the run has ended."""
+    """Wrap a worker's method `run`, so that a file names each flow run whose process has not ended.
+
+    If the worker is stopped or killed, the files remain. The next worker process reads them in `retry_unfinished`.
+    """
 
     async def remembered(flow_run: FlowRun, *args: Any, **kwargs: Any) -> ProcessWorkerResult:
         file = _unfinished_folder() / str(flow_run.id)

@@ -53,7 +53,7 @@ def up(options: UpOptions, *, echo: bool = True) -> None:
 
     Args:
         options: Ports, and whether MLflow needs a login.
-        echo: Whether to print the output of the services on stderr too. It is always in the log files.
+        echo: Whether to also print the services' output on stderr. The log files always contain the output.
 
     Raises:
         UserError: A port is in use, another `kd up` runs, Prefect is configured for another server, or a child process

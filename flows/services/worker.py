@@ -62,7 +62,7 @@ def require_own_flow(deployment: DeploymentResponse | None) -> None:
         raise UserError("pull_steps: this worker runs no pull steps; create the schedule again with kd schedule")
 
 
-# Prefect does not register an abstract base class. Otherwise, this class would be the worker of every process pool.
+# The base class `abc.ABC` keeps Prefect from registering this class as the worker of every process pool.
 class ScheduleWorker(ProcessWorker, abc.ABC):
     """A process worker that runs only the newest of several missed runs of a schedule."""
 

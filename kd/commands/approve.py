@@ -1,4 +1,4 @@
-"""The command `kd approve`. It makes a version that waits for approval the champion."""
+"""The command `kd approve`. It approves a model version that waits for approval."""
 
 from typing import Annotated
 

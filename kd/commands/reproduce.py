@@ -1,4 +1,4 @@
-"""The command `kd reproduce`. It measures the claims of a paper, or lists what can be reproduced."""
+"""The command `kd reproduce`. It tests the claims of a paper, or lists the available reproductions."""
 
 import contextlib
 import sys

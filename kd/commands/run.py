@@ -33,7 +33,7 @@ START_TIME = time.monotonic()
 def complete_variant(context: typer.Context, incomplete: str) -> list[str]:
     """Return the completions of a comma-separated list of variants. Only the last name is completed."""
     chosen, comma, last = incomplete.rpartition(",")
-    experiment = next(iter(context.args), None)  # arguments are not parsed until the option has a value
+    experiment = next(iter(context.args), None)  # typer has not parsed the arguments yet
     try:
         names = [variant.name for variant in load_experiment(experiment).variants]
     except UserError:  # when the command runs, it reports the error

@@ -1,4 +1,4 @@
-"""The command `kd sample`. It makes images with a registered generator."""
+"""The command `kd sample`. It generates images with a registered generator."""
 
 import sys
 from pathlib import Path

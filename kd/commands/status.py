@@ -52,7 +52,10 @@ def _row(schedule: ScheduleStatus) -> dict[str, object]:
 
 
 def _results(schedule: ScheduleStatus, *, with_verdict: bool) -> list[str]:
-    """Return the message of the last run and the last verdict. The message of a completed run has the verdict."""
+    """Return lines with the message of a schedule's last run and with the last verdict.
+
+    The verdict has no line of its own if the message contains it.
+    """
     message = schedule.last_run.message if schedule.last_run else None
     lines = [f"{schedule.name}: last run: {message}"] if message else []
     if with_verdict and (not message or (schedule.verdict or "") not in message):

@@ -151,7 +151,7 @@ def _delete(cache: Cache, since: float) -> bool:
 
     Args:
         cache: An old cache, as it was when it was found.
-        since: If the last use of a folder is now at or after this time, in ms since 1970, the folder is kept.
+        since: Time in ms since 1970. A folder that has been used at or after this time, even just now, is kept.
 
     Returns:
         Whether the cache was deleted.

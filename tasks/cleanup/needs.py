@@ -15,14 +15,14 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
 
     These runs are kept:
 
-    - Runs that have not ended, and runs that ended at `since` or later.
-    - For each registered student: the student's run, the comparison that trained the student, and the newest comparison
-      that contains the student.
-    - For each generation in the first group: its judge and its generator.
-    - For each comparison in the two groups above: the comparison's teacher, and the students in its leaderboard. The
-      students are kept even if another comparison trained them.
-    - For each kept run: the runs that are needed to show or export the kept run. These are the comparison that began
-      the kept run, the teacher and the search of a student, and the members of an ensemble.
+    1. Runs that have not ended, and runs that ended at `since` or later.
+    2. For each registered model: its run, the comparison or generation that trained the model, and the newest
+       comparison that contains the model.
+    3. For each comparison in 1 and 2: the comparison's teacher, and the students in its leaderboard. The students are
+       kept even if another comparison trained them.
+    4. For each generation in 1 and 2: its judge and its generator.
+    5. For each kept run: the runs that are needed to show or export the kept run. These are the comparison or
+       generation that began the kept run, the teacher and the search of a student, and the members of an ensemble.
 
     Args:
         runs: All runs, newest first. If one of several runs is enough, the newest of these runs is kept.
@@ -83,7 +83,7 @@ def _parts(comparison: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
 def _begun(
     whole: tracking.Run, steps: Sequence[dict[str, Any]], keys: set[str], runs: Sequence[tracking.Run]
 ) -> list[str]:
-    """Return the ids of the runs that a command began, that its steps reused, or that have one of the keys."""
+    """Return the ids of the runs that a comparison or generation began or reused, or that have one of the keys."""
     sources = [step["source"] for step in steps if step["source"]]
     return sources + [run.run_id for run in runs if run.parent == whole.run_id or run.key in keys]
 

@@ -22,7 +22,7 @@ class _Stop:
     """
 
     requested = False
-    seen = False
+    seen = False  # whether `check` has raised KeyboardInterrupt since the request
     deferring = False  # whether the main thread is in a block that must be completed before it is interrupted
     deferred: Callable[[], object] | None = None  # function that interrupts the main thread when this block ends
     reason = ""  # the reason that `interrupt_main` was given

@@ -13,7 +13,7 @@ from tasks.execution import interruption
 
 POLL_SECONDS = 0.2
 PLANNING = "planning"
-"""Name of the lock that a comparison holds until its run names the runs that it reuses."""
+"""Name of the lock that a comparison holds from its planning until its MLflow run records which runs it reuses."""
 
 
 def copy_lock(run_id: str) -> str:

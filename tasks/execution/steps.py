@@ -1,6 +1,6 @@
 """Execution of the steps of a plan. A step trains one teacher or all seeds of one student.
 
-Only one process of the machines that share the store runs a step at a time. An interrupted step is resumed.
+Of all processes that share the store, on any machine, only one runs a step at a time. An interrupted step is resumed.
 """
 
 import os
@@ -30,9 +30,9 @@ class StepWork:
 
     Attributes:
         folder: The folder of the step's checkpoints.
-        finished: The id of a run that has finished the step since the planning, e.g. in another process. `None` if
-            there is no such run.
-        interrupted: The id of the interrupted run that is resumed. `None` if there is no such run.
+        finished: The id of a run that has finished the step since the planning, e.g. in another process. If there is
+            no such run, the value is `None`.
+        interrupted: The id of the interrupted run that is resumed. If there is no such run, the value is `None`.
     """
 
     step: PlannedRun
@@ -43,9 +43,9 @@ class StepWork:
     def claim(self) -> dict[str, str]:
         """Return a tag that connects the step's run with its checkpoints, so that an interrupted run can be found.
 
-        The tag holds a random id, called the claim. The claim is written to the checkpoint folder before the run is
-        created, so an interrupted step is always resumed in its first run. If the claim cannot be written, a warning
-        tag is returned instead.
+        The tag holds a random id, called the claim. The claim is written to the checkpoint folder before the MLflow
+        run is created. An interrupted step is therefore always resumed in the same run. If the claim cannot be written,
+        a warning tag is returned instead.
         """
         if claim := claim_in(self.folder):
             return {Tag.CLAIM: claim}

@@ -5,8 +5,8 @@ thread renews. If the process or its machine dies, the lease expires, and the Pr
 
 A process can lose its lease without noticing, for example because its machine was suspended. A second process can then
 hold the lock too. For training, this costs time only: both processes train the network, and each records a run. The
-promotion gate reads the champion again before it changes the champion, and refuses if another process was faster. This
-is more than a check of the lease could show, because MLflow cannot check a lease in the request that sets an alias.
+promotion gate reads the champion again before it changes the champion, and refuses if another process was faster. A
+check of the lease would not be safer, because the lease could expire between the check and the change of the champion.
 """
 
 import re
@@ -59,7 +59,7 @@ def team_exclusive(name: str) -> Iterator[None]:
         # A process of this machine that was killed left its lease in the file. The process is dead, because it no
         # longer holds the lock of this machine.
         file = Path(lock_of(name).lock_file).with_suffix(".lease")
-        # The client is a new one, because tasks that run in other threads may close the client of the flow.
+        # Use a new client, because tasks that run in other threads may close the client of the flow.
         login = {"auth_string": PREFECT_API_AUTH_STRING.value(), "api_key": PREFECT_API_KEY.value()}
         with SyncPrefectClient(url, **login) as client:
             limit = limit_name(name)
@@ -86,7 +86,7 @@ def team_exclusive(name: str) -> Iterator[None]:
 def limit_name(name: str) -> str:
     """Return the name of the concurrency limit of a lock, as the Prefect UI shows it.
 
-    Different locks have different limits: the name ends with a digest, because characters are replaced.
+    The name ends with a digest, because two locks can have the same name after characters are replaced.
 
     >>> limit_name("model digits/student")
     'kdflow-model-digits-student-f2df1918'
@@ -113,7 +113,7 @@ def _acquire(client: SyncPrefectClient, limit: str) -> UUID:
     waits = False
     while True:
         interruption.check()
-        # The limit exists only while a process holds the lock. Otherwise, each trained network would leave a limit.
+        # The limit exists only while a process holds the lock. Otherwise, the limits of all networks would remain.
         with suppress(ObjectAlreadyExists):
             client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=limit, limit=1))
         try:
@@ -127,7 +127,7 @@ def _acquire(client: SyncPrefectClient, limit: str) -> UUID:
                 return granted.lease_id
         if not waits:
             waits = True
-            with suppress(MissingContextError):  # a worker process has no log of a run
+            with suppress(MissingContextError):  # a worker process has no flow run whose log could get this line
                 get_run_logger().info(f"waiting for another machine, which holds the concurrency limit {limit}")
         time.sleep(POLL_SECONDS)
 

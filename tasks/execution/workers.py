@@ -37,7 +37,7 @@ _forked_pool: ContextVar[ProcessPoolExecutor | None] = ContextVar("_forked_pool"
 
 @contextmanager
 def forked_workers(count: int, work: Callable[[], object]) -> Iterator[bool]:
-    """Fork workers if it is safe to fork this process. Yield whether they were forked.
+    """Fork workers if it is safe to fork this process. Yield whether the workers were forked.
 
     Inside the `with` block, `worker_pool` provides the forked workers.
 
@@ -82,7 +82,7 @@ def worker_pool(count: int, imports: str | None = None) -> Iterator[ProcessPoolE
 
 
 def begin_workers(pool: ProcessPoolExecutor, count: int, work: Callable[[], object]) -> None:
-    """Start `count` workers and submit this work once per worker. An early worker may run the work more than once.
+    """Start `count` workers and submit the work once per worker. A worker that starts early may run it more than once.
 
     Raises:
         UnavailableError: a started worker was killed or stopped.

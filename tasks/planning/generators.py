@@ -11,7 +11,7 @@ def plan_generator(experiment: GeneratorExperiment, data: DataReference, *, fres
     """Return the planned runs of the judge and of the generator. Finished runs with the same keys are reused.
 
     Args:
-        fresh: Whether both are trained again, even if finished runs could be reused.
+        fresh: Whether the judge and the generator are trained again, even if finished runs could be reused.
 
     Raises:
         UserError: The judge's checkpoint, its registered model or the device does not exist.
@@ -27,7 +27,7 @@ def plan_generator(experiment: GeneratorExperiment, data: DataReference, *, fres
 
 
 def generator_params(experiment: GeneratorExperiment, data: DataReference, judge_key: str) -> Params:
-    """Return all params of a generator. The judge is one of them, because it determines the measures of the run."""
+    """Return all params of a generator's run. They include the judge's key, because the judge measures the images."""
     generator = experiment.generator
     row = f"generator.{generator.kind}"
     return common_params(experiment.of_judge, data, ()) | {

@@ -31,7 +31,7 @@ def describe_teacher(teacher: Member, data: DataReference) -> Description:
     """Return the description of a teacher that is trained, or read from a checkpoint.
 
     Raises:
-        UserError: `teacher.normalise` does not fit the number of channels.
+        UserError: `teacher.normalise` does not have one value for each channel of the images.
     """
     assert teacher.network is not None
     trained_on, channels = data.of(teacher), data.input_shape[0]
@@ -47,10 +47,10 @@ def describe_teacher(teacher: Member, data: DataReference) -> Description:
 
 
 def sized(experiment: Experiment, data: DataReference) -> Experiment:
-    """Return a copy of the experiment in which every network with a budget has a width and a depth.
+    """Return a copy of the experiment in which each network with a budget has the width and depth that fit the budget.
 
-    The width and the depth are recorded with the run and are part of its cache key. The copy also names the version of
-    the generator that makes images of the data, see `prepare_data.pinned`.
+    The width and the depth are recorded with the run and are part of its cache key. If a registered generator makes
+    images of the data, the copy also names the generator's version, see `prepare_data.pinned`.
 
     Raises:
         UserError: a network does not fit its budget.
@@ -94,8 +94,8 @@ def checkpoint_network(teacher: Member, data: DataReference) -> tuple[nn.Module,
     """Build a teacher's network, load the weights of its checkpoint, and return the network and its description.
 
     Raises:
-        UserError: the file does not exist, its weights do not fit the network, or `teacher.normalise` is set but the
-            file holds a normalisation.
+        UserError: the file does not exist, its weights do not fit the network, or `teacher.normalise` is set and the
+            file also contains a normalisation.
     """
     assert teacher.checkpoint is not None
     description = describe_teacher(teacher, data)

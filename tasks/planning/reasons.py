@@ -97,12 +97,12 @@ def _code_change(name: str, before: str | None, now: str | None) -> str | None:
 
     Args:
         name: The name of the param.
-        before: The value in the earlier run. `None` if the run does not have the param.
-        now: The value in the planned run. `None` if the planned run does not have the param.
+        before: The value of the param in the earlier run. If the run does not have the param, the value is `None`.
+        now: The value of the param in the planned run. If the run does not have the param, the value is `None`.
 
     Returns:
-        The description. It is empty if the param holds no version or digest of code. `None` if another param describes
-        the same change.
+        The description of the change. If the param holds no version or digest of code, the description is empty. If
+        another param describes the same change, the result is `None`.
     """
     kind, _, part = name.partition(".")
     if kind == CODE and part:

@@ -6,7 +6,7 @@ from kdmodels.evaluation.power import DISAGREEMENT, POWER, detectable_difference
 # A clear difference of accuracies. If two variants disagree on 10 % of the examples, the better variant is right in 3
 # of 4 disagreements. If the examples are too few to show even this difference, the ranking is mostly chance.
 CLEAR_DIFFERENCE = 0.05
-MANY_FOR_TRIALS = 100  # with this number of examples, one example changes an accuracy by 1 point
+MANY_FOR_TRIALS = 100  # with fewer examples, one example changes an accuracy by more than 1 point
 ENOUGH = 1_000  # with this number of examples, a clear difference is always found
 
 

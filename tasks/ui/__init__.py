@@ -1,1 +1,1 @@
-"""What people see of a flow run in Prefect's UI: summaries in the log, artifacts, assets and links."""
+"""The parts of Prefect's UI that kdflow fills: summaries in the log, artifacts, assets and links."""

@@ -19,7 +19,7 @@ MAX_DESCRIPTION = 2_500  # characters that Prefect allows
 
 
 def publish_teacher(teacher: TeacherReference, experiment: str) -> None:
-    """Make the run of a new teacher an asset in Prefect."""
+    """Publish the run of a newly trained teacher as an asset in Prefect. If the teacher was reused, do nothing."""
     if teacher.reused or flow_run_url() is None:
         return
     properties = AssetProperties(
@@ -29,7 +29,10 @@ def publish_teacher(teacher: TeacherReference, experiment: str) -> None:
 
 
 def publish_champion(verdict: VerdictReference, teacher_run_id: str | None) -> None:
-    """If a student was promoted, make the version of the model an asset in Prefect, which depends on the teacher."""
+    """Publish the model version of a promoted student as an asset in Prefect. If none was promoted, do nothing.
+
+    The asset depends on the asset of the teacher.
+    """
     if not verdict.promoted or verdict.dry_run or verdict.version is None or flow_run_url() is None:
         return
     properties = AssetProperties(
@@ -48,7 +51,7 @@ def _teacher_key(run_id: str) -> str:
 
 
 def _materialize(asset: Asset, sources: Sequence[str], metadata: Mapping[str, object]) -> None:
-    """Run a task that materializes an asset. The key of the asset is known only after the training."""
+    """Run a task that materializes an asset. The task is defined here, because the asset's key depends on the run."""
 
     @materialize(asset, by=TOOL, asset_deps=list(sources), cache_policy=NO_CACHE)
     def publish_asset() -> None:

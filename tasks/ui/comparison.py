@@ -14,7 +14,7 @@ from tasks.ui.assets import publish_champion
 from tasks.ui.links import artifact_keys, flow_run_url
 from tasks.ui.summaries import accuracy
 
-MOST_ROWS = 100  # rows of a table; a grid can have more points
+MOST_ROWS = 100  # most rows of a table; a grid of hyperparameters can have more variants
 
 
 def publish_comparison(outcome: Outcome, plan: Plan, *, has_report: bool) -> None:
@@ -109,12 +109,12 @@ def _table(rows: Sequence[Mapping[str, str]]) -> Sequence[str]:
 
 
 def _link(run_id: str) -> str:
-    """Return a link to a run in the MLflow UI. If the address of the UI is not known, name the run and the command."""
+    """Return a link to a run in the MLflow UI. If the address is unknown, return the run id and commands instead."""
     url = tracking.run_url(run_id)
     return f"[{run_id}]({url})" if url else f"`{run_id}` (`kd ui` serves the MLflow UI, `kd show {run_id[:8]}` the run)"
 
 
 def _report_link(run_id: str) -> str:
-    """Return a link to a comparison's report in the MLflow UI. If its address is not known, name the command."""
+    """Return a link to a comparison's report in the MLflow UI. If its address is not known, return the command."""
     url = tracking.address(tracking.artifact_link(run_id, REPORT))
     return f"[{REPORT}]({url})" if url else f"`kd report {run_id[:8]} --open`"

@@ -13,10 +13,10 @@ from tasks.ui.prefect_ui import has_new_ui
 def flow_run_url() -> str | None:
     """Return the address of the current flow run in Prefect's UI.
 
-    The result is `None` outside of a flow run, and if the Prefect server has no UI. A temporary server has no UI.
+    Outside of a flow run, or if the Prefect server has no UI, return None. A temporary server has no UI.
 
-    If the server has Prefect's new UI, the address is that of the new UI, which asks for a password and then shows the
-    flow run. The old UI shows an error instead of the form for the password.
+    If the server has Prefect's new UI, return the address in the new UI. The new UI asks for a password and then shows
+    the flow run. The old UI shows an error instead of asking for the password.
     """
     run_id = flow_run.get_id()
     address = url_for("flow-run", obj_id=run_id) if run_id else None

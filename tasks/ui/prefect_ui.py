@@ -1,10 +1,10 @@
-"""What Prefect's server says about its UIs. Prefect does not document this request, which its UI uses."""
+"""A function that asks a Prefect server which UIs it serves. Prefect's own UI uses this undocumented request."""
 
 from functools import cache
 
 import httpx
 
-SECONDS = 5.0  # timeout of the server
+SECONDS = 5.0  # timeout of the request
 
 
 @cache

@@ -1,4 +1,4 @@
-"""An artifact in Prefect's UI for each student that is trained. It shows how much of the training is done."""
+"""Progress artifacts in Prefect's UI. One for each student that is trained shows how much of the training is done."""
 
 import contextvars
 import threading
@@ -21,14 +21,14 @@ from tasks.ui.links import artifact_keys, flow_run_url
 from tasks.ui.summaries import accuracy
 
 UPDATE_SECONDS = 5.0  # interval of the updates
-JOIN_SECONDS = 10.0  # longest time that the end of the training waits for the last update
+JOIN_SECONDS = 10.0  # timeout for the last update, which delays the end of the training
 
 
 @contextmanager
 def progress_artifacts(fold: Fold) -> Iterator[None]:
-    """Show the progress of each student that is trained in Prefect's UI while the block runs.
+    """Show in Prefect's UI, while the block runs, the progress of each student that is trained.
 
-    A thread reads the epochs from MLflow, because a process that trains a student need not reach the Prefect server.
+    A thread reads the epochs from MLflow, because the process that trains a student may not reach the Prefect server.
     If the server has no UI, do nothing.
     """
     steps = [step for step in fold.plan.students if step.action != "reuse"]
@@ -36,7 +36,7 @@ def progress_artifacts(fold: Fold) -> Iterator[None]:
         yield
         return
     bars, ended = _Bars(fold, steps), threading.Event()
-    context = contextvars.copy_context()  # of the flow run, to which the artifacts belong
+    context = contextvars.copy_context()  # the context of the flow run, so that the artifacts belong to the flow run
     thread = threading.Thread(target=context.run, args=(bars.watch, ended), name="progress artifacts", daemon=True)
     thread.start()
     try:

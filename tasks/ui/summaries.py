@@ -59,7 +59,7 @@ def generation(reference: GeneratorOutcome) -> str:
 
 
 def knowledge(reference: KnowledgeReference, variants: int) -> str:
-    """Return the form of the teacher's outputs, and whether stored outputs were reused.
+    """Return whether the teacher's outputs are stored or computed during training, and whether they were reused.
 
     Args:
         variants: Number of students that use the outputs and are trained.
