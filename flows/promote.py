@@ -42,7 +42,7 @@ def promote(
             only if the gate accepts it.
         dry_run: Whether to report the gate's decision without promoting the student. Even a dry run
             reads the test split, and this read is counted.
-        code: Modules whose code a stored network or data source is allowed to run.
+        code: Names of the modules that a stored network or data source is allowed to run.
 
     Raises:
         UsageError: A deployment started the flow, and `code` names modules.

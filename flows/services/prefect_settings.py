@@ -78,7 +78,7 @@ def auth_file() -> Path:
 
 @contextlib.contextmanager
 def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables while the `with` block runs. Prefect reads them here and in child processes."""
+    """Set environment variables while the `with` block runs. This process and its child processes see the variables."""
     previous_values = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     refresh_settings()

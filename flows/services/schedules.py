@@ -58,8 +58,8 @@ def create_schedule(
 
     Raises:
         UserError: The schedule is invalid.
-        UsageError: The experiment names code that is not allowed or holds the address of a webhook, or `allow_code`
-            names code for the worker of another server.
+        UsageError: The experiment names code that is not allowed, or contains the address of a webhook. Or `allow_code`
+            is given although the worker of another server runs the experiment.
     """
     flow: Flow[..., Any] = distill
     if isinstance(experiment, GeneratorExperiment):

@@ -37,7 +37,7 @@ class ServiceStatus(BaseModel):
     Attributes:
         pid: Process id of the service. If the process has ended, the value is None.
         address: Address of the service. The worker has no address.
-        answers: Whether a server answers. The value is None for the worker.
+        answers: Whether the service answers requests. For the worker, the value is None.
         log: Path of the log file.
     """
 

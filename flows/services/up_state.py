@@ -1,7 +1,7 @@
 """The state of the `kd up` of this machine. Other commands read the address of the Prefect server from its state file.
 
-A running `kd up` holds a lock, which the operating system releases when the process ends. Therefore the state file of a
-killed `kd up` is never mistaken for that of a running one, even if another program has the same process id.
+A running `kd up` holds a lock, which the operating system releases when the process ends. A state file
+without a held lock belongs to a killed `kd up` and is ignored, even if another program has the same process id.
 
 This module does not import Prefect or pydantic.
 """

@@ -66,7 +66,8 @@ def copies() -> list[Cache]:
 def knowledge(runs: Sequence[tracking.Run]) -> list[Cache]:
     """Return a cache for each finished teacher in `runs` whose outputs are stored.
 
-    The time of the last use is the latest end of the teacher and its students. It is infinite while a student runs.
+    The time of the last use is the time when the last run of the teacher or its students ended. While a student runs,
+    the time is infinite.
     """
     used: dict[str, float] = {}
     for run in runs:

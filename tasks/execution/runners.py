@@ -75,7 +75,7 @@ def available_cores() -> int:
 def worker_slots(
     task: Task[..., R], runner: Runner, count: int, pool: ProcessPoolExecutor | None
 ) -> Iterator[list[WorkerSlot[R]]]:
-    """Provide one slot for each concurrent run of a task that runs `count` times in total.
+    """Provide slots for a task that runs `count` times in total: one slot for each concurrent run.
 
     The slots of this process come first, because this process has already imported everything. The slots of the worker
     pool follow. If the block fails, running tasks are interrupted and waiting tasks are dropped.

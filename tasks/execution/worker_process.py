@@ -66,9 +66,9 @@ class RunningWork:
     def end(self, _number: int, _frame: FrameType | None) -> None:
         """Request the end of the work. If the work takes too long to close its records, end the process.
 
-        Training ends before its next step. Other work gets one SystemExit, which could interrupt code at a bad moment.
-        The SystemExit is raised only after 1 s, so that most work ends without it. Python can lose the exception, so a
-        timer repeats the signal.
+        Training ends before its next step. Other work is interrupted by a SystemExit, which may come in the middle of a
+        write. It is therefore raised only once, and only if the work has not ended after 1 s. Because Python can lose
+        this exception, a timer repeats the signal until the process ends.
         """
         now = time.monotonic()
         self.requested = self.requested or now

@@ -24,8 +24,8 @@ def choose_views(experiment: Experiment, data: DataReference, shapes: Mapping[st
     depends on the storage budget and on the epochs of the student that is trained longest:
 
     - Without augmentation, all views are equal. One view is stored if it fits into the budget.
-    - With augmentation, one view per epoch is stored. If these do not fit into the budget but at least 4 views do, as
-      many views as possible are stored.
+    - With augmentation, one view per epoch is stored. If these views do not fit into the budget but at least 4
+      views do, as many views as possible are stored.
     - In all other cases, nothing is stored, and the teacher computes its outputs during the training of the students.
 
     Args:

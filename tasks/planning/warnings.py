@@ -1,4 +1,4 @@
-"""Warnings about an experiment that can be given before any network is trained, and warnings about its teacher."""
+"""Warnings about an experiment before any network is trained, and warnings about its teacher."""
 
 from kdmodels.evaluation.chance import Chance
 from kdmodels.evaluation.power import DISAGREEMENT, POWER, detectable_difference, power

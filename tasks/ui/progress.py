@@ -1,4 +1,4 @@
-"""Progress artifacts in Prefect's UI. One for each student that is trained shows how much of the training is done."""
+"""Progress artifacts in Prefect's UI, one for each student that is trained. Each shows the share of finished epochs."""
 
 import contextvars
 import threading
@@ -28,7 +28,7 @@ JOIN_SECONDS = 10.0  # timeout for the last update, which delays the end of the 
 def progress_artifacts(fold: Fold) -> Iterator[None]:
     """Show in Prefect's UI, while the block runs, the progress of each student that is trained.
 
-    A thread reads the epochs from MLflow, because the process that trains a student may not reach the Prefect server.
+    A thread reads the epochs from MLflow, because the process that trains a student cannot always reach the server.
     If the server has no UI, do nothing.
     """
     steps = [step for step in fold.plan.students if step.action != "reuse"]
