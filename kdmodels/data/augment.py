@@ -2,8 +2,8 @@
 
 In a given split, an augmented image depends only on the operations, the seed, the image's index and the view's number.
 
-A whole batch is augmented at once, but an augmented image is bit-identical in every batch that contains the image. This
-is possible because geometric operations copy the nearest pixels, magnitudes are constants, and sums are over integers.
+A whole batch is augmented at once, but an augmented image is bit-identical in every batch that contains the image. To
+achieve this, geometric operations copy the nearest pixels, magnitudes are constants, and sums are over integers.
 
 torchvision's operations do not have this property. They draw from the global random state and take one magnitude per
 call, and the rounding of some of their sums depends on the size of the batch.

@@ -58,7 +58,7 @@ def missing_classes(labels: Mapping[str, np.ndarray], classes: Sequence[str]) ->
         classes: The class names.
 
     Raises:
-        UserError: The validation or test split has a class that the training split lacks, so no network can learn the
+        UserError: The validation or test split has a class that the training split lacks. No network can learn such a
             class.
     """
     present = {split: set(np.unique(codes).tolist()) for split, codes in labels.items()}

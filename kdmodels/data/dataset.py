@@ -166,9 +166,9 @@ def assemble(source: Source, data: Data, images: Part | None = None, *, fold: in
     Args:
         source: The source.
         data: The `data` section of the experiment.
-        images: The additional images that are not training examples: of the folder or zip file in
-            `data.transfer.unlabelled`, of a generator, or noise. They have the size and the channels of the source's
-            images. `None` if there are none.
+        images: The unlabelled images that do not come from the source. They come from the folder or zip file in
+            `data.transfer.unlabelled` or from a generator, or they are noise. Their size and number of channels are
+            those of the source's images. `None` if the experiment has no such images.
         fold: The number of the fold that is the validation split, counted from 0. Used only if `data.folds` is set.
 
     Raises:
@@ -306,13 +306,13 @@ def _normalisation(data: Data, images: Split) -> tuple[list[float], list[float]]
 
     Args:
         data: The `data` section of the experiment.
-        images: The training split, whose number of channels must fit.
+        images: The training split. Its number of channels must equal the number of values in `data.normalise`.
 
     Returns:
         The means and the standard deviations. `None` if `data.normalise` is not set.
 
     Raises:
-        UserError: The number of values is not the number of channels.
+        UserError: The number of values in `data.normalise` is not the number of channels.
     """
     if data.normalise is None:
         return None

@@ -26,10 +26,10 @@ SIDE = 8  # cells per row and per column
 MOST, LEAST = 20.0, 5.0  # bounds of the distance limit, in grey levels; descriptors within the limit are copies
 OF_CONTRAST = 0.1  # distance limit as a share of the image's contrast; plain images need a low limit
 COPIES = 10  # largest expected number of copies of one image among the known images
-ONE_SCENE = 0.1  # known images show one scene if more than this share is close to more than `COPIES` other images
+ONE_SCENE = 0.1  # known images show one scene if more than this share of them have more than `COPIES` close images
 _SAMPLE = 500  # number of known images that are sampled to detect one scene
 _EQUAL = 0.5  # distance limit at which only equal descriptors count as copies
-_MEAN_WEIGHT = 2.0  # weight of the mean brightness in the distance; in the distance of the original cells, it is 8
+_MEAN_WEIGHT = 2.0  # weight of the mean brightness in a distance; 8 would give the distance of the original cells
 _CHUNK_VALUES = 2**22  # number of pixel values that are read at once
 
 

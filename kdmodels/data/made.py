@@ -1,4 +1,4 @@
-"""Transfer sets that are not read but made: images of a generator, or noise."""
+"""Transfer sets that kdflow makes itself: images from a generator, or noise."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +12,15 @@ from kdmodels.errors import UsageError
 from kdmodels.experiment.data import Transfer
 from kdmodels.serving.generator_file import ServedGenerator
 
-SEED = 0  # of the codes and of the noise: like splits, transfer sets do not depend on the seed of an experiment
+SEED = 0  # seed of the latent codes and the noise; transfer sets do not depend on the seed of an experiment
 CHUNK = 1_000  # number of images that are made at once
 
 
 def made_images(source: Source, transfer: Transfer, generator: ServedGenerator | None) -> Part:
-    """Return the images that a generator makes, or noise images, as unlabelled examples.
+    """Return images from a generator, or noise images, as unlabelled examples.
 
-    The images depend only on the generator, on their number and on the form of the source's images. They are made once,
-    and then read from the cache.
+    The images depend only on the generator or the kind of noise, on the number of images, and on the shape and the
+    range of the source's pixels. They are made once, and then read from the cache.
 
     Args:
         source: The source of the labelled examples, which sets the shape and the range of the pixels.
@@ -28,7 +28,7 @@ def made_images(source: Source, transfer: Transfer, generator: ServedGenerator |
         generator: The generator that `transfer.generator` names. `None` for noise.
 
     Raises:
-        UserError: The generator makes images of another shape.
+        UserError: The generator makes images of another shape than the source's images.
     """
     shape = source.parts["train"].pixels.shape[1:]
     if generator is not None and generator.image_shape != shape:
@@ -55,11 +55,11 @@ def _stored(images: np.ndarray, source: Source) -> np.ndarray:
 
 
 Chunk = Callable[[int], np.ndarray]
-"""A function that returns the images of a chunk, (C, ...) in [0, 1], by the number of its first image."""
+"""A function that returns a chunk of images, (B, C, H, W) in [0, 1], given the number of the chunk's first image."""
 
 
 def _generated(count: int, generator: ServedGenerator) -> Chunk:
-    """Make images of a generator. The classes of a conditional generator take turns."""
+    """Return a function that makes images with a generator. The classes of a conditional generator take turns."""
 
     def chunk(begin: int) -> np.ndarray:
         labels = np.arange(begin, min(begin + CHUNK, count)) % max(1, len(generator.classes))
@@ -69,7 +69,7 @@ def _generated(count: int, generator: ServedGenerator) -> Chunk:
 
 
 def _noise(count: int, shape: tuple[int, ...]) -> Chunk:
-    """Make images whose pixels are independent and uniform in [0, 1]."""
+    """Return a function that makes images whose pixels are independent and uniform in [0, 1]."""
 
     def chunk(begin: int) -> np.ndarray:
         generator = np.random.default_rng([SEED, begin])

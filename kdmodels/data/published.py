@@ -29,7 +29,7 @@ class Published:
 
     Args:
         name: The name of the dataset's class in `torchvision.datasets`.
-        halves: The value of the second argument of this class for the training half, and the value for the test half.
+        halves: The values of this class's second argument that select the training half and the test half.
         files: The glob pattern of the dataset's files, relative to the data folder.
         needs: A description of the files, for error messages.
         normalise: The published mean and standard deviation of each channel. `None` if they are not published.

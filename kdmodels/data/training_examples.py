@@ -39,8 +39,9 @@ def choose_training_examples(train: Part, images: Part | None, data: Data, class
 
     Args:
         train: The training split.
-        images: The additional images that are not training examples: of the folder or zip file in
-            `data.transfer.unlabelled`, of a generator, or noise. `None` if there are none.
+        images: The unlabelled images that do not come from the source. They come from the folder or zip file in
+            `data.transfer.unlabelled` or from a generator, or they are noise. `None` if the experiment has no such
+            images.
         data: The `data` section of the experiment.
         classes: The class names. A label is an index into this list.
 

@@ -1,1 +1,1 @@
-"""Tables that the command `kd` prints and that notebooks show."""
+"""Reports of results: leaderboards, pages in HTML and Markdown, model cards, and generated pages of `docs`."""

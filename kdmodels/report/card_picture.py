@@ -1,15 +1,15 @@
-"""A row of cards as one picture, for a place that shows images and no HTML."""
+"""Picture cards as one SVG file, for user interfaces that show images but no HTML."""
 
 from kdmodels.report.components import Card, Cards
 from kdmodels.report.page import environment
 
 COLUMNS = 4
-WIDTH, MARGIN = 260, 15  # pixels of a card with the space to its right, and of the border of the picture
+WIDTH, MARGIN = 260, 15  # pixels: the width of a card and the space to its right, and the margin of the picture
 PICTURE, LINE = 96, 14  # pixels: the side of a card's image, and the height of a line of text
 
 
 def to_svg(title: str, cards: Cards) -> bytes:
-    """Return cards as the content of an SVG file on white ground. All texts are escaped, and long texts are cut.
+    """Return cards as the content of an SVG file with a white background. Texts are escaped, and long texts are cut.
 
     Args:
         title: A text that replaces the picture for readers who cannot see it.

@@ -1,6 +1,7 @@
-"""Channels of charts in Vega-Lite: a field of the data that becomes a position, a colour, a shape or a tooltip.
+"""Channels of Vega-Lite charts. A channel shows a field of the data as a position, a colour, a shape or a tooltip.
 
-The names of fields are constants of this library. Names from stores and files are only values of the data or titles.
+The names of fields are constants of this library. Names from stores and files are used only as values of the data and
+as titles, never as names of fields.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ PADDING = 6  # pixels between the outermost values and the ends of an axis
 
 
 def number(field: str, title: str | None = None, *, log: bool = False, lowest: float | None = None) -> Channel:
-    """Return a channel for numbers, on a scale that need not contain 0.
+    """Return a channel for a field of numbers. The scale does not have to contain 0.
 
     Args:
         field: The name of the field.
@@ -28,7 +29,7 @@ def number(field: str, title: str | None = None, *, log: bool = False, lowest: f
 
 
 def name(field: str, title: str | None = None, *, order: Sequence[str] | None = None) -> Channel:
-    """Return a channel for names.
+    """Return a channel for a field of names.
 
     Args:
         field: The name of the field.
@@ -43,7 +44,7 @@ def tooltip(*names: str, **numbers: str) -> JsonValue:
 
     Args:
         *names: The fields that hold names.
-        **numbers: The fields that hold numbers, each with the format of d3, e.g. `.2f`.
+        **numbers: The fields that hold numbers, each with its number format in d3's notation, e.g. `.2f`.
     """
     shown: list[JsonValue] = [{"field": field, "type": "nominal"} for field in names]
     shown += [{"field": field, "type": "quantitative", "format": format_} for field, format_ in numbers.items()]
@@ -60,9 +61,9 @@ def values(rows: Sequence[Channel]) -> Channel:
 
 
 def grid(panels: Sequence[Channel], columns: int = 3) -> Channel:
-    """Return a chart of several panels, in rows.
+    """Return a chart that arranges panels in rows.
 
-    Vega-Lite's `concat` with `columns` would be shorter, but the chart is empty in the page.
+    Vega-Lite's `concat` with `columns` would be shorter, but its charts stay empty in the report's page.
 
     >>> grid([{"mark": "bar"}, {"mark": "line"}, {"mark": "rule"}], columns=2)
     {'vconcat': [{'hconcat': [{'mark': 'bar'}, {'mark': 'line'}]}, {'hconcat': [{'mark': 'rule'}]}]}
@@ -72,9 +73,9 @@ def grid(panels: Sequence[Channel], columns: int = 3) -> Channel:
 
 
 def colours(field: str, title: str, domain: Sequence[str]) -> Channel:
-    """Return a channel for names that gives each name of the domain the same colour or shape in all panels.
+    """Return a channel that shows each name in `domain` in the same colour or shape in all panels.
 
-    The legend shows opaque symbols, also for marks that are transparent.
+    The symbols of the legend are opaque, even if the marks in the chart are transparent.
     """
     scale: JsonValue = {"domain": list(domain)}
     return name(field, title, order=domain) | {"scale": scale, "legend": {"symbolOpacity": 1}}

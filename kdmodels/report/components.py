@@ -27,8 +27,8 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: What the reader sees.
-        order: The value by which a sortable table is sorted. Cells without a value come last.
+        text: The text that the reader sees.
+        order: The value by which the rows of a sortable table are sorted. Cells without this value come last.
         mark: Whether the cell is emphasised.
     """
 
@@ -70,9 +70,9 @@ class Chart:
     Attributes:
         name: A name that is unique in the report and valid in a file name, e.g. `learning-curves`.
         title: The title, which says what the axes show.
-        description: A text that tells readers who cannot see the chart what it shows.
-        spec: The chart in Vega-Lite, without title and colours of text. Names from stores and files may only be values
-            of its data and titles. Vega evaluates texts in some other places.
+        description: A text that replaces the chart for readers who cannot see it.
+        spec: The chart in Vega-Lite, without its title and its text colours. Names from stores and files are allowed
+            only as values of the data and as titles, because Vega runs texts in some other places as expressions.
     """
 
     kind: ClassVar = "chart"
@@ -87,7 +87,7 @@ class Bar:
     """A bar that shows a share.
 
     Attributes:
-        label: What the share is of.
+        label: The name of the item whose share is shown, for example a class.
         share: The share, from 0 to 1.
         text: The share as text.
     """

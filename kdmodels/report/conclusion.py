@@ -6,7 +6,7 @@ from kdmodels.evaluation.significance import LEVEL
 from kdmodels.report.formats import interval
 from kdmodels.report.leaderboard import LeaderboardRow
 
-MOST_NAMES = 8  # in a list of variants
+MOST_NAMES = 8  # maximum number of names in a list of variants
 
 
 def conclusion(rows: Sequence[LeaderboardRow]) -> str:
@@ -14,7 +14,7 @@ def conclusion(rows: Sequence[LeaderboardRow]) -> str:
 
     The control of a variant is the same student, trained only on labels. The best variant counts as better than its
     control if the tests over seeds and over examples are both significant. Both tests are corrected for all comparisons
-    with a control. Every other variant that is not in the group of the best variant differs significantly from it, see
+    with a control. A variant differs significantly from the best variant if the two are in different groups. See
     `kdmodels.evaluation.significance.groups`.
 
     Args:
@@ -35,7 +35,7 @@ def is_better_than_control(best: LeaderboardRow) -> bool | None:
 
 
 def against_control(rows: Sequence[LeaderboardRow]) -> str:
-    """Return the sentence that compares the best variant with its control. See `conclusion` for the argument."""
+    """Return the sentence that compares the best variant with its control. See `conclusion` for `rows`."""
     best, others, control = _parts(rows)
     if best is None:
         return "No student finished."
@@ -62,9 +62,9 @@ def against_control(rows: Sequence[LeaderboardRow]) -> str:
 
 
 def against_others(rows: Sequence[LeaderboardRow]) -> str:
-    """Return the sentences that compare the best variant with all others but its control.
+    """Return the sentences that compare the best variant with all other variants except its control.
 
-    See `conclusion` for the argument. Without other variants, the result is empty.
+    See `conclusion` for `rows`. If there are no other variants, return an empty string.
     """
     best, others, control = _parts(rows)
     if best is None or not others:
@@ -92,7 +92,7 @@ def against_others(rows: Sequence[LeaderboardRow]) -> str:
 def _parts(
     rows: Sequence[LeaderboardRow],
 ) -> tuple[LeaderboardRow | None, Sequence[LeaderboardRow], LeaderboardRow | None]:
-    """Return the best variant, the others, and the control of the best. Only variants that finished are returned."""
+    """Return the best variant, the other variants, and the best variant's control. Leave out unfinished variants."""
     finished = [row for row in rows if row.rank is not None]
     if not finished:
         return None, [], None

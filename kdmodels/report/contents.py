@@ -1,6 +1,7 @@
 """The contents of a report: everything that its sections show, as read from the store.
 
-A comparison of an older version may lack parts of the contents. The sections leave these parts out.
+If an older version of kdflow recorded the comparison, parts of the contents may be missing. The sections leave out
+missing parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Effort:
-    """The time and the memory of a training or of a stage of the comparison. A value is `None` if it is not recorded.
+    """The time and the memory of a training or of a stage of the comparison. Values that are not recorded are `None`.
 
     Attributes:
         seconds: The duration.
@@ -66,7 +67,7 @@ class PlannedRun:
         name: The name of the teacher or variant.
         action: What was done: train, extend, resume or reuse.
         reason: The reason for the action.
-        effort: The time and the memory of the training. For a reused run, when it was trained.
+        effort: The time and the memory of the training. For a reused run, these are the values of the earlier training.
     """
 
     name: str
@@ -77,10 +78,10 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting of hyperparameters that was tried.
+    """One combination of hyperparameters with which a student was trained.
 
     Attributes:
-        variant: The name of the variant, or of the grid to which the variant belongs.
+        variant: The name of the tuned variant, or of the grid that contains the combination.
         values: The hyperparameters by name, e.g. `soft_targets.temperature`.
         accuracy: The accuracy, from 0 to 1. `None` if the training diverged.
     """
@@ -92,14 +93,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is recorded of the data.
+    """The recorded facts about the data.
 
     Attributes:
         source: The source in the experiment file.
-        digests: The digests of the data, by what they cover.
+        digests: The digests of the data, by a title that says what the digest covers.
         examples: The number of examples of each split.
         classes: The names of the classes. Empty if unknown.
-        notes: What the reader should know of the data, e.g. files that were skipped.
+        notes: Other facts that the reader should know, e.g. files that were skipped.
     """
 
     source: str
@@ -119,8 +120,9 @@ class Contents:
         started: The time of the comparison in UTC, in ISO 8601.
         verdict: The decision of the gate. `None` if the comparison ended before the gate decided.
         rows: The leaderboard, best variant first.
-        objectives: The loss terms of each variant in words, by variant.
-        formulas: The formula and the source of each loss of the catalogue that a variant uses, by loss.
+        objectives: The loss terms of each variant in words, by the name of the variant.
+        formulas: The formula and the paper of each loss that a variant uses, by the name of the loss. Losses that are
+            not in the catalogue are left out.
         winner: The name of the variant that won on validation. `None` if no student finished.
         teacher: The teacher. `None` for an old comparison that did not record its teacher.
         tuning: How many settings were tried for each student, in words.
@@ -129,10 +131,10 @@ class Contents:
         trials: The trials of each search for hyperparameters. Their accuracies are on an inner split of the training
             data.
         grid: The variants of each grid, with their validation accuracies.
-        predictions: What the winner, its control and the teacher predict. `None` if not recorded.
+        predictions: The predictions of the winner, its control and the teacher. `None` if they are not recorded.
         runs: The runs of the plan.
         stages: The time of each stage of the comparison, and the memory of the process that runs the comparison.
-        data: What is recorded of the data. `None` if nothing is.
+        data: The recorded facts about the data. `None` if nothing is recorded.
         versions: The versions of the libraries, by name.
         spec: The experiment file that reproduces the comparison.
         folds: The number of folds of the cross-validation. 1 without cross-validation. Curves and predictions are those
@@ -167,5 +169,5 @@ class Contents:
         return [row for row in self.rows if row.student.finished]
 
     def row(self, variant: str | None) -> LeaderboardRow | None:
-        """Return the row of a finished student. `None` if there is none of this name."""
+        """Return the leaderboard row of a variant, or `None` if no finished student has this name."""
         return next((row for row in self.finished if row.student.variant == variant), None)

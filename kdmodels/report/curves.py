@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kdmodels.report.numbers import rounded
 
-MOST_POINTS = 100  # of a curve. More would make the page larger but no clearer
+MOST_POINTS = 100  # maximum number of points of a curve; more points would make the page larger but no clearer
 
 History = Sequence[Mapping[str, float]]
 """The metrics of one seed in each epoch. Epochs without validation have no validation metrics."""
@@ -25,8 +25,9 @@ class Point:
 def curves(histories: Sequence[History]) -> dict[str, list[Point]]:
     """Return the curve of each metric of a variant, by the name of the metric.
 
-    An epoch shows the seeds that have a finite value of the metric. Seeds can stop early or diverge. If a curve has
-    more than `MOST_POINTS` epochs, evenly spaced epochs are kept, among them the first and the last.
+    The point of an epoch includes only the seeds with a finite value in this epoch, because seeds can stop early or
+    diverge. If a curve has more than `MOST_POINTS` epochs, evenly spaced epochs are kept, among them the first and the
+    last.
 
     Args:
         histories: One history per seed.

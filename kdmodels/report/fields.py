@@ -21,10 +21,10 @@ A field without a default is required. A value is never converted: `"5"` is not 
 """
 
 TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
-"""The fields of a recipe that are mappings with one entry, and the model of each entry."""
+"""The models of the entries that a recipe's fields `optimizer` and `schedule` allow, by the key of the entry."""
 
 Sections = dict[type[BaseModel], str]
-"""The heading of each model's section."""
+"""The heading of the section that describes each model."""
 
 
 def document() -> str:
@@ -39,7 +39,7 @@ def document() -> str:
 
 
 def _models(model: type[BaseModel], path: str) -> Iterator[tuple[type[BaseModel], str]]:
-    """Yield a model and all models of its fields, each with the path of the field that has the model."""
+    """Yield a model, and the models of all fields inside it. Yield with each model the path of its field."""
     yield model, path or "experiment"
     for name, field in model.model_fields.items():
         inner = f"{path}.{name}" if path else name
@@ -61,7 +61,7 @@ def _parts(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def _key(model: type[BaseModel]) -> str:
-    """Return the name that tells a model from the other models of the same field: its first field."""
+    """Return the name of a model's first field, which identifies the model among all models of the same field."""
     return next(iter(model.model_fields))
 
 
@@ -102,7 +102,7 @@ def _headings(sections: Sections) -> dict[str, str]:
 
 
 def _link(heading: str) -> str:
-    """Return a link to a section. Hosts of Markdown drop punctuation from headings when they make anchors.
+    """Return a link to a section. Like GitHub, leave out the punctuation of the heading in the link's anchor.
 
     >>> _link("data.augment: jitter")
     '[data.augment: jitter](#dataaugment-jitter)'

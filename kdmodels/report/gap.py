@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kdmodels.report.leaderboard import LeaderboardRow
 
-SMALLEST_GAP = 0.001  # of accuracies from 0 to 1. The share of a smaller gap would be large by chance
+SMALLEST_GAP = 0.001  # difference of accuracies from 0 to 1; shares of a smaller gap could be large by chance
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,10 @@ class Gap:
     The share is 0 for the control's accuracy and 1 for the teacher's. It can be below 0 or above 1.
 
     Attributes:
-        share: The share, from the mean accuracies over seeds.
-        low, high: The ends of its 95 % interval, from the interval of the difference to the control. The accuracy of
-            the teacher and the width of the gap are taken as exact. `None` if the difference has no interval.
+        share: The share, computed from mean accuracies over seeds.
+        low, high: The ends of the share's 95 % interval. They are the ends of the interval of the difference between
+            student and control, divided by the width of the gap. The width is taken as exact. `None` if the difference
+            has no interval.
     """
 
     share: float
@@ -28,7 +29,7 @@ class Gap:
 def gaps_closed(rows: Iterable[LeaderboardRow], teacher: float | None) -> dict[str, Gap]:
     """Return the share of its gap that each student closes, by variant.
 
-    A student is left out if it has no finished control, or if the teacher is not better than the control by
+    A student is left out if its control has not finished, or if the teacher is better than the control by less than
     `SMALLEST_GAP`.
 
     Args:

@@ -16,14 +16,14 @@ class GeneratorCard:
     Attributes:
         model: The name of the registered model.
         version: The number of the version.
-        decision: Why the model was promoted.
+        decision: The reason why the model was promoted.
         kind: The kind of the generator in words, e.g. "variational autoencoder".
-        latent: The size of a code.
-        conditional: Whether the class of an image is an input.
+        latent: The number of values of a latent code.
+        conditional: Whether the class of the generated image is an input of the generator.
         image: The shape of an image: channels, height, width.
-        results: The measures on test images, by what they are.
+        results: The results on test images, by the name of the metric.
         data: The facts about the data.
-        facts: Other facts about the training, by what they are: runs and versions of the libraries.
+        facts: Other facts about the training, by title, e.g. the ids of runs and the versions of libraries.
     """
 
     model: str

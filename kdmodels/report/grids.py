@@ -1,4 +1,4 @@
-"""The hyperparameters that tell the variants of one grid apart."""
+"""The hyperparameters in which the variants of one grid differ."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,14 +7,14 @@ from kdmodels.experiment.terms import Calibrated
 
 
 def varied(variants: Sequence[Variant]) -> dict[str, dict[str, float]]:
-    """Return, by variant, the values of the hyperparameters that differ between the variants of a grid.
+    """Return each variant's values of the hyperparameters that differ between the variants of a grid.
 
     Args:
         variants: The variants of one grid.
 
     Returns:
-        The values by the name of the hyperparameter, e.g. `soft_targets.temperature` or `soft_targets.weight`. Only
-        numbers are included.
+        For each variant, by name: the values by the name of the hyperparameter, e.g. `soft_targets.temperature` or
+        `soft_targets.weight`. Only numbers are included.
     """
     values = {variant.name: _numbers(variant) for variant in variants}
     names = {name for of_variant in values.values() for name in of_variant}

@@ -10,7 +10,7 @@ from kdmodels.report.numbers import points
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision in the chart.
+    """A decision of the promotion gate about a registered model.
 
     Attributes:
         started: The time of the comparison, in ISO 8601.

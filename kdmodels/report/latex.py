@@ -1,4 +1,4 @@
-"""A table of a report in LaTeX, for a paper. It needs the package booktabs."""
+"""A table of a report in LaTeX, for a paper. The paper must load the package booktabs."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ _ESCAPES = {
 
 
 def to_latex(table: Table, titles: Sequence[str], caption: str) -> str:
-    """Return columns of a table as a LaTeX table. Columns whose cells are all empty are left out.
+    """Convert selected columns of a table to LaTeX. Columns whose cells are all empty are left out.
 
     Args:
         table: The table.
@@ -52,7 +52,7 @@ def to_latex(table: Table, titles: Sequence[str], caption: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text that LaTeX prints as it is.
+    """Escape the special characters of LaTeX in a text.
 
     >>> print(escaped("50 % of a_b ± <x>"))
     50 \\% of a\\_b $\\pm$ \\textless{}x\\textgreater{}

@@ -10,7 +10,7 @@ def to_markdown(sections: Iterable[Section], *, most_rows: int = 1_000) -> str:
     """Return the texts and tables of sections as GitHub's Markdown. Other components are left out.
 
     Args:
-        most_rows: The number of rows above which a table is cut.
+        most_rows: The maximum number of rows of a table. Further rows are left out.
     """
     blocks = []
     for section in sections:
@@ -34,7 +34,7 @@ def table_lines(titles: Sequence[str], rows: Sequence[Sequence[str]], *, most_ro
     Args:
         titles: The titles of the columns.
         rows: The texts of the cells. All texts are escaped.
-        most_rows: The number of rows above which the table is cut.
+        most_rows: The maximum number of rows. Further rows are left out.
     """
     lines = [_line(titles), _line(["---"] * len(titles))]
     lines += [_line(map(plain, row)) for row in rows[:most_rows]]
@@ -48,7 +48,7 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text that Markdown shows as it is.
+    """Escape the special characters of Markdown in a text.
 
     >>> plain("a|b <script> *c*")
     'a\\\\|b &lt;script&gt; \\\\*c\\\\*'

@@ -11,7 +11,7 @@ from kdmodels.report import formats
 from kdmodels.report.contents import DataFacts
 from kdmodels.report.markdown import plain, table_lines
 
-MOST_CLASSES = 20  # names of classes that are listed
+MOST_CLASSES = 20  # maximum number of class names that are listed
 NO_LICENCE = "not stated; the licences of the data and of the teacher may restrict the use of the model"
 
 
@@ -22,16 +22,17 @@ class ModelCard:
     Attributes:
         model: The name of the registered model.
         version: The number of the version.
-        decision: Why the model was promoted.
+        decision: The reason why the model was promoted.
         student: The student's results on the test images.
-        look: The number of the comparison with a champion on the test split. `None` if there was no champion.
+        look: The number of this comparison with a champion on the test split, and the number of declared comparisons.
+            `None` if there was no champion.
         requirements: The declared requirements, with the measured values.
         objective: The terms of the student's objective, in words.
         teacher: The teacher in words.
         data: The facts about the data.
         image: The shape of an image: channels, height, width.
         experiment: The name of the experiment.
-        runs: The runs that made the model, by what they are.
+        runs: The ids of the runs that made the model, by title.
         versions: The versions of the libraries, by name.
         licence: The licence of the model. `None` if the experiment file states none.
     """

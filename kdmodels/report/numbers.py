@@ -1,10 +1,10 @@
 """Numbers for the data of charts."""
 
-DIGITS = 5  # significant digits, which is more than a chart can show
+DIGITS = 5  # number of significant digits; a chart cannot show more
 
 
 def rounded(value: float) -> float:
-    """Return a number with 5 significant digits, which makes the data of charts smaller.
+    """Round a number to 5 significant digits. This makes the data of charts smaller.
 
     >>> rounded(0.123456789), rounded(123456789.0), rounded(0.0)
     (0.12346, 123460000.0, 0.0)

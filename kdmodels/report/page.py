@@ -1,7 +1,8 @@
 """The HTML page of a report: one file that needs no network.
 
-The page holds Vega's JavaScript, because browsers draw the charts. A content security policy allows exactly the
-scripts of the page, by their digests, and no request. Vega's interpreter of expressions needs no `eval`.
+The page contains Vega's JavaScript, because browsers draw the charts. A content security policy allows only the scripts
+of the page, which it identifies by their digests, and forbids network requests. It also forbids `eval`, so Vega's
+expressions are run by its interpreter.
 """
 
 from base64 import b64encode
@@ -41,7 +42,7 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
 
 @cache
 def environment() -> Environment:
-    """Return the environment of the templates, which escapes all texts."""
+    """Return the Jinja environment of the templates. The environment escapes all texts."""
     return Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,

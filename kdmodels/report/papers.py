@@ -1,6 +1,6 @@
-"""The text of the page docs/papers.md, which lists the claims of papers and what was measured.
+"""The text of the page docs/papers.md, which lists claims of papers beside our measured values.
 
-The page is made from the files in benchmarks/results/papers, which `kd reproduce NAME --output` writes.
+The page is generated from the files in benchmarks/results/papers, which `kd reproduce NAME --output` writes.
 """
 
 import sys
@@ -63,7 +63,7 @@ def claim_rows(result: ReproductionResult) -> list[dict[str, str]]:
 
 
 def table_rows(table: Table) -> list[dict[str, str]]:
-    """Return one row per row of a table of measured values: its name, the mean, and the interval over seeds."""
+    """Return the rows of a table of measured values: the name, the mean, and the interval over seeds."""
     return [
         {"row": name, "mean": _number(fmean(values)), "interval": _interval(t_interval(values))}
         for name, values in table.rows.items()
@@ -96,10 +96,7 @@ def _bullets(texts: Sequence[str]) -> list[str]:
 
 
 def _ours(outcome: ClaimOutcome) -> str:
-    """Return the measured value with its interval.
-
-    A value of which nothing was measured is empty.
-    """
+    """Return the measured value with its interval. If nothing was measured, return an empty string."""
     if outcome.mean is None:
         return ""
     interval = f" ({_interval(outcome.interval)})" if outcome.interval else ""

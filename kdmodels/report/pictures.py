@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-LONGEST_SIDE = 128  # pixels. Larger images are made smaller
+LONGEST_SIDE = 128  # pixels; larger images are scaled down
 
 
 def to_png(image: np.ndarray) -> str:

@@ -1,7 +1,7 @@
-"""What networks predict for the validation images, summarised for a report.
+"""Summaries of the networks' predictions for the validation images, for a report.
 
-The summary of a network holds counts and not single predictions, so it is small. Only the few images on which student
-and teacher disagree most are kept, as pictures.
+A summary is small, because it holds counts instead of single predictions. Only the few images on which student and
+teacher disagree most are kept, as pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from kdmodels.evaluation.calibration import expected_calibration_error
 
-BINS = 15  # of a reliability diagram, as many as the calibration error has
-MOST_CLASSES = 4  # classes of an image whose probabilities are kept
+BINS = 15  # number of bins of a reliability diagram, the same as for the calibration error
+MOST_CLASSES = 4  # maximum number of classes per image whose probabilities are kept
 Role = Literal["student", "control", "teacher"]
 
 
@@ -33,12 +33,12 @@ class NetworkSummary(_Summary):
     """The predictions of one network.
 
     Attributes:
-        role: What the network is in the comparison.
+        role: The role of the network in the comparison: student, control or teacher.
         name: The name of the variant, or `teacher`.
         accuracy: The accuracy, from 0 to 1.
         calibration_error: The expected calibration error, from 0 to 1.
         confusions: For each pair of a true and a predicted class that occurs, their indices and the number of examples.
-        bins: The bins of the reliability diagram that hold examples, by confidence.
+        bins: The bins of the reliability diagram that hold examples, sorted by confidence.
     """
 
     role: Role
@@ -78,7 +78,7 @@ class Predictions(_Summary):
         classes: The names of the classes.
         examples: The number of validation images. With cross-validation, those of the first fold.
         networks: The student, its control unless the student is the control, and the teacher.
-        disagreements: The images on which student and teacher disagree most, the largest disagreement first.
+        disagreements: The images on which student and teacher disagree most, sorted from the largest disagreement.
     """
 
     classes: list[str]
@@ -91,7 +91,7 @@ def summarise(role: Role, name: str, probabilities: np.ndarray, labels: np.ndarr
     """Summarise the predictions of a network.
 
     Args:
-        role: What the network is in the comparison.
+        role: The role of the network in the comparison: student, control or teacher.
         name: The name of the variant, or `teacher`.
         probabilities: The probabilities of K classes for N examples, (N, K).
         labels: The true classes, (N,).
@@ -110,7 +110,9 @@ def summarise(role: Role, name: str, probabilities: np.ndarray, labels: np.ndarr
 
 
 def reliability_bins(confidences: np.ndarray, correct: np.ndarray) -> list[Bin]:
-    """Return the bins of a reliability diagram that hold examples, by confidence. A bin includes its upper border.
+    """Return the bins of a reliability diagram that hold examples, sorted by confidence.
+
+    A bin includes its upper bound.
 
     Args:
         confidences: The probability of the predicted class of each example, (N,).
@@ -128,13 +130,13 @@ def reliability_bins(confidences: np.ndarray, correct: np.ndarray) -> list[Bin]:
 
 
 def most_different(student: np.ndarray, teacher: np.ndarray, count: int) -> list[int]:
-    """Return the examples on which two networks disagree most, the largest disagreement first.
+    """Return the indices of the examples on which two networks disagree most, sorted from the largest disagreement.
 
     The disagreement is the Jensen-Shannon divergence of the two distributions. It is symmetric and at most log 2.
 
     Args:
         student, teacher: The probabilities of K classes for N examples, (N, K).
-        count: The number of examples. Examples with equal distributions are left out.
+        count: The maximum number of returned examples. Examples with equal distributions are left out.
     """
     middle = (student + teacher) / 2
     divergence = (_kl(student, middle) + _kl(teacher, middle)) / 2  # (N,)
@@ -143,7 +145,7 @@ def most_different(student: np.ndarray, teacher: np.ndarray, count: int) -> list
 
 
 def class_shares(student: np.ndarray, teacher: np.ndarray) -> list[ClassShare]:
-    """Return the classes to which student or teacher gives a high probability, by the class's index.
+    """Return the classes to which student or teacher gives the highest probabilities, sorted by index.
 
     Args:
         student, teacher: The probabilities of K classes for one example, (K,).

@@ -22,9 +22,9 @@ from kdmodels.report.sections.work import work_section
 from kdmodels.report.vega import FileKind, to_file
 
 PAPER = ("variant", "validation %", "vs control", "p (Holm)", "gap closed", "parameters", "MFLOPs")  # LaTeX columns
-IMAGES = ("accuracies", "pareto", "learning-curves", "confusion-matrices")  # charts that runs keep as images
-SUMMARY = "Verdict of the comparison of "  # words by which an experiment's description is recognised
-ROWS_OF_DESCRIPTION = 15  # rows of a table in the description of a run, which holds 8,000 characters
+IMAGES = ("accuracies", "pareto", "learning-curves", "confusion-matrices")  # charts that are stored with a run
+SUMMARY = "Verdict of the comparison of "  # only an experiment's description with these words is replaced
+ROWS_OF_DESCRIPTION = 15  # maximum rows of a table in a run's description; MLflow allows 8,000 characters
 
 
 def sections(contents: Contents) -> list[Section]:
@@ -54,7 +54,7 @@ def markdown(contents: Contents, *, most_rows: int = 1_000) -> str:
     """Return the verdict and the leaderboard as Markdown.
 
     Args:
-        most_rows: The number of rows above which a table is cut.
+        most_rows: The maximum number of rows of a table. Further rows are left out.
     """
     return to_markdown([verdict_section(contents), standings_section(contents)], most_rows=most_rows)
 
@@ -78,7 +78,7 @@ def figures(contents: Contents) -> dict[str, bytes]:
 def images(contents: Contents) -> dict[str, bytes]:
     """Return the charts `IMAGES` as SVG files, by the name of the file. Charts without contents are left out.
 
-    SVG files take half as long as PNG files.
+    Drawing an SVG file takes half as long as drawing a PNG file.
     """
     return {f"{chart.name}.svg": to_file(chart, "svg") for chart in _charts(contents) if chart.name in IMAGES}
 
@@ -86,7 +86,7 @@ def images(contents: Contents) -> dict[str, bytes]:
 def description(contents: Contents, links: Mapping[str, str]) -> str:
     """Return the description of a comparison's run in the MLflow UI: verdict, links and leaderboard.
 
-    The verdict comes first, because the UI shows only the first lines until the reader asks for more.
+    The verdict comes first, because the UI shows only the first lines until the reader expands the description.
 
     Args:
         links: The addresses of related pages, by the text of the link.
@@ -102,7 +102,7 @@ def summary(contents: Contents, links: Mapping[str, str]) -> str:
     """Return the description of an experiment in the MLflow UI: the verdict of one comparison, and links.
 
     Args:
-        links: As for `description`.
+        links: The addresses of related pages, by the text of the link.
     """
     reason = contents.verdict.reason if contents.verdict else "The comparison ended before the promotion gate decided."
     return f"**{plain(reason)}**\n\n{SUMMARY}{contents.started[:10]}: {_linked(links)}"

@@ -34,7 +34,7 @@ def student_note(
         objective: The terms of the objective, in words.
         stored: The network that is stored as the student's model.
         link: The address of the comparison's run.
-        pictures: The address of the picture of the student's disagreements with its teacher. `None` if there is none.
+        pictures: The address of a picture of the student's disagreements with its teacher. `None` without a picture.
     """
     result = f"{formats.accuracy(row.accuracy, row.std)} % on validation images"
     lines = [

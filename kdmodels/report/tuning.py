@@ -1,4 +1,4 @@
-"""The plot of a search for hyperparameters: the accuracy of the trials against the value of each hyperparameter."""
+"""The plot of a hyperparameter search: the accuracy of the trials against the value of each hyperparameter."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from kdmodels.training.tuning import Trial, best
 PANEL_INCHES, HEIGHT_INCHES, DPI = 3.6, 4.0, 100
 LEFT_INCHES, RIGHT_INCHES, TOP_INCHES = 0.75, 0.15, 0.55
 FEW_DECADES = 1_000
-"""The ratio of the highest to the lowest value below which ticks between powers of 10 have labels too."""
+"""Ticks between powers of 10 are labelled if the ratio of the highest to the lowest value is below this number."""
 
 
 def figure_of_search(trials: Sequence[Trial], variant: str) -> Figure:
@@ -21,7 +21,7 @@ def figure_of_search(trials: Sequence[Trial], variant: str) -> Figure:
     The x-axis is the value, on a logarithmic scale. The y-axis is the accuracy on the inner split. A star marks the
     chosen trial, and a square marks the trial with the values of the experiment file. Diverged trials are left out.
 
-    The figure does not use the state of pyplot, so that several threads can draw.
+    The figure does not use pyplot's global state, so several threads can draw at the same time.
 
     Args:
         trials: The trials, at least one. The first trial has the values of the experiment file.
@@ -52,7 +52,7 @@ def figure_of_search(trials: Sequence[Trial], variant: str) -> Figure:
 
 
 def axis_in_words(name: str) -> str:
-    """Return the label of a hyperparameter.
+    """Return the axis label of a hyperparameter.
 
     >>> axis_in_words("lr"), axis_in_words("soft_targets.weight"), axis_in_words("dist.gamma")
     ('learning rate', 'weight factor of soft_targets', 'gamma of dist')

@@ -1,6 +1,6 @@
-"""Vega, which draws the charts: its JavaScript for a page, and charts as SVG and PNG files.
+"""Vega, which draws the charts: the JavaScript of Vega for a page, and charts as SVG and PNG files.
 
-The package vl-convert holds Vega and an engine for JavaScript. No browser and no network are needed.
+The package vl-convert contains Vega and a JavaScript engine, so neither a browser nor a network is needed.
 """
 
 from contextlib import suppress
@@ -15,7 +15,7 @@ from kdmodels.report.components import Chart
 
 VEGA_LITE = "6.4"
 EXPORT = "window.vegaEmbed = vegaEmbed;"  # makes the function visible to other scripts of the page
-PIXELS = 2.0  # of a PNG file for each pixel of the chart
+PIXELS = 2.0  # resolution of PNG files: pixels of the file per pixel of the chart
 
 PRINT_CONFIG = {
     "background": "white",
@@ -28,7 +28,7 @@ PRINT_CONFIG = {
 def bundle() -> str:
     """Return the JavaScript of Vega, Vega-Lite and Vega-Embed, about 0.9 MB, for a `<script>` element.
 
-    The first call on a machine takes 2 s. Its result is kept in the cache folder, unless the folder is full.
+    The first call on a machine takes 2 s. The result is kept in the cache folder, unless the folder can't be written.
     """
     file = cache_folder() / "report" / f"vega-{version('vl-convert-python')}-{VEGA_LITE}.js"
     try:
@@ -45,7 +45,7 @@ FileKind = Literal["svg", "png"]
 
 
 def to_file(chart: Chart, kind: FileKind) -> bytes:
-    """Return a chart as the content of an SVG or PNG file on white ground."""
+    """Return a chart as the content of an SVG or PNG file with a white background."""
     spec = {"title": chart.title, **chart.spec}
     if kind == "svg":
         return str(vl_convert.vegalite_to_svg(spec, VEGA_LITE, config=PRINT_CONFIG)).encode()

@@ -1,1 +1,1 @@
-"""The sections of a report. Each module turns contents into components."""
+"""The sections of a report. Each module converts `Contents` to one `Section`, e.g. the learning curves."""

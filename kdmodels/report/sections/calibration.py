@@ -1,4 +1,4 @@
-"""The section of the calibration: whether a network's confidence is its accuracy."""
+"""The section of the calibration: how well each network's confidence matches its accuracy."""
 
 from kdmodels.report.channels import Channel, grid, tooltip, values
 from kdmodels.report.components import Chart, Section

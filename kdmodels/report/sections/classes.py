@@ -11,9 +11,9 @@ from kdmodels.report.contents import Contents
 from kdmodels.report.numbers import points
 from kdmodels.report.predictions import NetworkSummary, Predictions, matrix
 
-MOST_CLASSES = 30  # classes in a chart
-MOST_NUMBERS = 12  # classes of a confusion matrix up to which its cells have numbers
-MOST_CONFUSIONS = 10  # rows of the table of confusions
+MOST_CLASSES = 30  # maximum number of classes in a chart
+MOST_NUMBERS = 12  # maximum number of classes of a confusion matrix whose cells show numbers
+MOST_CONFUSIONS = 10  # maximum number of rows of the table of confusions
 
 
 def classes_section(contents: Contents) -> Section | None:
@@ -46,14 +46,14 @@ def label(network: NetworkSummary) -> str:
 
 
 def class_accuracies(counts: np.ndarray) -> np.ndarray:
-    """Return the accuracy on each class, (K,), from a confusion matrix, (K, K). NaN for a class without examples."""
+    """Return the accuracy on each class, (K,), from a confusion matrix, (K, K). A class without examples gets NaN."""
     with np.errstate(invalid="ignore"):
         accuracies: np.ndarray = counts.diagonal() / counts.sum(axis=1)
     return accuracies
 
 
 def _telling_classes(matrices: Sequence[np.ndarray]) -> list[int]:
-    """Return the classes to show, in their order: those with the largest range of accuracies."""
+    """Return the sorted indices of the classes to show: those on which the networks' accuracies differ most."""
     accuracies = np.stack([class_accuracies(counts) for counts in matrices])  # (networks, K)
     known = np.flatnonzero(~np.isnan(accuracies).any(axis=0))
     ranges = np.ptp(accuracies[:, known], axis=0)
@@ -147,14 +147,14 @@ def _panel(title: str, counts: np.ndarray, classes: Sequence[str], *, first: boo
         "encoding": {
             "x": name("predicted", "predicted class") | domain,
             "y": name("true", "true class" if first else None) | domain,
-            "tooltip": tooltip("true", "predicted", "examples", share=".1f"),  # also of the number in a cell
+            "tooltip": tooltip("true", "predicted", "examples", share=".1f"),  # also for the numbers
         },
         "layer": [cells, numbers] if len(classes) <= MOST_NUMBERS else [cells],
     }
 
 
 def _confusions(matrices: dict[str, np.ndarray], predictions: Predictions) -> Table:
-    """Return a table of the most frequent confusions of the student, with their numbers for the other networks."""
+    """Return a table of the student's most frequent confusions, and how often the other networks confuse the same."""
     counts = next(iter(matrices.values())).copy()
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_CONFUSIONS]

@@ -4,12 +4,12 @@ from kdmodels.experiment.data import REST
 from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
 from kdmodels.report.contents import Contents
 
-SPLITS = {"train": "training", REST: "unlabelled"}  # titles of splits whose name is not a title
-MOST_CLASSES = 30  # names of classes that are listed
+SPLITS = {"train": "training", REST: "unlabelled"}  # titles of splits that are not shown under their own names
+MOST_CLASSES = 30  # maximum number of class names that are listed
 
 
 def data_section(contents: Contents) -> Section | None:
-    """Return the section of the data. `None` if nothing is recorded of the data."""
+    """Return the section of the data. `None` if nothing is recorded about the data."""
     data = contents.data
     if data is None:
         return None

@@ -1,4 +1,4 @@
-"""The section of the learning curves: validation accuracy and each loss term over the epochs, with bands of the seeds.
+"""The section of the learning curves: validation accuracy and loss terms in each epoch, as means and ranges over seeds.
 
 The curves of many variants would hide each other, so only the best variants and the winner's control are drawn.
 """
@@ -14,9 +14,9 @@ from kdmodels.report.contents import Contents
 from kdmodels.report.curves import Point
 from kdmodels.report.numbers import rounded
 
-SHOWN = 8  # variants in one chart, as many as there are colours that can be told apart
+SHOWN = 8  # maximum number of variants in a chart; readers cannot distinguish more colours
 TRAINING, TOTAL = "train/", "train/loss"  # prefix of the metric of a loss term, and the metric of the weighted sum
-EARLY = 0.25  # share of the epochs whose accuracies may be cut off
+EARLY = 0.25  # accuracies in this first share of the epochs may be cut off
 BANDS = "Lines are means over seeds, bands reach from the lowest to the highest seed."
 
 
@@ -64,7 +64,7 @@ def _accuracy_chart(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> Char
 def _lowest(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> float:
     """Return the lowest accuracy after the first quarter of the epochs, from 0 to 1.
 
-    A reader compares the late epochs. The rise before would take most of the height of the chart.
+    The chart starts at this accuracy. Otherwise, the steep rise in the first epochs would fill most of the chart.
     """
     accuracies = [metrics[ACCURACY] for metrics in curves.values() if ACCURACY in metrics]
     late = [point.low for points in accuracies for point in points if point.epoch >= EARLY * points[-1].epoch]
@@ -107,7 +107,7 @@ def _band_and_line(title: str, variants: Sequence[str], lowest: float | None = N
     """Return the layers of a chart with a band and a line for each variant.
 
     Args:
-        lowest: Start of the vertical axis. Lower parts of the curves are cut off. Default: the lowest value.
+        lowest: Start of the vertical axis. Parts of the curves below it are cut off. Default: the lowest value.
     """
     colour = colours("variant", "variant", variants)
     x = number("epoch", "epoch")

@@ -7,9 +7,9 @@ from kdmodels.report.components import Chart, Component, Section, Spec
 from kdmodels.report.contents import Contents, Trial
 from kdmodels.report.numbers import points, rounded
 
-COLUMNS = 3  # of panels
-FEWEST = 3  # settings of a grid, from which it is drawn
-LARGE_RATIO = 10.0  # of the largest to the smallest value, from which the axis is logarithmic
+COLUMNS = 3  # number of panels side by side
+FEWEST = 3  # minimum number of variants of a grid that is drawn
+LARGE_RATIO = 10.0  # minimum ratio of the largest to the smallest value for a logarithmic axis
 
 
 def sensitivity_section(contents: Contents) -> Section | None:

@@ -14,7 +14,7 @@ from kdmodels.report.gap import Gap, gaps_closed
 from kdmodels.report.leaderboard import LeaderboardRow
 from kdmodels.report.numbers import points
 
-WIDTH = 640  # of the chart, in pixels
+WIDTH = 640  # width of the chart in pixels
 COLUMNS = [
     Column("#", numeric=True, help="Rank by mean validation accuracy."),
     Column("variant"),

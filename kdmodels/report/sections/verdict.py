@@ -92,7 +92,7 @@ def _test_accuracies(verdict: Verdict | None) -> str:
 
 
 def _training(contents: Contents, best: LeaderboardRow) -> str:
-    """Return the seconds of training of the best variant and of the teacher, and those of the whole comparison."""
+    """Return the training times of the best variant and the teacher, and the time of the comparison, in seconds."""
     seconds = {run.name: run.effort.seconds for run in contents.runs}
     parts = {
         f"{best.student.variant}, all seeds": seconds.get(best.student.variant),

@@ -1,4 +1,4 @@
-"""The section of the work: time and memory of each stage and training, and what was trained and reused."""
+"""The section on time, memory and reuse: costs of each stage and each training, and which runs were reused."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ ABOUT_MEMORY = (
 
 
 def work_section(contents: Contents) -> Section | None:
-    """Return the section of the work. `None` if nothing is recorded."""
+    """Return the section on time, memory and reuse. `None` if nothing is recorded."""
     components: list[Component] = []
     stages, runs = list(contents.stages.values()), [run.effort for run in contents.runs]
     if stages:
@@ -56,11 +56,11 @@ def work_section(contents: Contents) -> Section | None:
 
 
 def _titles(efforts: Sequence[Effort]) -> list[Column]:
-    """Return the columns of the memories that are recorded for at least one of the efforts."""
+    """Return one column for each kind of memory that is recorded for at least one of the efforts."""
     return [Column(title, numeric=True) for title, memory in MEMORIES.items() if any(memory(each) for each in efforts)]
 
 
 def _memories(effort: Effort, efforts: Sequence[Effort]) -> list[Cell]:
-    """Return the cells of the columns that `_titles` returns for the same efforts."""
+    """Return the cells of one effort, in the columns that `_titles` returns for the same `efforts`."""
     megabytes = [memory(effort) for memory in MEMORIES.values() if any(memory(each) for each in efforts)]
     return [Cell(formats.amount(value), value) for value in megabytes]
