@@ -1,1 +1,1 @@
-"""Side-by-side timings; each module is a command and writes its result to benchmarks/results."""
+"""Benchmarks. Each module is a command that writes its result to benchmarks/results."""

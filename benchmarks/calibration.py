@@ -1,12 +1,12 @@
-"""Compare weights of every preset: python -m benchmarks.calibration PAIR...
+"""Compare published and calibrated weights of every preset: python -m benchmarks.calibration [--summary] PAIR...
 
-Writes benchmarks/results/calibration-PAIR.json and prints the summary of each file as a table. A result that the file
-already has is not measured again. With --summary, only print the tables of results that exist.
+The results of each pair are written to benchmarks/results/calibration-PAIR.json and printed as a table. Results that
+the file already contains are not measured again. With --summary, nothing is measured, and only the tables are printed.
 
-For each preset with a teacher term, a student is trained with the published weights and with calibrated weights at five
-ratios. Students are trained with `fit` on stored knowledge, 5 seeds each. The table holds the mean accuracy on the
-validation split and on the test split. Nothing is chosen on the test split: the best of the five ratios is the one with
-the highest mean validation accuracy.
+For each preset with a teacher term, students are trained with the published weights and with calibrated weights at five
+ratios. Students are trained by `fit` on stored knowledge, with 5 seeds each. The file holds the validation and the test
+accuracy of each seed. Nothing is chosen on the test split: the best of the five ratios is the ratio with the highest
+mean validation accuracy.
 """
 
 import json
@@ -42,7 +42,7 @@ RATIOS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 @dataclass(frozen=True)
 class Pair:
-    """A data set with a teacher and a student, and their recipes."""
+    """A teacher and a student for a dataset, with their recipes."""
 
     data: Data
     teacher: Network
@@ -127,7 +127,7 @@ def _objectives() -> dict[tuple[str, str], list[Term]]:
 
 
 def _accuracies(pair: str, terms: Sequence[Term]) -> dict[str, list[float]] | str:
-    """Return the validation and the test accuracy of each seed, or the reason why the preset cannot be trained."""
+    """Return the validation and the test accuracy of each seed. If the training fails, return the error message."""
     dataset, knowledge = _prepared(pair)
     student = build(PAIRS[pair].student, **dataset.signature)
     try:
@@ -152,7 +152,7 @@ def _accuracies(pair: str, terms: Sequence[Term]) -> dict[str, list[float]] | st
 
 
 def measure(pair: str) -> None:
-    """Train every objective on both cores, and write each result as soon as it is known.
+    """Train every objective, one per CPU core at a time, and write each result as soon as it is known.
 
     An interrupted measurement continues with the objectives that have no result yet.
     """
@@ -168,10 +168,10 @@ def measure(pair: str) -> None:
 
 
 def summary(pair: str) -> str:
-    """Return a table of the mean test accuracy of each preset minus that of hard labels, in percentage points.
+    """Return a table of each preset's gain in mean test accuracy over hard labels, in percentage points.
 
-    The column `best of 5` is the ratio with the highest mean validation accuracy. The table has no preset that failed
-    or is not measured completely.
+    The column `best of 5 ratios` holds the gain at the ratio with the highest mean validation accuracy. Presets that
+    failed or have missing results are left out.
     """
     rows = json.loads((RESULTS / f"calibration-{pair}.json").read_text())["rows"]
     found = {(row["preset"], row["weights"]): row["accuracies"] for row in rows}
@@ -195,7 +195,7 @@ def summary(pair: str) -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    """Measure the named pairs, unless --summary is given, and print their tables."""
+    """Measure the named pairs, and print their tables. With --summary, only print the tables."""
     pairs = [word for word in words if word != "--summary"]
     for pair in pairs:
         if "--summary" not in words:

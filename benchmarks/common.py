@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks: alternating runs, result files, and peak sampling."""
+"""Functions that several benchmarks use: alternating runs, result files, and the sampling of peaks."""
 
 import json
 import os
@@ -31,7 +31,10 @@ def write(name: str, result: dict[str, Any]) -> None:
 
 
 def turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each way in each round. The ways alternate, so a disturbance affects all of them."""
+    """Time several ways to do the same work. Return the seconds of each way in each round, by the name of the way.
+
+    The ways alternate, so that a disturbance affects all of them.
+    """
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, work in ways.items():
@@ -43,7 +46,10 @@ def turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 @contextmanager
 def peaks(sample: Callable[[], dict[str, float]], every: float = 0.01) -> Iterator[dict[str, float]]:
-    """Yield the peak of each sampled figure. Sample at the start and end of the block, and every `every` seconds."""
+    """Yield a mapping with the peak of each sampled value, which is complete when the block ends.
+
+    Samples are taken at the start of the block, every `every` seconds, and at the end.
+    """
     most: dict[str, float] = {}
     done = threading.Event()
 
@@ -67,14 +73,20 @@ def peaks(sample: Callable[[], dict[str, float]], every: float = 0.01) -> Iterat
 
 
 def memory(pid: int | str = "self") -> dict[str, float]:
-    """Return a process's memory from /proc/PID/status in 1e6 bytes: `VmRSS` all, `RssAnon` private."""
+    """Return the memory of a process in 1e6 bytes, from /proc/PID/status.
+
+    `VmRSS` is the resident memory, and `RssAnon` is its private part.
+    """
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return {name: int(fields[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "RssAnon")}
 
 
 def student_result(name: str, outcomes: np.ndarray) -> StudentResult:
-    """Return a finished student whose replicas classify these examples correctly, (S, N) bool. The control is `v0`."""
+    """Return the result of a finished student whose control is `v0`.
+
+    `outcomes` holds whether each replica classifies each validation example correctly, (S, N) bool.
+    """
     accuracies = outcomes.mean(axis=1)
     return StudentResult(
         variant=name,

@@ -1,13 +1,14 @@
-"""Train 100 students in one fan-out, and 10: python -m benchmarks.fanout [FEW MANY]
+"""Compare runs with 10 and with 100 students: python -m benchmarks.fanout [FEW MANY]
 
-Each run is `kd run` on the digits in its own store: a grid of temperatures and the control, one seed each, in two
-processes. The control needs no teacher, so it is trained beside the teacher. The stage "students" therefore holds one
-student fewer; its time is scaled by n / (n - 1).
+Each run is `kd run` on the digits, with its own store. It trains a grid of temperatures and the control, with one seed
+each, in two processes. The control needs no teacher and is trained at the same time as the teacher. Of n students, the
+stage "students" therefore trains n - 1, and its time is multiplied by n / (n - 1).
 
-Memory is the peak of the processes' private memory (`RssAnon`) in 1e6 bytes, sampled five times a second, for the
-command, its server, its workers, and all together. Memory that a forked worker shares with the command counts twice.
-"database is locked" is searched for in the output of the command and in the log of its server. Prefect retries
-silently, so its server is configured to log such errors.
+The benchmark measures the peak of private memory (`RssAnon`), in 1e6 bytes, for the command, its server, its workers,
+and their sum. It takes five samples per second. Memory that a forked worker shares with the command counts twice.
+
+The benchmark also counts how often "database is locked" occurs in the output of the command and in the log of its
+server. Prefect usually retries silently after this error, so the server is configured to log it.
 """
 
 import json
@@ -28,7 +29,7 @@ LOGGING = {"PREFECT_SERVER_LOG_RETRYABLE_ERRORS": "true", "PREFECT_LOGGING_HANDL
 
 
 def experiment(students: int) -> dict[str, Any]:
-    """Return an experiment with this number of variants, including the control."""
+    """Return an experiment with a number of variants, including the control."""
     return {
         "name": "fanout",
         "data": "digits",
@@ -41,7 +42,7 @@ def experiment(students: int) -> dict[str, Any]:
 
 
 def family(root: int) -> dict[int, str]:
-    """Return a process and its descendants, with the role of each."""
+    """Return the roles of a process and of its descendants, by process id: command, server or workers."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # the process has ended
@@ -58,7 +59,7 @@ def family(root: int) -> dict[int, str]:
 
 
 def run(students: int, folder: Path) -> dict[str, Any]:
-    """Run one fan-out. Return its seconds, memory, finished students, and how often a database was locked."""
+    """Run one experiment. Return its seconds, memory, finished students, and number of "database is locked" errors."""
     path = folder / f"{students}.yaml"
     path.write_text(json.dumps(experiment(students)))  # JSON is YAML
     places = {"PREFECT_HOME": f"{folder}/prefect", "XDG_CACHE_HOME": f"{folder}/cache"}

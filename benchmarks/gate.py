@@ -1,12 +1,13 @@
-"""How often the gate and the leaderboard err: python -m benchmarks.gate
+"""Simulate how often the gate and the leaderboard make errors: python -m benchmarks.gate
 
-A model is simulated by the set of test examples that it classifies correctly. Each example has a difficulty: all models
-are correct on it with the same probability, independently. Most examples are nearly always or nearly never correct, so
-two models of equal accuracy (0.90) disagree on a small share of the examples.
+A model is simulated by the set of test examples that it classifies correctly. Each example has a probability of being
+classified correctly, which is the same for all models. The models are independent. For most examples, this probability
+is close to 0 or 1, so two models with the same accuracy (0.90) disagree on only a small share of the examples.
 
-A year is 365 nights on one test split. Every night a new challenger meets the same champion. Both routes to promotion
-are simulated at their null hypothesis: a challenger that is exactly as good, and one that is smaller and worse by
-exactly the margin. A promotion is false in both.
+A year has 365 nights with the same test split. Every night, a new challenger is compared with the same champion. Both
+routes to promotion are simulated at their null hypothesis. On the first route, the challenger is exactly as good as the
+champion. On the second route, the challenger is smaller, and worse by exactly the margin. In both cases, every
+promotion is an error.
 """
 
 from collections.abc import Sequence
@@ -26,14 +27,15 @@ from kdmodels.experiment import Require
 
 TEST, REPEATS, ACCURACY, MARGIN, NIGHTS = 10_000, 1_000, 0.90, 0.002, 365
 DISAGREEMENTS = (0.05, 0.10)
-CERTAIN = 1e-4  # all models agree on an example this easy or this hard
-SUSPICIOUS = 1.9  # standard errors; below this the gate never promotes, because its largest level is 1.5 %
+CERTAIN = 1e-4  # probabilities within this distance of 0 or 1 are set to 0 or 1
+SUSPICIOUS = 1.9  # in standard errors; for a smaller gain, the gate never promotes, as its highest level is 1.5 %
 
 
 def difficulties(generator: np.random.Generator, examples: int, disagreement: float) -> np.ndarray:
-    """Draw each example's probability of a correct prediction, (N,).
+    """Draw each example's probability p of being classified correctly, (N,).
 
-    The probabilities are beta-distributed, so that E[2 p (1 - p)] is the disagreement.
+    The probabilities follow the beta distribution with mean `ACCURACY` and E[2 p (1 - p)] = `disagreement`, which is
+    the share of examples on which two models disagree.
     """
     spread = ACCURACY * (1 - ACCURACY)
     concentration = disagreement / 2 / (spread - disagreement / 2)
@@ -42,7 +44,10 @@ def difficulties(generator: np.random.Generator, examples: int, disagreement: fl
 
 
 def promoted(wins: int, losses: int, examples: int, look: Look, smaller: bool, margin: float = MARGIN) -> bool:
-    """Return whether the gate promotes a challenger that alone is correct on `wins` examples, and not on `losses`."""
+    """Return whether the gate promotes a challenger.
+
+    Only the challenger is correct on `wins` examples, and only the champion is correct on `losses` examples.
+    """
     challenger, champion = np.ones(examples, dtype=bool), np.ones(examples, dtype=bool)
     champion[:wins] = challenger[wins : wins + losses] = False
     labels = np.full(examples, "any")
@@ -56,7 +61,7 @@ def promoted(wins: int, losses: int, examples: int, look: Look, smaller: bool, m
 def year(
     generator: np.random.Generator, examples: int, disagreement: float, *, smaller: bool, nights: int = NIGHTS
 ) -> int | None:
-    """Return the first night on which a challenger at the null hypothesis is promoted, or None."""
+    """Simulate a year at the null hypothesis. Return the first night with a promotion, or `None`."""
     chances = difficulties(generator, examples, disagreement)
     champion = generator.random(examples) < chances
     challenger = chances * (1 - MARGIN / ACCURACY) if smaller else chances
@@ -70,7 +75,7 @@ def year(
 
 
 def _counts(generator: np.random.Generator, rates: np.ndarray, nights: int) -> np.ndarray:
-    """Draw how many of the events with these probabilities happen each night, (nights,)."""
+    """Draw the number of events that happen in each night, (nights,). `rates` holds the probability of each event."""
     uncertain = rates[(rates > 0) & (rates < 1)].astype(np.float32)
     coins = generator.random((nights, uncertain.size), dtype=np.float32) < uncertain
     return (rates == 1).sum() + coins.sum(axis=1)
@@ -79,7 +84,10 @@ def _counts(generator: np.random.Generator, rates: np.ndarray, nights: int) -> n
 def false_promotions(
     repeats: int, examples: int, disagreement: float, *, smaller: bool, nights: int = NIGHTS
 ) -> dict[str, Any]:
-    """Return the share of years in which a challenger that is no better, or worse by the margin, is promoted."""
+    """Return the share of simulated years with a false promotion.
+
+    The challengers are as good as the champion. If `smaller` is true, they are smaller, and worse by the margin.
+    """
     generator = np.random.default_rng([repeats, examples, int(1000 * disagreement), smaller])
     firsts = [year(generator, examples, disagreement, smaller=smaller, nights=nights) for _ in range(repeats)]
     return {
@@ -92,7 +100,7 @@ def false_promotions(
 
 
 def power(repeats: int, disagreement: float, gain: float, look: Look) -> dict[str, Any]:
-    """Return how often a challenger that is better by `gain` is promoted at a look."""
+    """Return how often the gate promotes a challenger at a look, if the challenger's accuracy is higher by `gain`."""
     generator = np.random.default_rng([repeats, look.number, look.of])
     rates = [(disagreement + gain) / 2, (disagreement - gain) / 2, 1 - disagreement]
     outcomes = [
@@ -109,7 +117,7 @@ def power(repeats: int, disagreement: float, gain: float, look: Look) -> dict[st
 
 
 def power_if_smaller(repeats: int, disagreement: float, margin: float, look: Look) -> dict[str, Any]:
-    """Return how often an equally good, smaller challenger is promoted at a look."""
+    """Return how often the gate promotes a smaller challenger at a look, if both models have the same accuracy."""
     generator = np.random.default_rng([repeats, look.number, look.of])
     rates = [disagreement / 2, disagreement / 2, 1 - disagreement]
     outcomes = [
@@ -126,9 +134,10 @@ def power_if_smaller(repeats: int, disagreement: float, margin: float, look: Loo
 
 
 def leaderboards(repeats: int, variants: int, seeds: int, gain: float = 0.0) -> dict[str, Any]:
-    """Return how often a leaderboard separates a variant from the best. The first is better by `gain`, the rest equal.
+    """Return the share of leaderboards in which some variant differs significantly from the best variant.
 
-    The accuracies of the seeds vary by 2 points, far more than 10,000 validation examples can explain.
+    The first variant is better by `gain`. All other variants are equal. The accuracies of the seeds have a standard
+    deviation of 2 points, which is far more than the sampling error of 10,000 validation examples.
     """
     generator = np.random.default_rng([repeats, variants, seeds])
     separated = []

@@ -1,12 +1,14 @@
 """Store and read the knowledge of a million examples: python -m benchmarks.knowledge [EXAMPLES]
 
-A tiny teacher's 100 logits for each of a million images of 2x2 bytes are stored in float16, as `kd run` stores them. A
-student of 8 hidden units is then trained for one epoch. Memory is the growth of the peak: `RssAnon` is private memory,
-`VmRSS` also counts pages of mapped files, which the system drops when it needs memory.
+The images have 2x2 pixels. A tiny teacher computes 100 logits for each image, which are stored in float16, as `kd run`
+stores them. Then a student with 8 hidden units is trained for one epoch. The benchmark measures by how much the peak of
+memory grows. `RssAnon` is private memory. `VmRSS` also includes pages of mapped files, which the system drops when it
+needs memory.
 
-The knowledge is then read, 256 rows at a time, in random and in stored order, in three ways: with images and labels
-as in training, as knowledge alone, and by torch from the mapped file. For comparison the whole file is read as bytes.
-For `disk`, the system is asked to drop the file first. For `memory`, the file is cached completely.
+Then the knowledge is read in batches of 256 rows, in random order and in stored order. It is read in three ways: with
+images and labels as in training, alone, and by torch from the mapped file. For comparison, the whole file is read as
+bytes. Each reading is done twice. For `disk`, the system has first dropped the file from its cache. For `memory`, the
+whole file is cached.
 """
 
 import gc
@@ -45,7 +47,7 @@ WAYS: dict[str, Callable[[Split, Knowledge], Callable[[Tensor], object]]] = {
 
 
 def images(examples: int, path: Path) -> Split:
-    """Return random images, mapped from a file, and labels."""
+    """Return a split with random labels and with random images that are mapped from a file."""
     generator = np.random.default_rng(0)
     np.save(path, generator.integers(0, 256, (examples, 1, 2, 2), dtype=np.uint8))
     labels = torch.from_numpy(generator.integers(0, CLASSES, examples))
@@ -60,14 +62,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def grown(work: Callable[[], object], before: dict[str, float]) -> dict[str, float]:
-    """Return the seconds of one call, and how much memory grows."""
+    """Return the seconds of one call, and by how much its peak memory exceeds the memory `before`."""
     with peaks(memory) as most:
         took = seconds(work)
     return {"seconds": round(took, 1), **{f"{name}_growth_mb": round(most[name] - before[name], 1) for name in most}}
 
 
 def read(split: Split, folder: Path, way: str, rows: Tensor) -> None:
-    """Read rows once, in the given order, in batches."""
+    """Read the given rows once, in batches, in one of the ways in `WAYS`."""
     one_batch = WAYS[way](split, load_knowledge(folder))
     for batch in rows.split(BATCH):
         one_batch(batch)

@@ -1,8 +1,8 @@
-"""Load a data set that is larger than the memory one would give it: python -m benchmarks.large
+"""Load a dataset of 3 GB, and measure how little memory this needs: python -m benchmarks.large
 
-One million random images of 32x32x3 bytes in an .npz file (3 GB) are loaded, and read once in random batches. Memory is
-the growth of the process's private memory (`RssAnon`), sampled every 10 ms. Pages of mapped files are not included,
-because the system drops them when it needs memory. Needs 10 GB of disk.
+One million random images of 32x32x3 bytes in an .npz file are loaded, and then read once in random batches. The
+benchmark measures by how much the peak of private memory (`RssAnon`) grows, with a sample every 10 ms. Pages of mapped
+files are not included, because the system drops them when it needs memory. The benchmark needs 10 GB of disk space.
 """
 
 import json

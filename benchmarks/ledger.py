@@ -1,10 +1,12 @@
-"""Read a store with many runs: python -m benchmarks.ledger [STUDENTS]
+"""Time commands that read a store with many runs: python -m benchmarks.ledger [STUDENTS]
 
-A temporary store gets 100 comparisons without students, and one with 1,000 finished students of 25 epochs and 3
-seeds, each validated on 5,000 examples. They are recorded as `kd run` records them, without the networks. Each
-command alternates with a process that only imports the modules which the command had imported at its end, in the same
-order. `beyond` is the difference of the medians. Comparing single runs by id is measured for a few runs, since its
-time grows linearly.
+A temporary store gets 100 comparisons without students, and one comparison with 1,000 finished students. Each student
+has 25 epochs and 3 seeds, and is validated on 5,000 examples. The students are recorded as `kd run` records them, but
+without their networks.
+
+Each command alternates with a process that only imports the modules that the command imports, in the same order.
+`beyond` is the median time of the command minus the median time of its imports. `kd compare` with run ids is measured
+for only 20 ids, because its time grows linearly.
 """
 
 import os
@@ -53,7 +55,7 @@ for name in sys.stdin.read().split():
 
 
 def fill(students: int) -> list[str]:
-    """Record everything. Return the run ids of the last comparison's students."""
+    """Record all comparisons and students in the store. Return the run ids of the students."""
     tracking.configure()
     for number in range(COMPARISONS):
         name = f"earlier-{number % EXPERIMENTS}"
@@ -68,7 +70,7 @@ def fill(students: int) -> list[str]:
         begun = StepWork(step, tracking.machine_folder("checkpoints") / step.key)
         run_id = runs.start(experiment.name, begun, data, parent, runs.origin(), control="hard-labels")
         figures = dict.fromkeys(FIGURES, 0.5)
-        # A fifth of the examples is hard. Every student is correct on all others.
+        # A fifth of the examples is hard. Every student classifies all other examples correctly.
         chances = [[0.5 + (7 * number + 13 * seed) % 97 / 200] for seed in step.seeds]
         outcomes = (generator.random((SEEDS, EXAMPLES)) < chances) | (np.arange(EXAMPLES) % 5 > 0)
         accuracies = outcomes.mean(axis=1).tolist()
@@ -95,7 +97,7 @@ def fill(students: int) -> list[str]:
 
 
 def run_command(command: list[str], stdin: str = "") -> None:
-    """Run a command to its end."""
+    """Run a command, and wait until it ends."""
     subprocess.run(command, input=stdin, stdout=subprocess.DEVNULL, text=True, check=True)
 
 

@@ -1,9 +1,10 @@
-"""Measure how often copies of training images are found, and other images mistaken for copies.
+"""Measure how many copies of known images are found, and how many other images are mistaken for copies.
 
 Run: python -m benchmarks.likeness
 
-The test split of a data set holds no training image, so every test image that looks like one is a false match. Copies
-are test images that were saved again. MNIST is read from $KD_DATA.
+The test split of a dataset contains no training image. Every test image that is taken for a copy of a training image is
+therefore a false match. To measure how many copies are found, test images are saved again as JPEG files or made
+brighter, and are then compared with the original test images. MNIST is read from $KD_DATA.
 """
 
 import io
@@ -26,7 +27,7 @@ QUALITIES = (95, 90, 75, 50)
 
 
 def saved_again(split: Split, quality: int) -> Split:
-    """Return the images of a grey split after saving them as JPEG."""
+    """Return the images of a grey split after saving them as JPEG files of a given quality."""
     decoded = []
     for image in (split.images[:, 0] * 255).round().to(torch.uint8).numpy():
         file = io.BytesIO()
@@ -36,12 +37,12 @@ def saved_again(split: Split, quality: int) -> Split:
 
 
 def brighter(split: Split) -> Split:
-    """Return the images, one grey level brighter."""
+    """Return the images of a split, one grey level brighter."""
     return Split((split.images * 255).round().add(1).clamp(max=255).to(torch.uint8), split.labels, 255)
 
 
 def row(source: str) -> dict[str, Any]:
-    """Return the rates of one data set, and the seconds of CPU time."""
+    """Return the false matches and the found copies of one dataset, and the CPU time of the search in seconds."""
     data = load_dataset(Data(source=source), Path(os.environ["KD_DATA"]) if "KD_DATA" in os.environ else None)
     test = data.read_test()
     data.train.stored(torch.arange(len(data.train)))  # read the file before the clock starts

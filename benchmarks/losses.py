@@ -1,9 +1,11 @@
 """Compare every preset on real data: python -m benchmarks.losses digits|mnist [--tuned]
 
-Runs `kd run NAME-losses` in its own store and writes the leaderboard on validation to
+The benchmark runs `kd run NAME-losses` with its own store, and writes the leaderboard on the validation split to
 benchmarks/results/NAME-losses.json. With --tuned, every variant gets 12 trials, and the file is NAME-losses-tuned.json.
-A leaderboard holds means over seeds with intervals over seeds and over examples, differences from the control, tests
-against the control and the best, and groups of variants that do not differ significantly.
+
+For each variant, the leaderboard holds the mean accuracy with intervals over seeds and over examples, and the
+difference from the control. It also holds tests against the control and the best variant, and groups of variants that
+do not differ significantly.
 """
 
 import argparse

@@ -1,8 +1,13 @@
 """Compare eight losses on MNIST with kdflow and with a plain script: python -m benchmarks.mnist
 
-`$KD_DATA` holds MNIST/raw. Three things alternate: the script (`benchmarks.plain`), the training alone in two
-processes that have imported everything, and the whole command with an empty store and an empty Prefect home. The
-script's time for one student is multiplied by 40, or by 8 for one seed of each loss.
+The folder `$KD_DATA` must contain MNIST/raw. The benchmark alternates between three measurements:
+
+- the plain script, `benchmarks.plain`
+- kdflow's training alone, in two processes that have already imported all modules
+- the whole command `kd run`, with an empty store and an empty Prefect home
+
+The script trains one student per round. Its time for a student is multiplied by 40 for 8 losses with 5 seeds each, and
+by 8 for 8 losses with one seed each.
 """
 
 import json
@@ -36,7 +41,7 @@ from kdmodels.training import fit
 HERE = Path(__file__).parent
 EXPERIMENT = HERE / "mnist.yaml"
 KD = Path(sys.executable).with_name("kd")
-STUDENTS = 1  # that the script trains in each round
+STUDENTS = 1  # number of students that the script trains in each round
 ROUNDS = 2
 WORKERS = 2
 PLACES = ["middle"]  # where `hint` takes features
@@ -51,7 +56,7 @@ print(time.perf_counter() - began)
 
 
 def plain() -> dict[str, Any]:
-    """Run the script with the command's validation images. Return its seconds and accuracies."""
+    """Run the script with the validation images of `kd run`. Return the seconds and the accuracies."""
     held_out = load_dataset(read_experiment(EXPERIMENT).data, Path(os.environ["KD_DATA"])).indices["validation"]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(held_out, file)
@@ -63,7 +68,10 @@ def plain() -> dict[str, Any]:
 
 @cache
 def prepared() -> tuple[Experiment, Dataset, tuple[Knowledge, Knowledge]]:
-    """Return what training needs, once in each worker. The teacher is untrained, which does not change the time."""
+    """Return the experiment, the dataset and the knowledge, which are prepared once in each worker.
+
+    The teacher is not trained, because this does not change the time of the students' training.
+    """
     torch.set_num_threads(1)
     keep_freed_memory()
     experiment = read_experiment(EXPERIMENT)
@@ -82,10 +90,10 @@ def get_ready(all_ready: Barrier) -> None:
 
 
 def train(name: str, seeds: int) -> tuple[float, float]:
-    """Train one variant in a worker. Return when the training began and ended."""
+    """Train one variant in a worker. Return the times at which the training began and ended, in seconds."""
     experiment, data, both = prepared()
     (variant,) = [variant for variant in experiment.variants if variant.name == name]
-    # As in kdflow, only the features that the variant compares are read.
+    # As in kdflow, the stored features are read only if the variant compares features.
     knowledge = both if variant.teacher_places else (replace(both[0], features={}), replace(both[1], features={}))
     student, recipe = build(experiment.student.network, **data.signature), experiment.student
     began = time.monotonic()
@@ -94,7 +102,7 @@ def train(name: str, seeds: int) -> tuple[float, float]:
 
 
 def training(names: list[str], seeds: int) -> float:
-    """Train all variants in this order. Return the seconds from the first start to the last end."""
+    """Train all variants in this order. Return the seconds from the start of the first to the end of the last."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, spawning, get_ready, (spawning.Barrier(WORKERS),)) as pool:
         times = list(pool.map(train, names, [seeds] * len(names)))
@@ -102,17 +110,18 @@ def training(names: list[str], seeds: int) -> float:
 
 
 def first_export() -> float:
-    """Return the seconds of a process's first `torch.export`. Nearly all of it is imports."""
+    """Return the seconds of the first `torch.export` in a process. Nearly all of this time is spent on imports."""
     words = [sys.executable, "-c", FIRST_EXPORT]
     return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
 def command(seeds: int) -> dict[str, Any]:
-    """Run the whole of `kd run` with nothing cached. Return its seconds, and how they divide.
+    """Run the whole command `kd run` with nothing cached. Return its total time and its parts, in seconds.
 
-    `overhead` is the time, after the start and without a first export, in which no process trains or validates, as a
-    share of the time in which any process does. torchvision's imports for reading MNIST are nearly all of a first
-    export. If they happened while the server was still starting, they are part of the start and not subtracted again.
+    `overhead` is the time after the start in which no process trains or validates, divided by the time in which some
+    process does. The time of a first export is subtracted from the overhead. Nearly all of this time is spent on the
+    imports of torchvision, which reads MNIST. If these imports happened while the server was still starting, they are
+    part of the start and are not subtracted again.
     """
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
         store = f"sqlite:///{folder}/mlflow.db"
@@ -161,7 +170,7 @@ def covered(intervals: list[tuple[float, float]]) -> float:
 
 def main() -> None:
     """Measure, print and write the result."""
-    # In kdflow's order: variants that compare features come first.
+    # As in kdflow, train the variants that compare features first.
     variants = sorted(read_experiment(EXPERIMENT).variants, key=lambda variant: -len(variant.teacher_places))
     names = [variant.name for variant in variants]
     scripts = [plain()]

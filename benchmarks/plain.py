@@ -1,9 +1,12 @@
-"""The script that everybody writes, for comparison: python -m benchmarks.plain [STUDENTS [VALIDATION]]
+"""Distil without kdflow, in a typical plain script: python -m benchmarks.plain [STUDENTS [VALIDATION]]
 
-MNIST through a DataLoader, one teacher, then one student after the other with the teacher in the loop. The recipe is
-that of the variant `classic`: Adam 1e-3, batch 64, 5 epochs, 0.5 cross entropy + 0.5 T² KL at T = 2. The script is
-neither slow on purpose nor optimised. It prints the seconds and accuracies of the teacher and of each student as
-JSON. VALIDATION is a JSON file with the indices of the validation images. Without it they are drawn at random.
+The script reads MNIST through a DataLoader. It trains one teacher, and then one student after the other. The teacher
+runs on every batch of a student. The recipe is that of the variant `classic`: Adam with a learning rate of 1e-3,
+batches of 64, 5 epochs, and the loss 0.5 cross entropy + 0.5 T² KL at T = 2. The script is neither slow on purpose nor
+optimised.
+
+The script prints the seconds and the accuracies of the teacher and of each student as JSON. VALIDATION is a JSON file
+with the indices of the validation images. Without this file, the validation images are drawn at random.
 """
 
 import json
@@ -24,7 +27,7 @@ EPOCHS, BATCH, TEMPERATURE = 5, 64, 2.0
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Return a ReLU network on flattened images."""
+    """Return a fully connected ReLU network that takes images. `widths` holds the sizes of all its layers."""
     layers: list[nn.Module] = [nn.Flatten()]
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
@@ -32,7 +35,7 @@ def mlp(*widths: int) -> nn.Sequential:
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """Return half cross entropy, half soft targets."""
+    """Return the mean of the cross entropy with the labels and the soft-target loss."""
     soft = F.kl_div(
         F.log_softmax(student / TEMPERATURE, dim=1), F.softmax(teacher / TEMPERATURE, dim=1), reduction="batchmean"
     )
@@ -69,7 +72,7 @@ def train(network: nn.Module, teacher: nn.Module | None, loader: DataLoader[Any]
 
 
 def main(students: int, validation_file: Path | None) -> None:
-    """Train, and print the seconds."""
+    """Train the teacher and the students, and print the seconds and the accuracies."""
     torch.manual_seed(0)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     whole = datasets.MNIST(os.environ["KD_DATA"], train=True, transform=transform)

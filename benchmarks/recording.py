@@ -1,8 +1,8 @@
 """Record a trained network with kdflow and with `mlflow.pytorch.log_model`: python -m benchmarks.recording
 
-The two ways alternate in one process and one SQLite store, each time in a new run. The first round, which includes the
-imports, is reported apart. MLflow's function is called as its documentation shows: with a name and an input example,
-inside a run.
+The two ways alternate in one process and one SQLite store. Each recording is a new run. The first round includes the
+imports, so the medians leave it out. MLflow's function is called as its documentation shows: inside a run, with a name
+and an input example.
 """
 
 import os
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def measured(description: Description) -> dict[str, list[float]]:
-    """Return the seconds of each round of each way."""
+    """Return the seconds of each way in each round, by the name of the way."""
     import mlflow.pytorch
 
     from tasks import tracking
@@ -62,7 +62,7 @@ def measured(description: Description) -> dict[str, list[float]]:
     split = Split(images, torch.zeros(5000, dtype=torch.int64))
 
     def with_kdflow() -> None:
-        """Record as a student's run does: fill the graph, check the file on 512 images, store it."""
+        """Record the network as a student's run does: fill the graph, check the file on 512 images, and store it."""
         run_id = tracking.start("recording", "one", "student")
         with tracking.recording(run_id):
             content, _ = served_file(description, network, metadata_of(description, run_id), split)

@@ -1,7 +1,8 @@
-"""Compare the served ONNX file with the torch program (pt2) that was served before: python -m benchmarks.serving
+"""Compare the served ONNX file with an exported torch program (pt2): python -m benchmarks.serving
 
-All times are from the start of a process to its end, as a user waits: `kd predict` on 100 image files, and loading each
-file in Python and running it on 100 images. The ways alternate.
+Older versions of kdflow served the torch program. The benchmark times `kd predict` on 100 image files. It also times
+Python processes that load one of the two files and run it on 100 images. All times are from the start of a process to
+its end. The processes alternate.
 """
 
 import os
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def measured(network: Network, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the sizes of the two files, and the seconds of each way."""
+    """Return the sizes of the two files, and the seconds of each process."""
     from tasks import tracking
     from tasks.tracking.models import log_model
 

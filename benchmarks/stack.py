@@ -1,6 +1,7 @@
-"""The team stack as plain processes: its start, the requests and seconds of a student, its locks, and four clients.
+"""Measure the team stack as plain processes: python -m benchmarks.stack
 
-PostgreSQL and wget must be installed; `make test-stack` does so.
+The benchmark measures the time to start the stack, the requests to MLflow and the time per student, the time to take a
+lock, and the throughput of four clients. PostgreSQL and wget must be installed; `make test-stack` installs them.
 """
 
 import json
@@ -18,7 +19,7 @@ from tests.stack.load import STUDENTS, VARIANTS, experiment, requests_in, run_at
 from tests.stack.processes import Stack, started
 
 CLIENTS, FEW = 4, 3
-# Takes locks of the stack, and prints the milliseconds of each. The lock is free, so nothing waits.
+# A script that takes 20 free locks of the stack one after the other, and prints the milliseconds of each lock.
 LOCKS = """
 import json, time
 from tasks import tracking
@@ -37,7 +38,7 @@ print(json.dumps(milliseconds[1:]))  # the first imports and connects
 def main() -> None:
     """Measure, print and write the result."""
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-        Path(folder).chmod(0o711)  # PostgreSQL runs as a user of its own, and its files are in a folder below
+        Path(folder).chmod(0o711)  # PostgreSQL runs as another user, and its files are in a subfolder
         for name in ("stack", "clients"):
             (Path(folder) / name).mkdir()
         with started(Path(folder) / "stack") as stack:
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def measured(stack: Stack, client: Client, students: int) -> dict[str, float]:
-    """Run an experiment with this number of students, and return its requests to MLflow and its seconds."""
+    """Run an experiment with this number of students. Return the number of requests to MLflow, and the seconds."""
     variants = VARIANTS if students == STUDENTS else VARIANTS[:students]
     (client.folder / "one.yaml").write_text(
         yaml.safe_dump(experiment(f"one-{students}", seed=100 * students, variants=variants))
@@ -88,7 +89,7 @@ def measured(stack: Stack, client: Client, students: int) -> dict[str, float]:
 
 
 def locks_of(client: Client) -> list[float]:
-    """Return the milliseconds of taking and freeing each of 20 locks, in a process of a client."""
+    """Return the milliseconds that a process of a client needs to take and free each of 20 locks."""
     done = subprocess.run(
         [sys.executable, "-c", LOCKS], env=client.environment, cwd=client.folder, capture_output=True, check=True
     )

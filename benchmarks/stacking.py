@@ -1,7 +1,8 @@
-"""Train 8 seeds in one fit, one after the other, and a single seed: python -m benchmarks.stacking
+"""Compare the time of 8 seeds in one call of `fit` with 8 calls and with one seed: python -m benchmarks.stacking
 
-The seeds of an MLP are stacked into one computation. The seeds of a convolutional network are trained side by side (see
-LOG.md). The data are random images of MNIST's size: this measures speed only; tests check that the results agree.
+In one call, the seeds of an MLP are stacked into one computation, and the seeds of a convolutional network are trained
+side by side (see LOG.md). The images are random and have MNIST's size, because only the speed is measured. Tests check
+that the results agree.
 """
 
 import statistics
@@ -30,14 +31,14 @@ PAIRS = {  # student, teacher, examples
 
 
 def images(examples: int, purpose: str) -> Split:
-    """Return random images and labels."""
+    """Return a split of random images and labels."""
     generator = generator_for(0, purpose)
     pixels = torch.randint(256, (examples, 1, 28, 28), generator=generator, dtype=torch.uint8)
     return Split(pixels, torch.randint(10, (examples,), generator=generator), top=255)
 
 
 def ways(pair: str) -> dict[str, Callable[[], object]]:
-    """Return the three ways: one seed, all seeds in one fit, and one seed after the other."""
+    """Return the three ways to train: one seed, all seeds in one call of `fit`, and all seeds one after the other."""
     shape, teachers, examples = PAIRS[pair]
     train, validation = images(examples, "train"), images(1_000, "validation")
     student, teacher = build(shape, **SHAPE), build(teachers, **SHAPE)

@@ -1,8 +1,14 @@
 """Measure how long commands take to start: python -m benchmarks.starting
 
-`kd run digits` runs with a new MLflow store and a new Prefect home (both are migrated), again with `--fresh`, and with
-`--fresh` while `kd up` serves. The time ends when the teacher's first epoch of 18 steps is recorded. Also measured: the
-first command once more, which reuses everything; `kd --help`; and the import of each library.
+The benchmark measures the time from the start of `kd run digits` until the teacher's first epoch of 18 steps is
+recorded. The command runs in three situations:
+
+- with a new MLflow store and a new Prefect home, whose databases are created first
+- once more with `--fresh`
+- with `--fresh` while `kd up` serves
+
+The benchmark also times a repetition of the first command, which reuses all runs, `kd --help`, and the import of each
+library.
 """
 
 import json
@@ -23,7 +29,7 @@ IMPORTS = ("torch", "prefect", "mlflow", "prefect.server.api.server", "sklearn.m
 
 
 def run(folder: str, *words: str) -> dict[str, Any]:
-    """Run `kd run` once. Return its seconds, the seconds to the teacher's first epoch, and those of its stages."""
+    """Run `kd run digits` once. Return the total time, the time to the teacher's first epoch, and stage times in s."""
     environment = {
         **os.environ,
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
@@ -43,7 +49,7 @@ def run(folder: str, *words: str) -> dict[str, Any]:
 
 
 def first_epoch(folder: str, run_id: str, began: float) -> float:
-    """Return when a run's first metric was recorded, in seconds after the command began."""
+    """Return the seconds from the start of the command to the record of the run's first epoch."""
     from mlflow import MlflowClient
 
     history = MlflowClient(f"sqlite:///{folder}/mlflow.db").get_metric_history(run_id, "epoch")
@@ -51,7 +57,7 @@ def first_epoch(folder: str, run_id: str, began: float) -> float:
 
 
 def seconds(*command: object) -> float:
-    """Return the seconds of one process."""
+    """Run a process, and return its duration in seconds."""
     began = time.perf_counter()
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
     return round(time.perf_counter() - began, 2)
@@ -67,7 +73,7 @@ def with_server(folder: str) -> list[dict[str, Any]]:
         for line in serving.stderr:
             if "Ctrl-C" in line:
                 break
-        time.sleep(10)  # its worker is still importing
+        time.sleep(10)  # the worker of `kd up` is still importing modules
         return [run(folder, "--fresh") for _ in range(ROUNDS)]
     finally:
         serving.terminate()

@@ -1,8 +1,9 @@
-"""Compare a student's step on stored knowledge with the teacher in the loop: python -m benchmarks.step
+"""Compare a student's step with stored knowledge and with a teacher that runs on every batch: python -m benchmarks.step
 
-resnet32x4 teaches resnet8x4 on random images of CIFAR's size in batches of 64, by logits, and by logits and embeddings.
-Both ways call the same `fit`. A step is the time from one step to the next, so neither the start of a fit nor its
-validation counts. The first step is a warm-up.
+resnet32x4 teaches resnet8x4 on random images of CIFAR's size, in batches of 64. One objective uses the teacher's
+logits, and the other objective uses logits and embeddings. Both ways call `fit`. The time of a step is measured from
+its start to the start of the next step, so neither the start of `fit` nor the validation counts. The first step is a
+warm-up.
 """
 
 import statistics
@@ -32,7 +33,7 @@ OBJECTIVES = {
 
 
 def images(examples: int) -> Split:
-    """Return random images and labels."""
+    """Return a split of random images and labels."""
     generator = generator_for(0, "images")
     pixels = torch.randint(256, (examples, 3, 32, 32), generator=generator, dtype=torch.uint8)
     return Split(pixels, torch.randint(100, (examples,), generator=generator), top=255)
@@ -40,7 +41,7 @@ def images(examples: int) -> Split:
 
 def main() -> None:
     """Measure, print and write the result."""
-    keep_freed_memory()  # as in every run
+    keep_freed_memory()  # as in every run of kdflow
     teacher, student = (build(Network(name=name), **SHAPE).eval() for name in ("resnet32x4", "resnet8x4"))
     train, validation = images(STEPS * BATCH), images(2)
     ways: dict[str, Callable[[], object]] = {}

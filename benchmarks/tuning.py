@@ -1,13 +1,14 @@
-"""What equal tuning costs, and whether it tells equal variants apart: python -m benchmarks.tuning [cost] [equal]
+"""Measure the time and the false positives of tuning: python -m benchmarks.tuning [cost] [equal]
 
-`cost` trains the 8 variants of benchmarks/mnist.yaml on MNIST with 5 seeds, untuned, and then with 12 trials each. The
-trials of a variant train as one computation, and then, to compare the time, one after the other.
+The part `cost` trains the 8 variants of benchmarks/mnist.yaml on MNIST with 5 seeds, first untuned, and then tuned with
+12 trials each. The trials of a variant are trained as one computation, and then, to compare the times, one after the
+other.
 
-`equal` repeats a comparison of 8 variants that are all the control. Each of them has its own search, because in kdflow
-equal variants share their search. A repeat tells them apart if the leaderboard has more than one group. Each repeat has
-other training images and other seeds.
+The part `equal` repeats a comparison of 8 variants that are all equal to the control, and counts false positives. A
+comparison is a false positive if its leaderboard has more than one group. Each variant has its own search, although in
+kdflow equal variants would share a search. Each repetition has other training images and other seeds.
 
-Both write to benchmarks/results/tuning.json and keep the result of the other part.
+Each part writes its result to benchmarks/results/tuning.json, and keeps the result of the other part.
 """
 
 import argparse
@@ -45,7 +46,7 @@ Both = tuple[Knowledge, Knowledge] | None
 
 
 def search(dataset: Dataset, terms: list[Term], recipe: Recipe, knowledge: Both, seed: int) -> Values:
-    """Return the values of the best of `TRIALS` trials on the inner split."""
+    """Train `TRIALS` trials, and return the values of the trial that is most accurate on the inner split."""
     proposals = propose(axes(terms, recipe, {}), TRIALS, seed)
     return best(results(proposals, train_trials(dataset, terms, recipe, knowledge, seed, proposals))).values
 
@@ -131,7 +132,7 @@ def _percent(replicas: list[Replica]) -> float:
 
 
 def equal(repeats: int, examples: int, epochs: int) -> dict[str, Any]:
-    """Return the share of repeats in which some of 8 controls, each with its own search, differ significantly."""
+    """Return the share of comparisons in which some of 8 controls, each with its own search, differ significantly."""
     recipe, terms = Recipe(epochs=epochs), list(PRESETS[CONTROL].terms)
     apart: list[bool] = []
     whole = load_dataset(Data(source="mnist"))
