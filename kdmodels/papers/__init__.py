@@ -5,13 +5,22 @@ from kdmodels.papers import (
     ba_caruana_mnist,
     cifar_tutorial,
     hinton_mnist,
+    hinton_temperatures,
     hw13_cifar10,
     notes_gradient,
     soft_feature_combined,
 )
 from kdmodels.papers.reproduction import Reproduction
 
-_MODULES = (notes_gradient, hinton_mnist, ba_caruana_mnist, soft_feature_combined, cifar_tutorial, hw13_cifar10)
+_MODULES = (
+    notes_gradient,
+    hinton_mnist,
+    hinton_temperatures,
+    ba_caruana_mnist,
+    soft_feature_combined,
+    cifar_tutorial,
+    hw13_cifar10,
+)
 REPRODUCTIONS: dict[str, Reproduction] = {module.REPRODUCTION.name: module.REPRODUCTION for module in _MODULES}
 """All reproductions, by name. To add a reproduction, add a module here."""
 

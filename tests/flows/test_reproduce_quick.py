@@ -19,7 +19,8 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("KD_DATA"), reason="KD_DATA names no folder with MNIST/raw"),
 ]
 LEFT_OUT = {
-    "hinton-mnist": {"alike at 300", "too cold at 30", "too hot at 30"},
+    "hinton-mnist": set(),
+    "hinton-temperatures": {"alike at 300", "too cold at 30", "too hot at 30"},
     "ba-caruana-mnist": set(),
     "soft-feature-combined": {f"MNIST: {name}" for name in ("soft", "features", "combined", "combined with labels")},
     "cifar-tutorial": {"(teacher)", "hard-labels", "kd gain", "cosine gain", "regressor gain"},
@@ -53,5 +54,5 @@ def test_a_quick_run_measures_claims_and_decides_none(name: str, folder: Path) -
     measured = [outcome for outcome in result.outcomes if outcome.values]
     assert {outcome.agreement for outcome in measured} <= {Agreement.UNDECIDED}
     assert all(len(outcome.values) == 1 for outcome in measured)
-    assert result.tables
+    assert bool(result.tables) == (name != "hinton-mnist")  # whose claims say it all
     assert len(result.runs) == len(REPRODUCTIONS[name].experiments)

@@ -64,8 +64,9 @@ def test_the_data_free_generator_has_the_teacher_and_the_weights_of_dafl() -> No
 
 
 def test_the_experiments_of_hinton_share_a_teacher_and_a_student() -> None:
-    """Otherwise, a teacher would be trained for each of the three experiments of a seed."""
-    triplet, *others = (load_paper_experiment(f"hinton-mnist{part}") for part in ("", "-without-3", "-only-7-8"))
+    """Otherwise, a teacher would be trained for each of the experiments of a seed."""
+    names = ("hinton-mnist", "hinton-mnist-without-3", "hinton-mnist-only-7-8", "hinton-temperatures")
+    triplet, *others = map(load_paper_experiment, names)
     for other in others:
         assert (other.teacher, other.student) == (triplet.teacher, triplet.student)
 
