@@ -31,7 +31,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     Without RUN, the winner of the last comparison is promoted.
     """
     if force != bool(reason and reason.strip()):
-        raise UsageError("--force and --reason TEXT: expected both or none. The text is stored with the model version")
+        expected = "expected both, with a text that is not blank, or neither. The text is stored with the model version"
+        raise UsageError(f"--force and --reason TEXT: {expected}")
     with usage_errors():
         find_candidate(run)  # reports an unknown run before a server is started
     folder = str(data_dir) if data_dir else None

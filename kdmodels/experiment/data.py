@@ -15,7 +15,7 @@ LARGEST_SIDE = 8192  # pixels
 
 
 REST = "rest"
-UNLABELLED_PATHS = f"a folder or zip file of images, or {REST}"
+UNLABELLED_PATHS = f"a folder or zip file of images, or the word {REST}"
 
 
 class Transfer(Part):
@@ -91,7 +91,7 @@ class Transfer(Part):
         if len(origins) > 1:
             raise mistake(f"expected at most one of unlabelled, generator and noise, got {' and '.join(origins)}")
         if not origins and self.classes is None:
-            raise mistake("expected unlabelled, generator, noise or classes, got none of them")
+            raise mistake("expected one of the fields unlabelled, generator, noise and classes, got none of them")
         if self.count is not None and not origins:
             reason = f"{self.count} limits the additional images"
             raise mistake(f"{reason}. Allowed without unlabelled, generator and noise: null", "count")
@@ -255,7 +255,7 @@ class Data(Part):
         if validation is None or (isinstance(validation, str) and validation):
             return validation
         if isinstance(validation, bool) or not isinstance(validation, int | float) or not 0 < validation < 1:
-            rule = "a share above 0 and below 1, a folder's name, or null"
+            rule = "a fraction above 0 and below 1, a folder's name, or null"
             raise mistake(f"expected {rule}, got {show(validation)}")
         return validation
 
@@ -269,8 +269,8 @@ class Data(Part):
     @model_validator(mode="after")
     def _require_rest(self) -> Self:
         if self.transfer and self.transfer.unlabelled == REST and self.labelled is None:
-            reason = "rest means the training examples that data.labelled leaves out, but data.labelled is null"
-            raise mistake(f"{reason}. Allowed: a path, or rest with data.labelled", "transfer", "unlabelled")
+            reason = "'rest' means the training examples that data.labelled leaves out, but data.labelled is null"
+            raise mistake(f"{reason}. Allowed: a path, or 'rest' with data.labelled", "transfer", "unlabelled")
         return self
 
     @model_validator(mode="after")
@@ -280,7 +280,7 @@ class Data(Part):
         )
         if isinstance(self.validation, str) and not has_folders:
             reason = f"{self.source} has no folder {show(self.validation)}"
-            raise mistake(f"{reason}. Allowed: a share above 0 and below 1, or null", "validation")
+            raise mistake(f"{reason}. Allowed: a fraction above 0 and below 1, or null", "validation")
         return self
 
     @property

@@ -83,8 +83,8 @@ class Tune(Part):
             raise mistake(f"{rule}, got {self.epochs}", "tune", "epochs")
         fewest = min(recipe.epochs for _, recipe in variants)
         if self.epochs and self.epochs > fewest:
-            rule = f"expected at most the student's epochs, got {self.epochs}"
-            raise mistake(f"{rule}. Allowed: up to {fewest}", "tune", "epochs")
+            rule = f"expected at most {fewest}, the epochs of the student, got {self.epochs}"
+            raise mistake(rule, "tune", "epochs")
 
     def space_of(self, variants: Sequence[Trained]) -> dict[str, list[float]]:
         """Return the entries of `space` that apply to at least one of these variants."""

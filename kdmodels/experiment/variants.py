@@ -55,7 +55,8 @@ class Variant(Part):
     @model_validator(mode="after")
     def _require_control_of_labels(self) -> Self:
         if self.equal_steps and self.terms != preset_terms(CONTROL):
-            raise mistake("true applies only to a control, whose terms are hard_labels alone", "equal_steps")
+            rule = "a control, i.e. a variant whose only term is hard_labels"
+            raise mistake(f"true is allowed only for {rule}", "equal_steps")
         if self.name == CONTROL and (self.terms != preset_terms(CONTROL) or self.student or self.equal_steps):
             rule = "the control, which trains the experiment's student by hard_labels alone"
             raise mistake(f"{CONTROL} is the name of {rule}. Allowed: another name", "name")
@@ -106,7 +107,8 @@ def expand(items: list[object], student: Student | None, *, adds_images: bool = 
                     raise mistake(f"{show(variant.name)} appears twice. Each name may appear only once", index)
                 if variant.equal_steps and not adds_images:
                     raise mistake(
-                        "true needs unlabelled images, which add steps. Set data.transfer.unlabelled",
+                        "true is allowed only with unlabelled images, because otherwise no variant takes more steps. "
+                        "Set data.transfer.unlabelled",
                         index,
                         "equal_steps",
                     )

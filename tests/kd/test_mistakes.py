@@ -50,9 +50,17 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["show", "kd", "--spec", "--json"], 2, "--spec, --json: expected at most one of these options"),
     (["export", "x"], 2, "expected one format. Allowed: --pt2, --onnx, --int8"),
     (["export", "x", "--pt2", "--int8"], 2, "expected one format. Allowed: --pt2, --onnx, --int8"),
-    (["promote", "--force"], 2, "--force and --reason TEXT: expected both or none."),
-    (["promote", "--reason", "x"], 2, "--force and --reason TEXT: expected both or none."),
-    (["promote", "--force", "--reason", " "], 2, "--force and --reason TEXT: expected both or none."),
+    (["promote", "--force"], 2, "--force and --reason TEXT: expected both, with a text that is not blank, or neither."),
+    (
+        ["promote", "--reason", "x"],
+        2,
+        "--force and --reason TEXT: expected both, with a text that is not blank, or neither.",
+    ),
+    (
+        ["promote", "--force", "--reason", " "],
+        2,
+        "--force and --reason TEXT: expected both, with a text that is not blank, or neither.",
+    ),
     (["rollback", "small-student", "--to", "0"], 2, "'--to': Input should be greater than or equal to 1"),
     (["predict", "small-student"], 2, "Missing argument 'PATH...'"),
     (["predict", "small-student", "no.png"], 2, "no.png"),
@@ -100,7 +108,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (changed("threads='2'"), 2, "--set threads: expected a whole number from 1 to 1024, or null, got '2'"),
     (changed("device=gpu"), 2, "--set device: unknown value 'gpu'. Did you mean 'cpu'? Allowed: auto, cpu, cuda, mps"),
     (changed("data=mnits"), 2, "--set data: data.source: unknown source 'mnits'. Did you mean 'mnist'? Allowed: "),
-    (changed("data.validation=1.5"), 2, "expected a share above 0 and below 1, a folder's name, or null, got 1.5"),
+    (changed("data.validation=1.5"), 2, "expected a fraction above 0 and below 1, a folder's name, or null, got 1.5"),
     (changed("data.augment=[{jiter: 2}]"), 2, "unknown augmentation 'jiter'. Did you mean 'jitter'? Allowed: "),
     (changed("student.network.mlp=[0]"), 2, "student.network.mlp.0: expected a whole number from 1 to 100000, got 0"),
     (
@@ -128,12 +136,12 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (
         changed("variants=[{name: x, terms: hard-labels, equal_steps: true}]"),
         2,
-        "variants.0.equal_steps: true needs unlabelled images, which add steps.",
+        "variants.0.equal_steps: true is allowed only with unlabelled images, because otherwise no variant takes",
     ),
     (
         changed("variants=[{name: x, terms: kd, equal_steps: true}]"),
         2,
-        "variants.0.equal_steps: true applies only to a control, whose terms are hard_labels alone",
+        "variants.0.equal_steps: true is allowed only for a control, i.e. a variant whose only term is hard_labels",
     ),
     (changed("variants=[kd, kd]"), 2, "--set variants: variants.1: 'kd' appears twice. Each name may appear only once"),
     (changed("promote.require.accuracy=0.9"), 2, "expected a bound such as '>= 0.95', or null, got 0.9"),
@@ -158,7 +166,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (
         changed("student.epochs=3", "tune.epochs=4"),
         2,
-        "tune.epochs: expected at most the student's epochs, got 4. Allowed: up to 3",
+        "tune.epochs: expected at most 3, the epochs of the student, got 4",
     ),
     (changed("runner.kind=dask"), 2, "--set runner.kind: unknown value 'dask'. Allowed: auto, thread, process"),
     (
@@ -169,12 +177,12 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (
         changed("data={source: digits, transfer: {unlabelled: rest}}"),
         2,
-        "data.transfer.unlabelled: rest means the training examples that data.labelled leaves out, but data.labelled",
+        "data.transfer.unlabelled: 'rest' means the training examples that data.labelled leaves out, but data.labelled",
     ),
     (
         changed("data={source: digits, transfer: {count: 5}}"),
         2,
-        "expected unlabelled, generator, noise or classes, got none of them",
+        "expected one of the fields unlabelled, generator, noise and classes, got none of them",
     ),
     # Names that lead out of a folder or a line.
     (
@@ -215,7 +223,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (
         changed("data={source: digits, transfer: {unlabelled: gone}}"),
         2,
-        " does not exist. Allowed: a folder or zip file of images, or rest",
+        " does not exist. Allowed: a folder or zip file of images, or the word rest",
     ),
     (changed("data=nowhere:load"), 2, "data.source: nowhere: this module does not exist"),
     (changed("data=./gone.py:load"), 2, "data.source: ./gone.py: this file does not exist"),
@@ -227,7 +235,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (changed("teacher={checkpoint: gone.pt, network: {mlp: [8]}}"), 2, "teacher.checkpoint: gone.pt: /"),
     (changed("teacher.data=./nowhere"), 2, "teacher.data.source: ./nowhere: /"),
     # Fields of the teacher alone.
-    (changed("teacher.data.size=16"), 2, "--set teacher.data.size: 16 differs from the students' data. All networks"),
+    (
+        changed("teacher.data.size=16"),
+        2,
+        "--set teacher.data.size: 16 differs from that of the students' data, null. All",
+    ),
     (changed("teacher.normalise=imagnet"), 2, "unknown normalisation 'imagnet'. Allowed: imagenet, {mean: [...], std"),
     (
         changed("teacher.size=[0, 8]"),

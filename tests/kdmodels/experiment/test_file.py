@@ -52,11 +52,11 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
      "cifar100, svhn, stl10, or a path such as ./photos, photos.zip, arrays.npz or table.parquet, or "
      "module:function"),
     ("data: mnist", "data:\n  source: mnist\n  validation: 1.5",
-     "4: data.validation: expected a share above 0 and below 1, a folder's name, or null, got 1.5"),
+     "4: data.validation: expected a fraction above 0 and below 1, a folder's name, or null, got 1.5"),
     ("data: mnist", "data: {source: mnist, validation: photos/val}",
-     "2: data.validation: mnist has no folder 'photos/val'. Allowed: a share above 0 and below 1, or null"),
+     "2: data.validation: mnist has no folder 'photos/val'. Allowed: a fraction above 0 and below 1, or null"),
     ("data: mnist", "data: {source: ./photos, validation: []}",
-     "2: data.validation: expected a share above 0 and below 1, a folder's name, or null, got []"),
+     "2: data.validation: expected a fraction above 0 and below 1, a folder's name, or null, got []"),
     ("data: mnist", "data: {source: ./photos, size: [64]}",
      "2: data.size: expected a list of 2 items, or null, got [64]"),
     ("data: mnist", "data: {source: ./photos, size: [8, 0]}",
@@ -74,12 +74,12 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
     ("data: mnist", "data: {source: mnist, augment: {crop: 4}}", "2: data.augment: expected a list, got {\"crop\": 4}"),
     ("data: mnist", "data: {source: mnist, transfer: {jitter: 2}}",
      "2: data.transfer.jitter: unknown field. Allowed: unlabelled, generator, noise, count, alone, classes\nmy.yaml:2: "
-     "data.transfer: expected unlabelled, generator, noise or classes, got none of them"),
+     "data.transfer: expected one of the fields unlabelled, generator, noise and classes, got none of them"),
     ("data: mnist", "data: {source: mnist, transfer: {}}",
-     "2: data.transfer: expected unlabelled, generator, noise or classes, got none of them"),
+     "2: data.transfer: expected one of the fields unlabelled, generator, noise and classes, got none of them"),
     ("data: mnist", "data: {source: mnist, transfer: {unlabelled: rest}}",
-     "2: data.transfer.unlabelled: rest means the training examples that data.labelled leaves out, but data.labelled "
-     "is null. Allowed: a path, or rest with data.labelled"),
+     "2: data.transfer.unlabelled: 'rest' means the training examples that data.labelled leaves out, but data.labelled "
+     "is null. Allowed: a path, or 'rest' with data.labelled"),
     ("data: mnist", "data: {source: mnist, transfer: {classes: [7], count: 5}}",
      "2: data.transfer.count: 5 limits the additional images. Allowed without unlabelled, generator and noise: null"),
     ("data: mnist", "data: {source: mnist, transfer: {generator: vae, noise: uniform, count: 5}}",

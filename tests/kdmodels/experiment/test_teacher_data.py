@@ -69,10 +69,10 @@ def test_with_folds_of_one_source_only_labelled_may_differ() -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"size": 16}, "teacher.data.size: 16 differs from the students' data. All networks take images of one size"),
-    ({"normalise": "imagenet"}, "teacher.data.normalise: 'imagenet' differs from the students' data. Write teacher.n"),
-    ({"folds": 3, "validation": None}, "teacher.data.folds: 3 differs from the students' data. Teacher and students"),
-    ({"augment": [{"jitter": 2}]}, 'teacher.data.augment: [{"jitter": 2}] differs from the students\' data. Write te'),
+    ({"size": 16}, "size: 16 differs from that of the students' data, null. All networks take"),
+    ({"normalise": "imagenet"}, "normalise: 'imagenet' differs from that of the students' data, null. Write teacher.n"),
+    ({"folds": 3, "validation": None}, "folds: 3 differs from that of the students' data, null. Teacher and"),
+    ({"augment": [{"jitter": 2}]}, 'augment: [{"jitter": 2}] differs from that of the students\' data, []. Write te'),
     ({"transfer": {"unlabelled": "./x"}}, "A teacher learns from labels only"),
     ({"subst": 3}, "teacher.data.subst: unknown field. Did you mean 'subset'?"),
     ({"subset": 0}, "teacher.data.subset: expected a whole number of at least 1, or null, got 0"),
