@@ -122,6 +122,6 @@ def _signed(bits: int) -> int:
 
 
 def seed_bits(seed: int, *purpose: str | int) -> int:
-    """Return an integer from 0 to 2^64 - 1, which is a hash of a seed and a purpose."""
+    """Return a hash of a seed and a purpose: an integer from 0 to 2^64 - 1."""
     name = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(sha256(name.encode()).digest()[:8], "big")

@@ -114,7 +114,7 @@ def _secrets_of(uri: str) -> list[str]:
     rest = uri.partition("://")[2] or uri
     login, at, _ = rest.rpartition("@")
     secrets = [login, login.partition(":")[2], login.rpartition(":")[2]] if at else []
-    secrets += login.split("@")[1:]  # a driver may take the part after the first @ for the host, and name that host
+    secrets += login.split("@")[1:]  # a driver may mistake the part after the first @ for the host, and show it
     if "@" in rest[len(re.split("[/?#]", rest, maxsplit=1)[0]) :]:  # it is uncertain where the login ends
         secrets += [rest, *rest.split("@")]
     _, mark, extra = rest.partition("?") if "?" in rest else rest.partition("#")

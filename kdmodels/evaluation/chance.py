@@ -41,8 +41,8 @@ class Chance:
 def compare_with_chance(correct: int, labels: np.ndarray) -> Chance:
     """Test whether a classifier is better than always predicting the most frequent class.
 
-    The share of the most frequent class is taken from the same examples. A classifier that always predicts the same
-    class has at most this share correct, so the test never calls such a classifier better.
+    The share of the most frequent class is computed on the same examples. A classifier that always predicts one class
+    is correct on at most this share of the examples, so the test never calls such a classifier better.
 
     Args:
         correct: The number of examples that the classifier predicts correctly.

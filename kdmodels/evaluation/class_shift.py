@@ -11,9 +11,9 @@ BEYOND = 1.0
 def best_shift(logits: np.ndarray, labels: np.ndarray, classes: Collection[int]) -> float:
     """Return the shift that gives the fewest errors. A shift is a number that is added to the logits of some classes.
 
-    The margin of an example is the shift above which one of the shifted classes is predicted. Between two neighbouring
-    margins, the number of errors is constant. Of all intervals between margins with the fewest errors, the widest is
-    chosen. The result is the middle of this interval.
+    The margin of an example is the shift above which one of the shifted classes is predicted. In the interval between
+    two neighbouring margins, the number of errors is constant. The result is the middle of the widest interval with the
+    fewest errors.
 
     Args:
         logits: Logits of N examples for K classes, (N, K).

@@ -25,7 +25,7 @@ class Comparison:
             better.
         difference: The challenger's accuracy minus the other model's accuracy, (b - c) / n.
         interval: Tango's two-sided 95 % interval of the difference.
-        level: The significance level of the one-sided test. 0 if all declared looks are spent.
+        level: The significance level of the one-sided test. 0 if all declared looks (comparisons) are spent.
         lower_bound: Tango's one-sided lower bound of the difference, at the significance level `level`. -1 if the level
             is 0.
         decides: Whether the comparison decides about a promotion. If false, the comparison is only reported.

@@ -130,7 +130,7 @@ class Normalisation(Part):
 
 
 def expand_imagenet(normalise: object) -> object:
-    """Replace the name `imagenet` in a field `normalise` by its mean and standard deviation.
+    """Replace the name `imagenet` in a field `normalise` by the mean and the standard deviation of ImageNet.
 
     Validators call this function before pydantic validates the value. A value that is not a text is returned unchanged.
 

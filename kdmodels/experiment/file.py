@@ -172,7 +172,7 @@ def _override(raw: dict[str, JsonValue], places: Places, override: str) -> None:
 
     Args:
         raw: The unvalidated experiment.
-        places: Where each value was given (file and line, or --set), which is changed in place too.
+        places: Where each value was given (file and line, or --set). This mapping is also updated in place.
         override: Text of the form `key=value`, see `read_experiment`.
     """
     key, equals, text = override.partition("=")

@@ -18,7 +18,8 @@ from kdmodels.experiment.teacher_data import complete_data
 
 Width = Annotated[int, Field(ge=1, le=100_000)]
 KINDS = ("vae", "gan", "data_free")
-# the field `teacher` at the start of an error, or before one of its own fields, but not in the path of a file
+# matches the field name `teacher` at the start of an error message, or before the name of one of its fields, but not in
+# the path of a file
 TEACHER_FIELD = re.compile(rf"^teacher(?=[.:])|(?<![\w./-])teacher(?=\.({'|'.join(Teacher.model_fields)})\b)")
 
 
@@ -29,9 +30,9 @@ class VaeNetwork(Part):
     LR: ClassVar[float] = 1e-3
 
     hidden: list[Width] = Field(
-        default=[400], description="Sizes of the encoder's hidden layers. The decoder has them in reverse order."
+        default=[400], description="Sizes of the encoder's hidden layers. The decoder has these sizes in reverse order."
     )
-    latent: Width = Field(default=20, description="Size of a code.")
+    latent: Width = Field(default=20, description="Size of a latent code.")
 
 
 class GanNetwork(Part):
@@ -41,7 +42,7 @@ class GanNetwork(Part):
     LR: ClassVar[float] = 2e-4
 
     hidden: list[Width] = Field(default=[256, 512, 1024], description="Sizes of the generator's hidden layers.")
-    latent: Width = Field(default=100, description="Size of a code.")
+    latent: Width = Field(default=100, description="Size of a latent code.")
     discriminator: list[Width] = Field(
         default=[1024, 512, 256], description="Sizes of the discriminator's hidden layers."
     )
@@ -57,7 +58,7 @@ class DataFreeNetwork(Part):
     LR: ClassVar[float] = 1e-3
 
     channels: Width = Field(default=32, multiple_of=2, description="Number of channels of the first convolution.")
-    latent: Width = Field(default=100, description="Size of a code.")
+    latent: Width = Field(default=100, description="Size of a latent code.")
     steps: int = Field(ge=1, description="Number of batches in an epoch.")
     one_hot: float = Field(
         default=1, ge=0, description="Weight of the cross entropy between the judge's outputs and their largest class."
@@ -65,10 +66,12 @@ class DataFreeNetwork(Part):
     entropy: float = Field(
         default=5,
         ge=0,
-        description="Weight of the entropy of the batch's mean class probabilities, which is maximised.",
+        description="Weight of the entropy of the batch's mean class probabilities. Training maximises this entropy.",
     )
     activation: float = Field(
-        default=0.1, ge=0, description="Weight of the mean size of the judge's embedding, which is maximised."
+        default=0.1,
+        ge=0,
+        description="Weight of the mean absolute value of the judge's embedding. Training maximises this mean.",
     )
 
 
@@ -80,10 +83,11 @@ class Generator(Part):
     vae: VaeNetwork | None = Field(default=None, description="A variational autoencoder.")
     gan: GanNetwork | None = Field(default=None, description="A generative adversarial network.")
     data_free: DataFreeNetwork | None = Field(
-        default=None, description="A generator that learns from the judge alone, and from no image."
+        default=None, description="A generator that learns from the outputs of the judge, without any image."
     )
     conditional: bool = Field(
-        default=False, description="Whether the class is an input, so that images of a class can be made."
+        default=False,
+        description="Whether the class is an input of the generator, so that images of a requested class can be made.",
     )
     epochs: int = Field(ge=1, le=MOST_EPOCHS, description="Number of epochs.")
     batch: int = Field(default=128, ge=2, description="Maximum number of images in a batch.")
@@ -99,7 +103,7 @@ class Generator(Part):
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate: `lr`, or the default of the kind."""
+        """The learning rate: `lr`, or the default for this kind of generator."""
         return self.lr or self.networks.LR
 
     @property
@@ -117,9 +121,9 @@ class Generator(Part):
 
 @contextmanager
 def judge_named() -> Iterator[None]:
-    """Name the field `judge` in each UserError in the `with` block that names the field `teacher`.
+    """Replace the field name `teacher` by `judge` in the message of a UserError from the `with` block.
 
-    The functions for teachers train and read the judge, and name the field by which they know it.
+    The judge is trained and read by the functions for teachers. Their error messages name the field `teacher`.
     """
     try:
         yield
@@ -140,7 +144,8 @@ class GeneratorExperiment(Settings):
     generator: Generator = Field(description="The generator and its training.")
     allow_code: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[],
-        description="Modules whose code a stored network may run. Modules that other fields name are allowed already.",
+        description="Python modules that may be imported to load a stored network. Modules that other fields name are "
+        "always allowed.",
     )
 
     @field_validator("judge", mode="before")
@@ -161,7 +166,7 @@ class GeneratorExperiment(Settings):
         return self
 
     def _require_valid_judge(self) -> None:
-        """Report mistakes that only the whole experiment of the judge shows, by the fields of this file."""
+        """Validate the experiment `of_judge`, and report its mistakes with the field names of this file."""
         try:
             _ = self.of_judge
         except ValidationError as error:

@@ -107,8 +107,8 @@ _KINDS_OF_OPTION = {"dropout": ("mlp",), "weights": ("torchvision", "timm"), "ar
 class Network(Part):
     """The architecture of a network: its kind and its options.
 
-    In an experiment file, a text can replace the mapping. The text is the name of a network in `ARCHITECTURES`, or the
-    path of a class or function in the form `package.module:Class`.
+    In an experiment file, a network can also be written as one text: the name of a network in `ARCHITECTURES`, or the
+    path of a class or function, such as `package.module:Class`.
     """
 
     mlp: list[Width] | None = Field(

@@ -81,8 +81,8 @@ def _partial(path: Path, write: Callable[[Path], object], mode: int) -> Iterator
 def write_output(path: Path, content: str | bytes) -> None:
     """Write text or bytes to a path that the user named. The path can be a file, a link, a device or a pipe.
 
-    An existing file or link is replaced. A device or a pipe must belong to this user or to root. These rules do not
-    apply to names of open streams, such as /dev/stdout. The content is then always written to the stream.
+    An existing file or link is replaced. A device or a pipe must belong to this user or to root. If the path names an
+    open stream, such as /dev/stdout, these rules do not apply, and the content is written to the stream.
 
     Raises:
         OSError: The content can't be written, or the device or pipe belongs to another user.

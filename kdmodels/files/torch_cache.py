@@ -20,7 +20,7 @@ def name_folder() -> Path:
     """Set torch's environment variable for the folder of compiled code, and return the folder.
 
     The folder is inside the cache folder and is not created. If the user has set the variable to another folder, the
-    user's folder is kept. Torch itself may have set the variable to its default folder, which is replaced. Child
+    user's folder is kept. If torch has set the variable to its own default folder, the variable is replaced. Child
     processes inherit the variable.
     """
     default = os.path.join(tempfile.gettempdir(), "torchinductor_")
@@ -48,7 +48,7 @@ def prepare_folder() -> None:
         ) from error
     from torch._inductor import codecache  # noqa: PLC0415 - takes a second, and only `compile: true` needs it
 
-    # Every compilation uses precompiled headers. Torch ignores the variable for their folder.
+    # Every compilation uses precompiled headers. For the folder of these headers, torch ignores the variable.
     headers = folder / "precompiled_headers"
     codecache._HEADER_DIR = str(headers)  # noqa: SLF001 - has no public setting
     codecache._HEADER_LOCK_DIR = str(headers / "locks")  # noqa: SLF001 - has no public setting

@@ -18,10 +18,10 @@ LEAK = 0.2  # slope of the activations for negative inputs
 
 
 def convolutions(output_shape: tuple[int, int, int], channels: int, latent: int) -> nn.Sequential:
-    """Return layers from codes, (B, latent), to pixels before their tanh, (B, C * H * W).
+    """Return layers that map latent codes, (B, latent), to pixels before the tanh, (B, C * H * W).
 
-    A linear layer makes maps of a quarter of the height and the width. They are upsampled twice. Fully connected layers
-    instead of convolutions make images on which a student learns much less.
+    A linear layer makes maps of a quarter of the height and the width. The maps are upsampled twice. If the generator
+    has fully connected layers instead of convolutions, a student learns much less from its images.
 
     Args:
         output_shape: Shape (C, H, W) of the images.
@@ -29,7 +29,7 @@ def convolutions(output_shape: tuple[int, int, int], channels: int, latent: int)
         latent: Size of a code.
 
     References:
-        The generator of the authors' code, with 128 channels, and batch normalisation after its tanh.
+        The generator of the authors' code, which has 128 channels and also a batch normalisation after its tanh.
     """
     colours, height, width = output_shape
     quarter, half = ((-(-height // part), -(-width // part)) for part in (4, 2))  # rounded up
@@ -51,14 +51,15 @@ def convolutions(output_shape: tuple[int, int, int], channels: int, latent: int)
 
 
 class DataFreeParts(NamedTuple):
-    """The three parts of the loss of a batch of generated images. Each part is smaller for better images.
+    """The three parts of the loss of a batch of generated images. Each part is lower for better images.
 
     Attributes:
-        one_hot: Mean cross entropy between the classifier's outputs and their largest class, in nats. It is small if
-            the classifier is sure of each image.
-        entropy: Negative entropy of the mean class probabilities, in nats. It is small if the classes are equally
+        one_hot: Mean cross entropy between the classifier's outputs and their largest class, in nats. It is low if the
+            classifier is sure of the class of each image.
+        entropy: Negative entropy of the mean class probabilities, in nats. It is low if the classes are equally
             frequent.
-        activation: Negative mean of the embedding's absolute values. It is small if the classifier finds its features.
+        activation: Negative mean of the embedding's absolute values. It is low if the images strongly activate the
+            classifier's features.
     """
 
     one_hot: Tensor
@@ -67,7 +68,7 @@ class DataFreeParts(NamedTuple):
 
 
 def data_free_parts(logits: Tensor, embedding: Tensor) -> DataFreeParts:
-    """Return the parts of the loss. These are means over the batch.
+    """Return the three parts of the loss of a batch.
 
     The paper takes the L1 norm of the embedding, and divides the entropy by the number of classes. The authors' code
     takes the mean of the absolute values, which does not grow with the network's width, and does not divide the
@@ -83,7 +84,7 @@ def data_free_parts(logits: Tensor, embedding: Tensor) -> DataFreeParts:
     >>> data_free_parts(torch.zeros(4, 2), torch.tensor([[3.0, -1.0]]))
     DataFreeParts(one_hot=tensor(0.6931), entropy=tensor(-0.6931), activation=tensor(-2.))
     """
-    log_probabilities = logits.log_softmax(dim=1).logsumexp(dim=0) - log(len(logits))  # of the mean, (K,)
+    log_probabilities = logits.log_softmax(dim=1).logsumexp(dim=0) - log(len(logits))  # of the batch's mean, (K,)
     return DataFreeParts(
         one_hot=cross_entropy(logits, logits.argmax(dim=1)),
         entropy=(log_probabilities.exp() * log_probabilities).sum(),
@@ -92,5 +93,5 @@ def data_free_parts(logits: Tensor, embedding: Tensor) -> DataFreeParts:
 
 
 def without_images(count: int) -> Split:
-    """Return examples without pixels and without labels, of which a training uses only the number."""
+    """Return examples without pixels or labels. The training of a data-free generator uses only their number."""
     return Split(torch.empty(count, 0), torch.full((count,), -1))

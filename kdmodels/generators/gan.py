@@ -18,11 +18,11 @@ LEAK = 0.2  # slope of the discriminator's activation for negative inputs
 
 
 class ImageGenerator(nn.Module):
-    """The generator, which maps codes to images.
+    """The generator, which maps latent codes to images.
 
     Args:
         input_shape: Shape (C, H, W) of the images.
-        layers: Layers from codes and one-hot classes, (B, D + classes), to pixels before their tanh, (B, C * H * W).
+        layers: Layers that map codes with one-hot classes, (B, D + classes), to pixels before the tanh, (B, C * H * W).
         latent: Size D of a code.
         classes: Number of classes of a conditional generator, or 0.
     """
@@ -60,7 +60,7 @@ class Discriminator(nn.Module):
         self.layers = perceptron([prod(input_shape) + classes, *hidden, 1], leaky, dropout=dropout)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return the logit of the probability that each image is one of the data, (B,).
+        """Return the logit of the probability that each image comes from the data, (B,).
 
         The images are in [0, 1], (B, C, H, W). The layers see them in [-1, 1].
         """
@@ -85,7 +85,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Return the generator's loss: the mean of -log D(G(z)), which has gradients also if D is sure.
+    """Return the generator's loss: the mean of -log D(G(z)). It has gradients even if the discriminator D is sure.
 
     Args:
         fake_logits: Logits of generated images, (B,).

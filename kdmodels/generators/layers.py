@@ -1,4 +1,4 @@
-"""Parts that the generators share: fully connected layers, and codes with an optional class."""
+"""Parts that the generators share: fully connected layers, and latent codes with an optional class."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -48,5 +48,5 @@ def with_classes(values: Tensor, labels: Tensor | None, classes: int) -> Tensor:
 
 
 def random_codes(count: int, size: int, generator: Generator) -> Tensor:
-    """Return codes from the standard normal distribution, (count, size). They are drawn on the CPU."""
+    """Return latent codes from the standard normal distribution, (count, size). They are drawn on the CPU."""
     return torch.randn(count, size, generator=generator)

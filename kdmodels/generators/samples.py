@@ -17,7 +17,7 @@ def sample(network: Vae | ImageGenerator, labels: Tensor, generator: Generator) 
     Args:
         network: The generator.
         labels: Class indices, (N,). For an unconditional generator, only the number of labels matters.
-        generator: Generator that draws the codes.
+        generator: Generator that draws the latent codes.
     """
     device = next(network.parameters()).device
     network.eval()
@@ -34,7 +34,7 @@ def reconstruct(vae: Vae, images: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def interpolate(network: Vae | ImageGenerator, ends: Tensor, labels: Tensor, steps: int) -> Tensor:
-    """Return the images of equally spaced codes between the two codes of each pair, (P * steps, C, H, W).
+    """Return images that change in equal steps from one latent code to another, (P * steps, C, H, W).
 
     Args:
         network: The generator.

@@ -22,7 +22,7 @@ TOLERANCE = 1e-4  # largest allowed difference between two pixels in [0, 1]
 
 
 class Decoder(nn.Module):
-    """The part of a generator that is served: a function from codes and one-hot classes to images.
+    """The part of a generator that is served: a function from latent codes and one-hot classes to images.
 
     Args:
         network: The generator. The decoder uses the layers of this network and does not copy the weights.

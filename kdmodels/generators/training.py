@@ -130,7 +130,7 @@ class GanTrainer:
 
 
 class DataFreeTrainer:
-    """Trains a generator whose images a fixed classifier, the judge, takes for images of the data.
+    """Trains a generator so that a fixed classifier, the judge, responds to its images as to images of the data.
 
     Args:
         generator: The generator.
@@ -151,7 +151,7 @@ class DataFreeTrainer:
         self.optimizers = [Adam(generator.parameters(), lr=lr)]
 
     def step(self, images: Tensor, labels: Tensor, generator: Generator) -> dict[str, Tensor]:
-        """See `Trainer.step`. Of the images, only their number and their device are used."""
+        """See `Trainer.step`. Only the number and the device of the images are used."""
         (optimizer,) = self.optimizers
         optimizer.zero_grad()
         metrics = self._metrics(images, generator)
@@ -196,8 +196,8 @@ def train_generator(  # noqa: PLR0913 - all but five have defaults
 ) -> Replica:
     """Train a generator, and return its weights after the last epoch with the metrics of every epoch.
 
-    The training ends early if a metric is no longer finite. Then the replica's `diverged` is the epoch, and its weights
-    are those of the epoch before.
+    The training ends early if a metric is no longer finite. In this case, `diverged` of the returned replica is the
+    number of that epoch, and the weights are those of the previous epoch.
 
     Args:
         trainer: The networks, which are trained in place.
@@ -213,8 +213,8 @@ def train_generator(  # noqa: PLR0913 - all but five have defaults
             number of threads, a resumed training has a bit-identical result.
 
     Returns:
-        A replica. Its state holds the tensors of the network `generator`, its `own` those of the other networks. The
-        names of metrics start with `train/` or `val/`.
+        A replica. `state` holds the tensors of the network `generator`, and `own` holds the tensors of the other
+        networks. The names of metrics start with `train/` or `val/`.
     """
     for module in trainer.modules.values():
         module.to(device)
@@ -252,7 +252,7 @@ def _batches(train: Split, schedule: Schedule, seed: int, epoch: int, on_step: C
 def _train_epoch(
     trainer: Trainer, train: Split, batches: Iterator[Tensor], seed: int, epoch: int, device: torch.device
 ) -> dict[str, float]:
-    """Train on all batches of an epoch, and return the mean metrics of its examples."""
+    """Train on all batches of an epoch, and return the mean of each metric over all examples."""
     noise = generator_for(seed, "noise", epoch)
     for module in trainer.modules.values():
         module.train()

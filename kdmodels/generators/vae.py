@@ -16,7 +16,7 @@ from kdmodels.generators.layers import perceptron, with_classes
 
 
 class Posterior(NamedTuple):
-    """The mean and the logarithm of the variance of each example's normal distribution over codes, (B, D) each."""
+    """The mean and the log-variance of the normal distribution over latent codes for each example, (B, D) each."""
 
     mean: Tensor
     log_variance: Tensor
@@ -51,7 +51,7 @@ class Vae(nn.Module):
     Args:
         input_shape: Shape (C, H, W) of the images.
         hidden: Sizes of the encoder's hidden layers. The decoder's hidden layers have the same sizes in reverse order.
-        latent: Size D of a code.
+        latent: Size D of a latent code.
         classes: Number of classes of a conditional VAE, or 0. The class is an input of the encoder and the decoder.
     """
 

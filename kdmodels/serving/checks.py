@@ -49,7 +49,7 @@ _REFUSED_PARTS = {
 class Signature:
     """The inputs and the output of a served graph: the number of dimensions of each, by name.
 
-    All of them are float32. The first dimension is the batch, and the other dimensions are fixed.
+    All inputs and outputs are float32. Their first dimension is the batch, and the other dimensions are fixed.
     """
 
     inputs: Mapping[str, int]
@@ -166,7 +166,7 @@ def _require_no_session_options(model: ModelProto) -> None:
 
 
 def _require_signature(graph: GraphProto, signatures: Sequence[Signature]) -> None:
-    """Require that the graph has the inputs and the output of the signature with the same number of inputs."""
+    """Require that the inputs and the output of the graph match the signature with the same number of inputs."""
     signature = next((each for each in signatures if len(each.inputs) == len(graph.input)), signatures[0])
     for side, values, ranks in (("input", graph.input, signature.inputs), ("output", graph.output, signature.output)):
         types = "; ".join(f"{value.name} {_described(value.type)}" for value in values)
@@ -217,7 +217,7 @@ def _propagated_length(node: NodeProto, lengths: dict[str, int]) -> int | None:
 
     Args:
         node: The operation.
-        lengths: The number of integers in each tensor that shape inference knows, by the name of the tensor.
+        lengths: The number of integers in each tensor whose values shape inference knows, by the name of the tensor.
 
     Returns:
         The number of integers. `None` if shape inference does not compute the values of such operations.

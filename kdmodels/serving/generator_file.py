@@ -11,10 +11,10 @@ from kdmodels.serving.tensor_sizes import CLASS, CODES, fixed_shape, image_shape
 
 
 class ServedGenerator(ServedFile):
-    """A checked ONNX file of a generator: a function from codes to images in [0, 1].
+    """A checked ONNX file of a generator: a function from latent codes to images in [0, 1].
 
     Attributes:
-        latent: The size of a code.
+        latent: The size of a latent code.
         image_shape: The shape (C, H, W) of an image.
         conditional: Whether the class of an image is an input.
         classes: The class names of a conditional generator. If the metadata of the file contain no class names, or the
