@@ -20,7 +20,7 @@ class Adversarial(nn.Module):
     The gradient of the student's term reaches only the student, and the gradient of the discriminator's term reaches
     only the discriminator. The student and the discriminator have separate optimizers. The discriminator is
     checkpointed with the student and is not part of the exported model. No reference values are published for this
-    loss, so its tests check properties.
+    loss, so the tests check only its mathematical properties.
 
     Args:
         classes: Number of classes, K.

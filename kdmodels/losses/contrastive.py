@@ -170,7 +170,7 @@ class ContrastiveRepresentation(StepRandomness):
         return -(F.logsigmoid(odds[..., 0]) + F.logsigmoid(-odds[..., 1:]).sum(dim=2)).sum(dim=0)
 
     def _scores(self, embeddings: Tensor, bank: Tensor, chosen: Tensor) -> Tensor:
-        """Return v · m / T, (B, 1 + K), for each projection v and the rows m of a bank that are chosen for its example.
+        """Return v · m / T, (B, 1 + K), for the projection v of each example and the example's chosen rows m of a bank.
 
         Args:
             embeddings: Projections of shape (B, width).

@@ -46,7 +46,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Effort:
-    """The time and the memory of a training or of a stage of the comparison. Values that are not recorded are `None`.
+    """The time and memory of a training run or of a stage of the comparison. Values that are not recorded are `None`.
 
     Attributes:
         seconds: The duration.
@@ -67,7 +67,7 @@ class PlannedRun:
         name: The name of the teacher or variant.
         action: What was done: train, extend, resume or reuse.
         reason: The reason for the action.
-        effort: The time and the memory of the training. For a reused run, these are the values of the earlier training.
+        effort: The time and the memory of the training. For a reused run, these are the original values.
     """
 
     name: str

@@ -16,9 +16,9 @@ FLOPS = "cost/flops"
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of the stored network for one image.
+    """The costs of a stored network: its size, and the cost of classifying one image.
 
-    A cost is `None` if the run was recorded by an older version that did not measure this cost.
+    A cost is `None` if the run was recorded by an older version of kdflow that did not measure this cost.
 
     Attributes:
         parameters: The number of parameters.
