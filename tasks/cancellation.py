@@ -1,6 +1,6 @@
-"""Cancellation of a comparison or a generation by `kd cancel`, in whatever process it runs.
+"""Cancellation of a running comparison or generation by `kd cancel`.
 
-`kd cancel` sets a tag of its run in MLflow. The process that records the run reads the tag every few seconds.
+`kd cancel` sets a tag of the run in MLflow. The process that records the run reads this tag every few seconds.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ class RunCancelledError(Exception):
 
 @contextlib.contextmanager
 def cancellable(run_id: str) -> Iterator[None]:
-    """Interrupt the `with` block if somebody cancels a run. The block is the main thread's work on the run.
+    """Interrupt the `with` block if somebody cancels the run. The block must run in the main thread.
 
-    The interruption is a KeyboardInterrupt, like that of Ctrl-C, and `interruption.reason` says who cancelled the run.
+    As after Ctrl-C, the block is interrupted by a KeyboardInterrupt. `interruption.reason` says who cancelled the run.
     """
     ended = threading.Event()
 
@@ -47,7 +47,10 @@ def cancellable(run_id: str) -> Iterator[None]:
 
 
 def whole_run_of(word: str) -> tracking.Run:
-    """Return the comparison or generation that a user specified by its run, or by the run of one of its networks.
+    """Return the run of the comparison or generation that a user named.
+
+    Args:
+        word: The id or name of a run: of the comparison or generation, or of one of its networks.
 
     Raises:
         UserError: No run matches the word, or the run belongs to no comparison and no generation.
@@ -76,13 +79,13 @@ def running_run_of(word: str) -> tracking.Run:
 def cancel(whole: tracking.Run) -> bool:
     """End a running comparison or generation, and wait for its end.
 
-    If its process no longer exists, only correct the status of its runs.
+    If the process of the run no longer exists, only set the status of the run and of its child runs.
 
     Returns:
-        Whether a process had to be stopped.
+        Whether the process still existed and ended the run itself.
 
     Raises:
-        UnavailableError: The process did not end the run in time.
+        UnavailableError: The process did not end the run within `STOP_SECONDS`.
     """
     tracking.request_end(whole.run_id)
     deadline = time.monotonic() + STOP_SECONDS

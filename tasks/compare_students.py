@@ -28,7 +28,7 @@ from tasks.results import (
 )
 from tasks.tracking.tags import Tag
 
-LARGEST_RATIO = 10.0  # a ratio above this number or below its inverse is reported
+LARGEST_RATIO = 10.0  # a ratio of gradient norms above this number or below its inverse is reported
 
 
 @task(task_run_name="compare_students", cache_policy=NO_CACHE)

@@ -36,7 +36,7 @@ AnyPlan = TypeVar("AnyPlan", Plan, GeneratorPlan)
 
 @dataclass
 class Stage:
-    """A stage of a flow. The code of the stage can set `result`, which is logged when the stage ends."""
+    """A stage of a flow. If the code of the stage sets `result` to a text, this text is logged when the stage ends."""
 
     result: str = ""
 
@@ -44,7 +44,7 @@ class Stage:
 class Clock:
     """A clock that measures the seconds and the peak memory of each stage of a flow.
 
-    If a stage runs several times, its seconds are added. Its peak memory is the highest of all times.
+    If a stage runs several times, the seconds are added, and the highest peak memory is kept.
 
     >>> clock = Clock()
     >>> with clock("data"):
@@ -59,7 +59,7 @@ class Clock:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The duration and the peak memory of each stage that has ended, by the names of metrics."""
+        """The duration and the peak memory of each stage that has ended, by metric name."""
         stages = [runs.stage_metrics(stage, seconds, self._phases[stage]) for stage, seconds in self.seconds.items()]
         return {name: value for figures in stages for name, value in figures.items()}
 
@@ -114,7 +114,7 @@ def comparison(
 
     Args:
         splits: The data of each fold.
-        fresh: Whether all runs are trained again, even if earlier runs could be reused.
+        fresh: Whether all networks are trained again, even if earlier runs could be reused.
         clock: The clock of the flow.
     """
     planned = partial(plan_folds, experiment, splits, fresh=fresh)
@@ -136,7 +136,8 @@ def planned_run(
     Args:
         clock: The clock of the flow. The seconds of planning are added to the stage "data".
         make_plan: Returns the plan.
-        start: Starts the run, provides its id, and ends the run with the block. See `command_run`.
+        start: Returns a context manager that starts the run, provides its id, and later ends the run. See
+            `command_run`.
     """
     with ExitStack() as planning:
         with clock("data"):
@@ -167,7 +168,7 @@ def command_run(
     params: Mapping[str, object],
     tags: Mapping[str, object],
 ) -> Iterator[str]:
-    """Start the run of a whole command, whose children are the runs of its networks, and provide its id.
+    """Start the run of a command, and provide its id. The runs of the command's networks are child runs of this run.
 
     When the block ends, the run is marked as finished, failed or interrupted. If the block raises an error, child runs
     that are still running are marked as interrupted. `kd cancel` can end the block.
@@ -175,7 +176,8 @@ def command_run(
     Args:
         kind: The kind of the run, one of `tracking.PARENTS`.
         splits: The data of each fold.
-        params, tags: The params and tags of the run, in addition to those of every command.
+        params: The params of the run.
+        tags: The tags of the run, in addition to the tags that every command sets.
     """
     url = flow_run_url()
     common: dict[str, object] = {**runs.origin(), Tag.DATA_DIR: splits[0].folder or ""}

@@ -39,11 +39,11 @@ class Fold(Reference):
 def prepare_folds(
     experiment: Experiment, options: Options, prepare: Callable[..., DataReference]
 ) -> list[DataReference]:
-    """Load the data of every fold, and the data of teachers that have data of their own.
+    """Load the data of every fold. If a teacher has its own dataset, also load this dataset.
 
     Args:
-        prepare: The function that loads the data of one fold: the Prefect task `prepare_data` or, outside a flow, the
-            plain function of this task.
+        prepare: The function that loads the data of one fold: the Prefect task `prepare_data` or, outside a flow,
+            `prepare_data.fn`.
 
     Returns:
         One reference per fold.
@@ -88,8 +88,8 @@ FoldResult = tuple[TeacherReference, list[StudentReference]]
 def join_folds(results: Sequence[FoldResult], folds: Sequence[Fold]) -> FoldResult:
     """Return the teacher and the students of the first fold, with accuracies that are computed over all folds.
 
-    Every validation example has the same weight. If a student has unfinished folds, its row of the first unfinished
-    fold is returned.
+    Every validation example has the same weight. If a student has unfinished folds, the row of its first
+    unfinished fold is returned.
 
     Only networks of the first fold are measured and promoted. A network with a higher accuracy in another fold is not
     necessarily better, because each fold has different validation examples.

@@ -23,9 +23,9 @@ from tasks.prepare_data import load
 from tasks.results import DISAGREEMENTS, FIGURES
 from tasks.student_job import StudentJob
 
-PICTURES = 8  # images on which student and teacher disagree most
-MOST_PROBABILITIES = 20_000_000  # of each network: images times classes. They need 160 MB
-TEMPERATURE = 4.0  # of the second distribution of these images, if the student has no temperature of its own
+PICTURES = 8  # number of images that are shown
+MOST_PROBABILITIES = 20_000_000  # maximum number of probabilities per network, images times classes; 160 MB
+TEMPERATURE = 4.0  # second temperature at which probabilities are shown, if the student has none of its own
 
 
 def record_disagreements(run_id: str, job: StudentJob, logits: Tensor) -> None:
@@ -36,8 +36,8 @@ def record_disagreements(run_id: str, job: StudentJob, logits: Tensor) -> None:
 
     Args:
         run_id: The id of the student's run.
-        job: The student, with the hyperparameters with which it was trained.
-        logits: The logits of the stored network for the N validation images, (N, K).
+        job: The job of the student, with the hyperparameters of its training.
+        logits: The logits of the stored student for the N validation images, (N, K).
     """
     if job.knowledge is None:
         return
@@ -61,7 +61,7 @@ def evenly_spaced(examples: int, classes: int) -> Tensor:
 
 
 def temperature_of(terms: Iterable[Term]) -> float:
-    """Return the temperature in the terms of a variant. If they have none, return `TEMPERATURE`."""
+    """Return the first temperature other than 1 in the loss terms. If there is none, return `TEMPERATURE`."""
     temperatures = [term.hyperparameters.get("temperature") for term in terms]
     return next((float(value) for value in temperatures if value is not None and float(value) != 1), TEMPERATURE)
 
@@ -85,7 +85,7 @@ def find_disagreements(student: Tensor, teacher: Tensor, temperature: float, spl
     Args:
         student: The student's logits, (N, K).
         teacher: The teacher's logits, (N, K), or (N, M, K) of the M members of an ensemble.
-        temperature: The temperature of the second distribution of each image.
+        temperature: The second temperature at which the class probabilities of each image are shown.
         split: The split with the N images.
     """
     pairs = {value: (softmax(student, value), softmax(teacher, value)) for value in (1.0, temperature)}

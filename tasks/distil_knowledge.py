@@ -29,7 +29,7 @@ from tasks.results import KNOWLEDGE
 from tasks.tracking.tags import Tag
 
 VALIDATION = "validation"
-IMAGES_DIGITS = 12  # hexadecimal digits of a digest that name a folder for one set of images
+IMAGES_DIGITS = 12  # number of digits of the images' digest in a folder name, see `_folder`
 
 
 @task(task_run_name="distil_knowledge {fold.plan.teacher.name}", cache_policy=NO_CACHE)
@@ -120,7 +120,7 @@ def load_both(
 
     Args:
         places: The layers of the teacher whose features are needed.
-        code: The modules that the user named. A live teacher may run their code.
+        code: The modules and files whose code the user allows to run. A live teacher may need them.
 
     Returns:
         A pair. The first item holds the knowledge for each view of the training split. A view is one augmented version
@@ -180,6 +180,6 @@ def _tag_name(reference: KnowledgeReference, name: str) -> str:
 
 
 def _stored(run_id: str) -> dict[str, int]:
-    """Return the number of completely stored views of each output of the teacher, by the output's name in the tag."""
+    """Return how many views of each teacher output are completely stored, by the output's name in the tag."""
     views: dict[str, int] = json.loads(tracking.get(run_id).tags.get(Tag.KNOWLEDGE, "{}"))
     return views

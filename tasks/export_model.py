@@ -83,8 +83,8 @@ def _run_or(word: str, no_model: UserError) -> tracking.Run:
 
     Args:
         word: The name or id of a run.
-        no_model: The error that no model has this name. If there is no such run either, the new error repeats its
-            message.
+        no_model: The error of the earlier search for a model with this name. If there is no such run either, the
+            message of this error becomes part of the new message.
     """
     try:
         run = tracking.find(word)
@@ -130,7 +130,8 @@ def export(
     Args:
         kind: The file format, a key of `kdmodels.serving.export.SUFFIXES`.
         data_dir: The folder of the data files. Default: the folder that the comparison read.
-        code: The modules that the user named. The stored network and the data source may run their code.
+        code: The modules and files whose code the user allows to run. The stored network and the data source may need
+            them.
 
     Raises:
         UserError: the data can't be read, kdflow refuses to load or export the model, or the file can't be written.

@@ -1,4 +1,7 @@
-"""The run of a generation: the training and the promotion of a generator. Its children are judge and generator."""
+"""The run of a generation, i.e. of the training and promotion of a generator.
+
+The runs of the judge and of the generator are child runs of this run.
+"""
 
 from contextlib import AbstractContextManager
 from functools import partial

@@ -1,4 +1,4 @@
-"""The pictures and the measures of a generator's run."""
+"""Functions that store the pictures, the quality metrics and the model of a generator with its run."""
 
 from io import BytesIO
 
@@ -29,18 +29,19 @@ PICTURES = "pictures"  # artifact folder
 COLUMNS = 10
 ROWS = 6
 PAIRS = 6
-MEASURED = 10_000  # generated images; and the largest number of real images that are measured
-NEIGHBOURHOOD = 3_000  # images of each kind for precision and recall, which compare all pairs
+MEASURED = 10_000  # number of generated images that are measured, and maximum number of real images
+NEIGHBOURHOOD = 3_000  # maximum number of images of each kind for precision and recall, which compare all pairs
 BOUND_IMAGES, BOUND_SAMPLES = 1_000, 50
-SEED = 0  # of the codes: all generators of a store are measured and shown with the same codes
+SEED = 0  # seed of the latent codes; all generators are measured and shown with the same codes
 
 
 def log_pictures(run_id: str, network: nn.Module, data: DataReference, epoch: int | None = None) -> None:
     """Store pictures of a generator as artifacts of its run.
 
     Args:
-        epoch: The epoch during the training. Then, only samples are stored. If `None`, the training has ended, and
-            interpolations, reconstructions and the map of the codes are stored too.
+        epoch: The current epoch of the training. If an epoch is given, only samples are stored. `None` means that the
+            training has ended. Then interpolations are stored too, and for a VAE also reconstructions and a map of the
+            latent codes.
     """
     assert isinstance(network, Vae | ImageGenerator)
     pictures = {f"samples-{f'epoch-{epoch:04}' if epoch else 'last'}.png": _samples(network, data)}
@@ -60,7 +61,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _samples(network: Vae | ImageGenerator, data: DataReference) -> bytes:
-    """Return a grid of samples. A column of a conditional generator shows one class, if there are at most 10."""
+    """Return a grid of samples. If a conditional generator has at most 10 classes, each column shows one class."""
     columns = len(data.classes) if network.classes and len(data.classes) <= COLUMNS else COLUMNS
     labels = balanced_labels(ROWS * columns, len(data.classes))
     return grid_png(sample(network, labels, generator_for(SEED, "pictures")).numpy(), columns)
@@ -73,7 +74,7 @@ def _interpolations(network: Vae | ImageGenerator, data: DataReference) -> bytes
 
 
 def _reconstructions(vae: Vae, split: Split) -> bytes:
-    """Return rows of held-out images, each above the row of its reconstructions."""
+    """Return a grid of held-out images. Below each row of images is the row of their reconstructions."""
     rows = torch.arange(min(3 * COLUMNS, len(split)))
     images = split.batch(rows)
     made = reconstruct(vae, images, split.labels[rows])
@@ -83,7 +84,7 @@ def _reconstructions(vae: Vae, split: Split) -> bytes:
 
 @torch.no_grad()
 def code_map(vae: Vae, split: Split, classes: list[str]) -> Figure:
-    """Return a map of held-out images: the first two principal components of their codes, coloured by class."""
+    """Return a plot of the first two principal components of the images' latent codes, coloured by class."""
     rows = torch.arange(min(NEIGHBOURHOOD, len(split)))
     codes = vae.encode(split.batch(rows), split.labels[rows]).mean
     centred = codes - codes.mean(dim=0)
@@ -102,20 +103,20 @@ def code_map(vae: Vae, split: Split, classes: list[str]) -> Figure:
 
 
 def measure(run_id: str, network: Vae | ImageGenerator, data: DataReference, judge: nn.Module) -> str | None:
-    """Measure generated images on the validation split, and log the metrics `quality/...`.
+    """Compare generated images with validation images, and log the metrics `quality/...`.
 
     Args:
-        judge: The classifier.
+        judge: The classifier whose logits and embeddings of the images are compared.
 
     Returns:
-        A sentence that describes mode collapse. `None` if there is none.
+        A sentence that describes mode collapse. `None` if the generator has not collapsed.
     """
     validation = load(data).validation
     labels = balanced_labels(MEASURED, len(data.classes))
     images = sample(network, labels, generator_for(SEED, "measured"))
     of_generated, of_real = (judged(judge, split) for split in (Split(images, labels), validation))
     quality = class_quality(of_generated[0], labels if network.classes else None)
-    count = min(NEIGHBOURHOOD, len(of_real[1]))  # of both kinds, because the neighbours are nearer in a larger set
+    count = min(NEIGHBOURHOOD, len(of_real[1]))  # for both, because larger sets have nearer neighbours
     precision, recall = precision_and_recall(of_real[1][:count], of_generated[1][:count])
     metrics = {
         "frechet_distance": frechet_distance(Moments.of(of_generated[1]), Moments.of(of_real[1])),

@@ -48,8 +48,9 @@ class HeldOut:
 
     Attributes:
         data: The data of the students.
-        comparison: The id of the run of the comparison or generation. It records how often the split was read.
-        code: The modules that the user named. Their code may run if a model has to be converted from stored weights.
+        comparison: The id of the comparison's or generation's run. This run records how often the split was read.
+        code: The modules and files whose code the user allows to run. A model that has to be converted from stored
+            weights may need them.
         record: Whether predictions are stored with the runs of the networks.
     """
 
@@ -89,8 +90,8 @@ class HeldOut:
         A descriptor is a small summary of an image. Copies of an image have similar descriptors.
         """
         data, transfer = load(self.data), self.data.data.transfer
-        # A made image that resembles a test image is no copy of it: neither the generator nor noise has seen the test
-        # images. The generator learnt from training images.
+        # A synthetic image that resembles a test image is not a copy. Noise does not depend on any image, and a
+        # generator has seen only training images.
         others = None if transfer and transfer.made else data.transfer
         return descriptors(split for split in (data.train, data.validation, others) if split is not None)
 

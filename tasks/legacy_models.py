@@ -22,7 +22,8 @@ def model_of(run_id: str, data: Dataset, code: Collection[str], *, record: bool)
 
     Args:
         data: The dataset that the network was trained on.
-        code: The modules that the user named. If the weights have to be converted, the network may run their code.
+        code: The modules and files whose code the user allows to run. If the weights have to be
+            converted, the network may need them.
         record: Whether a converted model is stored with the run.
 
     Raises:
@@ -39,7 +40,7 @@ def model_of(run_id: str, data: Dataset, code: Collection[str], *, record: bool)
 
 
 def served_champion(champion: tracking.Version, data: Dataset, code: Collection[str]) -> tracking.Version:
-    """Return the champion with an ONNX model.
+    """Return a version of the champion that has an ONNX model.
 
     If the champion has no ONNX model, convert its weights to ONNX and register the result as a new version.
 
@@ -53,5 +54,5 @@ def served_champion(champion: tracking.Version, data: Dataset, code: Collection[
 
 
 def models_of(run_id: str, data: Dataset, code: Collection[str], *, record: bool) -> list[ServedModel]:
-    """Load a run's ONNX model as `model_of` does. For an ensemble, load the models of all members."""
+    """Return a list with the ONNX model of a run, or with the models of all members of an ensemble. See `model_of`."""
     return [model_of(member, data, code, record=record) for member in members_of(run_id)]

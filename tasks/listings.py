@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from kdmodels.run_status import RunStatus
 
 Figures = dict[str, int | float | None]
-"""The metrics of one replica (the network trained with one seed), by name. `None` if a metric is not finite."""
+"""The metrics of one replica (the network trained with one seed), by name. A metric that is not finite is `None`."""
 
 
 TrialLine = dict[str, float | None]
-"""A trial of a search: its number, its values by name, and `inner_accuracy`, which is `None` if the trial diverged."""
+"""A trial of a search: its number, its hyperparameters, and `inner_accuracy` (`None` if diverged)."""
 
 
 class _Row(BaseModel):
@@ -28,7 +28,7 @@ class RunLine(_Row):
         started: The start of the run in UTC, in ISO 8601 format. For a resumed run, the time when it was last resumed.
         seconds: The duration of the run. `None` while the run is running.
         accuracy: The mean validation accuracy over the seeds. `None` if the run has no accuracy yet.
-        parent: The id of the run of the whole command, a comparison or a generation. `None` if this run is one of them.
+        parent: The id of the comparison or generation that this run is part of. `None` if there is none.
     """
 
     run_id: str
@@ -47,8 +47,8 @@ class ExperimentLine(_Row):
 
     Attributes:
         shipped: Whether the experiment comes with kdflow.
-        comparisons: The number of comparisons of this experiment in the ledger.
-        last_started: The start of the latest comparison in UTC, in ISO 8601 format. `None` if there is none.
+        comparisons: The number of recorded comparisons of this experiment.
+        last_started: The start of the latest comparison in UTC, in ISO 8601 format. `None` if `comparisons` is 0.
         champion: The champion as `model/version`. `None` if there is no champion.
     """
 
@@ -102,7 +102,7 @@ class StudentDetails(RunDetails):
         classes: The metrics of each class. The least accurate class comes first.
         trials: The trials of the search that chose the hyperparameters, the most accurate first.
         trained_with: The learning rate, term weights and hyperparameters with which the student was trained after a
-            search. `None` if there was no search. `params` holds the values of the experiment file instead.
+            search. `None` if there was no search. The field `params` always holds the values of the experiment file.
     """
 
     replica: Figures | None
@@ -136,9 +136,9 @@ class ReproductionLine(_Row):
     Attributes:
         cost: The time that all seeds take on two cores, in words.
         seeds: The default number of seeds.
-        last_seeds: The number of seeds of the latest result in the store. `None` if there is none, as below.
+        last_seeds: The number of seeds of the latest result. All `last_` fields are `None` if the store has no result.
         last_finished: The time of the latest result in UTC, in ISO 8601 format.
-        last_result: The number of claims with each decision, in words.
+        last_result: The number of claims with each decision in the latest result, in words.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""measure_claims: measure the claims of a paper on the test split, and decide whether our values agree with them.
+"""measure_claims: test the claims of a paper with results that we measure on the test split.
 
 A reproduction reads the test split for all its students after their training. Its comparisons have the tag
 `kd.reproduction`, and none of their students is ever promoted.
@@ -49,7 +49,7 @@ class Measured(Reference):
 
 @task(task_run_name="measure_claims {name}", cache_policy=NO_CACHE)
 def measure_claims(name: str, comparisons: Sequence[PaperComparison], seeds: int) -> Measured:
-    """Measure the claims of a reproduction on the test split.
+    """Test the claims of a reproduction with results on the test split.
 
     Args:
         name: The name of the reproduction.
@@ -73,7 +73,7 @@ class RecordedResults:
     comparisons: Sequence[PaperComparison]
 
     def of(self, experiment: str, variant: str) -> Predictions | None:
-        """Return the predictions of a variant's students, or of the teacher. Return None if they were not run."""
+        """Return the predictions of a variant's students, or of the teacher. Return None if the variant was not run."""
         parts = [
             part.predictions(variant)
             for part in self._comparisons
@@ -88,7 +88,7 @@ class RecordedResults:
         return Predictions(first.classes, validation, first.validation_labels, test, first.test_labels)
 
     def seconds(self, experiment: str, variant: str) -> list[float]:
-        """Return the seconds of training of each run of a variant. The list is empty if the variant was not run."""
+        """Return the training seconds of each run of a variant. The list is empty if the variant was not run."""
         run_ids = [
             run_id
             for part in self._comparisons

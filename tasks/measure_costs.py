@@ -22,9 +22,9 @@ from tasks.served_models import members_of, run_model
 def measure_costs(
     teacher: TeacherReference, students: Sequence[StudentReference]
 ) -> tuple[TeacherReference, list[StudentReference]]:
-    """Return the teacher and the finished students with their costs as metrics. Measure costs that are not recorded.
+    """Measure the costs of the teacher and of the finished students, and return both with the costs as metrics.
 
-    Unfinished students are returned unchanged.
+    Recorded costs are not measured again. Unfinished students are returned unchanged.
     """
     tracking.configure()
     return (
@@ -47,7 +47,8 @@ def measured(run_id: str, *, again: bool = False) -> dict[str, float]:
     run = tracking.get(run_id)
     if P50 in run.metrics and not again:
         return untested(run.metrics)
-    # On one machine, two measurements at the same time would slow each other down. On two machines, only one measures.
+    # The first lock prevents two measurements at the same time on this machine. They would slow each other down. The
+    # second lock prevents two machines from measuring the same run.
     with exclusive("costs"), team_exclusive(f"costs of {run_id}"):
         run = tracking.get(run_id)
         if P50 in run.metrics and not again:  # another process has measured the costs meanwhile

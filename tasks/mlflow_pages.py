@@ -1,4 +1,4 @@
-"""What people see of a comparison in the MLflow UI: descriptions, images of charts, and a saved view of the runs."""
+"""Functions that show a comparison in the MLflow UI: as descriptions, images of charts and a saved view of the runs."""
 
 import json
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ COLUMNS = (
     "test/accuracy",
 )
 """The metrics that are columns of the runs table. docs/report.md explains them."""
-MOST_COMPARED = 20  # runs on the compare page, which gets slow with many runs
+MOST_COMPARED = 20  # maximum number of runs on the compare page, because the page is slow with many runs
 
 
 def show_comparison(contents: Contents) -> None:
-    """Describe the run and the experiment of a comparison, whose report is stored already, in the MLflow UI.
+    """Describe the run and the experiment of a comparison in the MLflow UI. The report must already be stored.
 
     With cross-validation, the saved view shows the students of the first fold.
     """
@@ -73,9 +73,10 @@ def _pictures_link(run_id: str) -> str | None:
 
 
 def addresses(parent: str, students: Sequence[StudentReference]) -> dict[str, str]:
-    """Return the addresses of the students in the MLflow UI: in the runs table, and on the page that compares runs.
+    """Return the addresses of the two pages of the MLflow UI that show the students.
 
-    If no UI of the store is known, the mapping is empty.
+    The key `runs` stands for the runs table, and `compare` for the page that compares runs. If no UI of the store is
+    known, the mapping is empty.
 
     Args:
         parent: The id of the comparison's run.

@@ -1,4 +1,4 @@
-"""The record of a promotion with the registered version: its model card, its tags, and its evidence."""
+"""Functions that record a promotion: the tags and the model card of the registered version, and the evidence."""
 
 from collections.abc import Mapping
 
@@ -41,7 +41,7 @@ def version_tags(request: Request, judgement: Judgement, measurements: Measureme
 
 
 def record_evidence(request: Request, judgement: Judgement) -> None:
-    """Store the evidence of a promotion with the student's run, by the name of the registered model."""
+    """Store the evidence of a promotion with the student's run, under the name of the registered model."""
     content = {
         "comparison": request.leaderboard.parent_run_id,
         "reason": judgement.verdict.reason,
@@ -52,7 +52,7 @@ def record_evidence(request: Request, judgement: Judgement) -> None:
 
 
 def add_promotion(run_id: str, model: str, content: Mapping[str, JsonValue]) -> None:
-    """Add the record of a promotion to the run of the promoted network, by the name of the registered model."""
+    """Add the record of a promotion to the run of the promoted network, under the name of the registered model."""
     recorded = tracking.read_json(run_id, PROMOTIONS) if tracking.has_artifact(run_id, PROMOTIONS) else {}
     tracking.log_json(run_id, PROMOTIONS, {**recorded, model: content})
 
@@ -71,7 +71,7 @@ def facts_of(test: HeldOut) -> DataFacts:
 def describe_version(
     version: tracking.Version, request: Request, judgement: Judgement, measurements: Measurements, test: HeldOut
 ) -> None:
-    """Make the model card the description of a version, and describe the registered model."""
+    """Write the model card of a version into the version's description, and describe the registered model."""
     comparison = tracking.get(request.leaderboard.parent_run_id)
     experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
     verdict, data = judgement.verdict, test.data

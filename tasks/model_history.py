@@ -1,4 +1,6 @@
-"""The history of a registered model: its versions, the decisions of the promotion gate, and the looks at test splits.
+"""The history of a registered model: its versions, and the decisions of the promotion gate.
+
+A look is one comparison of a network with the champion on a test split. The history also counts the looks.
 
 This module imports neither torch nor prefect, so that `kd history` starts quickly.
 """
@@ -57,7 +59,13 @@ class VersionLine(_Line):
 
 
 class LooksLine(_Line):
-    """The looks at one test split: the beginning of its digest, the looks so far, and the declared number of looks."""
+    """The number of looks at one test split. A look is one comparison of a network with the champion.
+
+    Attributes:
+        test_split: The beginning of the split's digest.
+        looks: The number of looks so far.
+        of: The declared number of looks.
+    """
 
     test_split: str
     looks: int
@@ -65,7 +73,7 @@ class LooksLine(_Line):
 
 
 class History(_Line):
-    """The history of a model. Decisions are sorted from the oldest to the newest, versions from the newest."""
+    """The history of a model. In `decisions`, the oldest comes first. In `versions`, the newest comes first."""
 
     model: str
     decisions: list[DecisionLine]

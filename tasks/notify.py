@@ -59,7 +59,7 @@ class Message(Reference):
 
 
 class Report(Reference):
-    """What is reported about the end of a comparison.
+    """The facts about the end of a comparison, from which the message is made.
 
     Attributes:
         verdict: The verdict of the promotion gate, or the error of a failed comparison.
@@ -178,7 +178,7 @@ def _post(address: str, message: Message) -> None:
     host = shown_address(address)
     # Slack and Mattermost expect that `&`, `<` and `>` are escaped as in HTML.
     body = message.model_dump(mode="json") | {"text": escape(message.text, quote=False)}
-    use_proxy = address.startswith("https:")  # a proxy cannot reach this machine, for which http is allowed
+    use_proxy = address.startswith("https:")  # an http address is on this machine, which a proxy cannot reach
     try:
         with (
             _silent_httpx(),

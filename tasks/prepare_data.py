@@ -75,9 +75,10 @@ def _generator(data: Data) -> ServedGenerator | None:
 
 
 def pinned(data: Data) -> Data:
-    """Return the data with the number of the version that `data.transfer.generator` names.
+    """Return a copy of the data settings in which `data.transfer.generator` names a version by its number.
 
-    A run that records the number reads the same images after the champion has changed.
+    The settings may name only the model, which stands for its champion. With the number, a run reads the same images
+    even after the champion has changed.
 
     Raises:
         UserError: There is no such model, or it is not a generator.
@@ -122,7 +123,7 @@ def with_teachers(data: DataReference, experiment: Experiment, read: Callable[[D
 
 
 def _with_size(data: Data, students: DataReference) -> Data:
-    """Return a teacher's data. If they come from another source, all images get the size of the students' images."""
+    """Return a teacher's data settings. If its source is not that of the students, set the students' image size."""
     if data.source == students.data.source:
         return data
     return data.model_copy(update={"size": list(students.input_shape[1:])})
@@ -155,7 +156,7 @@ def find_training_data(
         comparison: The run of the comparison. If `kd teacher` trained the teacher, the run of the teacher.
         run: The run of the teacher or student.
         folder: Folder of the data files. Default: the folder that the comparison read.
-        code: The modules and files that the user named.
+        code: The modules and files whose code the user allows to run.
 
     Raises:
         UserError: the data cannot be read, the user did not name the module of the data source, or the data have
@@ -219,7 +220,7 @@ def _load(
 
 
 def _place(data: Data, folder: str | None, fold: int) -> tuple[str, str | None, int]:
-    """Return the key under which a loaded dataset is kept. The key names its origin, whose content may change."""
+    """Return the key under which a loaded dataset is kept. The key names the source of the data, not their content."""
     return data.model_dump_json(), folder, fold
 
 

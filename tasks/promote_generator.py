@@ -40,7 +40,7 @@ from tasks.tracking.contents import model_uri
 from tasks.tracking.served import load_generator
 from tasks.tracking.tags import GENERATOR, Tag
 
-RESAMPLES = 200  # enough for a standard error within 5 %
+RESAMPLES = 200  # number of bootstrap resamples; the estimated standard error is then within 5 %
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The measures of a generator on held-out images.
+    """The results of measuring a generator on held-out images.
 
     Attributes:
         network: The generator, in eval mode.
-        candidate: The generator with its measures.
+        candidate: The name and the metrics of the generator, as an input of the promotion gate.
         embeddings: The judge's embeddings of generated images, (M, D).
-        elbos: The evidence lower bound of each held-out image, (N,). `None` for a generator that is no VAE.
+        elbos: The evidence lower bound of each held-out image, (N,). `None` if the generator is not a VAE.
     """
 
     network: Vae | ImageGenerator
@@ -93,14 +93,14 @@ def promote_generator(
 ) -> GeneratorVerdict:
     """Measure a generator and the champion on the test split, and promote the generator if the gate accepts it.
 
-    The verdict is recorded with the run of the command. If the generator is registered, the evidence is also recorded
-    with its run and its model version.
+    The verdict is recorded with the generation's run. If the generator is registered, the evidence is also recorded
+    with the generator's run and its model version.
 
     Args:
-        parent: The id of the run of the whole command.
+        parent: The id of the generation's run.
 
     Raises:
-        UserError: The champion is no generator of kdflow, or makes other images.
+        UserError: The champion is not a generator of kdflow, or its images have another shape or other classes.
     """
     tracking.configure()
     network, _ = runs.recorded_network(judge.run_id, named_modules(experiment.of_judge))
@@ -116,7 +116,7 @@ def promote_generator(
 
 
 def require_comparable(champion: tracking.Version, data: DataReference) -> None:
-    """Raise a UserError if the champion is no generator of kdflow, or makes images of another shape or classes."""
+    """Raise a UserError if the champion is not a generator of kdflow, or its images have another shape or classes."""
     model, run_id = champion.model, champion.run_id
     if champion.tags.get(Tag.KIND) != GENERATOR or run_id is None or not tracking.has_artifact(run_id, NETWORK):
         raise UsageError(f"name: the registered model {model} holds no generators. Allowed: another name")
@@ -200,7 +200,10 @@ def _served(run_id: str) -> ServedGenerator:
 
 
 def _unseen(request: Request) -> np.ndarray:
-    """Return whether each test image is no copy of an image on which a generator was trained or validated, (N,)."""
+    """Return which test images can be used, (N,) bool.
+
+    An image can't be used if it is a copy of an image on which one of the two generators was trained or validated.
+    """
     test, champion = request.test, request.champion
     seen = look_alike(test.images, test.trained)
     if champion and champion.run_id:
@@ -210,14 +213,14 @@ def _unseen(request: Request) -> np.ndarray:
 
 
 def _measured(name: str, run_id: str, judge: nn.Module, split: Split, real: Tensor) -> Measured:
-    """Return the measures of a generator. Its images are made by its ONNX file, which is what is served.
+    """Measure a generator. The images come from the generator's ONNX file, because this file is served.
 
     Args:
         name: The name of the generator in the verdict.
         real: The judge's embeddings of the held-out images, (N, D).
     """
     network, _ = stored_generator(run_id)
-    labels = split.labels[torch.arange(MEASURED) % len(split)]  # as frequent as among the held-out images
+    labels = split.labels[torch.arange(MEASURED) % len(split)]  # classes as frequent as in the split
     images = torch.from_numpy(_served(run_id).sample(labels.numpy(), SEED))
     _, embeddings = judged(judge, Split(images, labels))
     bounds = elbos(network, split) if isinstance(network, Vae) else None
@@ -238,7 +241,8 @@ def _challenge(challenger: Measured, rival: Measured, real: Tensor, look: Look) 
         generator=generator_for(SEED, "resamples"),
     )
     elbo = None
-    # The ELBO of a conditional VAE is a bound of another likelihood: that of an image given its class.
+    # The ELBO of a conditional VAE bounds the likelihood of an image given its class. The ELBO of an unconditional VAE
+    # bounds another likelihood, so the two can't be compared.
     is_same_bound = bool(challenger.network.classes) == bool(rival.network.classes)
     if challenger.elbos is not None and rival.elbos is not None and is_same_bound:
         elbo = compare_elbos(challenger.elbos, rival.elbos)

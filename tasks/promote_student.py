@@ -65,7 +65,7 @@ def promote_student(
     with the comparison. If a student is registered, they are also recorded with its run and its model version.
 
     Args:
-        code: The modules that the user named. A stored network may run their code.
+        code: The modules and files whose code the user allows to run. A stored network may need them.
 
     Raises:
         UserError: the champion was not made by kdflow, or takes images of another shape.
@@ -104,7 +104,10 @@ def _settle(request: Request, test: HeldOut) -> Settlement:
 
 
 def _reason_of_earlier_decision(request: Request) -> str | None:
-    """Return the reason against promoting a student that was rolled back or rejected, unless the user named it."""
+    """Return why the winner is not promoted again after it was rolled back or rejected.
+
+    If the winner was neither rolled back nor rejected, or the user named it or forces the promotion, return None.
+    """
     if request.options.by_name or request.options.force:
         return None
     model, run_id = request.promote.model, request.run_id

@@ -20,7 +20,7 @@ from tasks import tracking
 from tasks.held_out import Outcomes
 from tasks.references import LeaderboardReference, StudentReference
 
-FEW = 100  # a promotion needs this many test examples that are not copies, or half of the split if that is fewer
+FEW = 100  # a promotion needs this many test examples that are not copies, or half the split if it is small
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ class Examples:
     Attributes:
         kept: Whether each test example is judged, (N,) bool.
         copies: Number of test examples that are copies of images on which a model was trained or validated.
-        note: Sentences for the user about the examples that are left out, each after a space. Empty if there is nothing
-            to report.
+        note: Sentences for the user about the examples that are left out. Each sentence begins with a space. Empty if
+            there is nothing to report.
         refusal: The reason for refusing a promotion because too few examples can be judged. `None` if there are enough
             examples.
     """
@@ -279,8 +279,8 @@ def _with_other_reasons(
 ) -> Verdict:
     """Return the final verdict: the gate's verdict, unless a reason outside the gate rules out a promotion.
 
-    Such a reason is that of the settlement, or that too few test examples can be judged. Facts about the test split are
-    added to the evidence.
+    The promotion is ruled out if the settlement has a reason, or if too few test examples can be judged. Facts about
+    the test split are added to the evidence.
     """
     evidence = verdict.evidence | {"test": asdict(measurements.test)}
     if settlement.reason:

@@ -84,7 +84,7 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
     """Return the students to compare, and which validation examples they classify correctly.
 
     A student that occurs several times is returned once. If students have equal names, the name of the experiment is
-    added. If the names are still equal, the id of the run is added too.
+    added to each of these names. If the names are still equal, the id of the run is added too.
 
     Args:
         words: Names or ids of runs. A comparison stands for all its students. If the list is empty, the latest
@@ -104,7 +104,7 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
     entries = [unique[key] for key in dict.fromkeys(entry.key for entry in listed)]
     names = dict(zip([entry.key for entry in entries], _unique_names(entries), strict=True))
     in_comparison = {entry.place(entry.row.variant): names[entry.key] for entry in listed}
-    anywhere = {entry.row.variant: names[entry.key] for entry in reversed(entries)}  # if the control was named alone
+    anywhere = {entry.row.variant: names[entry.key] for entry in reversed(entries)}  # if another word names the control
 
     def renamed(entry: _Compared) -> StudentReference:
         control = entry.row.control or ""

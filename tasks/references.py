@@ -18,13 +18,16 @@ CODE = "code"
 """Prefix of the params that hold the versions of the code on which a run depends."""
 
 CALIBRATED = "calibrated."
-"""Prefix of the params that hold calibrated weights. They follow from the other params and are not part of the key."""
+"""Prefix of the params that hold calibrated loss weights.
+
+The other params determine these weights, so the weights are not part of the run's key.
+"""
 
 
 class Reference(BaseModel):
     """Base class of all references.
 
-    References are frozen and can be written as JSON, so a task can run in any thread, process or machine.
+    References are frozen and can be written as JSON, so they can be sent to tasks in any thread, process or machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,9 +49,9 @@ class DataReference(Reference):
         digest: The digest of the whole dataset.
         training_digest: The digest of the training and the validation split. New test images change neither this
             digest nor the cache key of a run.
-        distillation_digest: The digest of the same splits and of the images that only distilled students learn from.
+        distillation_digest: The digest of these two splits and of the images that only distilled students learn from.
         fold: The number of the cross-validation fold, counted from 0.
-        generator_digest: The digest of the generator that `data.transfer.generator` names. `None` if there is none.
+        generator_digest: The digest of the generator in the field `data.transfer.generator`. `None` if it is empty.
         teachers: References to the datasets of teachers that have their own data.
     """
 
@@ -140,12 +143,12 @@ class Plan(Reference):
     """The planned runs of a command, with notes about the data and warnings for the user."""
 
     members: list[PlannedRun] = Field(
-        default=[], description="The members of an ensemble of teachers, which `teacher` combines."
+        default=[], description="The members of a teacher ensemble. The run `teacher` combines them."
     )
     teacher: PlannedRun
     knowledge: Views
     students: list[PlannedRun]
-    notes: list[str] = Field(default=[], description="What the user should know of the data.")
+    notes: list[str] = Field(default=[], description="Facts about the data that the user should know.")
     warnings: list[str] = Field(default=[], description="Problems that make the results of the comparison doubtful.")
     folds: list["Plan"] = Field(
         default=[], description="With cross-validation, the plans of the folds after the first."
@@ -172,7 +175,7 @@ class GeneratorPlan(Reference):
 
     judge: PlannedRun
     generator: PlannedRun
-    notes: list[str] = Field(default=[], description="What the user should know of the data.")
+    notes: list[str] = Field(default=[], description="Facts about the data that the user should know.")
 
     @property
     def steps(self) -> list[PlannedRun]:
@@ -293,7 +296,7 @@ class GeneratorVerdict(Reference):
         accepted: Whether the generator was promoted or is already the champion.
         model: The name of the registered model.
         version: The registered version that is the champion after the decision. `None` if there is no champion.
-        test: The measures of the generator on the test split, by name. Empty if the split was not needed.
+        test: The metrics of the generator on the test split, by name. Empty if the split was not needed.
     """
 
     promoted: bool
@@ -307,10 +310,10 @@ class GeneratorVerdict(Reference):
 
 
 class GeneratorOutcome(Reference):
-    """The result of a flow run that trained a generator, which `kd run --json` prints as a JSON document.
+    """The result of a flow run that trained a generator. `kd run --json` prints this result as a JSON document.
 
     Attributes:
-        parent_run_id: The id of the run of the whole command, whose children are the judge and the generator.
+        parent_run_id: The id of the generation's run. The runs of the judge and of the generator are its child runs.
     """
 
     experiment: str
@@ -323,7 +326,7 @@ class GeneratorOutcome(Reference):
 
 
 class Outcome(Reference):
-    """The result of a flow run, which `kd run --json` prints as a JSON document."""
+    """The result of a flow run that compared students. `kd run --json` prints this result as a JSON document."""
 
     experiment: str
     parent_run_id: str

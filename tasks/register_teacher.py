@@ -52,7 +52,7 @@ def register_teacher(
         UsageError: the registered model belongs to students.
     """
     tracking.configure()
-    if tracking.get(teacher.run_id).parent is None:  # `kd export` reads the experiment, and the folder of the data
+    if tracking.get(teacher.run_id).parent is None:  # no comparison has recorded these facts for `kd export`
         tracking.log_json(teacher.run_id, "experiment.json", experiment.model_dump(mode="json"))
         tracking.set_tags(teacher.run_id, {Tag.DATA_DIR: data.folder or ""})
     if not (experiment.teacher.checkpoint or experiment.teacher.registry):
@@ -74,7 +74,7 @@ def register_teacher(
 
 
 def require_one_teacher(experiment: Experiment) -> None:
-    """Raise a UserError if the experiment has an ensemble of teachers, which is not stored as one model."""
+    """Raise a UserError if the teacher is an ensemble, because an ensemble is not stored as one model."""
     if experiment.teacher.ensemble:
         raise UserError("teacher.ensemble: an ensemble can't be registered. Allowed: a single teacher")
 

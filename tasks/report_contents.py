@@ -62,7 +62,7 @@ def find_comparison(word: str | None) -> tracking.Run:
 
 
 def read_contents(comparison: tracking.Run) -> Contents:
-    """Return the contents of a comparison's report. The comparison has a leaderboard."""
+    """Return the contents of a comparison's report. The comparison must have a leaderboard."""
     run_id = comparison.run_id
     students = [StudentReference.model_validate(row) for row in tracking.read_json(run_id, ROWS)]
     experiment = Experiment.model_validate(tracking.read_json(run_id, "experiment.json"))
@@ -125,7 +125,7 @@ def _predictions(run_id: str) -> Predictions | None:
 
 
 def _curves(contents: Contents) -> dict[str, dict[str, list[Point]]]:
-    """Return the curves of the variants that the report draws. With cross-validation, of the first fold."""
+    """Return the learning curves that the report shows, by variant. With cross-validation, use the first fold."""
     run_ids = {row.student.variant: row.student.run_id for row in contents.finished}
     return {
         variant: curves([replica["history"] for replica in results.replicas(run_id)])

@@ -23,7 +23,7 @@ QUICK = "quick"  # param of a reproduction
 
 @contextmanager
 def reproduction_run(name: str, seeds: int, *, quick: bool) -> Iterator[str]:
-    """Start the run of a reproduction, provide its id, and end the run with the block."""
+    """Start the run of a reproduction, provide its id, and end the run when the `with` block ends."""
     params = {"seeds": seeds, QUICK: quick}
     run_id = tracking.start(name, f"reproduce {name}", KIND, params=params, tags={Tag.REPRODUCTION: name})
     with tracking.recording(run_id):
@@ -31,10 +31,12 @@ def reproduction_run(name: str, seeds: int, *, quick: bool) -> Iterator[str]:
 
 
 def record(run_id: str, result: ReproductionResult, folder: str | None) -> None:
-    """Store the result of a reproduction, replacing the result after fewer seeds. Log the mean of each claim.
+    """Store the latest result of a reproduction with its run, and log the mean value of each claim.
+
+    The function is called after each seed. A new result replaces the result after the seed before.
 
     Args:
-        folder: The folder to which the result is also written, as NAME.json. `None` if it is not written.
+        folder: The folder to which the result is also written, as NAME.json. If `None`, no file is written.
 
     Raises:
         UserError: The file can't be written.
@@ -59,7 +61,7 @@ def _write(result: ReproductionResult, folder: Path) -> None:
 
 
 def latest_results() -> dict[str, ReproductionResult]:
-    """Return the latest result of each reproduction that is not a quick one, by name."""
+    """Return the latest result of each reproduction by name. Results of quick runs are left out."""
     tracking.configure()
     latest: dict[str, ReproductionResult] = {}
     for run in tracking.runs(kind=KIND, limit=ALL):

@@ -22,7 +22,7 @@ ROWS = "leaderboard.json"
 PLAN = "plan.json"
 VERDICT = "verdict.json"
 REPORT = "report.html"
-PREDICTIONS = "predictions.json"  # what winner, control and teacher predict for the validation images, summarised
+PREDICTIONS = "predictions.json"  # summary of the predictions of winner, control and teacher for the validation images
 CORRECTNESS = "right.safetensors"  # the validation examples that each replica of each student classifies correctly
 
 FIGURES = "figures"  # folder of a comparison or student: images
@@ -41,12 +41,12 @@ OWN = "right"  # name of the only tensor in the correctness file of a single stu
 SPLIT = "validation"  # metadata key of a correctness file: the digest of the validation split
 ALL = 100_000  # a limit above the number of comparisons in any store
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
-SECONDS = "seconds/"  # prefix of a metric, before a stage of a comparison or of a training
-MEMORY, GPU_MEMORY = "memory_mb/", "gpu_memory_mb/"  # prefixes like SECONDS, of the peak memory of the process
+SECONDS = "seconds/"  # prefix of the metric for the duration of a stage, e.g. seconds/training
+MEMORY, GPU_MEMORY = "memory_mb/", "gpu_memory_mb/"  # prefixes for the peak memory in a stage
 TEACHER_ACCURACY = "val/teacher_accuracy"  # metric of a comparison. With cross-validation, the mean over the folds
-RATIO = "gradient_ratio/"  # prefix of a metric, before a loss: its gradient norm divided by that of cross entropy
+RATIO = "gradient_ratio/"  # prefix of the metric of a loss: its gradient norm divided by that of cross entropy
 TRIALS = "tuning.csv"  # table of a search: the trials, their values, and their accuracies on the inner split
-TRIALS_PLOT = "tuning.png"  # plot of this table
+TRIALS_PLOT = "tuning.png"  # plot of the trials
 INNER_ACCURACY = "inner_accuracy"  # column of the table of trials
 
 

@@ -69,7 +69,7 @@ def columns_of(count: int, served: ServedGenerator, name: str | None) -> int:
 
 
 def write_png(content: bytes, path: Path) -> None:
-    """Write a picture to a file. It is written completely or not at all, and an existing file is replaced.
+    """Write a picture to a file, completely or not at all. An existing file is replaced.
 
     Raises:
         UserError: The file can't be written.

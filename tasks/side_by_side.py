@@ -1,4 +1,4 @@
-"""Two comparisons, or two versions of registered models, side by side.
+"""Functions that show two comparisons, or two versions of registered models, side by side.
 
 This module imports neither torch nor prefect, so that `kd compare` starts quickly.
 """
@@ -25,7 +25,7 @@ class _Line(BaseModel):
 
 
 class Side(_Line):
-    """One of the two sides.
+    """One of the two sides: a comparison, or a version of a registered model.
 
     Attributes:
         run_id: The id of the comparison's run, or of the run of the version's student.
@@ -49,7 +49,11 @@ class Side(_Line):
 
 
 class FieldDifference(_Line):
-    """A field of the experiment file that differs, and its values. `None` if a file has no such field."""
+    """A field of the experiment file that has different values on the two sides.
+
+    Attributes:
+        a, b: The value on each side. `None` if the experiment file of this side does not have the field.
+    """
 
     field: str
     a: JsonValue
@@ -57,14 +61,16 @@ class FieldDifference(_Line):
 
 
 class StudentPair(_Line):
-    """A student of each side, and the difference of their mean validation accuracies, from 0 to 1.
+    """One student of each side, and the difference of their accuracies.
 
     Attributes:
-        variant: The name of the variant, or the names of the two students in the form `a / b`.
+        variant: The name of the variant. If the two students have different names, both names in the form `a / b`.
+        a, b: The mean validation accuracy of each student, from 0 to 1.
         same_run: Whether both sides have the same run, because one comparison reused the run of the other.
-        difference: The accuracy of B minus the accuracy of A. `None` if the two can't be compared fairly.
-        low, high: The ends of the 95 % interval of the difference: Student's t interval of the differences between
-            equal seeds, or if the seeds differ, the bootstrap interval over seeds and images.
+        difference: The accuracy of B minus the accuracy of A. `None` if both sides have the same run, or if the sides
+            can't be compared fairly.
+        low, high: The ends of the 95 % interval of the difference. If the networks can be paired by seed, Student's t
+            interval over the pairs. Otherwise, the bootstrap interval over seeds and images.
         p_seeds: The p-value of the paired t test over seeds.
         p_examples: The p-value of McNemar's exact test of the stored networks over the validation images.
     """
@@ -90,11 +96,12 @@ class SideBySide(_Line):
     """Two comparisons or two versions side by side.
 
     Attributes:
-        comparable: Whether the two can be compared fairly.
-        note: Why the two can or can't be compared fairly.
+        comparable: Whether the two sides can be compared fairly.
+        note: Why the two sides can or can't be compared fairly.
         differences: The fields in which the experiment files differ.
-        students: The winners or the students of the versions, then each variant that both comparisons have.
-        result: The comparison of the first pair of students in words.
+        students: Pairs of students. The first pair holds the two winners, or the students of the two versions. The
+            other pairs hold the variants that both comparisons have.
+        result: The difference of the first pair of students, in words.
     """
 
     a: Side
@@ -108,7 +115,7 @@ class SideBySide(_Line):
 
 @dataclass(frozen=True)
 class _Source:
-    """What is recorded of one side."""
+    """The recorded data of one side."""
 
     run: tracking.Run
     version: tracking.Version | None
@@ -206,7 +213,7 @@ def _pair(
     pair = StudentPair(variant=name, a=a.accuracy, b=b.accuracy, same_run=a.run_id == b.run_id)
     if pair.same_run or not comparable:
         return pair
-    # A is the control of B, so that the difference from the control is that of B and A.
+    # `evidence` compares each student with its control. Here, A takes the place of the control of B.
     first = a.model_copy(update={"variant": "a", "control": "a"})
     second = b.model_copy(update={"variant": "b", "control": "a"})
     tests = evidence([first, second], correctness)[1]
@@ -241,7 +248,7 @@ def _file_differences(first: tracking.Run, second: tracking.Run) -> list[FieldDi
 
 
 def _fields(run: tracking.Run) -> dict[str, JsonValue]:
-    """Return the fields of the experiment file that made a run, by dotted name. A variant is one field."""
+    """Return the fields of the experiment file that made a run, by dotted name. Each variant counts as one field."""
     run_id = run.parent or run.run_id
     if not tracking.has_artifact(run_id, "experiment.json"):
         return {}
@@ -253,7 +260,7 @@ def _fields(run: tracking.Run) -> dict[str, JsonValue]:
 def _flat(value: JsonValue, prefix: str = "") -> dict[str, JsonValue]:
     """Return the leaves of nested mappings by dotted name.
 
-    `tasks.planning.keys.flatten` would import torch, and writes lists as JSON.
+    This function differs from `tasks.planning.keys.flatten`, which imports torch and writes lists as JSON.
 
     >>> _flat({"student": {"epochs": 5, "network": {"mlp": [8]}}})
     {'student.epochs': 5, 'student.network.mlp': [8]}

@@ -52,7 +52,8 @@ class StudentJob(Reference):
     def with_values(self, values: Values) -> "StudentJob":
         """Return a copy of the job with the hyperparameters of a trial.
 
-        The copy has no control, because the experiment file does not contain the changed student.
+        The copy has no control. A control has the same settings as its student, but no variant of the experiment has
+        the settings of the trial.
         """
         student = self.recipe.with_lr(values[LR])
         variant = self.variant.model_copy(update={"terms": tuned_terms(self.variant.terms, values), "student": student})
@@ -103,8 +104,8 @@ def read_inputs(job: StudentJob) -> TrainingInputs:
 def _training_split(job: StudentJob, dataset: Dataset) -> Split:
     """Return the split on which the student is trained.
 
-    Distilled students also learn from unlabelled images. A control with `equal_steps` is trained on as many examples,
-    but repeats labelled examples.
+    Distilled students also learn from unlabelled images. A control with `equal_steps` gets the same number of examples,
+    because labelled examples are repeated.
     """
     if job.knowledge:
         return dataset.distillation_split

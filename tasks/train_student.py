@@ -60,7 +60,7 @@ def train_student(job: StudentJob, pool: ProcessPoolExecutor | None = None) -> S
     copied from an earlier run or trained. If the experiment has `tune`, hyperparameters are chosen first.
 
     Args:
-        job: The student and its place in the experiment.
+        job: The student to train, with its experiment and its data.
         pool: The worker processes in which students are trained. Default: train in this process.
 
     Raises:
@@ -127,8 +127,8 @@ def _record(job: StudentJob, work: StepWork, origin: dict[str, str]) -> StudentR
         missing = [seed for seed in step.seeds if seed not in {replica.seed for replica in kept}]
         dataset, log = load(job.data), runs.EpochLog(run_id)
         trained: list[Replica] = []
-        # Weights that were calibrated before are used again, so that an interrupted training continues with the same
-        # weights on every device, and all replicas of a run have the same weights.
+        # Loss weights that were calibrated before are used again. Then an interrupted training continues with the same
+        # loss weights on every device, and all replicas of a run have the same loss weights.
         earlier = _calibration_of(tuned.variant, step.source if kept and step.source else run_id)
         tuned = tuned.with_weights(earlier.weights)
         on_calibration = partial(_log_calibration, run_id, job.variant)
@@ -140,7 +140,7 @@ def _record(job: StudentJob, work: StepWork, origin: dict[str, str]) -> StudentR
         else:
             on_calibration(Calibration(tuned.variant.terms, earlier.ratios))
         replicas = sorted([*kept, *trained], key=lambda replica: replica.seed)
-        log(runs.last_epoch(replicas), replicas)  # if replicas were kept, the metrics of all seeds are known only now
+        log(runs.last_epoch(replicas), replicas)  # if replicas were copied, all epochs are logged here
         log.finish(replicas, job.recipe)
         _record_replicas(run_id, replicas, dataset.split_digests["validation"])
         diverged = [_divergence(replica) for replica in replicas if replica.diverged]
@@ -163,7 +163,7 @@ def _tune(job: StudentJob, origin: dict[str, str]) -> "Tuning":
 
 
 class _EarlierCalibration(NamedTuple):
-    """The calibrated weights and the gradient ratios that a run has recorded, by the name of the loss.
+    """The calibrated loss weights and the gradient ratios that a run has recorded, by the name of the loss.
 
     See `_log_calibration` for the ratios.
     """
@@ -173,7 +173,7 @@ class _EarlierCalibration(NamedTuple):
 
 
 def _calibration_of(variant: Variant, run_id: str) -> _EarlierCalibration:
-    """Return the calibration that a run has recorded for a variant. If there is none, both mappings are empty."""
+    """Return the calibration that a run has recorded for a variant. Losses without a recorded value are left out."""
     run = tracking.get(run_id)
     losses = [term.loss for term in variant.terms]
     return _EarlierCalibration(
@@ -228,7 +228,7 @@ def _fit(
 
 
 def _divergence(replica: Replica) -> str:
-    """Describe the divergence of a replica: its seed, its epoch, and the first terms that were infinite or NaN."""
+    """Describe the divergence of a replica: its seed, its epoch, and the terms that first became infinite or NaN."""
     first = f", {' and '.join(replica.culprits)} first" if replica.culprits else ""
     return f"seed {replica.seed} in epoch {replica.diverged}{first}"
 

@@ -153,7 +153,10 @@ class EpochLog:
 
 
 class EpochCount(EpochLog):
-    """Logger of the number of finished epochs, for the trials of a search. The mean metrics of trials mean nothing."""
+    """Logger of the number of finished epochs of a search.
+
+    Trials have different hyperparameters, so the means of their metrics are not logged.
+    """
 
     def __call__(self, epoch: int, replicas: list[Replica]) -> None:
         """Log the number of the epoch."""

@@ -1,7 +1,7 @@
 """The predictions of the winner, its control and the teacher for the validation images, for a comparison's report.
 
-Students predict by their stored ONNX files, as they are served. The teacher's logits are those that the students were
-trained with, in half precision, or are computed if they are not stored. The test split is not read.
+A student's predictions are computed with its stored ONNX file, which is the file that is served. The teacher's logits
+are read from the store, in half precision. If they are not stored, they are computed. The test split is not read.
 """
 
 import torch

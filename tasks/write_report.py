@@ -28,7 +28,7 @@ def write_report(leaderboard: LeaderboardReference, fold: Fold, figures: Mapping
     Args:
         leaderboard: The leaderboard, which is recorded with the comparison's run.
         fold: The first cross-validation fold of the comparison.
-        figures: The duration and the peak memory of each stage of the comparison, by the names of metrics.
+        figures: The duration and the peak memory of each stage of the comparison, by metric name.
 
     Returns:
         Whether the report was written.

@@ -1,4 +1,4 @@
-"""The ledger of kdflow. Its functions record runs and models in MLflow, and read the recorded runs and models.
+"""Functions that record runs and models in MLflow, and read the recorded runs and models.
 
 No other package imports mlflow, because the import takes 2 s.
 """

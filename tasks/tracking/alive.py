@@ -47,7 +47,7 @@ class RunLock:
     """A lock that this process holds while it records a run. The lock is held from its creation until `release`.
 
     Args:
-        name: Name of the lock, 32 hexadecimal digits. If it is not given, it is random.
+        name: Name of the lock, 32 hexadecimal digits. Default: a random name.
     """
 
     def __init__(self, name: str | None = None) -> None:

@@ -25,7 +25,7 @@ from tasks.tracking.mlflow_internals import local_path
 PART_BYTES = 256 * 2**20  # an upload of 800 MB or more through an MLflow server times out
 _BLOCK_BYTES = 2**20
 _UNFINISHED = ".unfinished-"  # start of the name of a folder that is being downloaded
-PART = ".part-"  # before the number of a part, in the name of the part of a large file
+PART = ".part-"  # large files are split into parts, e.g. model.onnx.part-0000
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ def log_table(run_id: str, path: str, frame: "pd.DataFrame") -> None:
 
 
 def log_figure(run_id: str, path: str, figure: "Figure") -> None:
-    """Store a figure as an artifact of a run. The end of the path is the format, e.g. `.png`."""
+    """Store a figure as an artifact of a run. The suffix of the path, e.g. `.png`, sets the format."""
     MlflowClient().log_figure(run_id, figure, path)
 
 
@@ -171,7 +171,7 @@ def artifact(run_id: str, path: str) -> Path:
 
 
 def machine_copy(run_id: str, path: str, files: Iterable[str]) -> Path:
-    """Return the local path of an artifact folder. On a server, the folder is downloaded only once for this machine.
+    """Return the local path of an artifact folder. If the artifacts are on a server, download the folder at most once.
 
     The copy is in the user's cache folder until `kd gc` deletes it. Use this function for large files that never change
     after they are stored. The caller must hold a lock of this machine, so that only one process downloads the folder.
@@ -203,7 +203,7 @@ def machine_copy(run_id: str, path: str, files: Iterable[str]) -> Path:
 
 
 def copies_folder() -> Path:
-    """Return the folder of this machine's copies. It holds one folder per run, with the run's id as the name."""
+    """Return the folder that holds the copies of `machine_copy`. Each run has a subfolder, named after the run's id."""
     return machine_folder("copies")
 
 

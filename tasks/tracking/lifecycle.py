@@ -46,7 +46,7 @@ class _Recording:
     Attributes:
         lock: Lock of the run.
         logged: The (metric, step) pairs that were logged before the run was resumed.
-        held: The metrics that `metrics_together` has not sent yet. Outside such a block, the value is None.
+        held: The metrics that `metrics_together` has not sent yet. None outside a block of `metrics_together`.
     """
 
     lock: alive.RunLock
@@ -256,7 +256,7 @@ def describe_experiment(run_id: str, markdown: str, *, replaces: str) -> None:
     Args:
         run_id: Id of a run of the experiment.
         markdown: The description.
-        replaces: Words by which a description that may be replaced is recognised.
+        replaces: Text that marks a description as written by kdflow. Only descriptions with this text are replaced.
     """
     client = MlflowClient()
     experiment = client.get_experiment(client.get_run(run_id).info.experiment_id)

@@ -1,7 +1,7 @@
 """Addresses of runs, artifacts and model versions in the MLflow UI.
 
-A link is an address inside the UI, which starts with `#`. Descriptions of runs hold links, because they work wherever
-the UI is served. `address` completes a link for readers outside the UI.
+A link is an address inside the UI, which starts with `#`. Descriptions of runs hold links, because links work at every
+address of the UI. `address` completes a link for readers outside the UI.
 """
 
 import json
@@ -20,7 +20,7 @@ from tasks.tracking.lookup import experiment_names, runs_with
 from tasks.tracking.mlflow_internals import MODEL_TRAINING, OPENED_VIEW
 
 UI_ADDRESS = "KD_MLFLOW_UI_URL"
-"""The environment variable that names the address of the MLflow UI for people, if it is not that of the store."""
+"""The environment variable for the address at which people open the MLflow UI. Default: see `_ui`."""
 
 
 def ui_announced(store: str, address: str) -> AbstractContextManager[None]:
@@ -50,7 +50,7 @@ def artifact_link(run_id: str, path: str) -> str:
 
 
 def saved_view_link(run_id: str) -> str:
-    """Return the link to the runs of a comparison, which `save_view` has chosen, in the runs table.
+    """Return the link to the saved view of a comparison in the runs table. See `save_view`.
 
     Args:
         run_id: Id of the comparison's run.
@@ -89,7 +89,8 @@ def _experiment(run_id: str) -> str:
 def _ui() -> str | None:
     """Return the address of the UI, without a user name, a password or a slash at the end.
 
-    It is the address in `KD_MLFLOW_UI_URL`, the MLflow server that is the store, or the announced UI of a local store.
+    The address is the value of `KD_MLFLOW_UI_URL`. By default, it is the address of the store if the store is a server,
+    or the announced address of the UI if the store is local.
     """
     store = mlflow.get_tracking_uri()
     known = os.environ.get(UI_ADDRESS) or store

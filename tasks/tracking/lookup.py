@@ -17,7 +17,7 @@ from kdmodels.errors import UserError, allowed
 from kdmodels.run_status import RunStatus
 from tasks.tracking.tags import Tag
 
-PARENTS = ("comparison", "generation")  # kinds of the runs of whole commands, whose children are the other runs
+PARENTS = ("comparison", "generation")  # kinds of the parent runs; teachers, students etc. are their child runs
 KINDS = (*PARENTS, "teacher", "student", "tuning", "generator", "reproduction")
 PAGE = 1_000
 

@@ -23,9 +23,9 @@ from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy import Engine, event
 
-MODEL_TRAINING = "workflowType=machine_learning"  # query of an address: the UI shows its view for model training
+MODEL_TRAINING = "workflowType=machine_learning"  # URL query that opens the UI's view for model training
 SAVED_VIEW = "mlflow.sharedViewState."  # prefix of an experiment's tag that holds a saved view of the runs table
-OPENED_VIEW = "viewStateShareKey"  # query parameter of the runs table: the rest of the tag's name
+OPENED_VIEW = "viewStateShareKey"  # URL query parameter of the runs table: the tag's name without SAVED_VIEW
 LOCKED_MS = 60_000  # timeout for a locked SQLite file; environment.py sets a similar timeout for a server
 
 
@@ -164,13 +164,13 @@ def _store(client: MlflowClient) -> Any:
 
 
 def saved_view(title: str, created: int, *, filter_string: str, order_by: str, columns: Sequence[str]) -> str:
-    """Return the value of a tag `SAVED_VIEW`, which sets the rows and columns of the runs table in the MLflow UI.
+    """Return the value of a `SAVED_VIEW` tag. The view sets the rows and columns of the runs table in the MLflow UI.
 
     Args:
         title: Title of the view in the UI's list of saved views.
-        created: Time in ms since 1970.
+        created: Time of the creation of the view, in ms since 1970.
         filter_string: Filter of the runs in the syntax of MLflow.
-        order_by: Column that sorts the runs, with the largest value first.
+        order_by: Column by which the runs are sorted, the largest value first.
         columns: Columns of the table, e.g. "metrics.`val/accuracy`".
     """
     state = {

@@ -34,7 +34,7 @@ def outage(error: object) -> UnavailableError | None:
         )
     if not isinstance(error, MlflowException):
         return None
-    if text.startswith("API request to http"):  # with an answer, the text starts with "API request to endpoint"
+    if text.startswith("API request to http"):  # after an answer, it starts with "API request to endpoint"
         status = re.search(r"too many \d+ error responses", text)
         message = f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}"
         if "/mlflow-artifacts/" in text:  # a server that cannot use its store of files may close the connection

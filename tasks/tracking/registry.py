@@ -185,16 +185,15 @@ def _set_champion(version: Version) -> Version:
 
 
 def is_rolled_back(model: str, run_id: str) -> bool:
-    """Return whether a rollback has replaced a champion that was trained in the same way as a run.
+    """Return whether a rollback has replaced a champion whose run has the same key as this run.
 
-    The run of this champion then has the same key as the run. The key is a digest of everything that determines the
-    result of a run.
+    The key is a digest of everything that determines the result of a run. Runs with the same key give equal networks.
     """
     return is_marked(model, run_id, Tag.ROLLED_BACK, "true")
 
 
 def is_marked(model: str, run_id: str, tag: Tag, value: str) -> bool:
-    """Return whether a version of a model has this tag and was trained in the same way as this run."""
+    """Return whether some version of the model has this tag and value, and its run has the same key as this run."""
     if _find_registered(model) is None:
         return False
     run_ids = [version.run_id for version in versions(model) if version.tags.get(tag) == value and version.run_id]
@@ -234,7 +233,7 @@ def take_look(model: str, pair: str, *, digest: str, sketch: tuple[int, ...], lo
 
 
 def ledgers(model: str) -> list[Ledger]:
-    """Return the records of the looks at each test split on which versions of a model were compared.
+    """Return the records of looks of a model, one record per test split. See `take_look`.
 
     Raises:
         UserError: The registered model does not exist.

@@ -50,9 +50,9 @@ def require_pending(model: str, decision: Decision) -> Version:
 
 
 def record_review(version: Version, decision: Decision, *, by: str, reason: str, now: datetime) -> Version:
-    """Record a review with a waiting version, carry out the decision, and return the version.
+    """Record a review in the tags of a waiting version, carry out the decision, and return the version.
 
-    An interrupted call can be repeated.
+    If a call was interrupted, it can be repeated.
     """
     tags: Mapping[Tag, str] = {
         Tag.REVIEW: decision,

@@ -1,4 +1,4 @@
-"""A saved view of MLflow's runs table for each comparison: the runs of the comparison, with chosen columns.
+"""Saved views of MLflow's runs table. Each comparison saves one view, which shows its runs with chosen columns.
 
 Saved views are tags of the experiment. Each request for the experiment returns all its tags, so only the newest views
 are kept.
@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from tasks.tracking.lookup import runs_with
 from tasks.tracking.mlflow_internals import SAVED_VIEW, saved_view, saved_view_time
 
-KEPT = 20  # saved views of an experiment
-MOST_RUNS = 100  # runs of a view, so that the tag is not too long
+KEPT = 20  # maximum number of saved views of an experiment
+MOST_RUNS = 100  # maximum number of runs in a view, so that the tag is not too long
 
 
 def save_view(run_id: str, title: str, run_ids: Sequence[str], metrics: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ def save_view(run_id: str, title: str, run_ids: Sequence[str], metrics: Sequence
         run_id: Id of the comparison's run.
         title: Title of the view.
         run_ids: Runs to show. Only the first `MOST_RUNS` are shown.
-        metrics: Metrics to show as columns. The first one sorts the runs, with the largest value first.
+        metrics: Metrics to show as columns. The runs are sorted by the first metric, the largest value first.
     """
     client = MlflowClient()
     info = client.get_run(run_id).info

@@ -45,7 +45,7 @@ def load_generator(uri: str, threads: int | None = None) -> ServedGenerator:
 
 @contextmanager
 def _refusals_of(uri: str) -> Iterator[None]:
-    """Name the model in the error that refuses its file."""
+    """Convert a RefusedError that the `with` block raises to a UserError that names the model."""
     try:
         yield
     except RefusedError as error:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 PREFIX = "kd."
-"""Prefix of the names of kdflow's own tags. Versions of earlier versions of kdflow have more tags than `Tag` names."""
+"""Prefix of the names of kdflow's own tags. Earlier releases of kdflow set some tags that `Tag` does not contain."""
 
 GENERATOR = "generator"
 """The value of `Tag.KIND` of a model version that is a generator."""
@@ -37,7 +37,7 @@ class Tag(StrEnum):
     REPLICA = "replica"  # JSON: seed, epoch and results of the network that is stored
     NOTE = "kd.note"
     TUNING = "kd.tuning"  # run id of the search that chose a student's hyperparameters
-    TUNED = "kd.tuned"  # on a search, JSON: the chosen hyperparameters; on a student, the prefix of one tag for each
+    TUNED = "kd.tuned"  # search: the chosen hyperparameters as JSON; student: prefix of one tag per hyperparameter
     MEMBERS = "kd.members"  # JSON: run ids of the members of an ensemble; each of these runs stores one network
     # JSON: number of stored views of each output of a teacher. A view is one augmented version of the images. The tag
     # is set after the files are stored.
@@ -61,10 +61,10 @@ class Tag(StrEnum):
     # Logged models
     FORMAT = "kd.format"
 
-    # Model versions. Those of students also have the tag kd.variant, the others the tag kd.kind
+    # Model versions. Versions of students also have the tag kd.variant. All other versions have the tag kd.kind
     COMPARISON = "kd.comparison"  # run id of the comparison that promoted the version
     TEST_ACCURACY = "kd.test_accuracy"  # in percent, with its 95 % interval
-    LOOK = "kd.look"  # number of the comparison with a champion on the test split, and number of declared comparisons
+    LOOK = "kd.look"  # e.g. "2 of 10": the second of 10 declared comparisons with a champion on this test split
     FORCED = "kd.forced"  # reason of a person who promoted the version against the gate
     ROLLED_BACK = "kd.rolled_back"
     OPPONENT = "kd.opponent"  # number of the champion that a pending version was compared with, or "none"
