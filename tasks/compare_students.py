@@ -89,7 +89,7 @@ def _correctness(students: Sequence[StudentReference]) -> dict[str, Correctness]
 
 
 def _log_correctness(parent: str, correctness: dict[str, Correctness]) -> None:
-    """Store, with the comparison's run, a file with the validation examples that each student classifies correctly."""
+    """Store with the comparison's run which validation examples each student classifies correctly."""
     with temporary_folder() as folder:
         write_correctness(folder / CORRECTNESS, correctness)
         tracking.log_folder(parent, folder)

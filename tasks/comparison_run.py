@@ -135,7 +135,7 @@ def planned_run(
 
     Args:
         clock: The clock of the flow. The seconds of planning are added to the stage "data".
-        make_plan: Returns the plan.
+        make_plan: A function that returns the plan.
         start: Returns a context manager that starts the run, provides its id, and later ends the run. See
             `command_run`.
     """

@@ -24,7 +24,7 @@ from tasks.results import DISAGREEMENTS, FIGURES
 from tasks.student_job import StudentJob
 
 PICTURES = 8  # number of images that are shown
-MOST_PROBABILITIES = 20_000_000  # maximum number of probabilities per network, images times classes; 160 MB
+MOST_PROBABILITIES = 20_000_000  # maximum of images times classes; the probabilities then need 160 MB
 TEMPERATURE = 4.0  # second temperature at which probabilities are shown, if the student has none of its own
 
 
@@ -102,7 +102,10 @@ def find_disagreements(student: Tensor, teacher: Tensor, temperature: float, spl
 
 
 def _teacher_logits(job: StudentJob) -> Tensor:
-    """Return the logits with which the student's validation loss was computed, (N, K), or (N, M, K) for an ensemble."""
+    """Return the teacher's logits for the validation images, (N, K), or (N, M, K) for an ensemble.
+
+    They are the logits that were used for the student's validation loss.
+    """
     assert job.knowledge is not None
     _, held = load_both(job.knowledge, [], job.experiment.device, named_modules(job.experiment))
     if isinstance(held, LiveTeacher):

@@ -1,6 +1,7 @@
 """The run of a generation, i.e. of the training and promotion of a generator.
 
-The runs of the judge and of the generator are child runs of this run.
+The runs of the generator and of the judge are child runs of this run. The judge is a classifier that measures the
+generator.
 """
 
 from contextlib import AbstractContextManager

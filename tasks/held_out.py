@@ -77,7 +77,7 @@ class HeldOut:
 
     @property
     def sketch(self) -> tuple[int, ...]:
-        """A small sample of hashes of the split's examples, which shows whether two splits are similar.
+        """A small sample of hashes of the split's examples. Similar splits have similar sketches.
 
         See `kdmodels.evaluation.looks`.
         """
@@ -286,7 +286,7 @@ def candidate(
     kept: np.ndarray,
     teacher_classes: np.ndarray | None = None,
 ) -> Candidate:
-    """Return a network with its predictions, as an input of the promotion gate.
+    """Return the predictions and costs of a network as a `Candidate`, which is the input of the promotion gate.
 
     The gate is the set of rules that decides whether a student becomes the champion.
 
@@ -323,8 +323,8 @@ def _description(run_id: str) -> Description:
 
 
 def _class_indices(classes: list[str], data: DataReference) -> np.ndarray:
-    """Return the index of each class of a network in `data.classes`, (K,). Classes are matched by name.
+    """Return, for each class that a network predicts, the index of this class in `data.classes`, (K,).
 
-    If the data do not have a class, its index is `UNKNOWN`.
+    Classes are matched by name. If the data do not have a class, its index is `UNKNOWN`.
     """
     return np.array([data.classes.index(name) if name in data.classes else UNKNOWN for name in classes])

@@ -22,8 +22,8 @@ def model_of(run_id: str, data: Dataset, code: Collection[str], *, record: bool)
 
     Args:
         data: The dataset that the network was trained on.
-        code: The modules and files whose code the user allows to run. If the weights have to be
-            converted, the network may need them.
+        code: The modules and files whose code the user allows to run. If the weights have to be converted, the network
+            may need them.
         record: Whether a converted model is stored with the run.
 
     Raises:

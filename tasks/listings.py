@@ -28,7 +28,7 @@ class RunLine(_Row):
         started: The start of the run in UTC, in ISO 8601 format. For a resumed run, the time when it was last resumed.
         seconds: The duration of the run. `None` while the run is running.
         accuracy: The mean validation accuracy over the seeds. `None` if the run has no accuracy yet.
-        parent: The id of the comparison or generation that this run is part of. `None` if there is none.
+        parent: The id of the comparison or generation that this run is part of, or `None`.
     """
 
     run_id: str

@@ -41,7 +41,7 @@ class PaperComparison(Reference):
 
 
 class Measured(Reference):
-    """The outcome of each claim, and the tables of a reproduction."""
+    """The outcome of each claim of a reproduction, and tables of other measured values."""
 
     outcomes: list[ClaimOutcome]
     tables: list[Table]

@@ -22,7 +22,7 @@ class DecisionLine(_Line):
     """A decision of the promotion gate about a model.
 
     Attributes:
-        started: The start of the run in UTC, in ISO 8601 format.
+        started: The start of the comparison or generation in UTC, in ISO 8601 format.
         comparison: The id of the run of the comparison or generation.
         winner: The student that the decision is about, or "generator".
         validation_accuracy: The highest mean validation accuracy of the comparison, from 0 to 1.
@@ -48,8 +48,9 @@ class VersionLine(_Line):
 
     Attributes:
         aliases: The aliases of the version, e.g. `champion`.
-        run_id: The id of the student's run. `None` if kdflow did not make the model.
-        promoted: The start of the latest comparison that promoted the version. `None` if it is unknown.
+        run_id: The id of the run that made the model. `None` if kdflow did not make the model.
+        promoted: The start of the latest comparison that promoted the version. `None` if no such comparison is
+            recorded.
     """
 
     version: int

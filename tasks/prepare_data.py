@@ -77,7 +77,7 @@ def _generator(data: Data) -> ServedGenerator | None:
 def pinned(data: Data) -> Data:
     """Return a copy of the data settings in which `data.transfer.generator` names a version by its number.
 
-    The settings may name only the model, which stands for its champion. With the number, a run reads the same images
+    A model name without a version stands for the champion. With the number of the version, a run reads the same images
     even after the champion has changed.
 
     Raises:
@@ -149,8 +149,8 @@ def find_training_data(
 ) -> DataReference:
     """Return the data of a comparison on which a student was trained, or on which a teacher was validated.
 
-    The data source is read from the recorded experiment. If it is a function, the function runs only if the user named
-    its module.
+    The data source is read from the recorded experiment. If the source is a function, `code` must contain the module of
+    the function.
 
     Args:
         comparison: The run of the comparison. If `kd teacher` trained the teacher, the run of the teacher.
@@ -159,8 +159,7 @@ def find_training_data(
         code: The modules and files whose code the user allows to run.
 
     Raises:
-        UserError: the data cannot be read, the user did not name the module of the data source, or the data have
-            changed.
+        UserError: the data cannot be read, `code` lacks the module of the data source, or the data have changed.
     """
     experiment = Experiment.model_validate(tracking.read_json(comparison.run_id, "experiment.json"))
     for field, source in named_sources(experiment):

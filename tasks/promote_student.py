@@ -1,6 +1,6 @@
 """promote_student: decide whether the winner of a comparison becomes the champion, the model that is served.
 
-The winner is measured on the test split. The gate, a set of rules, accepts or refuses it. A promoted student is
+The winner is measured on the test split. The gate, a set of rules, accepts or refuses the winner. A promoted student is
 registered. The decision itself is made in `tasks/promotion.py`.
 """
 

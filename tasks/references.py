@@ -77,7 +77,7 @@ class DataReference(Reference):
         return next(reference for reference in self.teachers if reference.is_of(teacher.data))
 
     def is_of(self, data: Data) -> bool:
-        """Return whether this reference refers to a teacher's data. The size may have been taken from the students."""
+        """Return whether this reference refers to a teacher's data. A different image size is ignored."""
         return self.data.model_copy(update={"size": data.size}) == data
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 KIND = "reproduction"
 RESULT = "result.json"  # artifact of a reproduction
-QUICK = "quick"  # param of a reproduction
+QUICK = "quick"  # param of a reproduction: whether it was started with --quick
 
 
 @contextmanager

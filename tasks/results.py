@@ -42,10 +42,10 @@ SPLIT = "validation"  # metadata key of a correctness file: the digest of the va
 ALL = 100_000  # a limit above the number of comparisons in any store
 ACCURACY, SIZE = "val/accuracy", "size/parameters"
 SECONDS = "seconds/"  # prefix of the metric for the duration of a stage, e.g. seconds/training
-MEMORY, GPU_MEMORY = "memory_mb/", "gpu_memory_mb/"  # prefixes for the peak memory in a stage
+MEMORY, GPU_MEMORY = "memory_mb/", "gpu_memory_mb/"  # prefixes of metrics for the peak memory in a stage
 TEACHER_ACCURACY = "val/teacher_accuracy"  # metric of a comparison. With cross-validation, the mean over the folds
 RATIO = "gradient_ratio/"  # prefix of the metric of a loss: its gradient norm divided by that of cross entropy
-TRIALS = "tuning.csv"  # table of a search: the trials, their values, and their accuracies on the inner split
+TRIALS = "tuning.csv"  # table of a search: the hyperparameters of each trial, and its accuracy on the inner split
 TRIALS_PLOT = "tuning.png"  # plot of the trials
 INNER_ACCURACY = "inner_accuracy"  # column of the table of trials
 

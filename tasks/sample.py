@@ -34,7 +34,7 @@ def sample(model: str, count: int, *, name: str | None = None, seed: int = 0) ->
     Args:
         model: See `find_generator`.
         count: Number of images.
-        name: Class of all images. Default: all classes are equally frequent, in turn.
+        name: Class of all images. Default: the classes take turns.
         seed: Seed of the images. The same model and seed give the same images.
 
     Raises:

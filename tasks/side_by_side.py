@@ -87,7 +87,7 @@ class StudentPair(_Line):
 
     @property
     def is_significant(self) -> bool:
-        """Whether each test that can be made is significant, and at least one can be made."""
+        """Whether at least one test can be made, and all tests that can be made are significant."""
         p_values = [p for p in (self.p_seeds, self.p_examples) if p is not None]
         return bool(p_values) and max(p_values) < LEVEL
 

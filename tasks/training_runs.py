@@ -262,7 +262,7 @@ def recorded_network(run_id: str, code: Collection[str]) -> tuple[nn.Module, Des
     """Load the network of a finished run. For an ensemble, load its members as one network.
 
     Args:
-        code: The modules that the user named. The network may run their code.
+        code: The modules and files whose code the user allows to run. The network may need them.
 
     Returns:
         The network and its description. For an ensemble, the description of its first member.

@@ -97,8 +97,8 @@ def start(  # noqa: PLR0913 - each argument is one column of the run in MLflow
         parent: Id of the parent run.
         params: Params of the run, by name.
         tags: Tags of the run, by name.
-        continues: Id of an interrupted run with the same key. If an id is given, this run is resumed and no run is
-            created. `log_metrics` then leaves out the (metric, step) pairs that the run already has.
+        continues: Id of an interrupted run with the same key. If an id is given, the interrupted run is resumed and
+            no run is created. `log_metrics` then leaves out the (metric, step) pairs that the run already has.
     """
     attributes: dict[str, object] = {
         mlflow_tags.MLFLOW_USER: user(),
@@ -251,7 +251,7 @@ def describe(run_id: str, markdown: str) -> None:
 
 @_whole_write()
 def describe_experiment(run_id: str, markdown: str, *, replaces: str) -> None:
-    """Set the description of a run's experiment, unless the experiment has a description that somebody else wrote.
+    """Set the description of a run's experiment, unless somebody else wrote its current description.
 
     Args:
         run_id: Id of a run of the experiment.

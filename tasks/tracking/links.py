@@ -1,7 +1,7 @@
 """Addresses of runs, artifacts and model versions in the MLflow UI.
 
-A link is an address inside the UI, which starts with `#`. Descriptions of runs hold links, because links work at every
-address of the UI. `address` completes a link for readers outside the UI.
+A link starts with `#` and is relative to the address of the UI. Descriptions of runs hold links, because links work at
+every address of the UI. For readers outside the UI, `address` returns the whole address of a link.
 """
 
 import json

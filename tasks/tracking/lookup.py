@@ -167,8 +167,8 @@ def children(parent: str) -> list[Run]:
 def find(word: str) -> Run:
     """Return the run that a user specified by its id, its name or a unique prefix of its id.
 
-    If several runs have the name, return the newest of these runs. The name may follow the name of its experiment, as
-    in `mnist/kd`.
+    If several runs have the name, return the newest of these runs. The name of the experiment may stand before the
+    name of the run, as in `mnist/kd`.
 
     Raises:
         UserError: No run matches the word, or several ids have this prefix. If no run matches, the message lists the

@@ -142,8 +142,8 @@ def _check_new_experiment() -> None:
 def _require_bucket() -> None:
     """Refuse a request for a new experiment that names a place for its artifacts.
 
-    The server chooses a place in its bucket. With another place, a user could read files of the server, or artifacts of
-    experiments that the user may not read.
+    The server itself chooses a place in its bucket. If users could choose the place, they could read files of the
+    server, or artifacts of experiments that they are not allowed to read.
     """
     for location in _new_locations():
         raise MlflowException.invalid_parameter_value(f"artifact_location: expected none, got {location!r}")
