@@ -46,7 +46,7 @@ COMMANDS = {  # module in kd/commands -> first line of the docstring of its `com
     "doctor": "Check this machine, and clean up after dead processes.",
     "gc": "Delete old runs and caches that are no longer needed.",
     "init": "Write an experiment file to edit, or passwords of a team stack.",
-    "variants": "List the presets and their losses.",
+    "variants": "List presets or the variants of a file, and their losses.",
 }
 
 

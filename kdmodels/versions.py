@@ -89,11 +89,11 @@ def versions(
     if recipe is not None:
         names |= {"training", *(f"optimizer.{name}" for name in recipe.optimizer)}
         names |= {f"schedule.{name}" for name in recipe.schedule or ()}
-    names |= {f"loss.{term.loss}" for term in terms}
+    names |= {f"loss.{term.loss}" for term in terms if term.loss in LOSSES}  # a user's loss has a digest of its code
     if any(isinstance(term.weight, Calibrated) for term in terms):
         names.add("calibration")
     names |= {f"augment.{name}" for operation in augment for name in type(operation).model_fields}
-    if is_teacher or any(LOSSES[term.loss].needs != "labels" for term in terms):
+    if is_teacher or any(term.row.needs != "labels" for term in terms):
         names.add("knowledge")
     if is_tuned:
         names.add("tuning")

@@ -12,8 +12,8 @@ from math import prod
 from pydantic_core import PydanticCustomError
 
 from kdmodels.errors import allowed
-from kdmodels.experiment.catalogue import LOSSES
-from kdmodels.experiment.loss import Choice, Hyperparameter
+from kdmodels.experiment.loss import Hyperparameter, Loss
+from kdmodels.experiment.loss import Kind as ValueKind
 from kdmodels.experiment.presets import preset_terms
 from kdmodels.experiment.schema import mistake, show
 from kdmodels.experiment.terms import PLACES, SHARED_FIELDS, WEIGHTS, Calibrated, Term, parse_places, weight_problem
@@ -51,6 +51,7 @@ class Places:
     """
 
     loss: str
+    row: Loss
 
     def __str__(self) -> str:
         return PLACES
@@ -58,13 +59,13 @@ class Places:
     def problem(self, value: object) -> str | None:
         """Return a description of the problem with a value. Return `None` if the value is allowed."""
         try:
-            parse_places(self.loss, value)
+            parse_places(self.loss, self.row, value)
         except PydanticCustomError as error:
             return error.message()
         return None
 
 
-Kind = Hyperparameter | Choice | Switch | Weight | Places
+Kind = ValueKind | Switch | Weight | Places
 Targets = list[tuple[int, str]]
 """The fields that an axis changes. Each item holds the index of a term, and the name of a field or hyperparameter."""
 
@@ -115,7 +116,7 @@ def expand_variant(item: object, index: int) -> list[object]:
         for number, loss, key, value in point:
             arguments = changed[number][loss]
             changed[number] = {loss: (arguments if isinstance(arguments, dict) else {}) | {key: value}}
-            name = f"{name}-{loss}.{key}={_in_name(value)}" if isinstance(name, str) else name
+            name = f"{name}-{loss.rpartition(':')[2]}.{key}={_in_name(value)}" if isinstance(name, str) else name
         grid = {"grid": item.get("name")} if axes else {}
         points.append(item | {"terms": changed} | grid | ({"name": name} if "name" in item else {}))
     return points
@@ -209,13 +210,13 @@ def _axes(terms: list[Term]) -> dict[str, tuple[Kind, Targets]]:
     """
     bare: dict[str, tuple[Kind, Targets]] = {}
     dotted: dict[str, tuple[Kind, Targets]] = {}
-    distilled = [number for number, term in enumerate(terms) if LOSSES[term.loss].needs != "labels"]
+    distilled = [number for number, term in enumerate(terms) if term.row.needs != "labels"]
     kind: Kind
     for number, term in enumerate(terms):
-        for key, kind in LOSSES[term.loss].hyperparameters.items():
+        for key, kind in term.row.hyperparameters.items():
             dotted[f"{term.loss}.{key}"] = kind, [(number, key)]
             bare[key] = kind, [*bare.get(key, (kind, []))[1], (number, key)]
-        shared = {**_SHARED} | ({"at": Places(term.loss)} if LOSSES[term.loss].needs == "features" else {})
+        shared = {**_SHARED} | ({"at": Places(term.loss, term.row)} if "features" in term.row.needs else {})
         for key, kind in shared.items():
             dotted[f"{term.loss}.{key}"] = kind, [(number, key)]
             if distilled == [number]:

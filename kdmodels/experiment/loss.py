@@ -6,6 +6,7 @@ This module does not import torch.
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal
 
 from kdmodels.errors import allowed
@@ -59,6 +60,11 @@ class Hyperparameter:
             return None
         return f"{show(value)} is out of range. Allowed: {self}"
 
+    def converted(self, value: object) -> float:
+        """Return an allowed value as a float."""
+        assert isinstance(value, int | float)
+        return float(value)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -80,13 +86,76 @@ class Choice:
             return None
         return f"{show(value)} is not a known value. {allowed(str(value), self.words)}"
 
+    def converted(self, value: object) -> str:
+        """Return an allowed value."""
+        return str(value)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A hyperparameter of a user's own loss: a keyword-only argument.
+
+    Attributes:
+        types: The types of the allowed values.
+        required: Whether the argument has no default.
+        default: The default. `None` if it is not a number, a text, true or false. A term then has no value for the
+            argument unless the experiment file sets it.
+        words: The allowed texts. Empty if all texts are allowed.
+    """
+
+    types: tuple[type[float | str], ...]
+    required: bool
+    default: float | str | None = None
+    words: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the allowed values, in words.
+
+        >>> str(Argument((bool, float), required=False)), str(Argument((str,), required=True, words=("l1", "l2")))
+        ('true or false, or a number', "'l1' or 'l2'")
+        """
+        if self.words:
+            return " or ".join(map(repr, self.words))
+        return ", or ".join(_IN_WORDS[each] for each in self.types)
+
+    def problem(self, value: object) -> str | None:
+        """Return a description of the problem with a value. Return `None` if the value is allowed.
+
+        >>> Argument((int,), required=True).problem(2.5)
+        'expected a whole number, got 2.5'
+        """
+        is_allowed = type(value) in self.types or (type(value) is int and float in self.types)
+        if is_allowed and (value in self.words or not self.words) and (type(value) is not float or isfinite(value)):
+            return None
+        return f"expected {self}, got {show(value)}"
+
+    def converted(self, value: object) -> float | str:
+        """Return an allowed value. A whole number becomes a float if only the type float allows it."""
+        assert isinstance(value, int | float | str)
+        return float(value) if type(value) is int and int not in self.types else value
+
+
+_IN_WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+
+
+Kind = Hyperparameter | Choice | Argument
+Needs = Literal[
+    "labels",
+    "logits",
+    "logits and labels",
+    "features",
+    "features and labels",
+    "logits and features",
+    "logits and features and labels",
+]
+
 
 @dataclass(frozen=True)
 class Loss:
-    """The description of a loss of `kdmodels.losses`.
+    """The description of a loss of `kdmodels.losses`, or of a user's own loss (see `user_losses.py`).
 
     Attributes:
-        needs: The inputs that the loss needs in addition to the student's outputs.
+        needs: The inputs that the loss needs in addition to the student's outputs. `logits` are the teacher's.
         file: The name of the module of `kdmodels.losses` that contains the loss. The mapping `BUILDERS` of this module
             contains the builder of the loss.
         formula: The formula of the loss. Letters: z logits, F features, G Gram matrices, s student, t teacher,
@@ -118,15 +187,16 @@ class Loss:
             the examples, and has no value for validation examples.
         version: The version of the loss. Increase the version if the results of the loss change. Runs with an older
             version are then not reused.
+        inputs: The names of the positional arguments of a user's own loss, in order. Empty for a loss of the catalogue.
     """
 
-    needs: Literal["labels", "logits", "logits and labels", "features"]
+    needs: Needs
     file: str
     formula: str
     paper: str
     weight: str
     cost: str
-    hyperparameters: Mapping[str, Hyperparameter | Choice] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Kind] = field(default_factory=dict)
     places: tuple[str, ...] = ()
     takes: Literal["any", "maps", "embeddings"] = "any"
     joint: bool = False
@@ -137,3 +207,4 @@ class Loss:
     opponent: str | None = None
     remembers: bool = False
     version: int = 1
+    inputs: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ class Preset:
         discriminator. A calibration would use the gradient through the untrained discriminator, which does not show how
         large the later gradients are.
         """
-        losses = [LOSSES[term.loss] for term in self.published]
+        losses = [term.row for term in self.published]
         if all(loss.needs == "labels" for loss in losses) or any(loss.opponent for loss in losses):
             return self.published
         return tuple(
@@ -42,8 +42,8 @@ class Preset:
     @property
     def papers(self) -> str:
         """The papers of the losses that use the teacher. If no loss uses the teacher, the papers of all losses."""
-        distilled = [LOSSES[term.loss].paper for term in self.published if LOSSES[term.loss].needs != "labels"]
-        return "; ".join(dict.fromkeys(distilled or [LOSSES[term.loss].paper for term in self.published]))
+        distilled = [term.row.paper for term in self.published if term.row.needs != "labels"]
+        return "; ".join(dict.fromkeys(distilled or [term.row.paper for term in self.published]))
 
 
 CONTROL = "hard-labels"

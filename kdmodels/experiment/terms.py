@@ -7,7 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from kdmodels.errors import allowed
 from kdmodels.experiment.catalogue import LOSSES
+from kdmodels.experiment.loss import Argument, Loss
 from kdmodels.experiment.schema import Part, mistake, show
+from kdmodels.experiment.user_losses import is_users, read_loss, row_of
 
 MOST_PLACES = 100  # per term
 
@@ -69,7 +71,10 @@ class Term(Part):
     {'temperature': 4.0}
     """
 
-    loss: str = Field(description="Loss of kdmodels.losses.", json_schema_extra={"enum": list(LOSSES)})
+    loss: str = Field(
+        description="Loss of the catalogue, or your own: module:function or module:Class.",
+        json_schema_extra={"anyOf": [{"enum": list(LOSSES)}, {"pattern": "^[^:]+:[^:]+$"}]},
+    )
     weight: Annotated[float, Field(gt=0)] | Calibrated = Field(
         default=1.0,
         description="Factor of the loss's mean over the batch: a number, or auto for a loss that uses the teacher. "
@@ -84,8 +89,13 @@ class Term(Part):
         description="Places where features are taken: first, middle, deepest, last, a module's dotted name, "
         "{student: NAME, teacher: NAME}, or a list of these. Null for a loss of labels or logits.",
     )
-    hyperparameters: dict[str, float | str] = Field(
+    hyperparameters: dict[str, bool | int | float | str] = Field(
         default={}, description="Hyperparameters of the loss, such as temperature."
+    )
+    inputs: list[str] | None = Field(
+        default=None,
+        exclude_if=lambda inputs: inputs is None,
+        description="Positional arguments of a loss of your own. Set from its signature.",
     )
 
     @model_validator(mode="before")
@@ -98,14 +108,18 @@ class Term(Part):
             raw = _expanded(name, value)
         if not isinstance(raw, dict) or "loss" not in raw:
             return raw
-        name = raw["loss"]
-        if not isinstance(name, str) or name not in LOSSES:
-            raise mistake(f"unknown loss {show(name)}. {allowed(str(name), LOSSES)}")
-        if isinstance(raw.get("weight"), str | dict | Calibrated) and LOSSES[name].needs == "labels":
+        name, inputs = raw["loss"], raw.get("inputs")
+        is_recorded = inputs is not None and isinstance(name, str) and is_users(name)
+        row = _recorded_row(inputs) if is_recorded else find_loss(name)
+        if isinstance(raw.get("weight"), str | dict | Calibrated) and row.needs == "labels":
             raise mistake(f"{name} does not use the teacher. Allowed: a number above 0", "weight")
+        hyperparameters = raw.get("hyperparameters", {})
+        if not is_recorded:
+            hyperparameters = parse_hyperparameters(name, row, hyperparameters)
         return raw | {
-            "at": parse_places(name, raw.get("at")),
-            "hyperparameters": _hyperparameters(name, raw.get("hyperparameters", {})),
+            "at": parse_places(name, row, raw.get("at")),
+            "hyperparameters": hyperparameters,
+            "inputs": list(row.inputs) or None,
         }
 
     @field_validator("weight", mode="before")
@@ -114,6 +128,13 @@ class Term(Part):
         if problem := weight_problem(weight):
             raise mistake(problem)
         return {"auto": 1.0} if weight == "auto" else weight
+
+    @property
+    def row(self) -> Loss:
+        """The row of the loss in the catalogue. For a loss of the user, what its signature tells."""
+        if self.inputs is None:
+            return LOSSES[self.loss]
+        return row_of(self.inputs, softened="temperature" in self.hyperparameters)
 
     @property
     def factor(self) -> float:
@@ -144,26 +165,50 @@ def _expanded(name: object, value: object) -> dict[str, object]:
         name: The name of the loss.
         value: The weight, or a mapping of fields and hyperparameters.
     """
-    if name not in LOSSES:
-        raise mistake(f"unknown loss {show(name)}. {allowed(str(name), LOSSES)}")
     if not isinstance(value, dict) or set(value) == {"auto"}:
         return {"loss": name, "weight": value}
     shared = {key: inner for key, inner in value.items() if key in SHARED_FIELDS}
     return {"loss": name, **shared, "hyperparameters": {key: value[key] for key in value if key not in shared}}
 
 
-def parse_places(name: str, at: object) -> object:
+def find_loss(name: object) -> Loss:
+    """Return the row of a loss of the catalogue or of the user. The user's code is read and not run.
+
+    Raises:
+        PydanticCustomError: The loss does not exist, or the signature of the user's loss is not that of a loss.
+    """
+    if isinstance(name, str) and name in LOSSES:
+        return LOSSES[name]
+    if not isinstance(name, str) or not is_users(name):
+        raise mistake(f"unknown loss {show(name)}. {allowed(str(name), [*LOSSES, 'module:name'])}")
+    try:
+        return read_loss(name, SHARED_FIELDS)
+    except ValueError as error:
+        raise mistake(f"{name}: {error}") from error
+
+
+def _recorded_row(inputs: object) -> Loss:
+    """Return what the recorded arguments of a user's loss tell. The user's module may no longer exist."""
+    if not isinstance(inputs, list) or not all(isinstance(each, str) for each in inputs):
+        raise mistake(f"expected a list of names, got {show(inputs)}", "inputs")
+    try:
+        return row_of(inputs)
+    except ValueError as error:
+        raise mistake(str(error), "inputs") from error
+
+
+def parse_places(name: str, loss: Loss, at: object) -> object:
     """Return the places where a loss takes features, in the normal form of `Term.at`.
 
     Args:
-        name: The name of the loss.
+        name: The name of the loss, for error messages.
+        loss: The row of the loss.
         at: The value of `at` in the experiment file. If None, the default places of the loss are used.
 
     Raises:
         PydanticCustomError: The loss takes no features, or the value is neither a place nor a list of places.
     """
-    loss = LOSSES[name]
-    if loss.needs != "features":
+    if "features" not in loss.needs:
         if at is not None:
             takers = ", ".join(other for other in LOSSES if LOSSES[other].needs == "features")
             raise mistake(f"{name} takes no features. Allowed with the losses: {takers}", "at")
@@ -194,24 +239,28 @@ def _is_pair(place: object) -> bool:
     )
 
 
-def _hyperparameters(name: str, raw: object) -> dict[str, float | str]:
+def parse_hyperparameters(name: str, loss: Loss, raw: object) -> dict[str, float | str]:
     """Return the values of a loss's hyperparameters. Defaults that depend on the shapes of features are left out.
 
     Args:
-        name: The name of the loss.
+        name: The name of the loss, for error messages.
+        loss: The row of the loss.
         raw: The values in the experiment file. All other hyperparameters have their defaults.
 
     Raises:
-        PydanticCustomError: A hyperparameter is unknown, or its value is not allowed.
+        PydanticCustomError: A hyperparameter is unknown or missing, or its value is not allowed.
     """
-    known = LOSSES[name].hyperparameters
+    known = loss.hyperparameters
     if not isinstance(raw, dict):
         raise mistake(f"expected a mapping, got {show(raw)}. {allowed('', known)}", "hyperparameters")
     for key, value in raw.items():
         if key not in known:
-            shared = [field for field in SHARED_FIELDS if field != "at" or LOSSES[name].needs == "features"]
+            shared = [field for field in SHARED_FIELDS if field != "at" or "features" in loss.needs]
             raise mistake(f"{name} has no hyperparameter {show(key)}. {allowed(str(key), [*known, *shared])}", key)
         if problem := known[key].problem(value):
             raise mistake(problem, key)
+    for key, kind in known.items():
+        if isinstance(kind, Argument) and kind.required and key not in raw:
+            raise mistake(f"{name} needs the hyperparameter {key}, which has no default. Allowed: {kind}", key)
     values = ((key, raw.get(key, known[key].default)) for key in known)
-    return {key: value if isinstance(value, str) else float(value) for key, value in values if value is not None}
+    return {key: known[key].converted(value) for key, value in values if value is not None}

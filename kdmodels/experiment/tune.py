@@ -10,7 +10,6 @@ from typing import NamedTuple
 from pydantic import Field, field_validator
 
 from kdmodels.errors import allowed
-from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.loss import Hyperparameter
 from kdmodels.experiment.recipe import Recipe
 from kdmodels.experiment.schema import Part, mistake, show
@@ -197,7 +196,7 @@ def _names(variants: Sequence[Trained]) -> list[str]:
 def _numbers(terms: Sequence[Term], recipe: Recipe) -> list[_Number]:
     numbers = [_Number(LR, (recipe.lr * FACTORS[0], recipe.lr * FACTORS[1]), recipe.lr)]
     for term in terms:
-        loss = LOSSES[term.loss]
+        loss = term.row
         # If a variant has only one term, its weight would act like the learning rate.
         if loss.needs != "labels" and len(terms) > 1:
             numbers.append(_Number(f"{term.loss}.weight", FACTORS, 1.0))

@@ -1,6 +1,7 @@
 """Checks that decide whether user code is allowed to run.
 
-User code is Python code that an experiment or a stored network names, as `module:Class` or `file.py:name`.
+User code is Python code that an experiment or a stored network names, as `module:Class` or `file.py:name`: networks,
+losses and data.
 """
 
 import importlib.util
@@ -12,6 +13,7 @@ from types import ModuleType
 
 from kdmodels.errors import UsageError
 from kdmodels.experiment import Experiment
+from kdmodels.experiment.user_losses import is_users
 
 ROOT = str(Path(__file__).parents[2])  # the folder that contains the packages kd, flows, tasks and kdmodels
 ALLOWED = "KD_ALLOW_CODE"
@@ -52,6 +54,10 @@ def named_code(experiment: Experiment) -> Iterator[tuple[str, str]]:
     for owner, network in networks:
         if network is not None and network.module:
             yield f"{owner}.network.module", network.module.partition(":")[0]
+    for variant in experiment.variants:
+        for term in variant.terms:
+            if is_users(term.loss):
+                yield f"variants.{variant.name}.terms", term.loss.partition(":")[0]
     for module in experiment.allow_code:
         yield "allow_code", module
 
@@ -133,7 +139,7 @@ def require_allowed(field: str, module: str, words: str | None = None) -> None:
     """Raise an error if the code of a module or file is not allowed to run.
 
     Modules that an experiment names and modules that a stored network names are checked in the same way. Modules of
-    Python itself are never allowed, because they contain no networks and no data.
+    Python itself are never allowed, because they contain no networks, losses or data.
 
     Args:
         field: The field that names the module or file, for the error message.

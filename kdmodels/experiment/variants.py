@@ -6,7 +6,6 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.grids import expand_preset, expand_variant, refuse_too_many
 from kdmodels.experiment.presets import CONTROL, preset_terms
 from kdmodels.experiment.recipe import Student
@@ -65,7 +64,7 @@ class Variant(Part):
     @property
     def needs_teacher(self) -> bool:
         """Whether any loss needs the teacher. A variant that is trained only on labels needs no teacher."""
-        return any(LOSSES[term.loss].needs != "labels" for term in self.terms)
+        return any(term.row.needs != "labels" for term in self.terms)
 
     @property
     def teacher_places(self) -> list[str]:

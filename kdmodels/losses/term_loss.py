@@ -89,12 +89,17 @@ class TermLoss:
             `LossInputs`, in which the regressors have already mapped the student's features. The objective runs the
             regressors of several seeds at once before it calls this function. `None` if `modules` are not one regressor
             per place.
+        per_batch: Whether the loss compares the examples of a batch with each other. `build_loss` adds what the
+            catalogue's row says.
+        vmaps: Whether `value` works under `torch.func.vmap`.
     """
 
     value: Callable[..., Tensor]
     modules: nn.Module | None = None
     opponent: Callable[..., Tensor] | None = None
     compare: Callable[[LossInputs], Tensor] | None = None
+    per_batch: bool = False
+    vmaps: bool = True
 
 
 Builder = Callable[[LossSetting], TermLoss]

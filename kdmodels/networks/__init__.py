@@ -9,7 +9,7 @@ from kdmodels.networks.build import build, parameters
 from kdmodels.networks.ensemble import Ensemble
 from kdmodels.networks.initialise import initialise
 from kdmodels.networks.libraries import replaced_head
-from kdmodels.networks.source import sources
+from kdmodels.networks.source import sources, sources_of_code
 from kdmodels.networks.storage import (
     Description,
     buildable_description,
@@ -24,5 +24,6 @@ from kdmodels.networks.taps import Tap, find_tap
 __all__ = [
     "Description", "Ensemble", "Tap", "build", "buildable_description", "find_tap", "initialise", "load_network",
     "load_state", "parameters",
-    "read_description", "read_state", "replaced_head", "save_network", "sources", "within_budget",
+    "read_description", "read_state", "replaced_head", "save_network", "sources", "sources_of_code",
+    "within_budget",
 ]  # fmt: skip

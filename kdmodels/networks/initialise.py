@@ -5,7 +5,6 @@ from math import sqrt
 
 from torch import Generator, nn
 
-from kdmodels.networks.external import ExternalNetwork
 from kdmodels.randomness import isolated_rng
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -14,9 +13,10 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 def initialise(network: nn.Module, generator: Generator) -> None:
     """Draw the initial parameters of a network from a generator.
 
-    If a layer has a method `reset(generator)`, this method draws the layer's parameters. The parameters of torch's
-    layers have torch's default distribution. For a network of a library or of the user, a second network is built with
-    a seed from the generator, and its parameters are copied. Pretrained weights do not change.
+    If a layer has a method `reset(generator)`, this method draws the layer's parameters. If a module has a method
+    `initialise(generator)`, this method draws the parameters of the module and of its children. Networks of a library
+    or of the user have such a method: a second network is built with a seed from the generator, and its parameters are
+    copied. Pretrained weights do not change. The parameters of torch's layers have torch's default distribution.
 
     Raises:
         TypeError: A layer has parameters, but no known method that draws them.
@@ -26,8 +26,8 @@ def initialise(network: nn.Module, generator: Generator) -> None:
 
 
 def _initialise(module: nn.Module, name: str, generator: Generator) -> None:
-    if isinstance(module, ExternalNetwork):
-        module.initialise(generator)
+    if (draw_all := getattr(module, "initialise", None)) is not None:
+        draw_all(generator)
         return
     global_reset = None
     if isinstance(module, nn.Linear | nn.Conv2d):

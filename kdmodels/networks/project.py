@@ -5,10 +5,11 @@ import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
+
+from kdmodels.experiment.modules import locate
 
 INSTALLED = {"site-packages", "dist-packages"}
 KDFLOW = Path(__file__).parents[2]
@@ -39,45 +40,13 @@ def project_modules(names: Iterable[str]) -> dict[str, Path]:
         if name in seen or name.partition(".")[0] in not_users:
             continue
         seen.add(name)
-        file = _locate(name).file
+        file = locate(name).file
         if file is not None and _is_users(file):
             files[name] = file
             queue += [part for imported in _imported(name, file) for part in _prefixes(imported)]
         elif file is not None and "." not in name:
             not_users.add(name)
     return dict(sorted(files.items()))
-
-
-@dataclass(frozen=True)
-class _Located:
-    """Location of a module.
-
-    Attributes:
-        file: File of the module. `None` if the module does not exist or has no Python source code.
-        folders: Folders that contain the module's submodules.
-    """
-
-    file: Path | None
-    folders: list[str]
-
-
-def _locate(name: str) -> _Located:
-    """Find a module in the same way as Python's import, without running the module or its packages."""
-    loaded = sys.modules.get(name)
-    if loaded is not None and (getattr(loaded, "__file__", None) or hasattr(loaded, "__path__")):
-        file = loaded.__file__
-        return _Located(Path(file) if file and file.endswith(".py") else None, list(getattr(loaded, "__path__", [])))
-    parent, _, last = name.rpartition(".")
-    namespace_folders = []
-    for folder in _locate(parent).folders if parent else sys.path:
-        package, module = Path(folder, last), Path(folder, f"{last}.py")
-        if (package / "__init__.py").is_file():
-            return _Located(package / "__init__.py", [str(package)])
-        if module.is_file():
-            return _Located(module, [])
-        if package.is_dir():
-            namespace_folders.append(str(package))
-    return _Located(None, namespace_folders)  # a namespace package, or no module
 
 
 def _is_users(file: Path) -> bool:
@@ -106,7 +75,7 @@ def _imported(name: str, file: Path) -> Iterator[str]:
             continue  # Python would raise an error for this import
         whole = ".".join([*above, *filter(None, [base])])
         if imported == "*":
-            init_file = _locate(whole).file
+            init_file = locate(whole).file
             yield whole
             yield from (f"{whole}.{public}" for public in (_public(init_file.read_bytes()) if init_file else ()))
         else:

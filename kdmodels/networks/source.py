@@ -7,7 +7,7 @@ from pathlib import Path
 from kdmodels.experiment.network import Network
 from kdmodels.networks.libraries import weights_file
 from kdmodels.networks.project import project_modules
-from kdmodels.networks.user_module import defining_modules, source_file
+from kdmodels.networks.user_module import FIELD, defining_modules, source_file
 
 
 def sources(network: Network) -> dict[str, str]:
@@ -28,16 +28,29 @@ def sources(network: Network) -> dict[str, str]:
         UserError: See `source_file` and `weights_file`.
     """
     if network.kind == "module":
-        file = source_file(network)
-        files = project_modules(defining_modules(network))
-        module = str(network.module).partition(":")[0]
-        return {name: _digest(path) for name, path in files.items()} or {module: _digest(file)} | _installed(module)
+        return sources_of_code(FIELD, str(network.module))
     if network.kind not in ("torchvision", "timm"):
         return {}
     library = {f"{network.kind} version": version(network.kind)}
     return library | (
         {"weights": sha256(weights_file(network).read_bytes()).hexdigest()[:16]} if network.weights else {}
     )
+
+
+def sources_of_code(field: str, code: str) -> dict[str, str]:
+    """Return the digests and versions of the code of a class or function of the user, by name. See `sources`.
+
+    Args:
+        field: The field that names the class or function, for error messages.
+        code: The module and the class or function, as `module:name`.
+
+    Raises:
+        UserError: See `source_file`.
+    """
+    file = source_file(field, code)
+    files = project_modules(defining_modules(field, code))
+    module = code.partition(":")[0]
+    return {name: _digest(path) for name, path in files.items()} or {module: _digest(file)} | _installed(module)
 
 
 def _digest(file: Path) -> str:

@@ -1,10 +1,11 @@
-"""Networks that a class or function of the user builds."""
+"""The import of a class or function of the user, and the networks that it builds."""
 
 import importlib
 import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from torch.nn.parameter import is_lazy
 from kdmodels.errors import UsageError, UserError, allowed
 from kdmodels.experiment.network import Network
 from kdmodels.experiment.user_code import add_module_folder, require_allowed, require_allowed_definition
+
+FIELD = "network.module"
 
 
 def user_module(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -25,7 +28,7 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
         UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
         UserError: The call raises an error, or does not return a `torch.nn.Module`.
     """
-    target = _target(network)
+    target = import_code(FIELD, str(network.module))
     defaults = {"classes": classes, "num_classes": classes, "in_channels": input_shape[0], "input_shape": input_shape}
     arguments = {name: value for name, value in defaults.items() if name in _parameters(target)} | network.arguments
     try:
@@ -40,57 +43,61 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
     return module
 
 
-def source_file(network: Network) -> Path:
-    """Return the path of the file that defines the user's class or function.
+def source_file(field: str, code: str) -> Path:
+    """Return the path of the file that defines the user's class or function. For the arguments, see `import_code`.
 
     Raises:
         UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
         UserError: The class or function is not defined in a file.
     """
-    target = _target(network)
+    target = import_code(field, code)
     try:
         return Path(inspect.getfile(inspect.unwrap(target)))
     except TypeError as error:
-        raise UserError(f"network.module: {network.module} is not defined in a file") from error
+        raise UserError(f"{field}: {code} is not defined in a file") from error
 
 
-def defining_modules(network: Network) -> list[str]:
-    """Return two module names: the module in the description, and the module that defines the class or function.
+def defining_modules(field: str, code: str) -> list[str]:
+    """Return two module names: the module that the user named, and the module that defines the class or function.
 
-    The two names differ if the module in the description only imports the class or function. If the class or function
-    has no `__module__`, the second name is empty.
+    The two names differ if the named module only imports the class or function. If the class or function has no
+    `__module__`, the second name is empty. For the arguments and errors, see `import_code`.
+    """
+    target = inspect.unwrap(import_code(field, code))
+    return [code.partition(":")[0], getattr(target, "__module__", "")]
+
+
+def import_code(field: str, code: str) -> Callable[..., Any]:
+    """Import the user's class or function.
+
+    Args:
+        field: The field that names the class or function, for error messages.
+        code: The module and the class or function, as `module:name`.
 
     Raises:
         UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
     """
-    target = inspect.unwrap(_target(network))
-    return [str(network.module).partition(":")[0], getattr(target, "__module__", "")]
-
-
-def _target(network: Network) -> Callable[..., object]:
-    module, _, name = str(network.module).partition(":")
-    require_allowed("network.module", module)
+    module, _, name = code.partition(":")
+    require_allowed(field, module)
     add_module_folder(os.getcwd())
     try:
         home = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # the user's code raises errors of any kind
-        raise UsageError(f"network.module: {module} can't be imported: {_described(error)}") from error
+        raise UsageError(f"{field}: {module} can't be imported: {_described(error)}") from error
     target: object = home
     for part in name.split("."):
         if not hasattr(target, part):
             public = [known for known in vars(target) if not known.startswith("_")]
-            raise UsageError(f"network.module: {module} has no {name!r}. {allowed(part, public)}")
+            raise UsageError(f"{field}: {module} has no {name!r}. {allowed(part, public)}")
         target = getattr(target, part)
-        require_allowed_definition("network.module", target, home)
+        require_allowed_definition(field, target, home)
     if not callable(target):
-        raise UsageError(
-            f"network.module: {network.module}: expected a class or function, got a {type(target).__name__}"
-        )
-    _require_network(network, target, module)
+        raise UsageError(f"{field}: {code}: expected a class or function, got a {type(target).__name__}")
+    _require_safe(field, code, target)
     return target
 
 
-def _require_network(network: Network, target: Callable[..., object], module: str) -> None:
+def _require_safe(field: str, code: str, target: Callable[..., object]) -> None:
     """Require that the target is a subclass of `nn.Module`, or a function that the module or its submodules define.
 
     A function that the module only imports may be unsafe. For example, `sympy.sympify` runs its argument as code.
@@ -100,12 +107,13 @@ def _require_network(network: Network, target: Callable[..., object], module: st
     """
     if inspect.isclass(target):
         if not issubclass(target, nn.Module):
-            raise UsageError(f"network.module: the class {network.module} is not a torch.nn.Module")
+            raise UsageError(f"{field}: the class {code} is not a torch.nn.Module")
         return
+    module = code.partition(":")[0]
     origin = getattr(target, "__module__", None) or type(target).__module__
     if not f"{origin}.".startswith(f"{module}."):
         raise UsageError(
-            f"network.module: {network.module} is defined in {origin}. Allowed: a torch.nn.Module class, or a "
+            f"{field}: {code} is defined in {origin}. Allowed: a torch.nn.Module class, or a "
             f"function that {module} itself defines"
         )
 

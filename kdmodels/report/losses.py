@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from kdmodels.errors import UserError, allowed
+from kdmodels.experiment import Experiment
 from kdmodels.experiment.catalogue import LOSSES
-from kdmodels.experiment.loss import Choice, Hyperparameter
+from kdmodels.experiment.loss import Argument, Hyperparameter, Kind, Loss
 from kdmodels.experiment.presets import PRESETS
 from kdmodels.experiment.terms import Term, weight_in_words
+from kdmodels.experiment.user_losses import read_loss
 
 LEGEND = (
     "z logits, F features, G Gram matrices; s student, t teacher; B examples of a batch, K classes, N training",
@@ -50,24 +52,47 @@ def variant_rows(names: Sequence[str] | None = None) -> list[dict[str, str | lis
 
 
 def loss_rows(variants: Sequence[str] | None = None) -> list[dict[str, str]]:
-    """Return one table row per loss: its name, formula, inputs, defaults, paper, weight and cost.
+    """Return one table row per loss of the catalogue: its name, formula, inputs, defaults, paper, weight and cost.
 
     Args:
         variants: The names of the presets whose losses are returned. By default, all losses are returned.
     """
-    named = list(dict.fromkeys(term.loss for variant in variants or () for term in PRESETS[variant].terms))
-    return [
+    named = dict.fromkeys(term.loss for variant in variants or () for term in PRESETS[variant].terms)
+    return [_loss_row(name, LOSSES[name]) for name in named or LOSSES]
+
+
+def rows_of_experiment(experiment: Experiment) -> tuple[list[dict[str, str | list[str]]], list[dict[str, str]]]:
+    """Return the rows of an experiment's variants and of their losses, like `variant_rows` and `loss_rows`.
+
+    Raises:
+        UserError: A user's own loss no longer exists.
+    """
+    terms = [term for variant in experiment.variants for term in variant.terms]
+    try:
+        losses = {term.loss: term.row if term.inputs is None else read_loss(term.loss) for term in terms}
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    variants: list[dict[str, str | list[str]]] = [
         {
-            "name": name,
-            "formula": LOSSES[name].formula,
-            "inputs": _inputs(name),
-            "defaults": ", ".join(_default(key, known) for key, known in LOSSES[name].hyperparameters.items()),
-            "paper": LOSSES[name].paper,
-            "weight": LOSSES[name].weight,
-            "cost": LOSSES[name].cost,
+            "name": variant.name,
+            "terms": list(map(term_in_words, variant.terms)),
+            "paper": "; ".join(dict.fromkeys(losses[term.loss].paper for term in variant.terms)),
         }
-        for name in named or LOSSES
+        for variant in experiment.variants
     ]
+    return variants, [_loss_row(name, loss) for name, loss in losses.items()]
+
+
+def _loss_row(name: str, loss: Loss) -> dict[str, str]:
+    return {
+        "name": name,
+        "formula": loss.formula,
+        "inputs": _inputs(loss),
+        "defaults": ", ".join(_default(key, known) for key, known in loss.hyperparameters.items()),
+        "paper": loss.paper,
+        "weight": loss.weight,
+        "cost": loss.cost,
+    }
 
 
 def catalogue() -> str:
@@ -93,22 +118,24 @@ def catalogue() -> str:
     return "\n".join(lines)
 
 
-def _inputs(name: str) -> str:
-    loss = LOSSES[name]
-    inputs = [_NEEDS[loss.needs]]
+def _inputs(loss: Loss) -> str:
+    inputs = [", ".join(loss.inputs) or _NEEDS[loss.needs]]
     if loss.takes != "any":
         inputs[0] += f" as {loss.takes}"
     if loss.places:
         inputs.append(f"at {', '.join(loss.places)}")
     if loss.remembers:
         inputs.append("the examples' indices and labels")
-    inputs.append("one value per batch" if loss.per_batch else "one value per example")
+    if not loss.inputs:  # whether a user's loss has one value per example is known when it has run
+        inputs.append("one value per batch" if loss.per_batch else "one value per example")
     if loss.modules:
         inputs.append(f"the module `{loss.modules}`, trained with the student")
     return "; ".join(inputs)
 
 
-def _default(key: str, known: Hyperparameter | Choice) -> str:
+def _default(key: str, known: Kind) -> str:
+    if isinstance(known, Argument) and known.default is None:
+        return f"{key} ({known})"
     default = known.derived if isinstance(known, Hyperparameter) and known.default is None else known.default
     return f"{key} {default} ({known})"
 

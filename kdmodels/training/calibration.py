@@ -28,10 +28,8 @@ from torch import Tensor, nn
 from kdmodels.device import out_of_memory_as_user_error
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
-from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.terms import Calibrated, Term
 from kdmodels.losses.term_loss import Shape
-from kdmodels.networks.stacked import is_stackable
 from kdmodels.randomness import generator_for
 from kdmodels.training.batches import Batches
 from kdmodels.training.distiller import Distiller
@@ -86,17 +84,14 @@ def calibrate(
     Raises:
         UserError: A term with a calibrated weight has a ratio of zero, infinity or NaN.
     """
-    distilled = [
-        [_at_weight_one(term) for term in terms if LOSSES[term.loss].needs != "labels"] for terms in objectives
-    ]
+    distilled = [[_at_weight_one(term) for term in terms if term.row.needs != "labels"] for terms in objectives]
     if not distilled[0]:
         return [Calibration(list(terms), {}) for terms in objectives]
     keys = [tuple(term.model_dump_json() for term in terms) for terms in distilled]
     distinct = dict(zip(keys, distilled, strict=True))
-    groups = [[*distinct.values()]] if is_stackable(network) else [[terms] for terms in distinct.values()]
     with out_of_memory_as_user_error({"batch": recipe.batch}):
-        measured = [_gradient_ratios(network, group, recipe, batches, teacher_shapes) for group in groups]
-    sizes = dict(zip(distinct, chain.from_iterable(measured), strict=True))
+        measured = _gradient_ratios(network, [*distinct.values()], recipe, batches, teacher_shapes)
+    sizes = dict(zip(distinct, measured, strict=True))
     return [_calibration(terms, sizes[key]) for terms, key in zip(objectives, keys, strict=True)]
 
 
@@ -141,8 +136,8 @@ def _gradient_ratios(
     If no training example has a label, the norms are divided by that of the first term.
 
     Args:
-        objectives: The terms of each objective, at weight 1. If there are several objectives, the student must be
-            stackable.
+        objectives: The terms of each objective, at weight 1. They are measured in one computation if the distiller is
+            stackable, and otherwise one after the other.
 
     Returns:
         One mapping per objective, from the name of each loss to its ratio.
@@ -157,6 +152,9 @@ def _gradient_ratios(
         teacher_shapes=teacher_shapes,
         labels=labels,
     )
+    if len(objectives) > 1 and not distiller.stackable:
+        alone = (_gradient_ratios(network, [terms], recipe, batches, teacher_shapes) for terms in objectives)
+        return list(chain.from_iterable(alone))
     seeds = [SEED] * len(objectives)  # S equal seeds
     stack = Stack(distiller, recipe, (batches, batches), seeds, batches.device, settings)
     distiller.train()

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
-from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.terms import Term
 from kdmodels.knowledge import LOGITS
 from kdmodels.losses.numerics import full_precision
@@ -18,7 +17,7 @@ from kdmodels.losses.term_loss import Shape, TermLoss
 from kdmodels.networks import Tap, find_tap
 from kdmodels.networks.initialise import BATCH_NORMS
 from kdmodels.networks.layout import layout_of
-from kdmodels.networks.stacked import run_stacked
+from kdmodels.networks.stacked import is_stackable, run_stacked
 from kdmodels.randomness import generator_for, isolated_rng
 from kdmodels.training.batches import Batch, class_balance
 from kdmodels.training.loss_modules import build_loss, taken_shape
@@ -38,7 +37,7 @@ class Distiller(nn.Module):
         labels: Labels of the training split, (N,). -1 marks an unknown label.
 
     Attributes:
-        draws: Whether the student draws from torch's global random generator in training mode.
+        draws: Whether the student or a loss draws from torch's global random generator in training mode.
         unreached: Names of the student's parameters that receive no gradient from any term and keep their initial
             values.
 
@@ -77,7 +76,7 @@ class Distiller(nn.Module):
         for term in terms:
             name = term.loss
             pairs = [
-                (taken_shape(name, shapes[at]), taken_shape(name, teacher_shapes[there])) for at, there in term.pairs
+                (taken_shape(term, shapes[at]), taken_shape(term, teacher_shapes[there])) for at, there in term.pairs
             ]
             try:
                 # Torch's layers draw initial weights from the global generator, which other students may also use.
@@ -91,8 +90,8 @@ class Distiller(nn.Module):
         self.layout = (lambda images: images) if self.autocast or recipe.compile else layout_of(student, training=True)
         if recipe.batch == 1:
             self._refuse_batches_of_one()
-        for name in self.objective.terms:
-            if recipe.balance == "sampling" and LOSSES[name].remembers:
+        for name, term in self.objective.terms.items():
+            if recipe.balance == "sampling" and term.row.remembers:
                 raise UserError(f"balance: sampling: {name} needs each example once per epoch. Allowed: null, weights")
         self.unreached = self._unreached(input_shape, {LOGITS: (classes,), **teacher_shapes})
         last = _last_layer(student, input_shape) if self.unreached else None
@@ -110,6 +109,11 @@ class Distiller(nn.Module):
         """
         return self.objective.probed
 
+    @property
+    def stackable(self) -> bool:
+        """Whether several replicas can be trained in one computation."""
+        return is_stackable(self.student) and self.objective.stackable
+
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the student's logits (B, K), and the values of the objective by name.
 
@@ -121,7 +125,7 @@ class Distiller(nn.Module):
     def stacked(self, tensors: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the logits (S, B, K) of S replicas, and the means (S,) of the objective's values by name.
 
-        The student must be stackable.
+        The distiller must be stackable.
 
         Args:
             tensors: Parameters and buffers of all replicas by name, (S, ...) each.
@@ -160,8 +164,8 @@ class Distiller(nn.Module):
     def _refuse_batches_of_one(self) -> None:
         if any(isinstance(module, BATCH_NORMS) for module in self.modules()):
             raise UserError("batch: 1: batch norm can't learn from one example. Allowed: 2 or more")
-        for name in self.objective.terms:
-            if LOSSES[name].per_batch:
+        for name, loss in self.objective.losses.items():
+            if loss.per_batch:
                 raise UserError(f"batch: 1: {name} compares the examples of a batch. Allowed: 2 or more")
 
     def _unreached(self, input_shape: Shape, teacher_shapes: Mapping[str, Shape]) -> list[str]:
@@ -177,30 +181,40 @@ class Distiller(nn.Module):
             UserError: The student has state that is not stored, or a term does not fit the student.
         """
         trial = deepcopy(self).train()  # a copy, because running statistics and memory banks may change
-        parameters = dict(trial.student.named_parameters())
         teacher = {name: torch.zeros(2, *shape) for name, shape in teacher_shapes.items()}
         batch = Batch(torch.zeros(2, *input_shape), torch.arange(2), torch.arange(2), teacher, {})
         with isolated_rng(generator_for(0, "trial")):
             before = torch.get_rng_state()
             output = trial.run(batch.images)
+            reached = _reached(trial, output, batch)
             self.draws = not torch.equal(torch.get_rng_state(), before)
         _require_no_hidden_state(self.student, trial.student)
-        reached: set[str] = set()
-        for name, term in trial.objective.terms.items():
-            try:
-                value = trial.objective(output, batch, [name])[name]
-            except ValueError as error:
-                raise _misfit(term, error) from error
-            gradients: Sequence[Tensor | None] = (
-                torch.autograd.grad(value.mean(), list(parameters.values()), retain_graph=True, allow_unused=True)
-                if value.requires_grad
-                else [None] * len(parameters)
-            )
-            trained = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
-            if not trained:
-                raise _misfit(term, ValueError("trains no parameter of the student. Allowed: a later place"))
-            reached |= trained
-        return [name for name in parameters if name not in reached]
+        return [name for name, _ in trial.student.named_parameters() if name not in reached]
+
+
+def _reached(distiller: Distiller, output: StudentOutput, batch: Batch) -> set[str]:
+    """Return the names of the student's parameters that receive a gradient from any term.
+
+    Raises:
+        UserError: A term does not fit the student, or trains no parameter.
+    """
+    parameters = dict(distiller.student.named_parameters())
+    reached: set[str] = set()
+    for name, term in distiller.objective.terms.items():
+        try:
+            value = distiller.objective(output, batch, [name])[name]
+        except ValueError as error:
+            raise _misfit(term, error) from error
+        gradients: Sequence[Tensor | None] = (
+            torch.autograd.grad(value.mean(), list(parameters.values()), retain_graph=True, allow_unused=True)
+            if value.requires_grad
+            else [None] * len(parameters)
+        )
+        trained = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is not None}
+        if not trained:
+            raise _misfit(term, ValueError("trains no parameter of the student. Allowed: a later place"))
+        reached |= trained
+    return reached
 
 
 def _last_layer(network: nn.Module, input_shape: Shape) -> Tap | None:

@@ -14,10 +14,8 @@ from kdmodels.data.split import Split
 from kdmodels.device import CPU, out_of_memory_as_user_error
 from kdmodels.errors import UserError
 from kdmodels.experiment import Recipe
-from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.terms import Calibrated, Term
 from kdmodels.knowledge import Knowledge, LiveTeacher
-from kdmodels.networks.stacked import is_stackable
 from kdmodels.training.batches import Batches
 from kdmodels.training.calibration import Calibration, calibrate
 from kdmodels.training.checkpoints import Checkpoints
@@ -196,7 +194,7 @@ def _with_numbers(
 
 def _require_knowledge(terms: Sequence[Term], knowledge: TeacherOutputs | None) -> None:
     for term in terms:
-        if knowledge is None and LOSSES[term.loss].needs != "labels":
+        if knowledge is None and term.row.needs != "labels":
             raise UserError(
                 f"{term.loss}: compares with a teacher, but `knowledge` is None. Allowed: knowledge of both splits"
             )
@@ -223,7 +221,7 @@ def _stacks(
     settings: Sequence[Setting],
     device: torch.device,
 ) -> list[Stack]:
-    """Return one stack of all replicas if the network is stackable. Otherwise, return one stack per replica.
+    """Return one stack of all replicas if the distiller is stackable. Otherwise, return one stack per replica.
 
     A stack holds replicas that are trained in one computation.
 
@@ -233,7 +231,7 @@ def _stacks(
         settings: Setting of each replica.
     """
     first = distiller_for(settings[0].terms)
-    if is_stackable(first.student):
+    if first.stackable:
         return [Stack(first, recipe, batches, seeds, device, settings)]
     distillers = [first if one.terms == settings[0].terms else distiller_for(one.terms) for one in settings]
     return [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from kdmodels.experiment.catalogue import LOSSES, WEIGHT_BATCH
+from kdmodels.experiment.catalogue import WEIGHT_BATCH
 from kdmodels.experiment.terms import Term
 from kdmodels.knowledge import LOGITS
 from kdmodels.losses.ensemble import ensemble_logits
@@ -60,8 +60,8 @@ class Objective(nn.Module):
         unlabelled: Whether some examples have an unknown label (-1).
 
     Attributes:
-        own: Modules that are trained together with the student, by the name of their loss. Examples are regressors,
-            projections, memory banks and discriminators.
+        own: Modules that are trained together with the student, by the `own_name` of their loss. Examples are
+            regressors, projections, memory banks and discriminators.
         opponents: Mapping from the name of a value to the name of its loss. The value trains an opponent: the modules
             of the loss that are trained against the student, such as a discriminator.
         regressed: Names of the losses whose regressors can run for all replicas at once. This is possible for
@@ -79,8 +79,10 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.terms, self.losses = {term.loss: term for term in terms}, dict(losses)
-        self.own = nn.ModuleDict({name: loss.modules for name, loss in losses.items() if loss.modules is not None})
-        self.opponents = {value: name for name in self.terms if (value := LOSSES[name].opponent)}
+        self.own = nn.ModuleDict(
+            {own_name(name): loss.modules for name, loss in losses.items() if loss.modules is not None}
+        )
+        self.opponents = {value: term.loss for term in terms if (value := term.row.opponent)}
         self.unlabelled, self.probed = unlabelled, False
         self.varied: dict[str, dict[str, str]] = {}
         self.regressed = [name for name, loss in losses.items() if _has_stackable_regressors(loss)]
@@ -102,12 +104,20 @@ class Objective(nn.Module):
         return rows
 
     @property
+    def stackable(self) -> bool:
+        """Whether the values of several replicas can be computed at once.
+
+        Losses that cannot be computed for all replicas as one batch must work under `torch.func.vmap`.
+        """
+        return all(loss.vmaps or self._is_by_example(name) for name, loss in self.losses.items())
+
+    @property
     def names(self) -> list[str]:
         """Names of the values of the terms, the probe and the opponents, in this order.
 
         In eval mode, losses that need the indices of training examples are left out.
         """
-        known = [name for name in self.terms if self.training or not LOSSES[name].remembers]
+        known = [name for name, term in self.terms.items() if self.training or not term.row.remembers]
         return known + [PROBE] * self.probed + [*self.opponents]
 
     def forward(
@@ -143,7 +153,7 @@ class Objective(nn.Module):
         replicas = len(output.logits)
         by_example = [name for name in self.names if self._is_by_example(name)]
         # If the values of examples are independent, compute all replicas as one batch, which avoids the cost of vmap.
-        regressed = {name: self._regress(name, tensors, output) for name in by_example if name in self.own}
+        regressed = {name: self._regress(name, tensors, output) for name in by_example if own_name(name) in self.own}
         joined = output.map(_join_replicas), batch.map(_join_replicas)
         values = {
             name: value.view(replicas, -1).mean(dim=1) for name, value in self(*joined, by_example, regressed).items()
@@ -175,12 +185,12 @@ class Objective(nn.Module):
         Returns:
             The regressed features (S * B, D), one tensor per place.
         """
-        regressors = self.own[name]
+        regressors = self.own[own_name(name)]
         assert isinstance(regressors, nn.ModuleList)
         outputs = []
         for number, (regressor, (at, _)) in enumerate(zip(regressors, self.terms[name].pairs, strict=True)):
-            own, features = within(tensors, f"own.{name}.{number}."), output.features[at]
-            student = taken(name, features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (S, B, ...)
+            own, features = within(tensors, f"own.{own_name(name)}.{number}."), output.features[at]
+            student = taken(self.terms[name], features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (S, B, ...)
             with unrounded(student):
                 regressed, _ = run_stacked(regressor, own, student.to(own["0.weight"].dtype), {})
             outputs.append(regressed.flatten(0, 1))
@@ -195,13 +205,13 @@ class Objective(nn.Module):
         - All modules of the loss are stackable.
         - All replicas have the same hyperparameters.
         """
-        if name in self.opponents or name in self.varied or (name in self.own and name not in self.regressed):
+        if name in self.opponents or name in self.varied or (own_name(name) in self.own and name not in self.regressed):
             return False
         # If some labels do not count fully, the value is normalised by the known labels of the batch.
         all_labels_count = self.class_weights is None and not self.unlabelled
         if name == PROBE:
             return all_labels_count
-        return not LOSSES[name].per_batch and (all_labels_count or "labels" not in LOSSES[name].needs)
+        return not self.losses[name].per_batch and (all_labels_count or "labels" not in self.terms[name].row.needs)
 
     def _value(
         self, name: str, output: StudentOutput, batch: Batch, regressed: Mapping[str, Sequence[Tensor]]
@@ -209,8 +219,8 @@ class Objective(nn.Module):
         if name == PROBE:
             return self._on_labels(partial(hard_labels, output.features[PROBE]), batch)
         term = self.terms[self.opponents.get(name, name)]
-        loss, row, inputs = self.losses[term.loss], LOSSES[term.loss], self._inputs(term, output, batch)
-        modules = None if loss.modules is None else self.own[term.loss]
+        loss, row, inputs = self.losses[term.loss], term.row, self._inputs(term, output, batch)
+        modules = None if loss.modules is None else self.own[own_name(term.loss)]
         if name in self.opponents:
             assert loss.opponent is not None
             return loss.opponent(inputs, modules)
@@ -227,11 +237,11 @@ class Objective(nn.Module):
         varied = {name: getattr(self, buffer) for name, buffer in self.varied.get(term.loss, {}).items()}
         return LossInputs(
             output.logits,
-            _teacher_logits(term, batch.teacher, varied) if "logits" in LOSSES[term.loss].needs else _NONE,
+            _teacher_logits(term, batch.teacher, varied) if "logits" in term.row.needs else _NONE,
             batch.labels,
             batch.indices,
-            [taken(term.loss, output.features[at]) for at, _ in term.pairs],
-            [taken(term.loss, batch.teacher[at]) for _, at in term.pairs],
+            [taken(term, output.features[at]) for at, _ in term.pairs],
+            [taken(term, batch.teacher[at]) for _, at in term.pairs],
             varied,
         )
 
@@ -257,6 +267,11 @@ class Objective(nn.Module):
 
         known = _mixed(lambda labels: (labels >= 0).float(), batch)
         return _mixed(weighted, batch) * (len(batch.labels) / known.sum().clamp(min=1e-6))
+
+
+def own_name(loss: str) -> str:
+    """Return the name of a loss's module in `Objective.own`. Names of torch's modules contain no dots."""
+    return loss.replace(".", "/")
 
 
 def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -300,7 +315,7 @@ def _teacher_logits(term: Term, teacher: Mapping[str, Tensor], varied: Mapping[s
         teacher: The teacher's tensors, by name.
         varied: Hyperparameters of the loss that differ between replicas, by name.
     """
-    logits, ensemble = teacher[LOGITS], LOSSES[term.loss].ensemble
+    logits, ensemble = teacher[LOGITS], term.row.ensemble
     if logits.dim() == 2 or ensemble == "members":
         return logits
     if ensemble == "mean":

@@ -11,15 +11,13 @@ from torch.func import functional_call
 
 from kdmodels.evaluation.predictions import BATCH
 from kdmodels.experiment import Recipe
-from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.networks import initialise
-from kdmodels.networks.stacked import is_stackable
 from kdmodels.randomness import StepRandomness, generator_for, isolated_rng
 from kdmodels.training import metrics as figures
 from kdmodels.training.batches import Batch, Batches, batch_sizes, class_balance, order
 from kdmodels.training.distiller import Distiller
 from kdmodels.training.metrics import Figures
-from kdmodels.training.objective import first_row
+from kdmodels.training.objective import first_row, own_name
 from kdmodels.training.optimizers import (
     Optimizer,
     RowOptimizers,
@@ -87,7 +85,7 @@ class Stack:
             self.kept = {name: tensor.detach().clone() for name, tensor in self.params.items()}
             averaged = {name: tensor.clone() for name, tensor in self.buffers.items() if name.startswith("student.")}
             self.kept_buffers = {**self.buffers, **averaged}
-        opponents = tuple(f"objective.own.{name}." for name in distiller.objective.opponents.values())
+        opponents = tuple(f"objective.own.{own_name(name)}." for name in distiller.objective.opponents.values())
         adversary = {name for name in self.params if name.startswith(opponents)}
         undecayed = () if recipe.decay_norms else norms_and_biases(distiller)
         rates, trained = [setting.lr for setting in self.settings], _part(self.params, self.params.keys() - adversary)
@@ -100,7 +98,7 @@ class Stack:
         }
         self.examples = train.examples  # (N,)
         self.sizes = batch_sizes(len(self.examples), recipe.batch)
-        per_batch = any(LOSSES[name].per_batch for name in self.names)
+        per_batch = any(loss.per_batch for loss in distiller.objective.losses.values())
         examples = len(validation.split)
         self.validation_sizes = batch_sizes(examples, recipe.batch if per_batch else BATCH)
         # Data sets are often sorted by class, but losses that compare examples need batches of mixed classes.
@@ -112,7 +110,7 @@ class Stack:
         chances = class_balance(labels)[labels].where(labels >= 0, 1.0) if sampled else None
         self.chances = chances[self.examples] if chances is not None else None  # (N,)
 
-        self.stacked = is_stackable(distiller.student)
+        self.stacked = distiller.stackable
         # Gradients are computed for these tensors, which share the parameters' memory.
         self.leaves = {
             name: (tensor if self.stacked else tensor[0]).detach().requires_grad_()
@@ -192,7 +190,7 @@ class Stack:
         """
         drawn = {name: _draw(layer, rows, draws[name]).to(self.device) for name, layer in self.drawn.items()}
         batch = self.train_batches.batch(rows.contiguous(), epoch)
-        with self._step_rng(step):
+        with self._rng("step", step):
             _, means = self._train_values(self.leaves, {**self.buffers, **drawn}, batch)
         return means
 
@@ -217,7 +215,8 @@ class Stack:
             batch = self.validation_batches.batch(rows)
             # All replicas get the same examples. `expand` returns a view and copies nothing.
             shared = batch.map(lambda tensor: tensor.expand(replicas, *tensor.shape))
-            logits, means = self.values(kept, self.kept_buffers, shared)
+            with self._rng("validation"):
+                logits, means = self.values(kept, self.kept_buffers, shared)
             measured.append(torch.stack(list(means.values())) if means else logits.new_zeros(0, replicas))
             is_correct.append(logits.argmax(dim=2) == batch.labels)
         every, names = torch.stack(measured), self.distiller.objective.names
@@ -295,11 +294,11 @@ class Stack:
         reached = {name: tensor for name, tensor in zip(self.leaves, gradients, strict=True) if tensor is not None}
         return reached if self.stacked else {name: tensor[None] for name, tensor in reached.items()}
 
-    def _step_rng(self, step: int) -> AbstractContextManager[None]:
-        """Return a context that seeds torch's global generator for a step, if the network draws from this generator."""
+    def _rng(self, *purpose: str | int) -> AbstractContextManager[None]:
+        """Return a context that seeds torch's global generator, if the network or a loss draws from this generator."""
         if not self.distiller.draws:
             return nullcontext()
-        return isolated_rng(generator_for(self.seeds[0], "step", step), self.device)
+        return isolated_rng(generator_for(self.seeds[0], *purpose), self.device)
 
 
 def _initial(distiller: Distiller, seeds: Sequence[int], device: torch.device) -> tuple[State, State]:

@@ -24,7 +24,8 @@ from kdmodels.experiment.augmentation import Operation
 from kdmodels.experiment.recipe import OPTIMIZERS, Member, Student
 from kdmodels.experiment.tune import Tune, axes
 from kdmodels.experiment.user_code import named_modules
-from kdmodels.networks import buildable_description, sources
+from kdmodels.experiment.user_losses import is_users
+from kdmodels.networks import buildable_description, sources, sources_of_code
 from kdmodels.versions import versions
 from tasks import tracking
 from tasks.planning.networks import checkpoint_file
@@ -220,13 +221,17 @@ def _code_params(
     terms: Sequence[Term] = (),
     **roles: bool,
 ) -> Params:
-    """Return the versions of all code that a run depends on: kdflow, and the user's code or library of the network.
+    """Return the versions of all code that a run depends on: kdflow, the library of the network, and the user's code.
 
     Args:
         roles: Arguments of `versions`: `is_teacher` or `is_tuned`.
     """
     results = versions(network, recipe=recipe, terms=terms, augment=augment, **roles)
-    return {CODE: {**results}, "source": {**sources(network)}}
+    code = sources(network)
+    for term in terms:
+        if is_users(term.loss):
+            code |= sources_of_code("terms", term.loss)
+    return {CODE: {**results}, "source": {**code}}
 
 
 def _recipe_params(recipe: Recipe, fields: Collection[str]) -> Params:

@@ -12,6 +12,7 @@ from kdmodels.experiment import Experiment, Network, Recipe, Term
 from kdmodels.experiment.recipe import Member
 from kdmodels.experiment.user_code import named_modules
 from kdmodels.networks import Tap, find_tap
+from kdmodels.networks.stacked import is_stackable
 from kdmodels.randomness import generator_for
 from kdmodels.serving.graph import graph_of
 from kdmodels.training import Distiller
@@ -28,13 +29,13 @@ class Trial(NamedTuple):
     """The results of computing every training objective once.
 
     Attributes:
-        untrained: One note per variant, which names the parameters that no loss term trains. The note is empty if all
-            parameters are trained.
+        student_notes: One note per variant. It names the parameters that no loss term trains, and losses that do not
+            allow seeds to be trained together. The note is empty if there are none.
         shapes: The shape of one example's features, for each layer of the teacher whose features a variant needs.
         warnings: Warnings for the user about the networks.
     """
 
-    untrained: list[str]
+    student_notes: list[str]
     shapes: Shapes
     warnings: list[str]
 
@@ -74,7 +75,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> Trial:
         if recipe.network not in tried and _returns_probabilities(distiller.student, data):
             warnings.append(probabilities(f"the student of {variant.name}" if variant.student else "the student"))
         tried.append(recipe.network)
-        notes.append(_untrained(distiller))
+        notes.append(_note(distiller))
         all_shapes |= shapes
     return Trial(notes, all_shapes, warnings)
 
@@ -126,12 +127,16 @@ def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
         raise type(error)(f"of the teacher, {error}") from error
 
 
-def _untrained(distiller: Distiller) -> str:
-    """Return a note that names the student's parameters that no loss term trains. Return "" if there are none.
+def _note(distiller: Distiller) -> str:
+    """Return a note on how a student is trained. It names the parameters that no loss term trains. It may be "".
 
-    If no loss term trains the last layer, the note says that this layer is fitted on the labels.
+    If no loss term trains the last layer, the note says that this layer is fitted on the labels. If a user's loss does
+    not work under `torch.func.vmap`, the note says that seeds are trained one after the other.
     """
     notes = ["no term reaches the last layer: a linear probe, fitted on the labels"] if distiller.probed else []
     if distiller.unreached:
         notes.append(f"untrained: {', '.join(distiller.unreached)}")
+    if is_stackable(distiller.student) and not distiller.stackable:
+        alone = [name for name, loss in distiller.objective.losses.items() if not loss.vmaps]
+        notes.append(f"seeds are trained one after the other, because of {', '.join(alone)} (no torch.func.vmap)")
     return "; ".join(notes)

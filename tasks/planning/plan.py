@@ -36,7 +36,7 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
     trial = check_objectives(experiment, data)
     views = choose_views(experiment, data, trial.shapes)
     teachers = _plan_teachers(experiment, data)
-    students = _plan_students(experiment, data, teachers[-1].key, views, trial.untrained)
+    students = _plan_students(experiment, data, teachers[-1].key, views, trial.student_notes)
     searches = [_plan_search(step) for step in students] if experiment.tune else []
     steps = [*teachers, *students, *searches]
     if data.data.folds:
@@ -89,16 +89,16 @@ def plan_teacher(index: int, experiment: Experiment, data: DataReference) -> Pla
 
 
 def _plan_students(
-    experiment: Experiment, data: DataReference, teacher_key: str, views: Views, untrained: Sequence[str]
+    experiment: Experiment, data: DataReference, teacher_key: str, views: Views, notes: Sequence[str]
 ) -> list[PlannedRun]:
     """Return one planned run per variant.
 
     Args:
-        untrained: One note per variant that names the parameters that no loss term trains.
+        notes: One note per variant, see `Trial.student_notes`.
     """
     seeds = [experiment.seed + index for index in range(experiment.student.seeds)]
     runs = []
-    for variant, note in zip(experiment.variants, untrained, strict=True):
+    for variant, note in zip(experiment.variants, notes, strict=True):
         params = student_params(variant, experiment, data, teacher_key, views)
         head = replaced_head(experiment.student_of(variant).network, len(data.classes))
         runs.append(planned_run(variant.name, "student", params, seeds, "; ".join(filter(None, (head, note)))))

@@ -45,7 +45,11 @@ def test_a_reason_stands_right_before_a_block() -> None:
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "yaml"], ids=in_words)
-def test_an_experiment_is_valid(block: Block, tmp_path: Path) -> None:
+def test_an_experiment_is_valid(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the signatures of losses are read from the files of the page
+    for shown in blocks(block.page):
+        if shown.language == "python" and shown.file:
+            Path(shown.file).write_text(shown.text)
     file = tmp_path / "experiment.yaml"
     part, _ = load(block.text, lambda line: (line, block.place))
     assert isinstance(part, dict)

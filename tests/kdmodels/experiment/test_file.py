@@ -24,7 +24,7 @@ NAME_RULE = "letters, digits, spaces and signs (. _ + = -), where the first is a
 ARCHITECTURES = ", ".join(architectures.ARCHITECTURES)
 BLOCKS = ", ".join(architectures.BLOCKS)
 PRESETS = ", ".join(objectives.PRESETS)
-LOSSES = ", ".join(catalogue.LOSSES)
+LOSSES = ", ".join([*catalogue.LOSSES, "module:name"])
 TAPPED = ", ".join(name for name, loss in catalogue.LOSSES.items() if loss.needs == "features")
 KD_AXES = ("temperature, weight, warmup, cosine, hard_labels.weight, hard_labels.warmup, hard_labels.cosine, "
            "soft_targets.temperature, soft_targets.weight, soft_targets.warmup, soft_targets.cosine, "

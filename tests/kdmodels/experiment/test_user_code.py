@@ -4,12 +4,15 @@ from os import system
 from pathlib import Path
 
 import pytest
+import torch
 
 from kdmodels.data.arrays import call
 from kdmodels.errors import UsageError
 from kdmodels.experiment import Experiment
 from kdmodels.experiment.network import Network
 from kdmodels.experiment.user_code import ALLOWED, named_code, require_all_allowed, require_allowed
+from kdmodels.losses.term_loss import LossSetting
+from kdmodels.losses.user_loss import builder_of
 from kdmodels.networks.user_module import user_module
 
 EXPERIMENT = Experiment.model_validate(
@@ -18,7 +21,11 @@ EXPERIMENT = Experiment.model_validate(
         "data": "own.data:load",
         "teacher": [{"network": "big.nets:Net", "epochs": 1, "data": "own.more:load"}, {"registry": "other"}],
         "student": {"network": "small:Net", "epochs": 1},
-        "variants": ["kd", {"name": "wide", "terms": "kd", "student": {"network": "wide:Net"}}],
+        "variants": [
+            "kd",
+            {"name": "wide", "terms": "kd", "student": {"network": "wide:Net"}},
+            {"name": "lossy", "terms": ["tests.support.losses:soft"]},
+        ],
     }
 )
 
@@ -33,26 +40,28 @@ def test_all_code_of_an_experiment_is_found() -> None:
             ("student.network.module", "small"),
             (wide, "wide"),
             (control, "wide"),
+            ("variants.lossy.terms", "tests.support.losses"),
         ]
     )
 
 
 def test_every_name_must_be_allowed() -> None:
     require_all_allowed(EXPERIMENT)  # a command's own experiment is not asked about
-    require_all_allowed(EXPERIMENT, "own,big.nets,small,wide")
+    require_all_allowed(EXPERIMENT, "own,big.nets,small,wide,tests.support.losses")
     for words, refused in [
         ("", "own.data"),
         ("own,big.net,small,wide", "big.nets"),
         ("own,big,smal,wide", "small"),
         ("own,big,small", "wide"),
+        ("own,big.nets,small,wide", "tests.support.losses"),
     ]:
         with pytest.raises(UsageError, match=f"the code of {refused} is not allowed in this schedule") as error:
             require_all_allowed(EXPERIMENT, words)
         assert "\n" not in str(error.value)
     more = EXPERIMENT.model_copy(update={"allow_code": ["os_of_mine"]})  # as anybody could say in Prefect's form
     with pytest.raises(UsageError, match=r"^allow_code: the code of os_of_mine is not allowed in this schedule"):
-        require_all_allowed(more, "own,big.nets,small,wide")
-    require_all_allowed(more, "own,big.nets,small,wide,os_of_mine")
+        require_all_allowed(more, "own,big.nets,small,wide,tests")
+    require_all_allowed(more, "own,big.nets,small,wide,tests,os_of_mine")
 
 
 def test_a_file_is_the_same_by_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,11 +74,13 @@ def test_a_file_is_the_same_by_every_path(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_code_is_checked_when_it_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stored network names its class too, which no experiment did."""
-    (tmp_path / "evil_code.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\n")
+    text = f"import os\nos.mkdir({str(tmp_path / 'canary')!r})\ndef loss(student_logits, labels): ...\n"
+    (tmp_path / "evil_code.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ALLOWED, "nets")
     for run in (
         lambda: user_module(Network(module="evil_code:Net"), (1, 8, 8), 2),
+        lambda: builder_of("evil_code:loss", ["student_logits", "labels"])(LossSetting({}, [], [], 2, torch.ones(1))),
         lambda: call("evil_code:load"),
         lambda: call("./evil_code.py:load"),
     ):

@@ -62,6 +62,22 @@ def test_a_changed_helper_module_trains_again_and_is_named(tmp_path: Path, monke
     assert (step.action, step.reason) == ("train", "keyed_helper changed")
 
 
+def test_the_code_of_a_loss_is_in_the_keys_of_the_variants_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "def loss(student_logits, teacher_logits):\n    return (student_logits - teacher_logits).abs().mean(1)\n"
+    (tmp_path / "keyed_losses.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    variants = ["hard-labels", "kd", {"name": "mine", "terms": ["hard_labels", "keyed_losses:loss"]}]
+    first = {step.name: step for step in planned(variants=variants).steps}
+    (tmp_path / "keyed_losses.py").write_text(source + "# changed\n")
+    second = {step.name: step for step in planned(variants=variants).steps}
+    assert [name for name, step in first.items() if second[name].key != step.key] == ["mine"]
+    changed = {name for name, value in first["mine"].params.items() if second["mine"].params[name] != value}
+    assert changed == {"source.keyed_losses"}
+
+
 def test_new_test_images_train_nothing_again_but_are_measured(tmp_path: Path) -> None:
     """In a former version the test split was in every key, and more test images trained everything again."""
     file = tmp_path / "pool.npz"

@@ -7,6 +7,8 @@ from tasks.planning.objectives import check_objectives
 from tasks.references import DataReference
 from tests.tasks.planning.conftest import small_experiment
 
+LOSSES = "tests.support.losses:"
+
 
 def test_the_note_names_parameters_that_no_term_trains(data: DataReference) -> None:
     alone = {"name": "alone", "terms": [{"similarity_preserving": {"at": "middle"}}]}
@@ -26,6 +28,17 @@ def test_the_note_names_parameters_that_no_term_trains(data: DataReference) -> N
         (["hard_labels", {"similarity_preserving": {"at": "flatten"}}], 64,
          "^variant x: similarity_preserving at flatten: trains no parameter of the student"),
         (["hard_labels", "hint"], 1, "^variant x: batch: 1: batch norm can't learn from one example"),
+        (["hard_labels", f"{LOSSES}undefined"], 64,
+         f"^variant x: {LOSSES}undefined: returned nan for random examples. Allowed: finite values$"),
+        (["hard_labels", f"{LOSSES}constant"], 64, f"^variant x: {LOSSES}constant: has no gradient for student_logits"),
+        (["hard_labels", {f"{LOSSES}attention": {"at": "first"}}], 64,
+         f"^variant x: {LOSSES}attention at first: raised ValueError: expected maps"),
+        (["hard_labels", {f"{LOSSES}relations": {"at": "block9"}}], 64,
+         "^variant x: of the teacher, at: unknown module 'block9'"),
+        (["hard_labels", f"{LOSSES}Plain"], 64,
+         f"^variant x: terms: the class {LOSSES}Plain is not a torch.nn.Module$"),
+        (["hard_labels", f"{LOSSES}correlated"], 1,
+         f"^variant x: batch: 1: {LOSSES}correlated compares the examples of a batch. Allowed: 2 or more$"),
     ],
 )  # fmt: skip
 def test_an_objective_that_cannot_work_is_an_error(
@@ -33,6 +46,15 @@ def test_an_objective_that_cannot_work_is_an_error(
 ) -> None:
     with pytest.raises(UserError, match=line):
         check_objectives(small_experiment({"name": "x", "terms": terms}, batch=batch), data)
+
+
+def test_the_note_says_that_a_loss_without_vmap_trains_seeds_one_after_the_other(data: DataReference) -> None:
+    terms = ["hard_labels", f"{LOSSES}by_numpy"]
+    alone = {"name": "alone", "terms": terms}
+    conv = alone | {"name": "conv", "student": {"network": {"conv": [4, 4]}}}  # seeds are never trained together
+    line = f"seeds are trained one after the other, because of {LOSSES}by_numpy (no torch.func.vmap)"
+    notes = check_objectives(small_experiment(alone, conv), data).student_notes
+    assert notes == ["", line, "", ""]
 
 
 def test_frozen_parameters_are_an_error_unless_the_teacher_is_not_trained(data: DataReference) -> None:
