@@ -21,7 +21,7 @@ from kdmodels.text import escaped
 
 COMMANDS = {  # module in kd/commands -> first line of the docstring of its `command`
     "run": "Compare loss variants and promote the best, or train a generator.",
-    "reproduce": "Measure the claims of a paper and compare with its values.",
+    "reproduce": "Test the claims of a paper: compare our values with the paper's.",
     "teacher": "Train the teacher of an experiment and register it as a model.",
     "watch": "Follow a running comparison or generation until it ends.",
     "cancel": "Stop a running comparison or generation, wherever it runs.",
@@ -29,13 +29,13 @@ COMMANDS = {  # module in kd/commands -> first line of the docstring of its `com
     "compare": "Compare students of the last comparison, or of given runs.",
     "report": "Write the report of a comparison as one HTML file.",
     "show": "Show everything that is recorded about a run.",
-    "history": "Show a model's versions, the decisions about it and its looks.",
+    "history": "Show a model's versions, decisions and looks at the test split.",
     "promote": "Promote a winner or a run if the promotion gate accepts it.",
-    "approve": "Make the model version that waits for approval the champion.",
-    "reject": "Refuse the model version that waits for approval.",
+    "approve": "Approve the waiting version of a model as its new champion.",
+    "reject": "Reject the waiting version of a model. The champion stays.",
     "rollback": "Make a model's previous champion the champion again.",
-    "predict": "Classify images by a registered model.",
-    "sample": "Make images by a registered generator.",
+    "predict": "Classify images with a registered model.",
+    "sample": "Generate images with a registered generator.",
     "export": "Write a model as a file for another runtime.",
     "ui": "Serve the MLflow UI until Ctrl-C.",
     "up": "Serve schedules, the Prefect UI and the MLflow UI until Ctrl-C.",
@@ -143,7 +143,7 @@ def explain(error: Exception) -> tuple[int, str]:
         return USAGE, f"{error.format_message()} (kd --help lists the commands)"
     if isinstance(error, UserError):
         return USAGE if isinstance(error, UsageError) else ERROR, str(error)
-    # The module is slow to import. Every command that uses a store has already imported the module.
+    # tasks.tracking is slow to import. A command that uses the tracking store has already imported it.
     tracking = sys.modules.get("tasks.tracking")
     if tracking and (outage := tracking.outage(error)):
         return ERROR, str(outage)

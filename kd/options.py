@@ -21,7 +21,7 @@ DataDir = Annotated[
 ]
 AllowCode = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODULE", help="A module, or file.py, whose code stored networks and data sources may run."),
+    typer.Option(metavar="MODULE", help="Module or file.py. Stored networks and data sources may run its code."),
 ]
 RUN_HELP = "A run's id, a unique prefix of the id, or the run's name, e.g. kd or digits/kd."
 Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help=RUN_HELP)]

@@ -17,7 +17,7 @@ def command(
         str, typer.Option("--reason", metavar="TEXT", help="Reason. Stored with the model version.")
     ] = "",
 ) -> None:
-    """Make the model version that waits for approval the champion.
+    """Approve the waiting version of a model as its new champion.
 
     The user's name, the time and the reason are stored with the version.
     """

@@ -16,9 +16,10 @@ from tasks.cancellation import cancel, running_run_of
 def command(run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)]) -> None:
     """Stop a running comparison or generation, wherever it runs.
 
-    A generation is the run of `kd run` that trains a generator. The run of a single network stops the whole run.
-    Training writes a checkpoint first, so that the same experiment continues from there. A scheduled run that has not
-    begun is given by its name in Prefect.
+    A generation is a `kd run` that trains a generator. If RUN is the run of one network, its whole comparison or
+    generation stops. Training writes a checkpoint first, from which the next run of the experiment continues.
+
+    To cancel a scheduled run that has not begun, give its name in Prefect.
     """
     tracking.configure()
     if cancel_waiting(run):

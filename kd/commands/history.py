@@ -25,7 +25,7 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a model's versions, the decisions about it and its looks."""
+    """Show a model's versions, decisions and looks at the test split."""
     if figure is not None and figure.suffix not in (".svg", ".png"):
         raise UsageError(f"--figure: {figure}: expected a file that ends with .svg or .png")
     with usage_errors():

@@ -24,7 +24,7 @@ def command(
         typer.Option("--submission", help="Write columns Id (file name without suffix) and Category (class index)."),
     ] = False,
 ) -> None:
-    """Classify images by a registered model."""
+    """Classify images with a registered model."""
     tracking.configure()
     with usage_errors():
         tracking.find_model(model)

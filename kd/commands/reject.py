@@ -15,7 +15,7 @@ def command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a registered model.")],
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Reason. Stored with the model version.")],
 ) -> None:
-    """Refuse the model version that waits for approval.
+    """Reject the waiting version of a model. The champion stays.
 
     The user's name, the time and the reason are stored with the version.
     """

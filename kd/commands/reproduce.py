@@ -49,7 +49,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the claims of a paper and compare with its values.
+    """Test the claims of a paper: compare our values with the paper's.
 
     An interrupted reproduction continues with the same command. The result after each seed is kept.
     """

@@ -25,7 +25,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the images.")] = 0,
 ) -> None:
-    """Make images by a registered generator."""
+    """Generate images with a registered generator."""
     if out.suffix != ".png":
         raise UsageError(f"--out {out}: expected a file name that ends with .png")
     images, served = sample(model, count, name=class_, seed=seed)

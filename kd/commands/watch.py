@@ -17,9 +17,9 @@ from tasks.tracking.tags import Tag
 def command(run: Run = None) -> int:
     """Follow a running comparison or generation until it ends.
 
-    A generation is the run of `kd run` that trains a generator. The default is the latest run of both kinds that is
-    running, in whatever process it runs. If it still prepares its data on a Prefect server, the command waits. Ctrl-C
-    ends only this command. The exit code is that of the `kd run`. A run that has ended is reported at once.
+    A generation is a `kd run` that trains a generator. Without RUN, the latest running comparison or generation is
+    followed, whichever process runs it. If it still prepares its data on a Prefect server, the command waits. If RUN
+    has ended, its result is printed at once. Ctrl-C ends only this command. The exit code is that of the `kd run`.
     """
     tracking.configure()
     terminal = console.console(stderr=True)
