@@ -1,5 +1,8 @@
 """The flow of `kd run` for a generator. It trains and measures a generator, and promotes it if it is better."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from prefect import flow
@@ -14,12 +17,19 @@ from kdmodels.experiment.generator import judge_named
 from kdmodels.experiment.user_code import require_all_allowed
 from tasks import tracking
 from tasks.cancellation import RunCancelledError
-from tasks.comparison_run import session
+from tasks.comparison_run import Clock, session
 from tasks.generation_run import generation
 from tasks.planning.generators import plan_generator
 from tasks.prepare_data import prepare_data, with_teachers
 from tasks.promote_generator import promote_generator, require_comparable
-from tasks.references import GeneratorOutcome, GeneratorPlan, Options
+from tasks.references import (
+    DataReference,
+    GeneratorOutcome,
+    GeneratorPlan,
+    GeneratorReference,
+    Options,
+    TeacherReference,
+)
 from tasks.train_generator import train as train_generator
 from tasks.train_teacher import train_teacher
 from tasks.ui import summaries
@@ -49,6 +59,44 @@ def train_and_promote(experiment: GeneratorExperiment, options: Options) -> Gene
     """Run the steps of the flow `generate`."""
     if deployment.id:  # users can change the parameters in the Prefect UI, and can name code that is not allowed
         enter_schedule(deployment.id)
+    with trained(experiment, options) as made, made.clock("promote") as stage:
+        verdict = promote_generator(experiment, made.data, made.generator, made.judge, made.parent)
+        stage.result = verdict.reason
+    return GeneratorOutcome(
+        experiment=experiment.name,
+        parent_run_id=made.parent,
+        judge=made.judge,
+        generator=made.generator,
+        notes=made.plan.notes,
+        verdict=verdict,
+        seconds=made.clock.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained generator that is not promoted.
+
+    Attributes:
+        data: The data on which the generator was measured.
+        plan: What was trained and what was reused.
+        parent: The id of the run of the whole command.
+        judge: The classifier that measured the generator.
+        generator: The generator.
+        clock: The clock of the flow.
+    """
+
+    data: DataReference
+    plan: GeneratorPlan
+    parent: str
+    judge: TeacherReference
+    generator: GeneratorReference
+    clock: Clock
+
+
+@contextmanager
+def trained(experiment: GeneratorExperiment, options: Options) -> Iterator[Trained]:
+    """Train and measure a generator. The run of the command ends with the block."""
     of_judge = experiment.of_judge
     require_all_allowed(of_judge)
     with judge_named(), session(of_judge) as clock:
@@ -65,18 +113,7 @@ def train_and_promote(experiment: GeneratorExperiment, options: Options) -> Gene
             with clock("generator") as stage:
                 generator = train_generator(experiment, data, plan.generator, judge, parent)
                 stage.result = summaries.generator(generator)
-            with clock("promote") as stage:
-                verdict = promote_generator(experiment, data, generator, judge, parent)
-                stage.result = verdict.reason
-        return GeneratorOutcome(
-            experiment=experiment.name,
-            parent_run_id=parent,
-            judge=judge,
-            generator=generator,
-            notes=plan.notes,
-            verdict=verdict,
-            seconds=clock.seconds,
-        )
+            yield Trained(data, plan, parent, judge, generator, clock)
 
 
 def plan_only(experiment: GeneratorExperiment, options: Options = DEFAULTS) -> GeneratorPlan:

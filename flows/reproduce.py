@@ -9,13 +9,14 @@ from importlib.metadata import version
 
 from prefect import flow
 
-from flows.experiments import load_paper_experiment
+from flows.experiments import load_paper_experiment, load_paper_generator
+from flows.generate import trained
 from flows.run_names import reproduce_run
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from kdmodels.papers import find_reproduction
 from kdmodels.papers.claims import ReproductionResult
-from kdmodels.papers.reproduction import Reproduction
+from kdmodels.papers.reproduction import PaperExperiment, Reproduction
 from kdmodels.run_status import RunStatus
 from tasks import tracking
 from tasks.compare_students import compare_students
@@ -28,7 +29,7 @@ from tasks.planning.networks import sized
 from tasks.prepare_data import prepare_data
 from tasks.references import Options, Reference
 from tasks.reproductions import record, reproduction_run
-from tasks.tracking.tags import Tag
+from tasks.tracking.tags import GENERATOR, Tag
 from tasks.train_teacher import train_teachers
 
 LIBRARIES = ("torch", "numpy", "mlflow", "prefect", "kdflow")
@@ -89,11 +90,31 @@ def _run_experiments(reproduction: Reproduction, count: int, options: ReproduceO
     """
     seed, seeds = (count - 1, 1) if reproduction.own_teachers else (0, count)
     comparisons = []
+    run_options = Options(data_dir=options.data_dir, quiet=True)
     for part in reproduction.experiments:
         overrides = [*(part.quick if options.quick else ()), f"seed={seed}", f"student.seeds={seeds}"]
-        experiment = load_paper_experiment(part.file, overrides)
-        comparisons.append(_compare(experiment, Options(data_dir=options.data_dir, quiet=True), reproduction.name))
+        if part.generator:
+            model = _generator(part.generator, seed, run_options, reproduction.name, quick=options.quick)
+            overrides.append(f"data.transfer.generator={model}")
+        comparisons.append(_compare(load_paper_experiment(part.file, overrides), run_options, reproduction.name))
     return comparisons
+
+
+def _generator(part: PaperExperiment, seed: int, options: Options, reproduction: str, *, quick: bool) -> str:
+    """Train a generator, and return the URI of its registered version, which is no champion.
+
+    The gate is not asked, because the reproduction measures every generator, also one that a gate would refuse.
+    """
+    experiment = load_paper_generator(part.file, [*(part.quick if quick else ()), f"seed={seed}"])
+    with trained(experiment, options) as made:
+        tracking.set_tags(made.parent, {Tag.REPRODUCTION: reproduction})
+        version = tracking.register(
+            experiment.name,
+            made.generator.run_id,
+            tags={Tag.KIND: GENERATOR, Tag.REPRODUCTION: reproduction},
+            description=f"A generator of kd reproduce {reproduction}, on which no gate decided.",
+        )
+    return version.uri
 
 
 def _compare(experiment: Experiment, options: Options, reproduction: str) -> PaperComparison:

@@ -95,6 +95,13 @@ def load_paper_experiment(name: str, overrides: Sequence[str] = ()) -> Experimen
     return read_experiment(PAPERS / f"{name}.yaml", overrides)
 
 
+def load_paper_generator(name: str, overrides: Sequence[str] = ()) -> GeneratorExperiment:
+    """Read and validate an experiment of `kd reproduce` that trains a generator, see `load_any_experiment`."""
+    experiment = read_any_experiment(PAPERS / f"{name}.yaml", overrides)
+    assert isinstance(experiment, GeneratorExperiment), f"{name} is named as a generator by a reproduction"
+    return experiment
+
+
 @contextmanager
 def mistakes_located(word: str, overrides: Sequence[str] = ()) -> Iterator[None]:
     """Add the file and the line to each UserError in the `with` block that starts with a field of the experiment.

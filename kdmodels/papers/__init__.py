@@ -7,6 +7,7 @@ from kdmodels.papers import (
     hinton_mnist,
     hinton_temperatures,
     hw13_cifar10,
+    mnist_transfer,
     notes_gradient,
     soft_feature_combined,
 )
@@ -18,6 +19,7 @@ _MODULES = (
     hinton_temperatures,
     ba_caruana_mnist,
     soft_feature_combined,
+    mnist_transfer,
     cifar_tutorial,
     hw13_cifar10,
 )

@@ -84,10 +84,13 @@ class PaperExperiment:
     Attributes:
         file: The name of the file in flows/experiments/papers, without its suffix. It is the name of the experiment.
         quick: The overrides for `--quick`, each as `field=value`.
+        generator: The experiment of the generator whose images students learn from. It runs first. `None` for other
+            experiments.
     """
 
     file: str
     quick: tuple[str, ...]
+    generator: "PaperExperiment | None" = None
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from flows.reproduce import ReproduceOptions, reproduce
 from kdmodels.papers import REPRODUCTIONS
 from kdmodels.papers.claims import Agreement
+from tasks import tracking
+from tasks.tracking.tags import Tag
+from tasks.training_runs import recorded_network
 
 pytestmark = [
     pytest.mark.usefixtures("module_store"),
@@ -23,6 +27,7 @@ LEFT_OUT = {
     "hinton-temperatures": {"alike at 300", "too cold at 30", "too hot at 30"},
     "ba-caruana-mnist": set(),
     "soft-feature-combined": {f"MNIST: {name}" for name in ("soft", "features", "combined", "combined with labels")},
+    "mnist-transfer": set(),
     "cifar-tutorial": {"(teacher)", "hard-labels", "kd gain", "cosine gain", "regressor gain"},
     "hw13-cifar10": {"medium", "strong", "boss-fitnet", "boss-rkd", "boss-dm"},
 }
@@ -56,3 +61,18 @@ def test_a_quick_run_measures_claims_and_decides_none(name: str, folder: Path) -
     assert all(len(outcome.values) == 1 for outcome in measured)
     assert bool(result.tables) == (name != "hinton-mnist")  # whose claims say it all
     assert len(result.runs) == len(REPRODUCTIONS[name].experiments)
+
+
+def test_transfer_sets_have_the_same_teacher_and_their_generators_are_no_champions(folder: Path) -> None:
+    """The runs of the test before are reused."""
+    reproduce("mnist-transfer", ReproduceOptions(quick=True, data_dir=str(folder)))
+    teachers = [run for run in tracking.runs(kind="teacher", limit=1000) if run.experiment.startswith("mnist-transfer")]
+    assert len(teachers) == 2  # one has data of its own, which are the same images
+    one, other = (recorded_network(run.run_id, ())[0].state_dict() for run in teachers)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    for part in REPRODUCTIONS["mnist-transfer"].experiments:
+        if part.generator:
+            assert tracking.champion(part.generator.file) is None
+            (version,) = tracking.versions(part.generator.file)
+            assert version.tags[Tag.REPRODUCTION] == "mnist-transfer"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.experiments import PAPERS, load_paper_experiment
+from flows.experiments import PAPERS, load_paper_experiment, load_paper_generator
 from kdmodels.errors import UsageError
 from kdmodels.papers import REPRODUCTIONS, find_reproduction
 from kdmodels.papers.reproduction import TEACHER, Predictions, Reproduction
@@ -40,8 +40,25 @@ def test_the_experiments_of_a_reproduction_are_valid(reproduction: Reproduction)
         assert quick.runner.kind == "thread"
 
 
+def test_the_students_of_all_transfer_sets_have_one_teacher_which_is_the_judge_of_the_generators() -> None:
+    real = load_paper_experiment("mnist-transfer")
+    generators = []
+    for part in REPRODUCTIONS["mnist-transfer"].experiments:
+        experiment = load_paper_experiment(part.file)
+        teacher = experiment.teacher.model_copy(update={"data": None})
+        assert (teacher, experiment.student, experiment.variants[0]) == (real.teacher, real.student, real.variants[0])
+        if part.generator:
+            generator = load_paper_generator(part.generator.file)
+            assert (generator.name, generator.judge) == (part.generator.file, real.teacher)
+            assert experiment.data.generator == f"models:/{generator.name}"
+            assert load_paper_generator(part.generator.file, part.generator.quick).judge.epochs <= 2
+            generators.append(generator.generator.kind)
+    assert generators == ["vae", "gan", "data_free"]
+
+
 def test_each_file_belongs_to_one_reproduction() -> None:
-    files = [part.file for reproduction in REPRODUCTIONS.values() for part in reproduction.experiments]
+    parts = [part for reproduction in REPRODUCTIONS.values() for part in reproduction.experiments]
+    files = [part.file for part in parts] + [part.generator.file for part in parts if part.generator]
     assert sorted(files) == sorted(file.stem for file in PAPERS.glob("*.yaml"))
 
 
