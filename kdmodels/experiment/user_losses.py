@@ -45,7 +45,7 @@ def read_loss(name: str, reserved: Collection[str] = ()) -> Loss:
     if isinstance(definition, ast.ClassDef):
         call, create = _method(definition, "forward"), _method(definition, "__init__")
         if call is None:
-            raise ValueError(f"the class {definition.name} has no method forward. Allowed: a torch.nn.Module class")
+            raise ValueError(f"the class {definition.name} defines no forward. Allowed: an nn.Module that does")
         _require_known(_positional(call.args)[1:], INPUTS, "forward")
         _require_known(_positional(create.args)[1:] if create else [], SHAPES, "__init__")
         inputs, keywords = _positional(call.args)[1:], create.args if create else None

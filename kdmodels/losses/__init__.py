@@ -17,6 +17,9 @@ To add a loss, edit two files:
 The row makes the loss available in experiment files and defines the name of its metric. Then run `make docs`, and run
 `python -m tests.kdmodels.golden` to record the values of the new loss. Optionally, import the loss in this file, so
 that notebooks can use it, and add a preset to `experiment/presets.py`.
+
+Users bring losses without editing these files. Their experiment file names a function or class of their own module, and
+`user_loss.py` makes its builder.
 """
 
 from kdmodels.losses.adversarial import Adversarial

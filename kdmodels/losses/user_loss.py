@@ -81,7 +81,8 @@ def _row(name: str, inputs: Sequence[str], setting: LossSetting) -> Loss:
     try:
         parse_hyperparameters(name, row, dict(setting.hyperparameters))
     except PydanticCustomError as error:
-        raise ValueError(error.message()) from error
+        (key,) = (error.context or {})["path"]
+        raise ValueError(f"{key}: {error.message()}") from error
     return row
 
 

@@ -51,6 +51,7 @@ class Distiller(nn.Module):
             - The batch size is 1, and the student has batch norm.
             - The batch size is 1, and a loss compares examples.
             - The recipe has `balance: sampling`, and a loss needs the indices of the examples.
+            - A user's own loss is not allowed to run, or fails its trial, see `kdmodels.losses.user_loss`.
     """
 
     def __init__(

@@ -120,7 +120,7 @@ def test_the_row_of_a_loss_describes_it() -> None:
         ("read_losses:listed", "read_losses:listed: the hyperparameter sizes has the annotation list[int]. Allowed: "
          "float, int, bool, str, several of them with |, or Literal['a', 'b']"),
         ("read_losses:Empty",
-         "read_losses:Empty: the class Empty has no method forward. Allowed: a torch.nn.Module class"),
+         "read_losses:Empty: the class Empty defines no forward. Allowed: an nn.Module that does"),
         ("read_losses:Sized", re.compile("read_losses:Sized: __init__ has the positional argument 'width'. Allowed: "
          "student_shape, teacher_shape, classes. Write hyperparameters after a [*]")),
     ],

@@ -77,7 +77,7 @@ def test_a_loss_whose_signature_changed_is_an_error() -> None:
     setting = LossSetting({}, [], [], 3, torch.arange(3))
     with pytest.raises(ValueError, match=r"^its positional arguments are student_logits, labels, but the .*"):
         builder_of(f"{OWN}smoothed", ["student_logits"])(setting)
-    with pytest.raises(ValueError, match="has no hyperparameter 'eps'"):
+    with pytest.raises(ValueError, match=r"^eps: .* has no hyperparameter 'eps'"):
         builder_of(f"{OWN}smoothed", ["student_logits", "labels"])(LossSetting({"eps": 1}, [], [], 3, torch.arange(3)))
 
 

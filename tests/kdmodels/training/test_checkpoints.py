@@ -95,6 +95,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, An
     "a projection": (MLP, HARD | {"hint": {}}, {}),
     "a memory bank": (CONV, HARD | {"contrastive_representation": {}}, {}),
     "an adversary": (MLP, HARD | {"adversarial": {}}, {}),
+    "a loss of the user's own, with parameters": (MLP, HARD | {"tests.support.losses:Scaled": {}}, {}),
     "a replica that diverges": (MLP, {"hard_labels": {"weight": 1e38}}, {"optimizer": {"sgd": {"lr": 1e5}}}),
 }
 
@@ -109,14 +110,7 @@ CASES |= {
 
 def run(case: str, compiled: bool = False, **how: Any) -> list[Replica]:
     network, losses, settings = CASES[case]
-    terms = [
-        Term(
-            loss=loss,
-            weight=given.get("weight", 1.0),
-            hyperparameters={k: v for k, v in given.items() if k != "weight"},
-        )
-        for loss, given in losses.items()
-    ]
+    terms = [Term.model_validate({loss: given}) for loss, given in losses.items()]
     teacher = build(Network.model_validate({"mlp": [8]} if "mlp" in network else {"conv": [6, 6]}), **SHAPE)
     initialise(teacher, generator_for(1, "teacher"))
     student = build(Network.model_validate(network), **SHAPE)
