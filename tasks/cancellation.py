@@ -50,7 +50,7 @@ def whole_run_of(word: str) -> tracking.Run:
     """Return the run of the comparison or generation that a user named.
 
     Args:
-        word: The id or name of a run: of the comparison or generation, or of one of its networks.
+        word: The id or name of the comparison's or generation's run, or of the run of one of its networks.
 
     Raises:
         UserError: No run matches the word, or the run belongs to no comparison and no generation.
@@ -77,7 +77,7 @@ def running_run_of(word: str) -> tracking.Run:
 
 
 def cancel(whole: tracking.Run) -> bool:
-    """End a running comparison or generation, and wait for its end.
+    """Cancel a running comparison or generation, and wait until its run has ended.
 
     If the process of the run no longer exists, only set the status of the run and of its child runs.
 

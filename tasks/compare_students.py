@@ -39,9 +39,9 @@ def compare_students(
 
     Args:
         students: The rows of all students, including failed students.
-        teacher: The teacher of the comparison. Its warnings become notes.
+        teacher: The teacher of the comparison. Its warnings become notes of the leaderboard.
         parent: The id of the comparison's run.
-        warnings: The warnings of the plan. They become notes too.
+        warnings: The warnings of the plan. These warnings become notes of the leaderboard too.
 
     Raises:
         UserError: no student has finished.

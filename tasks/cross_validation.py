@@ -31,7 +31,7 @@ class Fold(Reference):
 
     @property
     def distilled_variants(self) -> list[Variant]:
-        """The variants that need the teacher and will be trained."""
+        """The variants that need the teacher and are trained in this run, that is, not reused."""
         runs = zip(self.experiment.variants, self.plan.students, strict=True)
         return [variant for variant, run in runs if run.action != "reuse" and variant.needs_teacher]
 
@@ -91,8 +91,9 @@ def join_folds(results: Sequence[FoldResult], folds: Sequence[Fold]) -> FoldResu
     Every validation example has the same weight. If a student has unfinished folds, the row of its first
     unfinished fold is returned.
 
-    Only networks of the first fold are measured and promoted. A network with a higher accuracy in another fold is not
-    necessarily better, because each fold has different validation examples.
+    Time and memory are measured only for the networks of the first fold, and only these networks can be promoted. A
+    network with a higher accuracy in another fold is not necessarily better, because each fold has different
+    validation examples.
 
     Args:
         results: The teacher and the students of each fold.

@@ -24,20 +24,20 @@ from tasks.results import DISAGREEMENTS, FIGURES
 from tasks.student_job import StudentJob
 
 PICTURES = 8  # number of images that are shown
-MOST_PROBABILITIES = 20_000_000  # maximum of images times classes; the probabilities then need 160 MB
-TEMPERATURE = 4.0  # second temperature at which probabilities are shown, if the student has none of its own
+MOST_PROBABILITIES = 20_000_000  # maximum number of images times number of classes; needs 160 MB
+TEMPERATURE = 4.0  # probabilities are shown at temperature 1 and at this one, if no loss term has a temperature
 
 
 def record_disagreements(run_id: str, job: StudentJob, logits: Tensor) -> None:
-    """Log the images on which a student and its teacher disagree most to the student's run, as one picture.
+    """Store a picture of the images on which a student and the teacher disagree most, with the student's run.
 
-    A student that learns from labels alone gets no picture, because it may be trained before its teacher. If the
+    A student that learns from labels alone gets no picture, because it may be trained before the teacher. If the
     picture can't be made, the run gets a warning.
 
     Args:
         run_id: The id of the student's run.
         job: The job of the student, with the hyperparameters of its training.
-        logits: The logits of the stored student for the N validation images, (N, K).
+        logits: The logits of the student's stored network for the N validation images, (N, K).
     """
     if job.knowledge is None:
         return
@@ -85,7 +85,7 @@ def find_disagreements(student: Tensor, teacher: Tensor, temperature: float, spl
     Args:
         student: The student's logits, (N, K).
         teacher: The teacher's logits, (N, K), or (N, M, K) of the M members of an ensemble.
-        temperature: The second temperature at which the class probabilities of each image are shown.
+        temperature: The class probabilities of each image are shown at temperature 1 and at this temperature.
         split: The split with the N images.
     """
     pairs = {value: (softmax(student, value), softmax(teacher, value)) for value in (1.0, temperature)}

@@ -58,7 +58,7 @@ def _folder(fold: Fold) -> str:
     """Return the artifact folder that holds the teacher's outputs for the students' images.
 
     Usually, all students of a teacher have the same images, which the key of the teacher's run determines. In two
-    cases, students of another comparison may have other images:
+    cases, students of another comparison may have different images:
 
     - The teacher is a single network with its own data or augmentations.
     - The students also learn from unlabelled images.
@@ -120,7 +120,8 @@ def load_both(
 
     Args:
         places: The layers of the teacher whose features are needed.
-        code: The modules and files whose code the user allows to run. A live teacher may need them.
+        code: The modules and files whose code the user allows to run. If the teacher's outputs are not stored, its
+            network may need them.
 
     Returns:
         A pair. The first item holds the knowledge for each view of the training split. A view is one augmented version
@@ -172,7 +173,7 @@ def _missing(reference: KnowledgeReference, view: int) -> list[str]:
 
 
 def _tag_name(reference: KnowledgeReference, name: str) -> str:
-    """Return the name of an output in the tag `Tag.KNOWLEDGE` of the teacher's run.
+    """Return the name under which the tag `Tag.KNOWLEDGE` of the teacher's run lists an output.
 
     If `_folder` returned a subfolder for these images, the name starts with the name of the subfolder.
     """

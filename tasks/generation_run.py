@@ -1,4 +1,4 @@
-"""The run of a generation, i.e. of the training and promotion of a generator.
+"""The MLflow run of a generation. A generation trains a generator and decides about its promotion.
 
 The runs of the generator and of the judge are child runs of this run. The judge is a classifier that measures the
 generator.

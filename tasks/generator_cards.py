@@ -1,4 +1,4 @@
-"""The record of a generator's promotion with the registered version: its model card and its evidence."""
+"""Functions that record the promotion of a generator: the model card of the registered version, and the evidence."""
 
 from kdmodels.evaluation.gate import Verdict
 from kdmodels.experiment import GeneratorExperiment
@@ -21,7 +21,7 @@ MEASURES = {
 
 
 def record_evidence(run_id: str, model: str, generation: str, verdict: Verdict) -> None:
-    """Store the evidence of a promotion with the generator's run, by the name of the registered model.
+    """Store the evidence of a promotion with the generator's run, under the name of the registered model.
 
     Args:
         generation: The id of the run of the command that promotes the generator.
@@ -36,7 +36,7 @@ def describe_version(
     test: HeldOut,
     figures: dict[str, float],
 ) -> None:
-    """Make the model card the description of a version, and describe the registered model.
+    """Write the model card of a version into the version's description, and describe the registered model.
 
     Args:
         figures: The test metrics of the generator, by name.

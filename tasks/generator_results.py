@@ -116,7 +116,7 @@ def measure(run_id: str, network: Vae | ImageGenerator, data: DataReference, jud
     images = sample(network, labels, generator_for(SEED, "measured"))
     of_generated, of_real = (judged(judge, split) for split in (Split(images, labels), validation))
     quality = class_quality(of_generated[0], labels if network.classes else None)
-    count = min(NEIGHBOURHOOD, len(of_real[1]))  # equal sizes, because larger sets have nearer neighbours
+    count = min(NEIGHBOURHOOD, len(of_real[1]))  # equal sizes, because larger sets have closer neighbours
     precision, recall = precision_and_recall(of_real[1][:count], of_generated[1][:count])
     metrics = {
         "frechet_distance": frechet_distance(Moments.of(of_generated[1]), Moments.of(of_real[1])),

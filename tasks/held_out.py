@@ -149,7 +149,7 @@ def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
 
 
 def seen_by_champion(run_id: str, test: HeldOut) -> np.ndarray | None:
-    """Return whether a champion was trained or validated on a copy of each test image, (N,) bool.
+    """Return, for each test image, whether a champion was trained or validated on a copy of the image, (N,) bool.
 
     If this is unknown, return `None`.
     """
@@ -239,8 +239,8 @@ def _figures(outcomes: Outcomes, classes: list[str]) -> dict[str, float]:
 def keep_trained(run_id: str, test: HeldOut) -> None:
     """Store, with a champion's run, a descriptor of each image on which the champion was trained or validated.
 
-    A later comparison may use other data. The descriptors show which test images of the later comparison the champion
-    has already seen. If the run already has descriptors, do nothing.
+    A later comparison may use different data. The descriptors show which test images of the later comparison the
+    champion has already seen. If the run already has descriptors, do nothing.
 
     Args:
         run_id: The id of the champion's run.

@@ -138,7 +138,7 @@ class ReproductionLine(_Row):
         seeds: The default number of seeds.
         last_seeds: The number of seeds of the latest result. All `last_` fields are `None` if the store has no result.
         last_finished: The time of the latest result in UTC, in ISO 8601 format.
-        last_result: The number of claims with each decision in the latest result, in words.
+        last_result: The number of claims with each outcome in the latest result, e.g. `5 agree, 1 is undecided`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""measure_claims: test the claims of a paper with results that we measure on the test split.
+"""measure_claims: test a paper's claims with our own results on the test split.
 
 A reproduction reads the test split for all its students after their training. Its comparisons have the tag
 `kd.reproduction`, and none of their students is ever promoted.
@@ -49,7 +49,7 @@ class Measured(Reference):
 
 @task(task_run_name="measure_claims {name}", cache_policy=NO_CACHE)
 def measure_claims(name: str, comparisons: Sequence[PaperComparison], seeds: int) -> Measured:
-    """Test the claims of a reproduction with results on the test split.
+    """Test the claims of a reproduced paper with our own results on the test split.
 
     Args:
         name: The name of the reproduction.

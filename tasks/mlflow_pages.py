@@ -75,8 +75,8 @@ def _pictures_link(run_id: str) -> str | None:
 def addresses(parent: str, students: Sequence[StudentReference]) -> dict[str, str]:
     """Return the addresses of the two pages of the MLflow UI that show the students.
 
-    The key `runs` stands for the runs table, and `compare` for the page that compares runs. If no UI of the store is
-    known, the mapping is empty.
+    The mapping has the key `runs` for the runs table, and the key `compare` for the page that compares runs. If no UI
+    of the store is known, the mapping is empty.
 
     Args:
         parent: The id of the comparison's run.

@@ -1,6 +1,6 @@
-"""The history of a registered model: its versions, and the decisions of the promotion gate.
+"""The history of a registered model: its versions, its promotion decisions, and the number of looks at test splits.
 
-A look is one comparison of a network with the champion on a test split. The history also counts the looks.
+A look at a test split is one comparison of a network with the champion on this split.
 
 This module imports neither torch nor prefect, so that `kd history` starts quickly.
 """
@@ -65,7 +65,7 @@ class LooksLine(_Line):
     Attributes:
         test_split: The beginning of the split's digest.
         looks: The number of looks so far.
-        of: The declared number of looks.
+        of: The planned number of looks.
     """
 
     test_split: str

@@ -29,7 +29,7 @@ from tasks.references import Outcome, Reference, StudentReference
 from tasks.ui.links import flow_run_url
 from tasks.ui.summaries import accuracy
 
-SECONDS = 10.0  # timeout of the receiver
+SECONDS = 10.0  # timeout for the receiver's answer
 
 
 class Links(Reference):

@@ -123,7 +123,7 @@ def with_teachers(data: DataReference, experiment: Experiment, read: Callable[[D
 
 
 def _with_size(data: Data, students: DataReference) -> Data:
-    """Return a teacher's data settings. If its source is not that of the students, set the students' image size."""
+    """Return a teacher's data settings. If the source is not that of the students, set the students' image size."""
     if data.source == students.data.source:
         return data
     return data.model_copy(update={"size": list(students.input_shape[1:])})
@@ -186,7 +186,7 @@ def is_trained_on(run: tracking.Run, data: DataReference) -> bool:
 
 
 def load(reference: DataReference) -> Dataset:
-    """Return the dataset that a reference identifies. The process keeps the datasets that it loaded last.
+    """Return the dataset that a reference identifies. The datasets that were loaded last are kept in memory.
 
     Raises:
         RuntimeError: the data that this process reads differ from the data of the reference.

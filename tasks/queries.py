@@ -65,7 +65,7 @@ def list_experiments(shipped: Collection[str]) -> list[ExperimentLine]:
 
 @dataclass(frozen=True)
 class _Compared:
-    """A leaderboard row, and the run that the user named: the run of the row's student, or its comparison."""
+    """A leaderboard row, and the run that the user named: the run of the row's student or of the comparison."""
 
     row: StudentReference
     run: tracking.Run
@@ -87,8 +87,8 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
     added to each of these names. If the names are still equal, the id of the run is added too.
 
     Args:
-        words: Names or ids of runs. A comparison stands for all its students. If the list is empty, the latest
-            comparison is used.
+        words: Names or ids of runs. The name or id of a comparison selects all its students. If the list is empty, the
+            latest comparison is used.
 
     Returns:
         The leaderboard rows of the students, and the correctness by the id of the student's run. Both are arguments of

@@ -51,7 +51,7 @@ class DataReference(Reference):
             digest nor the cache key of a run.
         distillation_digest: The digest of these two splits and of the images that only distilled students learn from.
         fold: The number of the cross-validation fold, counted from 0.
-        generator_digest: The digest of the generator in the field `data.transfer.generator`. `None` if it is empty.
+        generator_digest: The digest of the generator in the field `data.transfer.generator`. `None` if there is none.
         teachers: References to the datasets of teachers that have their own data.
     """
 
@@ -77,7 +77,7 @@ class DataReference(Reference):
         return next(reference for reference in self.teachers if reference.is_of(teacher.data))
 
     def is_of(self, data: Data) -> bool:
-        """Return whether this reference refers to a teacher's data. A different image size is ignored."""
+        """Return whether this reference has these data settings. The image size may differ."""
         return self.data.model_copy(update={"size": data.size}) == data
 
 
@@ -179,7 +179,7 @@ class GeneratorPlan(Reference):
 
     @property
     def steps(self) -> list[PlannedRun]:
-        """Both planned runs, in the order of execution."""
+        """The planned runs of the judge and of the generator, in the order of execution."""
         return [self.judge, self.generator]
 
 

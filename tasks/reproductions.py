@@ -33,7 +33,7 @@ def reproduction_run(name: str, seeds: int, *, quick: bool) -> Iterator[str]:
 def record(run_id: str, result: ReproductionResult, folder: str | None) -> None:
     """Store the latest result of a reproduction with its run, and log the mean value of each claim.
 
-    The function is called after each seed. A new result replaces the result after the seed before.
+    This function is called after each seed. Each result replaces the result that was stored after the previous seed.
 
     Args:
         folder: The folder to which the result is also written, as NAME.json. If `None`, no file is written.

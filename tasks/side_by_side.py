@@ -69,8 +69,8 @@ class StudentPair(_Line):
         same_run: Whether both sides have the same run, because one comparison reused the run of the other.
         difference: The accuracy of B minus the accuracy of A. `None` if both sides have the same run, or if the sides
             can't be compared fairly.
-        low, high: The ends of the 95 % interval of the difference. If the networks can be paired by seed, Student's t
-            interval over the pairs. Otherwise, the bootstrap interval over seeds and images.
+        low, high: The bounds of the 95 % interval of the difference. If the networks can be paired by seed, this is
+            Student's t interval over the pairs. Otherwise, it is the bootstrap interval over seeds and images.
         p_seeds: The p-value of the paired t test over seeds.
         p_examples: The p-value of McNemar's exact test of the stored networks over the validation images.
     """
@@ -101,7 +101,7 @@ class SideBySide(_Line):
         differences: The fields in which the experiment files differ.
         students: Pairs of students. The first pair holds the two winners, or the students of the two versions. The
             other pairs hold the variants that both comparisons have.
-        result: The difference of the first pair of students, in words.
+        result: The difference between the first two students, in words.
     """
 
     a: Side
@@ -128,7 +128,7 @@ def side_by_side(a: str, b: str) -> SideBySide | None:
     """Compare two comparisons, or two versions of registered models.
 
     Args:
-        a, b: Each a run or a registered model, see `tasks.queries.find_run`. The name of an experiment stands for its
+        a, b: Each a run or a registered model, see `tasks.queries.find_run`. The name of an experiment selects its
             latest comparison.
 
     Returns:

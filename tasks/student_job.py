@@ -104,8 +104,8 @@ def read_inputs(job: StudentJob) -> TrainingInputs:
 def _training_split(job: StudentJob, dataset: Dataset) -> Split:
     """Return the split on which the student is trained.
 
-    Distilled students also learn from unlabelled images. A control with `equal_steps` gets the same number of examples,
-    because labelled examples are repeated.
+    Distilled students also learn from unlabelled images. For a control with `equal_steps`, labelled examples are
+    repeated, so that the control gets the same number of examples.
     """
     if job.knowledge:
         return dataset.distillation_split

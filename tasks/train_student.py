@@ -1,4 +1,4 @@
-"""train_student: train one network for each seed of a loss variant, and record all of them in one run.
+"""train_student: train one network for each seed of a variant, and record all these networks in one run.
 
 Each of these networks is called a replica. The training can run in a worker process, which `prepare` prepares.
 """

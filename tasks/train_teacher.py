@@ -41,7 +41,10 @@ from tasks.ui.assets import publish_teacher
 
 
 def train_teachers(fold: Fold) -> TeacherReference:
-    """Train or reuse the teacher of a fold. Before an ensemble is recorded, its members are trained or reused."""
+    """Train or reuse the teacher of a fold.
+
+    If the teacher is an ensemble, its members are trained or reused first, and then the ensemble is recorded.
+    """
     experiment, data, plan, parent = fold.experiment, fold.data, fold.plan, fold.parent
     if not plan.members or plan.teacher.action == "reuse":
         teacher = train_teacher(experiment.teacher, experiment, data, plan.teacher, parent)

@@ -139,7 +139,7 @@ class EpochLog:
         self.flush()
 
     def flush(self) -> None:
-        """Send all metrics that are not sent yet."""
+        """Send all metrics that have not been sent yet."""
         tracking.log_metrics(self._run_id, self._rows)
         self._rows, self._flushed = [], time.monotonic()
 
@@ -182,7 +182,7 @@ def timed(run_id: str, stage: str, before: Callable[[], float] = lambda: 0.0) ->
 
 
 def stage_metrics(stage: str, seconds: float, phase: Phase) -> dict[str, float]:
-    """Return the duration and the peak memory of a stage as metrics. A memory that was not measured is left out."""
+    """Return the duration and the peak memory of a stage as metrics. Memory that was not measured is left out."""
     figures = {SECONDS: seconds, MEMORY: phase.resident_mb, GPU_MEMORY: phase.gpu_mb}
     return {f"{prefix}{stage}": value for prefix, value in figures.items() if value is not None}
 

@@ -83,7 +83,7 @@ def _record(job: StudentJob, work: StepWork, origin: dict[str, str]) -> str:
 
 
 class _InnerData(NamedTuple):
-    """The data of the trials of a search.
+    """The data on which the trials of a search are trained and compared.
 
     Attributes:
         train: A split that contains the training examples of the trials.

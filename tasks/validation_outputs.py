@@ -1,7 +1,8 @@
 """The predictions of the winner, its control and the teacher for the validation images, for a comparison's report.
 
-A student's predictions are computed with its stored ONNX file, which is the file that is served. The teacher's logits
-are read from the store, in half precision. If they are not stored, they are computed. The test split is not read.
+A student's predictions are computed with its stored ONNX file, which is the file that is served. If the teacher's
+logits are stored, they are read from the store in half precision. Otherwise, they are computed. The test split is not
+read.
 """
 
 import torch
@@ -24,7 +25,7 @@ from tasks.training_runs import recorded_network
 
 
 def record_predictions(leaderboard: LeaderboardReference, fold: Fold) -> None:
-    """Compute the predictions and store their summary with the comparison's run.
+    """Compute the predictions of winner, control and teacher, and store a summary with the comparison's run.
 
     Args:
         leaderboard: The finished leaderboard, with a winner.

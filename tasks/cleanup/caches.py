@@ -1,6 +1,6 @@
-"""Functions that find caches: decoded data, the knowledge of teachers, its copies on this machine, and checkpoints.
+"""Functions that find caches: decoded datasets, stored outputs of teachers, local copies of outputs, and checkpoints.
 
-A teacher's knowledge is the stored outputs of the teacher. Every cache can be rebuilt, but rebuilding takes time.
+The stored outputs of a teacher are called its knowledge. Every cache can be rebuilt, but rebuilding takes time.
 
 This module imports neither torch nor prefect.
 """
@@ -83,7 +83,7 @@ def knowledge(runs: Sequence[tracking.Run]) -> list[Cache]:
 
 
 def in_folder(kind: Kind, folder: Path) -> Cache:
-    """Return the current state of a cache in a folder. If the folder was removed, return an empty cache."""
+    """Return the cache in a folder, with its current size and time of last use: both 0 if the folder was removed."""
     used = 0.0
     with suppress(FileNotFoundError):  # another process removed the folder or a file in the folder
         for path in folder.iterdir():

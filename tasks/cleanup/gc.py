@@ -150,8 +150,8 @@ def _delete(cache: Cache, since: float) -> bool:
     """Delete a cache, unless a process is using the cache or has used it in the meantime.
 
     Args:
-        cache: An old cache, as it was when it was found.
-        since: Time in ms since 1970. A folder that has been used at or after this time, even just now, is kept.
+        cache: An old cache, in the state in which it was found.
+        since: Time in ms since 1970. A folder is kept if its last use is at or after this time.
 
     Returns:
         Whether the cache was deleted.

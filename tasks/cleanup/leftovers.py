@@ -13,7 +13,7 @@ from kdmodels.versions import is_outdated
 from tasks import tracking
 from tasks.references import CODE, PlannedRun
 
-CLAIM = "claim"  # name of the file with the claim, a word that connects a folder of checkpoints with its runs
+CLAIM = "claim"  # name of the file with the claim, a random id that connects a folder of checkpoints with its runs
 
 
 def folder_of(step: PlannedRun) -> Path:
@@ -87,7 +87,7 @@ def kept_in(folder: Path) -> Kept:
 def claim_in(folder: Path) -> str | None:
     """Return the claim that is stored in a folder of checkpoints. If there is no valid claim, return None.
 
-    A claim is a word that connects a folder of checkpoints with its runs.
+    A claim is a random id that connects a folder of checkpoints with its runs.
     """
     try:
         claim = (folder / CLAIM).read_text(errors="replace")

@@ -22,7 +22,7 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
        kept even if another comparison trained them.
     4. For each generation in 1 and 2: its judge and its generator.
     5. For each kept run: the runs that are needed to show or export the kept run. These are the comparison or
-       generation that began the kept run, the teacher and the search of a student, and the members of an ensemble.
+       generation that started the kept run, the teacher and the search of a student, and the members of an ensemble.
 
     Args:
         runs: All runs, newest first. If one of several runs is enough, the newest of these runs is kept.
@@ -49,7 +49,7 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
 
 
 def in_use(runs: Sequence[tracking.Run]) -> set[str]:
-    """Return the ids of all runs that running comparisons and generations have begun, reused or may still reuse."""
+    """Return the ids of all runs that running comparisons and generations have started, have reused or may reuse."""
     running = [run for run in runs if run.kind in tracking.PARENTS and run.end is None]
     return {run_id for whole in running for run_id in _parts(whole, runs)}
 
@@ -61,10 +61,10 @@ def _compared(comparison: str) -> list[str]:
 
 
 def _parts(comparison: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
-    """Return the ids of the runs that a comparison began, and the ids of its teachers.
+    """Return the ids of the runs that a comparison or generation started, and of the other runs that it needs.
 
-    If the comparison is running, include all runs that the comparison may still reuse. For a generation, include its
-    judge and its generator.
+    The other runs are the teachers of a comparison, or the judge and the generator of a generation. If the comparison
+    or generation is still running, include all runs that it may reuse.
     """
     plan = tracking.read_json(comparison.run_id, PLAN) if tracking.has_artifact(comparison.run_id, PLAN) else {}
     if plan and comparison.kind == "generation":
@@ -83,7 +83,7 @@ def _parts(comparison: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
 def _begun(
     whole: tracking.Run, steps: Sequence[dict[str, Any]], keys: set[str], runs: Sequence[tracking.Run]
 ) -> list[str]:
-    """Return the ids of the runs that a comparison or generation began or reused, or that have one of the keys."""
+    """Return the ids of the runs that a comparison or generation started or reused, or that have one of the keys."""
     sources = [step["source"] for step in steps if step["source"]]
     return sources + [run.run_id for run in runs if run.parent == whole.run_id or run.key in keys]
 

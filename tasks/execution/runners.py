@@ -48,9 +48,9 @@ Running = dict[PrefectFuture[R], tuple[str, WorkerSlot[R]]]
 def runner_of(experiment: Experiment) -> Runner:
     """Return the runner of an experiment: its kind, `thread` or `process`, and its number of workers.
 
-    If the experiment file leaves the kind to kdflow, it depends on the machine. If students are trained on the CPU, and
-    there are enough cores for 2 or more students, the kind is `process`. Otherwise, it is `thread`. Each student needs
-    as many cores as the field `threads` says.
+    If the experiment file does not set the kind, the kind depends on the machine. If students are trained on the CPU,
+    and there are enough cores for 2 or more students, the kind is `process`. Otherwise, the kind is `thread`. Each
+    student needs as many cores as the field `threads` says.
 
     Raises:
         UserError: this machine does not have the experiment's device.

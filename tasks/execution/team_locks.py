@@ -95,7 +95,7 @@ def limit_name(name: str) -> str:
 
 
 def _wait_for_server(client: SyncPrefectClient) -> None:
-    """Wait until the server answers. Prefect's client retries requests only if it has had an answer before.
+    """Wait until the server answers. Prefect's client retries requests only after the server has answered once.
 
     Raises:
         httpx.ConnectError: The server does not answer for `OUTAGE_SECONDS`.

@@ -66,9 +66,9 @@ class RunningWork:
     def end(self, _number: int, _frame: FrameType | None) -> None:
         """Request the end of the work. If the work takes too long to close its records, end the process.
 
-        Training ends before its next step. Other work is interrupted by a SystemExit, which may come in the middle of a
-        write. It is therefore raised only once, and only if the work has not ended after 1 s. Because Python can lose
-        this exception, a timer repeats the signal until the process ends.
+        Training ends before its next step. Other work is interrupted by a SystemExit. Because this exception could be
+        raised in the middle of a write, it is raised only once, and only if the work has not ended after 1 s. Because
+        Python can lose the exception, a timer repeats the signal until the process ends.
         """
         now = time.monotonic()
         self.requested = self.requested or now

@@ -128,10 +128,11 @@ def _teacher_tap(teacher: nn.Module, at: str) -> Tap:
 
 
 def _note(distiller: Distiller) -> str:
-    """Return a note on how a student is trained. It names the parameters that no loss term trains. It may be "".
+    """Return a note on the training of a student, or "" if there is nothing to report.
 
-    If no loss term trains the last layer, the note says that this layer is fitted on the labels. If a user's loss does
-    not work under `torch.func.vmap`, the note says that seeds are trained one after the other.
+    The note names the parameters that no loss term trains. If the last layer is one of them, the note says that this
+    layer is fitted on the labels. If a user's loss does not work under `torch.func.vmap`, the note says that seeds are
+    trained one after the other.
     """
     notes = ["no term reaches the last layer: a linear probe, fitted on the labels"] if distiller.probed else []
     if distiller.unreached:

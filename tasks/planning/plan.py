@@ -106,12 +106,15 @@ def _plan_students(
 
 
 def _plan_search(student: PlannedRun) -> PlannedRun:
-    """Return the planned search for a student's hyperparameters. The params hold its seed, so `seeds` is empty."""
+    """Return the planned search for a student's hyperparameters.
+
+    The params hold the seed of the search, so `seeds` is empty.
+    """
     return planned_run(f"{student.name} tuning", "tuning", student.params, [])
 
 
 def planned_run(name: str, kind: Kind, params: Params, seeds: list[int], note: str = "") -> PlannedRun:
-    """Return a planned run that is trained. `look_up` then looks for a finished run with the same key."""
+    """Return a planned run with the action `train`. `look_up` changes the action if an earlier run can be used."""
     key = run_key(params, seeds)
     return PlannedRun(
         name=name,

@@ -15,7 +15,7 @@ from kdmodels.files.folders import cache_folder, private_folder
 
 @contextmanager
 def announced(name: str, text: str) -> Iterator[None]:
-    """Announce a text under a name while the `with` block runs. The latest announcement of a name is valid."""
+    """Announce a text under a name while the `with` block runs. Replace an earlier announcement under this name."""
     content = json.dumps({"pid": os.getpid(), "text": text})
     private_folder(_file(name).parent)
     path = write_whole(_file(name), lambda partial: partial.write_text(content))

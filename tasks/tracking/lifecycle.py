@@ -86,8 +86,8 @@ def start(  # noqa: PLR0913 - each argument is one column of the run in MLflow
 ) -> str:
     """Create a RUNNING run and return its id. If the experiment does not exist, create it.
 
-    Params and tags are stored as text. If a text is longer than MLflow allows (6,000 characters for a param, 8,000 for
-    a tag), the text is cut and ends with an ellipsis.
+    Params and tags are stored as text. If the text is longer than MLflow allows (6,000 characters for a param, 8,000
+    for a tag), the text is truncated and ends with an ellipsis.
 
     Args:
         experiment: Name of the experiment.
@@ -245,7 +245,7 @@ def set_tags(run_id: str, tags: Mapping[str, object]) -> None:
 
 
 def describe(run_id: str, markdown: str) -> None:
-    """Set the description of a run, which the MLflow UI shows as Markdown. Texts above 8,000 characters are cut."""
+    """Set the description of a run, which the MLflow UI shows as Markdown. Truncate it to 8,000 characters."""
     set_tags(run_id, {mlflow_tags.MLFLOW_RUN_NOTE: markdown})
 
 
@@ -371,7 +371,7 @@ def user() -> str:
 
 
 def cut(value: object, length: int) -> str:
-    """Return a value as text. If the text is too long, cut it and end it with an ellipsis."""
+    """Return a value as text. If the text is too long, truncate it and end it with an ellipsis."""
     text = str(value)
     return text if len(text) <= length else text[: length - 1] + "…"
 

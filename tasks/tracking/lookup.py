@@ -123,7 +123,7 @@ def claimed(claim: str, experiment: str | None = None) -> Run | None:
     """Return the newest run with this claim. If no run has the claim, return None.
 
     Args:
-        claim: Word that connects a run with its folder of checkpoints. The word consists of letters and digits.
+        claim: Random id that connects a run with its folder of checkpoints. The id consists of letters and digits.
         experiment: Name of the experiment. Default: all experiments.
     """
     names = {id_: name for id_, name in experiment_names().items() if experiment in (None, name)}

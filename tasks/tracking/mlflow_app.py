@@ -62,7 +62,7 @@ def create_app_for_team() -> Application:
     """Return the application of the team stack, with a login and with artifacts in a bucket.
 
     The passwords of the admin and of the user `worker` come from the environment, as in `create_app_with_login`.
-    MLflow's own checks of the Host and of the origin of a request stay on.
+    MLflow's own checks of the Host and of the origin of a request stay enabled.
     """
     from mlflow.server import app as flask_app  # noqa: PLC0415 - see the module's docstring
     from mlflow.server import auth, handlers  # noqa: PLC0415 - see the module's docstring
@@ -140,9 +140,9 @@ def _check_new_experiment() -> None:
 
 
 def _require_bucket() -> None:
-    """Refuse a request for a new experiment that names a place for its artifacts.
+    """Refuse a request for a new experiment that names a location for the experiment's artifacts.
 
-    The server itself chooses a place in its bucket. If users could choose the place, they could read files of the
+    The server itself chooses a location in its bucket. If users could choose the location, they could read files of the
     server, or artifacts of experiments that they are not allowed to read.
     """
     for location in _new_locations():
@@ -150,7 +150,7 @@ def _require_bucket() -> None:
 
 
 def _new_locations() -> Iterator[str]:
-    """Yield the places that a request names for the artifacts of a new experiment."""
+    """Yield the locations that a request names for the artifacts of a new experiment."""
     from mlflow.server import handlers  # noqa: PLC0415 - see the module's docstring
 
     if request.method != "POST" or not request.path.endswith("/mlflow/experiments/create"):

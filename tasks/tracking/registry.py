@@ -108,7 +108,7 @@ def register(model: str, run_id: str, *, tags: Mapping[str, object], description
 
 
 def describe_version(version: Version, markdown: str) -> None:
-    """Set the description of a version, which the MLflow UI shows as Markdown. Long texts are cut."""
+    """Set the description of a version, which the MLflow UI shows as Markdown. Long text is truncated."""
     MlflowClient().update_model_version(version.model, str(version.version), cut(markdown, DESCRIPTION))
 
 
@@ -244,7 +244,7 @@ def ledgers(model: str) -> list[Ledger]:
 def find_model(word: str) -> Version:
     """Return the version that a user specified as `name`, `name@alias` or `name/number`.
 
-    A name without an alias or number stands for the champion. The prefix `models:/` is optional.
+    A name without an alias or number selects the champion. The prefix `models:/` is optional.
 
     Raises:
         UserError: The model, alias or version does not exist. The message lists the existing names.

@@ -27,7 +27,7 @@ class Tag(StrEnum):
     PREFECT_URL = "kd.prefect_url"  # address of the flow run in Prefect's UI
 
     # Teachers and students
-    CLAIM = "kd.claim"  # word that connects a run with its folder of checkpoints
+    CLAIM = "kd.claim"  # random id that connects a run with its folder of checkpoints
     RESUMED = "kd.resumed"  # time when an interrupted run was last resumed, in ms since 1970
     RESUMED_EPOCH = "kd.resumed_epoch"  # last epoch before the run was resumed
     VARIANT = "kd.variant"
@@ -65,7 +65,7 @@ class Tag(StrEnum):
     COMPARISON = "kd.comparison"  # run id of the comparison that promoted the version
     TEST_ACCURACY = "kd.test_accuracy"  # in percent, with its 95 % interval
     LOOK = "kd.look"  # e.g. "2 of 10": the second of 10 declared comparisons with a champion on this test split
-    FORCED = "kd.forced"  # reason of a person who promoted the version against the gate
+    FORCED = "kd.forced"  # reason that a person gave for promoting a version that the gate refused
     ROLLED_BACK = "kd.rolled_back"
     OPPONENT = "kd.opponent"  # number of the champion that a pending version was compared with, or "none"
     REVIEW = "kd.review"  # approved or rejected

@@ -29,7 +29,7 @@ def publish_teacher(teacher: TeacherReference, experiment: str) -> None:
 
 
 def publish_champion(verdict: VerdictReference, teacher_run_id: str | None) -> None:
-    """Publish the model version of a promoted student as an asset in Prefect. If none was promoted, do nothing.
+    """Publish the model version of a promoted student as an asset in Prefect. If no student was promoted, do nothing.
 
     The asset depends on the asset of the teacher.
     """

@@ -14,13 +14,13 @@ from tasks.ui.assets import publish_champion
 from tasks.ui.links import artifact_keys, flow_run_url
 from tasks.ui.summaries import accuracy
 
-MOST_ROWS = 100  # most rows of a table; a grid of hyperparameters can have more variants
+MOST_ROWS = 100  # maximum number of rows in a table; a grid of hyperparameters can have more variants
 
 
 def publish_comparison(outcome: Outcome, plan: Plan, *, has_report: bool) -> None:
     """Show the verdict, the leaderboard and the plan of a comparison in Prefect's UI, if the server has one.
 
-    A new champion becomes an asset.
+    If a student became the champion, also publish its model version as an asset.
 
     Args:
         has_report: Whether the comparison's run has an HTML report.
@@ -34,7 +34,7 @@ def publish_comparison(outcome: Outcome, plan: Plan, *, has_report: bool) -> Non
 
 
 def publish_verdict(verdict: VerdictReference, teacher_run_id: str | None) -> None:
-    """Show the verdict of a promotion in Prefect's UI, if the server has one. A new champion becomes an asset."""
+    """Show the verdict of a promotion in Prefect's UI, if the server has one. Publish a new champion as an asset."""
     get_run_logger().info(f"promote: {verdict.reason}")
     if flow_run_url() is not None:
         (key,) = artifact_keys(verdict.model, ["verdict"]).values()
@@ -115,6 +115,6 @@ def _link(run_id: str) -> str:
 
 
 def _report_link(run_id: str) -> str:
-    """Return a link to a comparison's report in the MLflow UI. If its address is not known, return the command."""
+    """Return a link to a comparison's report in the MLflow UI. If it is unknown, return the `kd report` command."""
     url = tracking.address(tracking.artifact_link(run_id, REPORT))
     return f"[{REPORT}]({url})" if url else f"`kd report {run_id[:8]} --open`"

@@ -47,7 +47,7 @@ def teacher(reference: TeacherReference) -> str:
 
 
 def generator(reference: GeneratorReference) -> str:
-    """Return the measures of a generator, and whether its run was reused."""
+    """Return the quality metrics of a generator, and whether its run was reused."""
     names = ("frechet_distance", "precision", "recall")
     measures = ", ".join(f"{name.replace('_', ' ')} {reference.metrics[f'quality/{name}']:.3g}" for name in names)
     return f"{measures}, {'reused' if reference.reused else 'new'}"
@@ -62,7 +62,7 @@ def knowledge(reference: KnowledgeReference, variants: int) -> str:
     """Return whether the teacher's outputs are stored or computed during training, and whether they were reused.
 
     Args:
-        variants: Number of students that use the outputs and are trained.
+        variants: Number of students that use the outputs and are trained in this run, that is, not reused.
     """
     if not variants:
         return "no student that uses the teacher's outputs is trained"
