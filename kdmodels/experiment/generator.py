@@ -57,7 +57,12 @@ class DataFreeNetwork(Part):
     IN_WORDS: ClassVar[str] = "data-free generator"
     LR: ClassVar[float] = 1e-3
 
-    channels: Width = Field(default=32, multiple_of=2, description="Number of channels of the first convolution.")
+    channels: int = Field(
+        default=32,
+        ge=2,
+        le=100_000,
+        description="Number of channels of the first convolution. The next convolution has half as many.",
+    )
     latent: Width = Field(default=100, description="Size of a latent code.")
     steps: int = Field(ge=1, description="Number of batches in an epoch.")
     one_hot: float = Field(

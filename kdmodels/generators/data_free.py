@@ -25,7 +25,7 @@ def convolutions(output_shape: tuple[int, int, int], channels: int, latent: int)
 
     Args:
         output_shape: Shape (C, H, W) of the images.
-        channels: Number of channels of the maps, an even number.
+        channels: Number of channels of the maps, at least 2.
         latent: Size of a code.
 
     References:

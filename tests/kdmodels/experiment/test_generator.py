@@ -49,6 +49,7 @@ def test_the_judge_is_the_teacher_of_an_ordinary_experiment() -> None:
         ("{vae: {}, epochs: 2}", "{epochs: 2}", "made.yaml:3: generator: expected one of vae, gan and data_free"),
         ("vae: {}", "vae: {}, gan: {}", "made.yaml:3: generator: expected one of vae, gan and data_free"),
         ("vae: {}", "data_free: {}", "made.yaml:3: generator.data_free.steps: "),
+        ("vae: {}", "data_free: {steps: 1, channels: 1}", "channels: expected a whole number from 2 to 100000, got 1"),
         ("vae: {}", "data_free: {steps: 1}, conditional: true", "made.yaml:3: generator.conditional: true does not"),
         ("vae: {}", "vae: {latent: 0}", "made.yaml:3: generator.vae.latent: "),
         ("epochs: 2", "epochs: 2, batch: 1", "made.yaml:3: generator.batch: "),

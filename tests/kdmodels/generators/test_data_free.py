@@ -36,7 +36,7 @@ def test_a_class_with_probability_0_has_a_finite_entropy_and_gradient() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 10), (1, 1, 2)])
 def test_the_layers_make_images_of_any_shape(shape: tuple[int, int, int]) -> None:
-    outputs = convolutions(shape, 4, 5)(torch.randn(3, 5))
+    outputs = convolutions(shape, 3, 5)(torch.randn(3, 5))
     assert outputs.shape == (3, np.prod(shape))
 
 
