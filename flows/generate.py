@@ -1,4 +1,4 @@
-"""The flow of `kd run` for a generator. It trains and measures a generator, and promotes it if it is better."""
+"""The flow of `kd run` for a generator. It trains and measures a generator, and promotes it if the gate accepts it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,13 +39,16 @@ DEFAULTS = Options()
 
 @flow(flow_run_name=distill_run)
 def generate(experiment: GeneratorExperiment, options: Options = DEFAULTS) -> GeneratorOutcome:
-    """Train a generator, measure its images with a classifier, the judge, and promote the generator if it is better.
+    """Train a generator, measure its images, and promote the generator if the promotion gate accepts it.
+
+    The images are measured with a classifier, called the judge, which is trained first.
 
     Finished runs with the same settings are reused. Only the promotion reads the test split.
 
     Raises:
         CancelledRun: Somebody cancelled the generation with `kd cancel`.
-        UserError: The data or the judge can't be read, a training diverged, or the champion makes other images.
+        UserError: The data or the judge can't be read, a training diverged, or the champion can't be compared, e.g.
+            because its images have another shape.
     """
     try:
         outcome = train_and_promote(experiment, options)
@@ -75,12 +78,12 @@ def train_and_promote(experiment: GeneratorExperiment, options: Options) -> Gene
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained generator that is not promoted.
+    """A generator that is trained and measured, but not promoted, and the data of its run.
 
     Attributes:
         data: The data on which the generator was measured.
-        plan: What was trained and what was reused.
-        parent: The id of the run of the whole command.
+        plan: The plan of the run: whether the judge and the generator were trained or reused.
+        parent: The id of the MLflow run of the whole command.
         judge: The classifier that measured the generator.
         generator: The generator.
         clock: The clock of the flow.
@@ -96,7 +99,7 @@ class Trained:
 
 @contextmanager
 def trained(experiment: GeneratorExperiment, options: Options) -> Iterator[Trained]:
-    """Train and measure a generator. The run of the command ends with the block."""
+    """Train and measure a generator. The MLflow run of the whole command ends when the `with` block ends."""
     of_judge = experiment.of_judge
     require_all_allowed(of_judge)
     with judge_named(), session(of_judge) as clock:

@@ -1,6 +1,6 @@
-"""The flow of `kd reproduce`. It runs the experiments of a paper, and measures the paper's claims.
+"""The flow of `kd reproduce`. It runs a paper's experiments, and tests the paper's claims.
 
-No step promotes a student. The test split is read after the training, for all students.
+No student is promoted. All students are measured on the test split, after all of them are trained.
 """
 
 import time
@@ -39,8 +39,8 @@ class ReproduceOptions(Reference):
     """Options of `kd reproduce`.
 
     Attributes:
-        seeds: The number of seeds. Default: that of the reproduction, or 1 if `quick` is set.
-        quick: Whether to reduce the reproduction to some seconds, for tests.
+        seeds: The number of seeds. Default: the number that the reproduction sets, or 1 if `quick` is set.
+        quick: Whether to reduce the reproduction to a few seconds, for tests.
         data_dir: The folder of the data files. Default: $KD_DATA.
         output: The folder to which the result is also written after each seed. Default: none.
     """
@@ -56,7 +56,7 @@ DEFAULTS = ReproduceOptions()
 
 @flow(flow_run_name=reproduce_run)
 def reproduce(name: str, options: ReproduceOptions = DEFAULTS) -> ReproductionResult:
-    """Run the experiments of a paper seed by seed, and measure its claims after each seed.
+    """Run a paper's experiments for one seed after another, and test the paper's claims after each seed.
 
     Finished runs are reused, and interrupted runs are resumed. An interrupted reproduction therefore continues where it
     stopped.
@@ -83,10 +83,13 @@ def reproduce(name: str, options: ReproduceOptions = DEFAULTS) -> ReproductionRe
 
 
 def _run_experiments(reproduction: Reproduction, count: int, options: ReproduceOptions) -> list[PaperComparison]:
-    """Run all experiments for one more seed.
+    """Run all experiments of a reproduction for one more seed, and return their comparisons.
+
+    If each seed has its own teacher, a comparison contains only the new seed. If all seeds share a teacher, a
+    comparison contains all seeds so far, and the runs of the earlier seeds are reused.
 
     Args:
-        count: The number of seeds after this call. If all seeds share a teacher, the earlier seeds are reused.
+        count: The number of seeds that are finished after this call.
     """
     seed, seeds = (count - 1, 1) if reproduction.own_teachers else (0, count)
     comparisons = []
@@ -101,9 +104,10 @@ def _run_experiments(reproduction: Reproduction, count: int, options: ReproduceO
 
 
 def _generator(part: PaperExperiment, seed: int, options: Options, reproduction: str, *, quick: bool) -> str:
-    """Train a generator, and return the URI of its registered version, which is no champion.
+    """Train a generator, register it without making it the champion, and return the URI of the registered version.
 
-    The gate is not asked, because the reproduction measures every generator, also one that a gate would refuse.
+    The promotion gate is skipped, because the reproduction needs every generator, even a generator that the gate would
+    refuse.
     """
     experiment = load_paper_generator(part.file, [*(part.quick if quick else ()), f"seed={seed}"])
     with trained(experiment, options) as made:
@@ -146,7 +150,7 @@ def _result(
     seeds: tuple[int, int],
     seconds: float,
 ) -> ReproductionResult:
-    """Return the result after some seeds.
+    """Return the result of the seeds that are finished so far.
 
     Args:
         seeds: The number of finished seeds, and the number of planned seeds.

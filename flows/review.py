@@ -20,7 +20,8 @@ def approve(model: str, by: str, reason: str = "") -> tracking.Version:
         reason: Reason for the approval. The reason is recorded with the version.
 
     Raises:
-        UserError: No version of the model waits for approval, or the champion has changed since the comparison with it.
+        UserError: No version of the model waits for approval, or the champion was replaced after the version had been
+            compared with it.
     """
     return _review(model, "approved", by, reason)
 

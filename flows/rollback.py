@@ -14,7 +14,7 @@ def rollback(model: str, to: int | None = None) -> tracking.Version:
 
     Args:
         model: Name of a registered model.
-        to: Number of the version. Default: the version that was the champion before.
+        to: Number of the version. Default: the previous champion.
 
     Raises:
         UserError: The model or the version does not exist, the version is already the champion, or there is no previous

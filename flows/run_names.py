@@ -32,11 +32,11 @@ def reproduce_run() -> str:
 
 
 def rollback_run() -> str:
-    """Return the name of a run of `rollback`: the model, the version if there is one, and the time."""
+    """Return the name of a run of `rollback`: the model, the version if it was given, and the time."""
     model, version = flow_run.parameters["model"], flow_run.parameters.get("to")
     return f"rollback {model}{f'/{version}' if version else ''} {_start()}"
 
 
 def _start() -> str:
-    """Return the time for which the flow run was scheduled. If a command calls the flow, it is the time of the call."""
+    """Return the time for which the flow run was scheduled, or the time of the call if a command called the flow."""
     return f"{flow_run.scheduled_start_time.astimezone():%Y-%m-%d %H:%M}"

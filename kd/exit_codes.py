@@ -12,7 +12,7 @@ DONE, ERROR, USAGE, STUDENTS_FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 def usage_errors() -> Iterator[None]:
     """Turn a `UserError` that the `with` block raises into a `UsageError`.
 
-    An `UnavailableError` is also a `UserError`, but it is raised again without a change.
+    An `UnavailableError` is also a `UserError`, but it is re-raised unchanged.
 
     Use this context manager around code that looks up names that the user typed.
     """

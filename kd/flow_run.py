@@ -64,7 +64,7 @@ def run(experiment: Experiment, options: Options, server: Server, *, start_time:
         UserError: The flow raised a `UserError`, or the server stopped answering.
     """
     gc.freeze()  # imported modules are never garbage, and the garbage collector takes a second to scan them
-    atexit.register(gc.unfreeze)  # otherwise a library reports, at exit, objects that still exist
+    atexit.register(gc.unfreeze)  # otherwise, a library reports at exit that objects still exist
     with contextlib.redirect_stdout(sys.stderr):
         # Fork first, while this process has no connection to a store or a server, and no second Python thread.
         initialise = prepare if options.fresh else partial(prepare_if_new, experiment.name)

@@ -21,7 +21,7 @@ from tasks.references import StudentReference
 from tasks.results import ACCURACY, SIZE
 from tasks.tuned_values import tuning_in_words
 
-UNLIMITED = 10_000  # width in characters, wider than any table. By default, rich measures up to the terminal's width
+UNLIMITED = 10_000  # width in characters, wider than any table. By default, rich caps the width at the terminal's
 
 
 class Column(NamedTuple):

@@ -93,7 +93,7 @@ def script() -> None:
 
     After a successful command, the `atexit` functions run. Then the process exits without unloading modules, because
     unloading torch and MLflow takes 1 to 3 s. After a failed command, the `atexit` functions do not run, because
-    Prefect's function would wait for minutes if the server has stopped (tests/faults/test_servers.py).
+    one of Prefect's would wait for minutes if the server has stopped (tests/faults/test_servers.py).
     """
     code = ERROR
     atexit.register(lambda: exit_now(code))  # the function registered first runs last

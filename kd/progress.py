@@ -120,7 +120,7 @@ def _watch(console: Console, flow_runs: Sequence[str], stop: threading.Event) ->
 def _begun(flow_run: str) -> tuple[str, Plan | GeneratorPlan] | None:
     """Return the MLflow run id and the plan of the comparison or generation that a Prefect flow run started.
 
-    The MLflow run is the parent of the runs of all networks. If the flow run has not started it yet, return None.
+    The MLflow run is the parent of the runs of all networks. If it has not been started yet, return None.
     """
     parent = tracking.find_by_flow_run(flow_run)
     plan = read_plan(parent) if parent else None

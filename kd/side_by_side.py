@@ -8,7 +8,7 @@ from tasks.side_by_side import Side, SideBySide, StudentPair
 
 
 def print_side_by_side(pair: SideBySide) -> None:
-    """Print the two sides, what differs in their experiment files, and how their students compare."""
+    """Print the two sides, the differences between their experiment files, and the comparison of their students."""
     for name, side in (("A", pair.a), ("B", pair.b)):
         print_entry(name, _side(side))
     print_entry("note", pair.note)

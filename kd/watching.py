@@ -60,7 +60,7 @@ def running_whole_run(console: Console) -> tracking.Run:
     a flow run, print its name and wait until its MLflow run begins.
 
     Raises:
-        UserError: No comparison and no generation is running or prepares its data.
+        UserError: No comparison or generation is running or preparing its data.
     """
     if run := _latest_running():
         return run

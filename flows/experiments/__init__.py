@@ -104,7 +104,7 @@ def load_paper_generator(name: str, overrides: Sequence[str] = ()) -> GeneratorE
 
 @contextmanager
 def mistakes_located(word: str, overrides: Sequence[str] = ()) -> Iterator[None]:
-    """Add the file and the line to each UserError in the `with` block that starts with a field of the experiment.
+    """Add the file and the line to a UserError from the `with` block whose message starts with a field's name.
 
     Errors in a shipped experiment stay unchanged, because the user did not write its file.
 

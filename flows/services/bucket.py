@@ -1,7 +1,8 @@
-"""The bucket of the team stack: `python -m flows.services.bucket create | save | load`.
+"""Commands for the bucket of the team stack: `python -m flows.services.bucket create | save | load`.
 
-`create` creates the bucket. `save` writes a tar file with all objects to standard output, and `load` reads one from
-standard input. The environment variables are those of MLflow's server.
+`create` creates the bucket. `save` writes a tar file with all objects to standard output. `load` reads such a tar file
+from standard input, and writes its objects to the bucket. The commands read the environment variables of MLflow's
+server.
 """
 
 import os
@@ -57,7 +58,7 @@ ACTIONS: dict[str, Callable[[], None]] = {"create": create, "save": save, "load"
 
 
 def _client() -> tuple[Any, str]:
-    """Return a client of the store, and the name of the bucket."""
+    """Return a client of the object store, and the name of the bucket."""
     bucket = urlsplit(os.environ["KD_BUCKET"]).netloc
     return boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"]), bucket
 

@@ -1,8 +1,8 @@
 """Functions that end Prefect flow runs whose process was killed. Without them, such runs would stay Running for ever.
 
-A flow run sends heartbeats. If the heartbeats stop, an automation of Prefect's server marks the flow run as Crashed. No
-kdflow command needs to run. If the server was down when the heartbeats stopped, `end_dead_runs` marks the flow run
-later.
+A flow run sends heartbeats. If the heartbeats stop, an automation of Prefect's server marks the flow run as Crashed.
+This works even if no kdflow command is running. If the server was down when the heartbeats stopped, `end_dead_runs`
+marks the flow run later.
 """
 
 import time
@@ -80,14 +80,15 @@ def dead_runs(client: SyncPrefectClient) -> list[DeadRun]:
     """Return the flow runs that Prefect reports as Running although their process has ended.
 
     A process counts as ended if it was on this machine and no longer exists. It also counts as ended if the flow run's
-    MLflow run has ended and the flow run did not end within a minute. Flow runs of another MLflow store are left out.
+    MLflow run has ended and the flow run did not end within a minute. Flow runs that record in another MLflow store
+    are left out.
     """
     pairs = [(flow_run, tracking.find_by_flow_run(str(flow_run.id))) for flow_run in _running(client)]
     return [DeadRun(flow_run, run) for flow_run, run in pairs if _is_dead(flow_run, run)]
 
 
 def mend_flow_runs(*, dry_run: bool = False) -> list[str]:
-    """End the dead flow runs of the Prefect server that outlives this command. Without such a server, do nothing.
+    """End the dead flow runs of the persistent Prefect server. Without a persistent server, do nothing.
 
     Args:
         dry_run: Whether to only report the flow runs that would be ended.
@@ -106,7 +107,7 @@ def mend_flow_runs(*, dry_run: bool = False) -> list[str]:
 
 
 def end_dead_runs(client: SyncPrefectClient, dead: Sequence[DeadRun]) -> None:
-    """Mark dead flow runs as Crashed. If somebody cancelled the run, mark it as Cancelled."""
+    """Mark each dead flow run as Crashed, or as Cancelled if somebody cancelled it."""
     for each in dead:
         state = Cancelled if each.run and Tag.CANCEL in each.run.tags else Crashed
         message = "the process of the flow run has ended"

@@ -99,12 +99,14 @@ def resume_schedule(name: str) -> str:
 def delete_schedule(name: str) -> str:
     """Delete the schedule of an experiment and the planned runs of the schedule.
 
+    A schedule is not deleted during one of its runs. Prefect would also delete the schedule's concurrency limit, and
+    could then not record the end of the run, which holds a slot of this limit.
+
     Returns:
         One line that says what was done.
 
     Raises:
-        UserError: No schedule has this name, or a run of the schedule is in progress. Prefect deletes the concurrency
-            limit with the schedule, and can't record the end of a run that holds a slot of a deleted limit.
+        UserError: No schedule has this name, or a run of the schedule is in progress.
     """
     with schedule_client() as client:
         deployment = _find(client, name)

@@ -1,4 +1,6 @@
-"""Functions that start `kd up` in the background, and stop it: `python -m flows.services.detached OPTIONS`."""
+"""Functions that start `kd up` in the background, and stop it.
+
+The background process runs this module, as `python -m flows.services.detached OPTIONS`."""
 
 import json
 import os
@@ -37,7 +39,7 @@ def up_detached(options: UpOptions) -> str:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C and the end of the terminal do not reach the process
+            start_new_session=True,  # Ctrl-C and the closing of the terminal do not reach the process
         )
     try:
         while not _serves(process.pid):

@@ -89,7 +89,7 @@ def check_port(port: int, option: str) -> Finding:
 def _check_libraries() -> Finding:
     """Compare installed versions with the project's requirements.
 
-    The requirements limit fastapi and SQLAlchemy, because newer versions break Prefect's server.
+    The requirements limit the versions of fastapi and SQLAlchemy, because newer versions break Prefect's server.
     """
     versions, mismatches = [], []
     python = f"Python {sys.version.split()[0]}"
@@ -236,9 +236,9 @@ def _check_caches(existing: Sequence[caches.Cache], owner: str) -> Finding:
 
 
 def _finding_without_store() -> Finding | None:
-    """Return the result of a check that reads runs, if the tracking store does not exist or cannot be used.
+    """Return the result of a check of recorded runs if the runs cannot be read. Otherwise, return None.
 
-    If the store can be used, return None.
+    The runs cannot be read if the tracking store does not exist or cannot be used.
     """
     database = embedded_file()
     if database and not database.exists():

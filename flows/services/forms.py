@@ -19,7 +19,7 @@ ALLOWED_CODE = "code"  # the parameter of `promote` that a run of a deployment m
 
 
 def create_forms(client: SyncPrefectClient) -> None:
-    """Create or update the deployments. Their runs use this process's working folder, and no code of the user."""
+    """Create or update the deployments. Their runs use this process's working folder, and may run no user code."""
     for flow, entrypoint in FORMS:
         schema = parameter_schema(flow)
         schema.properties.pop(ALLOWED_CODE, None)

@@ -1,6 +1,7 @@
 """Functions that skip missed runs of schedules, so that one run catches up after a downtime.
 
-Runs are missed while `kd up` or its worker does not run, and while an earlier run of the experiment takes long.
+A run is missed if it is due while `kd up` or its worker is not running, or while an earlier run of the experiment is
+still in progress.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Functions that find the Prefect server that outlives this command, if there is one."""
+"""Functions that find a persistent Prefect server. A persistent server outlives this command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -39,7 +39,7 @@ def setting(name: str) -> str | None:
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")
     try:
         profiles = tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:  # the error of tomllib, or of the decoding
+    except ValueError as error:  # the file is not valid TOML or not valid UTF-8
         raise UserError(f"{path}: Prefect's profiles are not valid TOML: {error}") from error
     active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
     return os.environ.get(name) or profiles.get("profiles", {}).get(active, {}).get(name)

@@ -1,6 +1,7 @@
 """Functions that start and stop child processes. A child process ends when this process ends or is killed.
 
-The guard process of each child process also runs this module, so the module imports no slow library.
+Each child process has a guard process, which ends it. Guard processes run this module too, so the module imports no
+slow library.
 """
 
 import contextlib
@@ -78,7 +79,7 @@ def command_pid(guard: int) -> int | None:
 
 def _guard(command: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Prefect's worker needs SIGINT; background jobs of a shell ignore it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Prefect's worker needs SIGINT, but background jobs ignore it
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, close_fds=False, start_new_session=True)
     try:
         while process.poll() is None and not select.select([sys.stdin], [], [], 0.1)[0]:
@@ -91,8 +92,8 @@ def _guard(command: list[str]) -> int:
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
     """End a process and its descendants.
 
-    The descendants end first, because Prefect's worker would kill its flow runs without sending SIGTERM. Meanwhile the
-    worker is suspended, because it would start the next flow run.
+    The descendants are ended first. Otherwise, Prefect's worker would kill its flow runs without sending them SIGTERM.
+    Meanwhile, the worker is suspended. Otherwise, it would start the next flow run.
     """
     with contextlib.suppress(ProcessLookupError):  # raised when the process group is empty
         if _descendants(leader.pid):

@@ -114,7 +114,7 @@ def _record_of_worker() -> ScheduleRecord:
     allow_code = [name.strip() for name in os.environ.get(WORKER_CODE, "").split(",") if name.strip()]
     if allow_code and not folder:
         raise UserError(f"{WORKER_CODE}: expected {WORKER_FOLDER} too, the folder of this code on the worker's machine")
-    if folder and not os.path.isabs(folder):  # a run does not start in the folder in which the worker was started
+    if folder and not os.path.isabs(folder):  # a relative path would start at a run's working folder
         raise UserError(f"{WORKER_FOLDER}: expected an absolute path, got {folder!r}")
     if folder and not os.path.isdir(folder):
         raise UserError(f"{WORKER_FOLDER}: expected a folder on the worker's machine, got {folder!r}")

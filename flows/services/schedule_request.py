@@ -32,7 +32,7 @@ class ScheduleRequest:
             `allow_code` need an experiment.
         allow_code: Modules, packages and files whose code the runs are allowed to use.
         list_all: Whether to list the schedules.
-        changes: Mapping from the options in `CHANGES` to the name of a schedule.
+        changes: The name of a schedule for each option in `CHANGES`, e.g. `--pause`. `None` if the option is not given.
     """
 
     file: str | None = None
@@ -56,7 +56,8 @@ def carry_out(request: ScheduleRequest) -> ScheduleAnswer:
     """Create, list or change schedules.
 
     Raises:
-        UsageError: The request contains no action or several, or sets options of a new schedule without an experiment.
+        UsageError: The request contains no action or several actions, or sets options of a new schedule without an
+            experiment.
         UserError: The experiment or the schedule is invalid, or no schedule has the given name.
     """
     changes = [(option, name) for option, name in request.changes.items() if name is not None]

@@ -125,7 +125,7 @@ def _service_status(service: Service) -> ServiceStatus:
 
 
 def _schedules(state: UpState) -> tuple[list[ScheduleStatus], str | None]:
-    """Return the schedules, and the reason why the tracking store cannot be read, or None.
+    """Return the schedules, and the reason why the tracking store cannot be read. The reason is None if it can be read.
 
     The results are read from the tracking store of `kd up`, not from the store of the current working folder.
     """
@@ -177,7 +177,7 @@ def _last_run(client: SyncPrefectClient, deployment_id: UUID) -> LastRun | None:
     started = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             start_time=FlowRunFilterStartTime(is_null_=False),
-            state=FlowRunFilterState(name=FlowRunFilterStateName(not_any_=[SKIPPED])),  # these have a start time too
+            state=FlowRunFilterState(name=FlowRunFilterStateName(not_any_=[SKIPPED])),  # they have a start time too
         ),
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
         sort=FlowRunSort.START_TIME_DESC,

@@ -61,7 +61,7 @@ def run_worker(*, health_port: int | None = None) -> None:
         "PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     }
-    if data := os.environ.get("KD_DATA"):  # a scheduled run has another working folder
+    if data := os.environ.get("KD_DATA"):  # absolute, because a scheduled run has another working folder
         environment["KD_DATA"] = str(Path(data).absolute())
     arguments = []
     if health_port is not None:

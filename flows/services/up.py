@@ -161,7 +161,8 @@ def _environment(url: str, auth: str) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "DO_NOT_TRACK": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        **({"KD_DATA": str(Path(data).absolute())} if data else {}),  # a scheduled run has another working folder
+        # The path is absolute, because a scheduled run has another working folder.
+        **({"KD_DATA": str(Path(data).absolute())} if data else {}),
     }
 
 

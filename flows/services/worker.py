@@ -39,7 +39,7 @@ class ScheduledRun(ProcessJobConfiguration):
         The log of the flow run shows the lines of the flow, and only warnings of its tasks.
 
         Raises:
-            UserError: The deployment runs other code than a flow of kdflow.
+            UserError: The deployment runs code other than a flow of kdflow.
         """
         require_own_flow(deployment)
         self.command = shlex.join([sys.executable, "-P", "-m", "prefect.engine"])
@@ -75,7 +75,10 @@ class ScheduleWorker(ProcessWorker, abc.ABC):
 
 
 def main() -> None:
-    """Run due flow runs, one at a time, until SIGINT or SIGTERM. Create the forms of Prefect's UI meanwhile."""
+    """Run due flow runs, one at a time, until SIGINT or SIGTERM.
+
+    Another process creates the deployments whose forms start promotions and rollbacks from Prefect's UI.
+    """
     forms = start_module(["flows.services.forms"])
     worker = ScheduleWorker(POOL, limit=1, create_pool_if_not_found=False)  # one run uses all cores
     setup_signal_handlers_worker(os.getpid(), "the worker", print)

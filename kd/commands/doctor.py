@@ -23,7 +23,8 @@ def command(
 ) -> int:
     """Check this machine, and clean up after dead processes."""
     if fix or dry_run:
-        # End the flow runs first. A flow run whose MLflow run has just ended may still be about to end by itself.
+        # End the flow runs before the MLflow runs. A flow run whose MLflow run has just ended is expected to end by
+        # itself within a minute, so it would not be ended here.
         lines = [*mend_flow_runs(dry_run=dry_run), *mend(dry_run=dry_run)]
         for line in lines or ["nothing to fix"]:
             print(escaped(line), file=sys.stderr)

@@ -30,7 +30,7 @@ def command(
         if not as_json:
             print_deleted(deleted, dry_run=dry_run)
 
-    with persistent_client():  # the machines of a team share the locks on its Prefect server
+    with persistent_client():  # a team's machines share locks, which are on the team's Prefect server
         collected = collect(age, report, dry_run=dry_run)
     if as_json:
         console.print_json({"dry_run": dry_run, **collected.model_dump()})

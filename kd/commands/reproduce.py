@@ -1,4 +1,4 @@
-"""The command `kd reproduce`. It tests the claims of a paper, or lists the available reproductions."""
+"""The command `kd reproduce`. It tests the claims of one paper, or lists the available reproductions."""
 
 import contextlib
 import sys
@@ -39,7 +39,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List all with their cost and their last result.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Reduce the runs to some seconds, as a test.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Reduce the runs to a few seconds, as a test.")] = False,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Number of seeds. Default: see --list; 1 with --quick.")
     ] = None,

@@ -47,7 +47,10 @@ def command(
 
 
 def print_trained_with(values: Mapping[str, float] | None) -> None:
-    """Print the tuned hyperparameters of a student. The params of its run are those of the experiment file."""
+    """Print the tuned hyperparameters with which a student was trained.
+
+    These values are printed separately, because the params of the run hold the values of the experiment file.
+    """
     console.print_fields({"trained with": {name: f"{value:.4g}" for name, value in (values or {}).items()}})
 
 

@@ -18,8 +18,9 @@ def command(run: Run = None) -> int:
     """Follow a running comparison or generation until it ends.
 
     A generation is a `kd run` that trains a generator. Without RUN, the latest running comparison or generation is
-    followed, whichever process runs it. If it still prepares its data on a Prefect server, the command waits. If RUN
-    has ended, its result is printed at once. Ctrl-C ends only this command. The exit code is that of the `kd run`.
+    followed, whichever process runs it. If this run is still preparing its data on a Prefect server, the command waits.
+    If RUN has ended, its result is printed at once. Ctrl-C ends only this command. The exit code is that of the
+    `kd run`.
     """
     tracking.configure()
     terminal = console.console(stderr=True)
