@@ -33,7 +33,7 @@ CHUNK = 1024  # number of images that are converted at once
 
 
 def part(pixels: np.ndarray, labels: np.ndarray) -> Part:
-    """Return a `Part` of all images (N, C, H, W) and their labels (N,). The fingerprints are computed."""
+    """Return a `Part` of all images (N, C, H, W) and their labels (N,). Compute the images' fingerprints."""
     return Part(pixels, labels.astype(np.int64), fingerprints(pixels), np.arange(len(pixels)))
 
 
@@ -135,8 +135,8 @@ def _module(place: str) -> ModuleType:
     """Return the module that the user names.
 
     Args:
-        place: The path of a `.py` file, which is run. Or the dotted name of a module. If the module is on Python's
-            path, it is imported. Otherwise, its file in the current folder is run.
+        place: The path of a `.py` file, or the dotted name of a module. A file is run. A module on Python's path is
+            imported. For any other module, the module's file in the current folder is run.
     """
     file = Path(place if place.endswith(".py") else f"{place.replace('.', '/')}.py").expanduser()
     if not place.endswith(".py") and (importlib.util.find_spec(place.split(".")[0]) or not file.is_file()):

@@ -56,7 +56,7 @@ class View:
         return images.unflatten(0, rows.shape)
 
     def mixed(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the labels and shares of images that are mixed with a partner image by mixup or CutMix.
+        """Return the label of the partner, and the weight of the original, for each image that mixup or CutMix mixes.
 
         Args:
             rows: The indices of the examples, (...).
@@ -82,7 +82,7 @@ class View:
         return images
 
     def partners(self, numbers: Tensor) -> Tensor:
-        """Return the index of each image's partner, (B,), which is mixed into the image by mixup or CutMix.
+        """Return the index of each image's partner, (B,). Mixup or CutMix mixes the partner into the image.
 
         Args:
             numbers: The indices of the images, (B,), on the CPU.
@@ -253,7 +253,7 @@ def transformations(channels: int, strength: float) -> list[Callable[[Tensor, Te
     - rotation about the centre by 30 degrees
     - brightness, contrast and, for colour images, saturation, by a factor of 1 ± 0.9
     - posterize: reduction to 4 bits per channel
-    - solarize: inversion of the pixels at or above a threshold of 0, which are all pixels
+    - solarize: inversion of the pixels at or above a threshold of 0, that is, of all pixels
 
     Returns:
         Functions of two arguments: images (B, C, H, W) in [0, 1], and a sign for each image, ±1, (B, 1, 1). The sign

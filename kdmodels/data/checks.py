@@ -9,8 +9,8 @@ from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.experiment.data import REST
 
-LONGEST_CLASS = 255  # characters of a class name; also the limit for the name of a folder
-TRANSFER = "transfer"  # name that notes use for the unlabelled images that do not come from the source
+LONGEST_CLASS = 255  # maximum number of characters of a class name; the same maximum as for the name of a folder
+TRANSFER = "transfer"  # what notes call the unlabelled images that do not come from the source
 PAIRS = (
     ("test", "train"),
     ("test", REST),
@@ -123,7 +123,7 @@ def trained_images(prints: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def count_trained(trained: np.ndarray, students: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Return the numbers of the students' validation and test images on which a teacher was trained.
+    """Count the students' validation and test images on which a teacher was trained.
 
     Args:
         trained: The fingerprints that `trained_images` returned for the teacher's data, (M,) uint64.

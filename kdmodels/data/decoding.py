@@ -102,8 +102,8 @@ class _Collector:
     """Collector of results, which separates the values of readable images from the errors of unreadable images.
 
     Attributes:
-        done: The amount of finished work, in results.
-        total: The total amount of work.
+        done: The number of results so far, including errors.
+        total: The number of results when all work is finished.
         on_progress: A function that is called with `done` and `total` after every chunk of results.
         unreadable: The error message of each unreadable image, by the name of the image.
     """

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from kdmodels.errors import UserError
 
-LARGEST_FILE = 2**28  # bytes of one image file; a larger file is a decompression bomb or a mistake
-LISTED = 20  # largest number of names in a message
+LARGEST_FILE = 2**28  # maximum number of bytes of an image file; a larger file is a decompression bomb or a mistake
+LISTED = 20  # maximum number of names in a message
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def printable(path: str) -> str:
 
 
 def listed(names: list[str]) -> str:
-    """Join names for a message. Of more than 20 names, list the first 20 and the number of the others.
+    """Join names for a message. If there are more than 20, list the first 20 and the number of the others.
 
     >>> listed(["a", "b"])
     'a, b'

@@ -15,11 +15,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # the only decoders that are allowed to open a file
 MODES = {1: "L", 3: "RGB"}
 GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16L", "I;16B")
-DEEP = ("F", "I", "I;16", "I;16L", "I;16B")  # more than 8 bits per pixel
+DEEP = ("F", "I", "I;16", "I;16L", "I;16B")  # modes with more than 8 bits per pixel
 RANGE_TAGS = (340, 341)  # TIFF tags SMinSampleValue and SMaxSampleValue
 BITS, PHOTOMETRIC, SAMPLE_FORMAT, UNSIGNED, SIGNED = 258, 262, 339, 1, 2  # 3 TIFF tags, 2 values of SAMPLE_FORMAT
 PLANAR, APART = 284, 2  # a TIFF tag, and its value if each channel is a separate plane
-LARGEST_IMAGE = 89_478_485  # pixels; for a larger image, Pillow warns of a decompression bomb
+LARGEST_IMAGE = 89_478_485  # maximum number of pixels; above this number, Pillow warns of a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
@@ -187,8 +187,8 @@ def read_images(files: list[Path], input_shape: tuple[int, int, int]) -> np.ndar
         input_shape: The shape (C, H, W) of the images that the model expects.
 
     Raises:
-        UserError: The model expects neither 1 nor 3 channels. Or files can't be read as images, and the message lists
-            these files.
+        UserError: The model expects neither 1 nor 3 channels, or files can't be read as images. In the second case,
+            the message lists the files.
     """
     if input_shape[0] not in MODES:
         raise UserError(f"the model expects {input_shape[0]} channels, so it can't read image files. Allowed: 1 or 3")

@@ -172,7 +172,7 @@ def _classes(paths: list[str], folder: str) -> list[str] | None:
         folder: The folder that contains the images, for error messages. An empty string stands for the top folder.
 
     Raises:
-        UserError: Some images are in class folders, and other images are beside them.
+        UserError: Some images are in class folders, and other images are next to these folders.
     """
     direct = [path for path in paths if "/" not in path]
     if not direct:

@@ -29,7 +29,7 @@ COPIES = 10  # largest expected number of copies of one image among the known im
 ONE_SCENE = 0.1  # known images show one scene if more than this share of them have more than `COPIES` close images
 _SAMPLE = 500  # number of known images that are sampled to detect one scene
 _EQUAL = 0.5  # distance limit at which only equal descriptors count as copies
-_MEAN_WEIGHT = 2.0  # weight of the mean brightness in a distance; 8 would give the distance of the original cells
+_MEAN_WEIGHT = 2.0  # weight of the mean brightness in a distance; 8 would give the distance between the cells
 _CHUNK_VALUES = 2**22  # number of pixel values that are read at once
 
 

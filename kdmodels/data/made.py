@@ -28,7 +28,7 @@ def made_images(source: Source, transfer: Transfer, generator: ServedGenerator |
         generator: The generator that `transfer.generator` names. `None` for noise.
 
     Raises:
-        UserError: The generator makes images of another shape than the source's images.
+        UserError: The shape of the generator's images differs from the shape of the source's images.
     """
     shape = source.parts["train"].pixels.shape[1:]
     if generator is not None and generator.image_shape != shape:
@@ -59,7 +59,7 @@ Chunk = Callable[[int], np.ndarray]
 
 
 def _generated(count: int, generator: ServedGenerator) -> Chunk:
-    """Return a function that makes images with a generator. The classes of a conditional generator take turns."""
+    """Return a function that makes images with a generator. A conditional generator takes each class in turn."""
 
     def chunk(begin: int) -> np.ndarray:
         labels = np.arange(begin, min(begin + CHUNK, count)) % max(1, len(generator.classes))

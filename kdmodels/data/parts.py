@@ -10,7 +10,7 @@ import torch
 from kdmodels.data.split import Split
 
 UNLABELLED = -1
-LONGEST_NUMBER = 1_000  # digits of the longest class name that is sorted as a number; Python reads at most 4,300
+LONGEST_NUMBER = 1_000  # maximum digits of a class name that is sorted as a number; Python converts at most 4,300
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ def _without_labels(part: Part, transfer: Transfer) -> Part:
     if transfer.count is not None:
         if transfer.count > size:
             raise UsageError(f"data.transfer.count: {transfer.count} is out of range. Allowed: 1 to {size}")
-        # The first half of the fingerprints has decided which examples are held out. The second half is independent.
+        # The first half of each fingerprint has already decided which examples are held out. Use the second half, so
+        # that the two choices are independent.
         part = part.take(np.sort(np.argsort(part.prints[:, 1], kind="stable")[: transfer.count]))
     return replace(part, labels=np.full(len(part.labels), UNLABELLED))

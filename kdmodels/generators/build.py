@@ -24,7 +24,7 @@ class GeneratorDescription(BaseModel):
     """Everything that is needed to rebuild a generator, except its weights.
 
     Attributes:
-        generator: The generator, as in the experiment file.
+        generator: The description of the generator, as in the experiment file.
         input_shape: The shape (C, H, W) of an image.
         classes: The class names of the data.
     """
@@ -37,7 +37,7 @@ class GeneratorDescription(BaseModel):
 
     @property
     def conditions(self) -> int:
-        """The number of classes that are an input of the generator. 0 if the generator is not conditional."""
+        """The number of classes, if the class is an input of the generator. 0 if the generator is not conditional."""
         return len(self.classes) if self.generator.conditional else 0
 
     def build(self) -> Vae | ImageGenerator:

@@ -34,7 +34,7 @@ def compare_distances(
     Each resample draws held-out images, and measures both generators on the same images. The generated images are
     resampled too. The resamples give the standard error of the difference. The interval and the p-value assume that the
     difference is normally distributed with this standard error. Counting resamples could not give p-values below 0.001,
-    but a late look at a test split needs such p-values.
+    but the last of many comparisons on a test split needs such p-values.
 
     Args:
         real: Embeddings of held-out images, (N, D).

@@ -85,7 +85,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """Return the generator's loss: the mean of -log D(G(z)). It has gradients even if the discriminator D is sure.
+    """Return the generator's loss, the mean of -log D(G(z)). The loss has a gradient even if D rejects every image.
 
     Args:
         fake_logits: Logits of generated images, (B,).

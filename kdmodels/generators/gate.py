@@ -21,7 +21,8 @@ class GeneratorCandidate:
 
     Attributes:
         name: The name of the generator in the verdict.
-        distance: The Fréchet distance to the held-out images. The judge of the challenger computes the embeddings.
+        distance: The Fréchet distance to the held-out images. The embeddings come from the challenger's judge, the
+            classifier that measures the challenger's images.
         elbo: The mean evidence lower bound of the held-out images, in nats. `None` for a generator that is not a VAE.
     """
 
@@ -39,7 +40,8 @@ class Challenge:
         distance: The comparison of the Fréchet distances.
         elbo: The comparison of the evidence lower bounds. `None` if they can't be compared, because one of the
             generators is not a VAE, or only one of them is conditional.
-        look: The number of this comparison on the test split, and the number of declared comparisons.
+        look: The number of this comparison on the test split, and the number of comparisons that the experiment
+            declares.
     """
 
     champion: GeneratorCandidate
@@ -49,7 +51,7 @@ class Challenge:
 
 
 def reason_without_test(name: str, *, collapse: str | None, giving_up_classes: str | None) -> str | None:
-    """Return the reason not to promote a generator if it is known without the test split, otherwise `None`.
+    """Return the reason not to promote a generator, or `None` if the decision needs the test split.
 
     Args:
         name: The name of the generator.
@@ -69,7 +71,8 @@ def decide(challenger: GeneratorCandidate, challenge: Challenge | None, images: 
 
     Without a champion, the generator becomes the first champion. Otherwise, its Fréchet distance must be significantly
     lower than the champion's. Between two VAEs, its evidence lower bound must be significantly higher too. Each test is
-    one-sided, at the level of the look. Because all tests must succeed, their levels need no correction.
+    one-sided, at the significance level of this comparison on the test split (`Challenge.look`). Because all tests must
+    succeed, their levels need no correction.
 
     Args:
         challenger: The new generator. `reason_without_test` has returned `None` for this generator.

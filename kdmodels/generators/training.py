@@ -59,7 +59,7 @@ class Trainer(Protocol):
 
 
 class VaeTrainer:
-    """Trains a VAE to maximise the evidence lower bound (ELBO)."""
+    """Trainer of a VAE. It maximises the evidence lower bound (ELBO)."""
 
     def __init__(self, vae: Vae, lr: float) -> None:
         self._vae = vae
@@ -87,7 +87,7 @@ class VaeTrainer:
 
 
 class GanTrainer:
-    """Trains a generator and a discriminator in turn, with one step of each for every batch.
+    """Trainer of a GAN. It trains the generator and the discriminator in turn, with one step of each for every batch.
 
     References:
         Goodfellow et al., "Generative adversarial nets", 2014, algorithm 1 with k = 1.
@@ -130,7 +130,7 @@ class GanTrainer:
 
 
 class DataFreeTrainer:
-    """Trains a generator so that a fixed classifier, the judge, responds to its images as to images of the data.
+    """Trainer of a data-free generator, whose images are to look real to a fixed classifier, the judge.
 
     Args:
         generator: The generator.

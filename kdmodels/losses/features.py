@@ -1,7 +1,7 @@
 """Losses on feature maps and embeddings. The value of an example does not depend on other examples.
 
-The losses convert half-precision inputs to float32 and return float32, also under autocast. In float16, a product of
-features of 1e4 would overflow. The modules of this package do the same.
+The losses, and the modules of this package, convert half-precision inputs to float32 and return float32, also under
+autocast. In float16, a product of features of 1e4 would overflow.
 
 If a loss divides by the length of a vector, its gradient is proportional to 1 / length. For float16 inputs, lengths
 below 6e-5 count as zero, so that the gradient can be cast back to float16. A float16 gradient can still overflow in

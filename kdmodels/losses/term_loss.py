@@ -89,8 +89,8 @@ class TermLoss:
             `LossInputs`, in which the regressors have already mapped the student's features. The objective runs the
             regressors of several seeds at once before it calls this function. `None` if `modules` are not one regressor
             per place.
-        per_batch: Whether the loss compares the examples of a batch with each other. `build_loss` adds what the
-            catalogue's row says.
+        per_batch: Whether the loss compares the examples of a batch with each other. `build_loss` sets this to True
+            if the loss's row in the catalogue does.
         vmaps: Whether `value` works under `torch.func.vmap`.
     """
 

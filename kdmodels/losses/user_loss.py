@@ -1,4 +1,4 @@
-"""Losses that users bring: the builder of a function or `nn.Module` class, and its checks before the training."""
+"""The user's own losses: the builder for a function or an `nn.Module` class, and the checks before training."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,15 +18,15 @@ from kdmodels.losses.term_loss import Builder, LossInputs, LossSetting, Shape, T
 from kdmodels.networks.user_module import import_code
 from kdmodels.randomness import generator_for, isolated_rng
 
-EXAMPLES = 11  # number of random examples on which a loss is tried; data sets seldom have as many classes
+EXAMPLES = 11  # number of random examples in a trial; few data sets have 11 classes, so mixed-up shapes fail
 Value = Callable[[LossInputs, nn.Module | None], Tensor]
 
 
 class UserLoss(nn.Module):
-    """A user's loss with parameters of its own.
+    """The module of a user's loss. Its parameters are trained together with the student.
 
     Args:
-        create: Function that creates the user's module and draws its initial parameters, and which may use torch's
+        create: Function that creates the user's module and draws its initial parameters. The function may use torch's
             global generator.
     """
 
@@ -50,12 +50,12 @@ class UserLoss(nn.Module):
 def builder_of(name: str, inputs: Sequence[str]) -> Builder:
     """Return the builder of a user's loss.
 
-    The builder imports the loss, and tries it on random examples. It raises ValueError if the loss cannot be trained
-    with, and UsageError if its code is not allowed to run.
+    The builder imports the loss, and tries it on random examples. It raises ValueError if the loss cannot be used for
+    training, and UsageError if the loss's code is not allowed to run.
 
     Args:
         name: The name of the loss, as `module:name`.
-        inputs: The names of its positional arguments when the experiment was read.
+        inputs: The names of the loss's positional arguments when the experiment file was read.
     """
 
     def build(setting: LossSetting) -> TermLoss:
@@ -73,7 +73,7 @@ def builder_of(name: str, inputs: Sequence[str]) -> Builder:
 
 
 def _row(name: str, inputs: Sequence[str], setting: LossSetting) -> Loss:
-    """Return the row of a user's loss. Raise ValueError if its signature does not fit the experiment."""
+    """Describe a user's loss like a row of the catalogue. Raise ValueError if the loss does not fit the experiment."""
     row = read_loss(name)
     if list(row.inputs) != list(inputs):
         was, now = (", ".join(names) for names in (inputs, row.inputs))
@@ -87,7 +87,10 @@ def _row(name: str, inputs: Sequence[str], setting: LossSetting) -> Loss:
 
 
 def _created(target: Callable[..., nn.Module], setting: LossSetting, place: int) -> nn.Module:
-    """Create the user's module for a place. A loss without features has the shape of the logits, (K,)."""
+    """Create the user's module for one place where features are taken.
+
+    If the loss takes no features, the module gets the shape of the logits, (K,), instead of the shapes of features.
+    """
     logits = (setting.classes,)
     student, teacher = (each[place] if each else logits for each in (setting.student_shapes, setting.teacher_shapes))
     known = dict(zip(SHAPES, (student, teacher, setting.classes), strict=True))
@@ -112,7 +115,7 @@ def _value_of_modules(names: Sequence[str], inputs: LossInputs, modules: nn.Modu
 
 
 def _arguments(names: Sequence[str], inputs: LossInputs, place: int) -> list[Tensor]:
-    """Return the positional arguments of a user's loss. No gradient reaches the teacher, because it is detached."""
+    """Return the positional arguments of a user's loss. The teacher's tensors are detached."""
     values = [getattr(inputs, name) for name in names]
     tensors = [value[place] if name.endswith("features") else value for name, value in zip(names, values, strict=True)]
     return [
@@ -122,7 +125,7 @@ def _arguments(names: Sequence[str], inputs: LossInputs, place: int) -> list[Ten
 
 @contextmanager
 def _errors_of_user() -> Iterator[None]:
-    """Raise ValueError in place of any error of the user's code."""
+    """Convert any error that the user's code raises to a ValueError."""
     try:
         yield
     except Exception as error:  # the user's code raises errors of any kind
@@ -131,10 +134,12 @@ def _errors_of_user() -> Iterator[None]:
 
 
 def _tried(value: Value, modules: nn.Module | None, inputs: Sequence[str], setting: LossSetting) -> TermLoss:
-    """Try a loss on random examples, and return it with what the trial tells.
+    """Try a loss on random examples, and return the loss as a `TermLoss`.
+
+    The trial shows whether the loss compares examples (`per_batch`), and whether it works under `vmap` (`vmaps`).
 
     Raises:
-        ValueError: The loss raises an error, or its value or its gradient is not what a training needs.
+        ValueError: The loss raises an error, or cannot train a student because of its value or its gradient.
     """
     trial = _Trial(value, deepcopy(modules))
     generator = generator_for(0, "user loss")
@@ -150,7 +155,7 @@ def _tried(value: Value, modules: nn.Module | None, inputs: Sequence[str], setti
 
 
 class _Trial(nn.Module):
-    """A loss with its modules, as a module that takes the inputs of the loss."""
+    """Module that computes a loss from `LossInputs` and contains the modules of the loss."""
 
     def __init__(self, value: Value, modules: nn.Module | None) -> None:
         super().__init__()
@@ -194,7 +199,10 @@ def _require_gradient(values: Tensor, batch: LossInputs, inputs: Sequence[str]) 
 
 
 def _gradients(values: Tensor, batches: Iterable[LossInputs]) -> list[Tensor]:
-    """Return the gradients of the sum of values for the student's tensors. Tensors without a gradient are left out."""
+    """Return the gradients of the sum of `values` with respect to the student's tensors.
+
+    Tensors without a gradient are left out.
+    """
     tensors = [tensor for batch in batches for tensor in (batch.student_logits, *batch.student_features)]
     gradients = torch.autograd.grad(values.sum(), tensors, allow_unused=True, retain_graph=True)
     return [gradient for gradient in gradients if gradient is not None]
@@ -210,7 +218,7 @@ def _is_by_example(trial: _Trial, batch: LossInputs, values: Tensor) -> bool:
 
 
 def _works_under_vmap(trial: _Trial, batches: Sequence[LossInputs]) -> bool:
-    """Return whether the loss of several replicas can be computed by `torch.func.vmap`, with the same results."""
+    """Return whether `torch.func.vmap` gives the same losses and gradients of several replicas as a loop."""
     state = {**dict(trial.named_parameters()), **dict(trial.named_buffers())}
     states = {name: torch.stack([tensor.detach().clone() for _ in batches]) for name, tensor in state.items()}
     flat = [_flat(batch)[0] for batch in batches]
@@ -235,7 +243,7 @@ def _is_close(one: Tensor, two: Tensor) -> bool:
 
 
 def _flat(batch: LossInputs) -> tuple[list[Tensor], Callable[[Sequence[Tensor]], LossInputs]]:
-    """Return the tensors of a batch, and a function that makes a batch from such tensors."""
+    """Return the tensors of a batch as a list, and a function that converts such a list to a batch."""
     count = len(batch.student_features)
 
     def rebuild(tensors: Sequence[Tensor]) -> LossInputs:

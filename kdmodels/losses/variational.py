@@ -33,8 +33,8 @@ class VariationalInformation(nn.Module):
         student_shape, teacher_shape: Shapes of one example's features, (C, H, W) or (D,).
 
     Raises:
-        ValueError: One shape belongs to a map and the other to an embedding. In a call, the features have another rank
-            than these shapes, or the teacher's features have another number of channels than `teacher_shape`.
+        ValueError: One shape belongs to a map and the other to an embedding. In a call, the rank of the features
+            differs from the rank of these shapes, or the teacher's number of channels differs from `teacher_shape`.
 
     References:
         Ahn et al., "Variational Information Distillation for Knowledge Transfer", 2019, section 2.2.

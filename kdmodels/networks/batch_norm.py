@@ -80,7 +80,7 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: PLR0913 - autograd needs every tensor as an argument of its own
+    def forward(  # noqa: PLR0913 - autograd needs every tensor as a separate argument
         ctx: FunctionCtx, maps: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
     ) -> Tensor:
         ctx.save_for_backward(maps, weight, mean, variance)

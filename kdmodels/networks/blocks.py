@@ -1,4 +1,4 @@
-"""Blocks of compact networks. A block is built from its number of input channels, of output channels, and its stride.
+"""Blocks of compact networks. A block is built from its numbers of input and output channels, and its stride.
 
 The numbers of channels are multiples of 4, and the stride is 1 or 2. A stride of 2 halves height and width, rounded up.
 Batch norm follows every convolution, except the depthwise convolutions of `Xception`.

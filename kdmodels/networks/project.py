@@ -100,7 +100,7 @@ def _imports(source: bytes) -> tuple[tuple[str, int, str], ...]:
 
 
 def _public(source: bytes) -> list[str]:
-    """Return the names in `__all__`. A name can be a submodule, which `from package import *` then imports."""
+    """Return the names in `__all__`. If a name belongs to a submodule, `from package import *` imports it."""
     return [
         text.value
         for statement in _parsed(source).body

@@ -21,8 +21,8 @@ FIELD = "network.module"
 def user_module(network: Network, input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Build a network by calling the user's class or function with the arguments in the experiment file.
 
-    Four arguments are added if the signature has them and the experiment file does not set them: `classes`,
-    `num_classes`, `in_channels` and `input_shape` (C, H, W).
+    Each of the arguments `classes`, `num_classes`, `in_channels` and `input_shape` (C, H, W) is added if the signature
+    has this argument and the experiment file does not set it.
 
     Raises:
         UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
@@ -103,7 +103,7 @@ def _require_safe(field: str, code: str, target: Callable[..., object]) -> None:
     A function that the module only imports may be unsafe. For example, `sympy.sympify` runs its argument as code.
 
     Raises:
-        UsageError: The target is another class, or a function that is defined elsewhere.
+        UsageError: The target is neither such a class nor such a function.
     """
     if inspect.isclass(target):
         if not issubclass(target, nn.Module):
