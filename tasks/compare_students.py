@@ -38,7 +38,7 @@ def compare_students(
     """Rank the students by mean validation accuracy, and record the leaderboard with the comparison's run.
 
     Args:
-        students: The rows of all students, including failed students.
+        students: The leaderboard rows of all students, including failed students.
         teacher: The teacher of the comparison. Its warnings become notes of the leaderboard.
         parent: The id of the comparison's run.
         warnings: The warnings of the plan. These warnings become notes of the leaderboard too.

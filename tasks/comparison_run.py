@@ -36,7 +36,7 @@ AnyPlan = TypeVar("AnyPlan", Plan, GeneratorPlan)
 
 @dataclass
 class Stage:
-    """A stage of a flow. If the code of the stage sets `result` to a text, this text is logged when the stage ends."""
+    """A stage of a flow. If the code of the stage sets `result`, this text is logged when the stage ends."""
 
     result: str = ""
 
@@ -129,7 +129,7 @@ def comparison(
 def planned_run(
     clock: Clock, make_plan: Callable[[], AnyPlan], start: Callable[[AnyPlan], AbstractContextManager[str]]
 ) -> Iterator[tuple[AnyPlan, str]]:
-    """Plan a command that trains networks, and start its run. Provide the plan and the id of the run.
+    """Plan the training of a command's networks, and start the command's run. Provide the plan and the id of the run.
 
     The plan may reuse earlier runs. A lock prevents `kd gc` from deleting them until the new run records their ids.
 

@@ -55,7 +55,12 @@ def record_disagreements(run_id: str, job: StudentJob, logits: Tensor) -> None:
 
 
 def evenly_spaced(examples: int, classes: int) -> Tensor:
-    """Return the indices of the validation images to use: all, or evenly spaced ones if there are very many."""
+    """Return the indices of the validation images to compare: all images, or evenly spaced images if there are many.
+
+    Args:
+        examples: The number of validation images.
+        classes: The number of classes. With more classes, fewer images are compared.
+    """
     count = min(examples, MOST_PROBABILITIES // classes)
     return torch.linspace(0, examples - 1, count).round().long()
 
@@ -104,7 +109,7 @@ def find_disagreements(student: Tensor, teacher: Tensor, temperature: float, spl
 def _teacher_logits(job: StudentJob) -> Tensor:
     """Return the teacher's logits for the validation images, (N, K), or (N, M, K) for an ensemble.
 
-    They are the logits that were used for the student's validation loss.
+    The same logits were used for the student's validation loss.
     """
     assert job.knowledge is not None
     _, held = load_both(job.knowledge, [], job.experiment.device, named_modules(job.experiment))

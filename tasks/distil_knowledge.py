@@ -120,8 +120,8 @@ def load_both(
 
     Args:
         places: The layers of the teacher whose features are needed.
-        code: The modules and files whose code the user allows to run. If the teacher's outputs are not stored, its
-            network may need them.
+        code: The modules and files whose code the user allows to run. The teacher's network may need this code if the
+            outputs are not stored.
 
     Returns:
         A pair. The first item holds the knowledge for each view of the training split. A view is one augmented version

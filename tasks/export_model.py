@@ -31,7 +31,7 @@ class ExportReport(BaseModel):
 
     Attributes:
         format: The file format, a key of `kdmodels.serving.export.SUFFIXES`.
-        file_mb: Size of the stored weights in MB.
+        file_mb: Size of the file with the stored weights in MB.
         exported_file_mb: Size of the exported file in MB.
         examples: Number of validation examples.
         agreement: Share of the examples for which both models predict the same class.

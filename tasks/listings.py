@@ -12,7 +12,7 @@ Figures = dict[str, int | float | None]
 
 
 TrialLine = dict[str, float | None]
-"""A trial of a search: its number, its hyperparameters, and `inner_accuracy` (`None` if diverged)."""
+"""A trial of a search: its number, its hyperparameters, and `inner_accuracy` (`None` if the trial diverged)."""
 
 
 class _Row(BaseModel):

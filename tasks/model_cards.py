@@ -25,7 +25,7 @@ ABOUT = (
 
 
 def version_tags(request: Request, judgement: Judgement, measurements: Measurements) -> dict[str, str]:
-    """Return the tags of a student's version."""
+    """Return the tags of the model version that is registered for a student."""
     student, look = measurements.candidates[judgement.verdict.name], measurements.look
     optional: dict[str, str | None] = {
         Tag.LOOK: f"{look.number} of {look.of}" if look else None,

@@ -196,7 +196,7 @@ def _post(address: str, message: Message) -> None:
 
 @contextmanager
 def _silent_httpx() -> Iterator[None]:
-    """Keep the address out of the log. At level INFO, httpx logs the address of each request."""
+    """Keep the receiver's address, a secret, out of the log. At level INFO, httpx logs each address."""
     logger = logging.getLogger("httpx")
     level = logger.level
     logger.setLevel(logging.WARNING)

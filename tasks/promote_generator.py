@@ -182,7 +182,7 @@ def _judge(request: Request) -> tuple[Verdict, dict[str, float]]:
 
 
 def _take_look(request: Request, champion: tracking.Version) -> Look:
-    """Count the comparison with the champion as a look at the test split, before the split is read."""
+    """Count this comparison with the champion as a use of the test split (a look), before the split is read."""
     test = request.test
     return tracking.take_look(
         request.experiment.name,

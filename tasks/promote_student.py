@@ -62,7 +62,8 @@ def promote_student(
 
     The winner's control, the champion and the reported variants are measured too. If there is no champion, and the
     winner is worse than its control, the control can be promoted instead. The verdict and its evidence are recorded
-    with the comparison. If a student is registered, they are also recorded with its run and its model version.
+    with the comparison. If a student is registered, the verdict and the evidence are also recorded with the student's
+    run and its model version.
 
     Args:
         code: The modules and files whose code the user allows to run. A stored network may need them.
@@ -83,7 +84,7 @@ def promote_student(
 
 
 def _settle(request: Request, test: HeldOut) -> Settlement:
-    """Look for reasons against a promotion that need no test split, and choose the champion to compare with."""
+    """Check whether the promotion is refused without the test split, and choose the champion to compare with."""
     model, winner, champion = request.promote.model, request.winner, request.champion
     reason = _reason_of_earlier_decision(request)
     if champion is None:

@@ -124,7 +124,7 @@ class SplitRecord:
 
     Attributes:
         digest: Digest of the split's content.
-        changed: Whether the champion was promoted on another test split.
+        changed: Whether the champion was promoted on a different test split.
         reads: Number of times that the split was read for this comparison.
         copies: Number of test examples that are copies of training or validation images, see `Examples`.
     """
@@ -140,7 +140,7 @@ class Measurements:
     """The measurements on the test examples that are judged.
 
     Attributes:
-        candidates: The reported students by variant.
+        candidates: The measured students by variant, see `Request.reported`.
         rival: The champion that the winner is compared with. `None` if the winner is compared with no champion.
         look: The number of this comparison among all comparisons with a champion on this test split. `None` if the
             winner is compared with no champion.

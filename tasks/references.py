@@ -204,7 +204,7 @@ class KnowledgeReference(Reference):
         views: The number of stored views, i.e. augmented versions of each training image. 0 means that the outputs are
             not stored but computed while a student is trained.
         folder: The folder of the outputs in the artifacts of the teacher's run.
-        reused: Whether all outputs were stored before.
+        reused: Whether all needed outputs had already been stored.
     """
 
     teacher_run_id: str
@@ -232,7 +232,7 @@ class StudentReference(StudentResult, Reference):
 
 
 class LeaderboardReference(Reference):
-    """The students of a comparison, the winning variant, and notes for the reader.
+    """The students of a comparison, the winning variant, and notes for the user.
 
     Attributes:
         teacher_run_id: The id of the teacher's run. `None` for an old comparison that did not record the id.

@@ -43,10 +43,11 @@ VERSIONS = {"kdflow": Tag.VERSION, "torch": Tag.TORCH, "MLflow": Tag.MLFLOW, "Pr
 
 
 def find_comparison(word: str | None) -> tracking.Run:
-    """Return the comparison that the user names by its run or by the run of one of its students.
+    """Return the comparison that the user named.
 
     Args:
-        word: A run's name or id. Default: the latest comparison.
+        word: The name or id of the comparison's run, or of the run of one of its students. Default: the latest
+            comparison.
 
     Raises:
         UserError: there is no such run, or it belongs to no comparison with a leaderboard.

@@ -1,4 +1,4 @@
-"""The runs of reproductions in MLflow: their start, their results, and the latest result of each reproduction."""
+"""Functions that start the MLflow runs of reproductions, store their results, and read the latest results."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +61,7 @@ def _write(result: ReproductionResult, folder: Path) -> None:
 
 
 def latest_results() -> dict[str, ReproductionResult]:
-    """Return the latest result of each reproduction by name. Results of quick runs are left out."""
+    """Return the latest result of each reproduction, by its name. Results of quick runs are left out."""
     tracking.configure()
     latest: dict[str, ReproductionResult] = {}
     for run in tracking.runs(kind=KIND, limit=ALL):

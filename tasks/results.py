@@ -1,4 +1,4 @@
-"""The artifacts of runs that commands read: their names, and functions that read and write them.
+"""The names of the artifacts that commands read, and functions that read and write these artifacts.
 
 This module imports neither torch nor prefect, so that `kd list`, `kd show` and `kd compare` start quickly.
 """

@@ -159,7 +159,7 @@ class EpochCount(EpochLog):
     """
 
     def __call__(self, epoch: int, replicas: list[Replica]) -> None:
-        """Log the number of the epoch."""
+        """Log the number of finished epochs, `epoch`."""
         self._add([("epoch", epoch, epoch)])
         self._flush_if_old()
 

@@ -1,7 +1,8 @@
 """The values with which a tuned student was trained, and the number of settings that were tried.
 
 The params of a student's run hold the values of the experiment file. The tags hold the values that the search chose.
-A chosen weight is a factor, by which the weight in the experiment file is multiplied. This module combines both.
+A chosen weight is a factor, by which the weight in the experiment file is multiplied. This module combines the params
+and the tags.
 """
 
 from collections import Counter

@@ -73,7 +73,7 @@ def _raise_interrupt() -> NoReturn:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let other threads interrupt the main thread while the block runs. In any other thread, only run the block."""
+    """Let other threads interrupt the main thread while the block runs. Outside the main thread, this has no effect."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -17,7 +17,7 @@ PLANNING = "planning"
 
 
 def copy_lock(run_id: str) -> str:
-    """Return the name of the lock that a process holds while it downloads a run's files for all processes."""
+    """Return the name of the lock that a process holds while it downloads a run's files to this machine."""
     return f"copy of {run_id}"
 
 

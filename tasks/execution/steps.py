@@ -60,8 +60,8 @@ class StepWork:
     def checkpoints(self, run_id: str, seeds: Sequence[int]) -> Checkpoints:
         """Return the checkpoints of a training with these seeds. The training may cover only some of the step's seeds.
 
-        If a checkpoint cannot be written, e.g. because the disk is full, the run gets a warning tag and the training
-        continues, because the checkpoint is only needed after an interruption.
+        If a checkpoint cannot be written, e.g. because the disk is full, the run gets a warning tag. The training
+        continues, because a checkpoint is needed only after an interruption.
         """
 
         def warn(message: str) -> None:

@@ -66,9 +66,9 @@ class RunningWork:
     def end(self, _number: int, _frame: FrameType | None) -> None:
         """Request the end of the work. If the work takes too long to close its records, end the process.
 
-        Training ends before its next step. Other work is interrupted by a SystemExit. Because this exception could be
-        raised in the middle of a write, it is raised only once, and only if the work has not ended after 1 s. Because
-        Python can lose the exception, a timer repeats the signal until the process ends.
+        Training ends before its next step. Other work is interrupted by a SystemExit. This exception could be raised in
+        the middle of a write. Therefore, it is raised only once, and only if the work has not ended after 1 s. Python
+        can lose the exception, so a timer repeats the signal until the process ends.
         """
         now = time.monotonic()
         self.requested = self.requested or now
@@ -118,7 +118,7 @@ def send_result(work: Callable[[], R]) -> R:
 
 
 def end_process() -> None:
-    """End this process as an unhandled SIGTERM does, without clean-up."""
+    """End this process without clean-up, as an unhandled SIGTERM would."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.raise_signal(signal.SIGTERM)
 

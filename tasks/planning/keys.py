@@ -1,9 +1,11 @@
 """Cache keys. The key of a run is the digest of everything that determines the run's result.
 
-The params of a run name everything that determines its result, apart from its seeds: the training data, the network,
-the training settings, the version of each part of kdflow that affects results, the user's own code, the torch version
-and the device. `student_params` and the functions beside it collect the params, `run_key` makes the key, and `plan.py`
-looks for a finished run with the key. The test split is not part of any key.
+The params of a run name everything that determines its result, apart from its seeds. Params name the training data, the
+network, the training settings, the version of each part of kdflow that affects results, the user's own code, the torch
+version and the device. The test split is not part of any key.
+
+`student_params` and the functions beside it collect the params. `run_key` makes the key. `plan.py` looks for a finished
+run with the key.
 
 If a key changes, a new run is trained. Change the values that the functions below return only if runs must be trained
 again.
@@ -37,7 +39,7 @@ from tasks.results import NETWORK
 Params = dict[str, JsonValue]
 
 LATER = ("max_norm",)
-"""Fields of a recipe that were added later. A key has them only if they are set, so that older keys stay equal."""
+"""Recipe fields that older versions of kdflow lack. Only fields that are set are in a key, so old keys stay valid."""
 
 
 class RunKey(NamedTuple):
@@ -116,7 +118,7 @@ def common_params(
     # The digest alone identifies the training data. The settings are added so that the plan can name a changed setting.
     settings = data.data.model_dump(mode="json", include={"size", "normalise", "validation", "subset"})
     settings["augment"] = [operation.model_dump(mode="json") for operation in augment]
-    # Fields that were added later are left out while they have their defaults, so that older keys stay equal.
+    # Fields that older versions of kdflow lack are left out while they have their defaults, so old keys stay valid.
     settings |= data.data.model_dump(
         mode="json",
         include={"labelled": True, "validate_every": True} | ({"transfer": TRANSFER} if transfer else {}),

@@ -87,7 +87,7 @@ def log_folder(run_id: str, folder: Path, path: str | None = None) -> None:
 
 @contextmanager
 def _in_parts(folder: Path) -> Iterator[Path]:
-    """Provide a copy of a folder in which each large file is split. Without a large file, provide the folder itself."""
+    """Provide a copy of a folder in which each large file is split. If no file is large, provide the folder itself."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     if all(file.stat().st_size <= PART_BYTES for file in files):
         yield folder

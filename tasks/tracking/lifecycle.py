@@ -302,7 +302,7 @@ def log_metrics(run_id: str, rows: Iterable[tuple[str, float, int] | tuple[str, 
 def metrics_together(run_id: str) -> Iterator[None]:
     """Collect the metrics that the `with` block logs, and send them in one request when the block ends.
 
-    This saves time, because a request to a server with a login takes long. If this process does not record the run, the
+    This saves time, because a request to a server with a login is slow. If this process does not record the run, the
     metrics are sent at once.
     """
     recorded = _recordings.get(run_id)

@@ -1,7 +1,7 @@
 """Addresses of runs, artifacts and model versions in the MLflow UI.
 
 A link starts with `#` and is relative to the address of the UI. Descriptions of runs hold links, because links work at
-every address of the UI. For readers outside the UI, `address` returns the whole address of a link.
+every address of the UI. For readers outside the UI, `address` returns the full address of a link.
 """
 
 import json
@@ -34,7 +34,7 @@ def ui_announced(store: str, address: str) -> AbstractContextManager[None]:
 
 
 def address(link: str) -> str | None:
-    """Return the whole address of a link inside the MLflow UI. If no UI of the store is known, return None."""
+    """Return the full address of a link inside the MLflow UI. If no UI of the store is known, return None."""
     ui = _ui()
     return f"{ui}/{link}" if ui else None
 

@@ -133,7 +133,7 @@ def claimed(claim: str, experiment: str | None = None) -> Run | None:
 def find_by_flow_run(flow_run_id: str) -> Run | None:
     """Return the newest comparison or generation that a Prefect flow run recorded.
 
-    If the flow run recorded neither, return its newest run. If it recorded no run, return None.
+    If the flow run recorded only other runs, return the newest of these runs. If it recorded no run, return None.
 
     Args:
         flow_run_id: Id of the Prefect flow run.

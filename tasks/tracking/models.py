@@ -99,7 +99,7 @@ def _require_examples(model: ModelProto, example: np.ndarray | Mapping[str, np.n
 
 
 def _signature(model: ModelProto) -> ModelSignature:
-    """Return the inputs and the output of a model for MLflow. A lone input has no name, so users can pass an array."""
+    """Return the MLflow signature of a model. A single input gets no name, so that users can pass an array."""
     inputs, (output,) = model.graph.input, model.graph.output
     names = [value.name for value in inputs] if len(inputs) > 1 else [None]
     number = np.dtype("float32")

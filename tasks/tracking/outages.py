@@ -28,16 +28,16 @@ def outage(error: object) -> UnavailableError | None:
         return UnavailableError(f"{f'{place}: ' if place else ''}{os.strerror(error.errno)}")
     store, text = shown_address(os.environ.get("MLFLOW_TRACKING_URI", "")), str(error)
     failed = re.search(r"5\d\d Server Error|too many 5\d\d error responses", text)
-    if failed and "/mlflow-artifacts/" in text:  # the server runs, but its own store of files does not
+    if failed and "/mlflow-artifacts/" in text:  # the server runs, but its artifact store does not
         return UnavailableError(
             f"the MLflow server at {store!r} can't read or write files ({failed[0]}); its log says why"
         )
     if not isinstance(error, MlflowException):
         return None
-    if text.startswith("API request to http"):  # after an answer, it starts with "API request to endpoint"
+    if text.startswith("API request to http"):  # if the server answered: "API request to endpoint"
         status = re.search(r"too many \d+ error responses", text)
         message = f"no answer from the MLflow server at {store!r}{f': {status[0]}' if status else ''}"
-        if "/mlflow-artifacts/" in text:  # a server that cannot use its store of files may close the connection
+        if "/mlflow-artifacts/" in text:  # a server that cannot use its artifact store may close the connection
             message += ", to a request for a file; if the server runs, its log says why"
         return UnavailableError(message)
     if "failed with error code 401" in text:

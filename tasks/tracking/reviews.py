@@ -33,8 +33,8 @@ def require_pending(model: str, decision: Decision) -> Version:
     """Return the version of a model that waits for a review.
 
     Raises:
-        UserError: No version of the model waits, or the version would be approved although the champion has changed
-            since the version was compared with it.
+        UserError: No version of the model waits, or the decision is an approval and the champion has changed since the
+            waiting version was compared with it.
     """
     version = pending(model)
     if version is None:

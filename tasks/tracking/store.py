@@ -135,8 +135,8 @@ def _artifacts(uri: str, experiment: str) -> str | None:
 def artifact_folder(uri: str) -> Path:
     """Return the folder that contains the artifacts. The store must be on this machine.
 
-    For a SQLite file, the folder is in the same folder as the file. For another database, MLflow stores artifacts in
-    `mlruns` in the working directory.
+    If the store is a SQLite file, the artifact folder is next to the file. If the store is another database, MLflow
+    stores artifacts in `mlruns` in the working directory.
     """
     database = sqlite_file(uri)
     return database.parent / "artifacts" if database else Path.cwd() / "mlruns"

@@ -27,7 +27,7 @@ def flow_run_url() -> str | None:
 
 
 def artifact_keys(prefix: str, names: Iterable[str]) -> dict[str, str]:
-    """Return a key of an artifact for each name. Prefect allows lower-case letters, digits and dashes in a key.
+    """Return a unique artifact key for each name. Prefect allows lower-case letters, digits and dashes in a key.
 
     >>> artifact_keys("My digits", ["kd+hint", "kd-hint", "kd-temperature=1"])
     {'kd+hint': 'my-digits-kd-hint', 'kd-hint': 'my-digits-kd-hint-2', 'kd-temperature=1': 'my-digits-kd-temperature-1'}
