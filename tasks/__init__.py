@@ -1,1 +1,1 @@
-"""The Prefect tasks of comparisons and generations. They call kdmodels and record the results through `tasks.tracking`."""
+"""The Prefect tasks of comparisons and generations. They call kdmodels and record the results in MLflow."""

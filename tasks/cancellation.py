@@ -18,7 +18,7 @@ STOP_SECONDS = 60.0  # time that a process has to end a cancelled run
 
 
 class RunCancelledError(Exception):
-    """The error that ends a flow after somebody cancelled its run. The message says who and when."""
+    """The error that ends a flow after somebody cancelled its run. The message says who cancelled it, and when."""
 
 
 @contextlib.contextmanager

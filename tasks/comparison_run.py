@@ -65,7 +65,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Stage]:
-        """Add the duration of the `with` block to the seconds of a stage. If the block sets a result, log it."""
+        """Add the duration of the `with` block to the seconds of a stage. If the block sets `Stage.result`, log it."""
         began, stage = time.monotonic(), Stage()
         try:
             with peak_memory(self._phases.setdefault(name, Phase())):

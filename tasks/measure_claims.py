@@ -73,7 +73,10 @@ class RecordedResults:
     comparisons: Sequence[PaperComparison]
 
     def of(self, experiment: str, variant: str) -> Predictions | None:
-        """Return the predictions of a variant's students, or of the teacher. Return None if the variant was not run."""
+        """Return the predictions of a variant's students, or of the teacher if `variant` is `TEACHER`.
+
+        If the variant was not run, return None.
+        """
         parts = [
             part.predictions(variant)
             for part in self._comparisons
@@ -113,7 +116,7 @@ class _Networks:
         return next((student.run_id for student in students if student.variant == variant), None)
 
     def predictions(self, variant: str) -> Predictions:
-        """Return the predictions of a variant's students, one per seed, or of the teacher."""
+        """Return the predictions of a variant's students, one per seed, or of the teacher if `variant` is `TEACHER`."""
         data, device = load(self.comparison.data), find_device(self.comparison.experiment.device)
         logits = [
             [predict(network, split, device).numpy() for split in (data.validation, self._held_out)]

@@ -67,7 +67,7 @@ def show_students(contents: Contents, students: Sequence[StudentReference]) -> N
 
 
 def _pictures_link(run_id: str) -> str | None:
-    """Return the link to the picture of a student's disagreements with its teacher. If there is none, return None."""
+    """Return the link to the picture of a student's disagreements with its teacher, or None if there is no picture."""
     path = f"{FIGURES}/{DISAGREEMENTS}"
     return tracking.artifact_link(run_id, path) if tracking.has_artifact(run_id, path) else None
 

@@ -122,7 +122,7 @@ def report_failure(error: Exception, experiment: Experiment) -> None:
 def events(outcome: Outcome) -> Iterator[Event]:
     """Yield the events of a comparison that has ended, the most important first.
 
-    A comparison whose winner is already the champion and still meets the requirements has no event.
+    A comparison has no event if its winner is already the champion and still meets the requirements.
     """
     if outcome.verdict.promoted:
         yield "promoted"

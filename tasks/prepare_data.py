@@ -77,7 +77,7 @@ def _generator(data: Data) -> ServedGenerator | None:
 def pinned(data: Data) -> Data:
     """Return a copy of the data settings in which `data.transfer.generator` names a version by its number.
 
-    A model name without a version stands for the champion. With the number of the version, a run reads the same images
+    A model name without a version stands for the current champion. With a version number, a run reads the same images
     even after the champion has changed.
 
     Raises:

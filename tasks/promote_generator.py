@@ -263,7 +263,7 @@ def _figures(request: Request, challenger: Measured, split: Split) -> dict[str, 
 
 
 def _apply(request: Request, verdict: Verdict, figures: dict[str, float]) -> GeneratorVerdict:
-    """If the verdict promotes the generator, register it as the champion. Record the verdict, and return it."""
+    """If the verdict promotes the generator, register the generator as the champion. Record and return the verdict."""
     version = request.champion.version if request.champion else None
     if verdict.promoted:
         keep_trained(request.generator.run_id, request.test)

@@ -175,7 +175,7 @@ def _teacher_classes(request: Request, test: HeldOut) -> np.ndarray:
 
 
 def _apply(request: Request, judgement: Judgement, measurements: Measurements, test: HeldOut) -> VerdictReference:
-    """If the verdict promotes the student, make it the champion. Record the verdict with the comparison, and return it.
+    """If the verdict promotes the student, make the student the champion. Record and return the verdict.
 
     Args:
         request: The request for the student that the verdict is about.

@@ -49,7 +49,7 @@ def register_teacher(
         model: The name of the registered model.
 
     Raises:
-        UsageError: the registered model belongs to students.
+        UsageError: the registered model holds students, not teachers.
     """
     tracking.configure()
     if tracking.get(teacher.run_id).parent is None:  # no comparison has recorded these facts for `kd export`
@@ -86,9 +86,9 @@ def require_unregistered_teacher(experiment: Experiment) -> None:
 
 
 def require_model_of_teachers(model: str, experiment: Experiment) -> None:
-    """Raise a UsageError if a registered model belongs to students.
+    """Raise a UsageError if a registered model holds students, not teachers.
 
-    Only the promotion gate may change the champion of a model of students.
+    Only the promotion gate may change the champion of a registered model that holds students.
     """
     champion = tracking.champion(model)
     if model == experiment.promote.model or (champion and champion.tags.get(Tag.KIND) != TEACHER):

@@ -132,7 +132,7 @@ def side_by_side(a: str, b: str) -> SideBySide | None:
             latest comparison.
 
     Returns:
-        The comparison. `None` if the words do not name two comparisons or two versions.
+        The comparison. `None` if `a` and `b` do not name two comparisons or two versions.
 
     Raises:
         UserError: there is no such run or model, or a comparison has no finished student.

@@ -52,8 +52,8 @@ class StudentJob(Reference):
     def with_values(self, values: Values) -> "StudentJob":
         """Return a copy of the job with the hyperparameters of a trial.
 
-        The copy has no control. A control has the same settings as its student, but no variant of the experiment has
-        the settings of the trial.
+        The copy has no control. A control must have the same settings as its student, but no variant of the experiment
+        has the settings of the trial.
         """
         student = self.recipe.with_lr(values[LR])
         variant = self.variant.model_copy(update={"terms": tuned_terms(self.variant.terms, values), "student": student})

@@ -100,7 +100,7 @@ def interrupt_main(reason: str) -> None:
 
 
 def reason() -> str:
-    """Return the reason that the last call of `interrupt_main` gave. Without a call, return an empty text."""
+    """Return the reason that the last call of `interrupt_main` gave. If there was no call, return an empty string."""
     return _Stop.reason
 
 

@@ -110,7 +110,7 @@ def common_params(
     """Return the params that all runs have: training data, augmentation, threads, device and torch version.
 
     Args:
-        transfer: Whether the run depends on the images of `data.transfer`. Runs of teachers do not.
+        transfer: Whether the run depends on the images of `data.transfer`. Runs of teachers do not depend on them.
 
     Raises:
         UserError: the device does not exist.

@@ -49,8 +49,8 @@ def describe_teacher(teacher: Member, data: DataReference) -> Description:
 def sized(experiment: Experiment, data: DataReference) -> Experiment:
     """Return a copy of the experiment in which each network with a budget has the width and depth that fit the budget.
 
-    The width and the depth are recorded with the run and are part of its cache key. If a registered generator makes
-    images of the data, the copy also names the generator's version, see `prepare_data.pinned`.
+    The width and the depth are recorded with the run and are part of its cache key. If `data.transfer` names a
+    registered generator, the copy also names the generator's version, see `prepare_data.pinned`.
 
     Raises:
         UserError: a network does not fit its budget.

@@ -30,7 +30,7 @@ class Trial(NamedTuple):
 
     Attributes:
         student_notes: One note per variant. It names the parameters that no loss term trains, and losses that do not
-            allow seeds to be trained together. The note is empty if there are none.
+            allow seeds to be trained together. The note is empty if there is nothing to report.
         shapes: The shape of one example's features, for each layer of the teacher whose features a variant needs.
         warnings: Warnings for the user about the networks.
     """
@@ -81,7 +81,7 @@ def check_objectives(experiment: Experiment, data: DataReference) -> Trial:
 
 
 def _check_teacher(teacher: Member, data: DataReference, modules: Collection[str]) -> nn.Module:
-    """Return the teacher's network. If the teacher will be trained, compute its training objective once first."""
+    """Return the teacher's network. If the teacher will be trained, first compute its training objective once."""
     if teacher.registry:
         return registered_teacher(teacher.registry, data, modules)[0]
     description = describe_teacher(teacher, data)
