@@ -37,7 +37,7 @@ def train(
     Args:
         step: The planned run of the generator.
         judge: The classifier that measures the generated images.
-        parent: The id of the run of the whole command.
+        parent: The id of the generation's run.
 
     Raises:
         DivergedError: The training diverged.

@@ -167,7 +167,7 @@ def children(parent: str) -> list[Run]:
 def find(word: str) -> Run:
     """Return the run that a user specified by its id, its name or a unique prefix of its id.
 
-    If several runs have the name, return the newest of these runs. The name of the experiment may stand before the
+    If several runs have the name, return the newest of these runs. The name of the experiment may precede the
     name of the run, as in `mnist/kd`.
 
     Raises:
@@ -224,14 +224,16 @@ def experiment_names() -> dict[str, str]:
 
 
 def runs_with(run_ids: Iterable[str]) -> str:
-    """Return the filter of the runs with these ids, in the syntax of MLflow."""
+    """Return an MLflow filter that selects the runs with these ids."""
     return f"attributes.run_id IN ({', '.join(repr(run_id) for run_id in run_ids)})"
 
 
 def search(
     experiments: Mapping[str, str], condition: str, limit: int | None, view: int = ViewType.ACTIVE_ONLY
 ) -> Iterator[Run]:
-    """Yield the runs that meet a condition, newest first. Read them in pages, because a server refuses large answers.
+    """Yield the runs that meet a condition, newest first.
+
+    The runs are read in pages, because a server refuses large answers.
 
     Args:
         experiments: Names of the experiments, by id.

@@ -233,7 +233,7 @@ def take_look(model: str, pair: str, *, digest: str, sketch: tuple[int, ...], lo
 
 
 def ledgers(model: str) -> list[Ledger]:
-    """Return the records of looks of a model, one record per test split. See `take_look`.
+    """Return, for each test split, the record of a model's looks at the split. See `take_look`.
 
     Raises:
         UserError: The registered model does not exist.

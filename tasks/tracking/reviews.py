@@ -23,7 +23,7 @@ def pending(model: str) -> Version | None:
 
 
 def propose(version: Version) -> None:
-    """Let a version wait for a review. The version that waited before no longer waits."""
+    """Mark a version as waiting for a review. If another version was waiting, it no longer waits."""
     client = MlflowClient()
     client.set_model_version_tag(version.model, str(version.version), Tag.OPPONENT, _number(champion(version.model)))
     client.set_registered_model_alias(version.model, PENDING, str(version.version))

@@ -122,8 +122,8 @@ def experiment_id(name: str) -> str:
 def _artifacts(uri: str, experiment: str) -> str | None:
     """Return the URI of an experiment's artifact folder. If the store is not a SQLite file, return None.
 
-    For a SQLite file, MLflow would choose a folder relative to the working directory. For any other store, the choice
-    is left to MLflow.
+    For a SQLite file, the folder is chosen here, because MLflow would choose a folder relative to the working
+    directory. For any other store, MLflow chooses the folder.
     """
     if sqlite_file(uri) is None:
         return None
