@@ -107,8 +107,9 @@ def is_outdated(params: Mapping[str, str], prefix: str) -> bool:
     recorded neither is not outdated.
 
     Args:
-        params: The params of the run, by name. The version of a row is in the param `PREFIX.ROW`.
-        prefix: The prefix of the params that hold versions. Very old runs recorded the digest in the param `PREFIX`.
+        params: The params of the run, by name. The recorded version of each row of `VERSIONS` is in the param
+            `PREFIX.ROW`, e.g. `PREFIX.loss.hint`. Very old runs recorded the digest in the param `PREFIX`.
+        prefix: The prefix of the params that hold versions.
     """
     recorded = {
         name.removeprefix(f"{prefix}."): value for name, value in params.items() if name.startswith(f"{prefix}.")

@@ -1,8 +1,8 @@
-"""The layers and the loss of a data-free generator, which learns from the outputs of a classifier and from no image.
+"""The layers and the loss of a data-free generator, which learns from the outputs of a classifier, without any images.
 
 References:
-    Chen et al., "Data-free learning of student networks" (DAFL), 2019, section 3.2. The classifier is the teacher of
-    the student that learns from the generated images.
+    Chen et al., "Data-free learning of student networks" (DAFL), 2019, section 3.2. In the paper, the classifier is
+    also the teacher of the student that learns from the generated images.
 """
 
 from math import log

@@ -1,4 +1,4 @@
-"""Published results that `kd reproduce` measures. Each module holds the claims of one reproduction."""
+"""Published results that `kd reproduce` tests. Each module in `_MODULES` defines one reproduction."""
 
 from kdmodels.errors import UsageError, allowed
 from kdmodels.papers import (
@@ -24,7 +24,7 @@ _MODULES = (
     hw13_cifar10,
 )
 REPRODUCTIONS: dict[str, Reproduction] = {module.REPRODUCTION.name: module.REPRODUCTION for module in _MODULES}
-"""All reproductions, by name. To add a reproduction, add a module here."""
+"""All reproductions, by name. To add a reproduction, add its module to `_MODULES`."""
 
 
 def find_reproduction(name: str) -> Reproduction:

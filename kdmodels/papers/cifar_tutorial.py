@@ -1,4 +1,4 @@
-"""PyTorch's tutorial on knowledge distillation: which of its gains remain over several seeds?"""
+"""PyTorch's tutorial on knowledge distillation, repeated with several seeds to test which of its gains remain."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ EXPERIMENT = "cifar-tutorial"
 TUTORIAL = "PyTorch's Knowledge Distillation Tutorial"
 STUDENTS = ("hard-labels", "kd", "cosine", "regressor")
 NOISE = 1.0
-"""Points by which the accuracy on 10,000 test images differs by chance: two standard errors of 70 %, rounded up."""
+"""Points by which an accuracy of 70 % on 10,000 test images can differ by chance: two standard errors, rounded up."""
 
 
 def measure(results: Results) -> Measurements:

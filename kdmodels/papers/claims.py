@@ -1,4 +1,4 @@
-"""Claims of papers, the decision whether measured values agree with a claim, and the result of a reproduction."""
+"""Papers' claims, the decision whether measured values agree with a claim, and the result of a reproduction."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -17,7 +17,7 @@ class Document(BaseModel):
 
 
 class Claim(Document):
-    """A claim of a paper about one quantity, and the range of our values that agrees with the claim.
+    """A paper's claim about one quantity, and the range of measured values that agree with the claim.
 
     Attributes:
         name: The name of the quantity in the measurements of the reproduction.
@@ -39,7 +39,7 @@ class Claim(Document):
 
     @property
     def range_in_words(self) -> str:
-        """The range of values that agree, in words.
+        """The range of values that agree with the claim, in words.
 
         >>> Claim(name="errors", text="test errors", published="67", source="Hinton", high=83.4).range_in_words
         'at most 83.4'
@@ -50,7 +50,7 @@ class Claim(Document):
 
 
 class Agreement(StrEnum):
-    """The decision about a claim, see `judge`."""
+    """The decision whether the measured values agree with a claim. See `judge`."""
 
     AGREES = "agrees"
     DISAGREES = "disagrees"
@@ -59,12 +59,12 @@ class Agreement(StrEnum):
 
 
 class ClaimOutcome(Document):
-    """A claim and what was measured.
+    """A claim, the measured values, and the decision whether the values agree with the claim.
 
     Attributes:
-        values: The measured value of each seed.
+        values: The measured values, one per seed.
         mean: The mean of the values. `None` if there are none.
-        interval: The 95 % t interval of the mean over seeds. `None` for a single value, and if all values are equal.
+        interval: The 95 % t interval of the mean over seeds. `None` if there is one value, or if all are equal.
     """
 
     claim: Claim
@@ -77,12 +77,12 @@ class ClaimOutcome(Document):
 def judge(claim: Claim, values: Sequence[float]) -> ClaimOutcome:
     """Decide whether measured values agree with a claim.
 
-    The rule: The values agree if their whole 95 % interval is inside the range of the claim. They disagree if the whole
-    interval is outside. Otherwise, the claim is undecided. A single seed has no interval and decides nothing.
+    The values agree if their whole 95 % interval is inside the range of the claim. They disagree if the whole interval
+    is outside. Otherwise, the claim is undecided. It is also undecided after a single seed, which gives no interval.
 
     Args:
         claim: The claim.
-        values: The value of each seed. If there are none, the claim was not run.
+        values: The measured values, one per seed. If the list is empty, the decision is `NOT_RUN`.
 
     >>> claim = Claim(name="gain", text="gain", published="72", source="Hinton", low=36)
     >>> [judge(claim, values).agreement.value for values in ([50, 52, 51], [30, 50], [1, 2, 3], [50], [])]
@@ -112,12 +112,12 @@ def chance(count: int) -> float:
 
 
 class Table(Document):
-    """Measured values that no claim is about, such as the errors at each temperature.
+    """A table of measured values that are not part of a claim, such as the errors at each temperature.
 
     Attributes:
         title: What is measured.
         unit: The unit of the values.
-        rows: The value of each seed, by the name of the row.
+        rows: The values of each row, one per seed, by the name of the row.
     """
 
     title: str
@@ -126,7 +126,7 @@ class Table(Document):
 
 
 class Measurements(Document):
-    """What a reproduction measures: the value of each seed by the name of the quantity, and tables."""
+    """The measured values of each quantity, one per seed, by the name of the quantity, and tables of further values."""
 
     values: Mapping[str, Sequence[float]]
     tables: Sequence[Table] = ()
@@ -138,12 +138,12 @@ class ReproductionResult(Document):
     Attributes:
         name: The name of the reproduction.
         title: The title of the reproduction.
-        papers: The papers whose claims are measured.
+        papers: The papers whose claims are tested.
         command: The command that repeats the reproduction.
-        quick: Whether the reproduction was reduced for a test. Such a result decides nothing.
+        quick: Whether the experiments were reduced with `--quick`. Such a result is no evidence for or against a claim.
         seeds: The number of finished seeds.
         planned_seeds: The number of seeds that the command asked for.
-        seconds: The seconds of this command, without runs that earlier commands had finished.
+        seconds: The duration of this command. The time of runs that earlier commands finished is not included.
         finished: The time of the last finished seed in UTC, in ISO 8601 format.
         versions: The versions of the libraries.
         differences: How the reproduction differs from the paper.

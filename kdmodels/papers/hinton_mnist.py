@@ -26,7 +26,11 @@ def measure(results: Results) -> Measurements:
 
 
 def _of_omitted(predictions: Predictions | None, name: str, classes: list[str]) -> dict[str, Sequence[float]]:
-    """Return the errors, and the errors on these classes, before and after a bias correction of the classes."""
+    """Return the test errors of students that did not see all classes, before and after a bias correction.
+
+    The errors are counted on all test images, and on the test images of `classes`. The bias correction applies to
+    `classes`.
+    """
     if predictions is None:
         return {}
     corrected = predictions.shifted(classes)
@@ -39,7 +43,7 @@ def _of_omitted(predictions: Predictions | None, name: str, classes: list[str]) 
 
 
 def _errors(name: str, text: str, published: int, *, at_most: bool = True) -> Claim:
-    """Return a claim about a number of errors. The published number itself varies by chance."""
+    """Return a claim about a number of errors. Its range allows for chance in the published number."""
     return Claim(
         name=name,
         text=text,

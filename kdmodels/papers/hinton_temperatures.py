@@ -8,9 +8,9 @@ from kdmodels.papers.reproduction import PaperExperiment, Reproduction, Results,
 
 EXPERIMENT = "hinton-temperatures"
 TEMPERATURES = {800: (1, 2, 4, 8, 12, 20), 300: (1, 2, 4, 8, 12, 20), 30: (1, 2.5, 4, 8, 20)}
-"""The temperatures of the students with this number of units in each of two hidden layers."""
+"""The temperatures at which students are trained, by the number of units in each of the two hidden layers."""
 HOT = 20
-DISTILLED = 74  # published errors of the student with 2 x 800 units, whose chance bounds what counts as alike
+DISTILLED = 74  # published errors with 2 x 800 units; numbers that differ by at most `chance(DISTILLED)` count as alike
 
 
 def student(units: int, temperature: float) -> str:
@@ -23,7 +23,7 @@ def student(units: int, temperature: float) -> str:
 
 
 def measure(results: Results) -> Measurements:
-    """Measure the differences between temperatures, for the students that were trained at all of them."""
+    """Measure how the errors differ between temperatures, for each size of student that was trained at all of them."""
     values: dict[str, Sequence[float]] = {}
     for units in (800, 300):
         hot, warm = (results.of(EXPERIMENT, student(units, temperature)) for temperature in (HOT, 8))

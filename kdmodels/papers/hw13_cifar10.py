@@ -1,4 +1,4 @@
-"""The levels of the homework on network compression, on CIFAR-10."""
+"""A course homework on network compression, on CIFAR-10. Each of its levels should be more accurate than the last."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ STUDENTS = ("hard-labels", "medium", "strong", *(f"boss-{name}" for name in BOSS
 
 
 def measure(results: Results) -> Measurements:
-    """Measure the test accuracy of the teacher and of all levels, and the gain of each level."""
+    """Measure the test accuracy of the teacher and of all levels, and the gain of each level over the level below."""
     accuracy = accuracies(results, EXPERIMENT, (TEACHER, *STUDENTS))
     values: dict[str, Sequence[float]] = {}
     if len(accuracy) == 1 + len(STUDENTS):

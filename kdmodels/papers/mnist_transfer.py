@@ -28,7 +28,7 @@ def measure(results: Results) -> Measurements:
 
 
 def _accuracy(name: str, text: str, published: float) -> Claim:
-    """Return a claim about an accuracy. The published number of errors itself varies by chance."""
+    """Return a claim about an accuracy. Its range allows for chance in the published number of errors."""
     margin = chance(round(10_000 * (1 - published / 100))) / 100
     return Claim(
         name=name, text=f"Accuracy of {text}", published=f"{published} %", source=TABLE,

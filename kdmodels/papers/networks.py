@@ -1,4 +1,4 @@
-"""Networks of papers that the experiment file has no name for. Files in flows/experiments/papers name them."""
+"""Networks from papers that are not among the networks of kdflow. Files in flows/experiments/papers use them."""
 
 from math import prod
 
@@ -8,7 +8,7 @@ from torch import nn
 def shallow(input_shape: tuple[int, int, int], classes: int, hidden: int) -> nn.Sequential:
     """Return a network with one hidden layer of ReLU units.
 
-    The network has the kind `module`, like `factored`, so that both are trained by the same code.
+    Experiment files load this network with `module`, like `factored`, so that both are trained by the same code.
 
     Args:
         hidden: Number of ReLU units.

@@ -1,4 +1,4 @@
-"""The gradient of the soft targets against the temperature, as Hinton et al. derive it."""
+"""How the gradient of the loss `soft_targets` depends on the temperature, as Hinton et al. derive it."""
 
 from collections.abc import Callable
 
@@ -72,7 +72,10 @@ def _largest_deviation(student: Tensor, teacher: Tensor) -> float:
 
 
 def _exponent(student: Tensor, teacher: Tensor) -> float:
-    """Return the exponent of T in the norm of the gradient of KL without the factor T², between T = 64 and 128."""
+    """Return the exponent e for which the norm of the gradient of KL is proportional to T^e, from T = 64 to 128.
+
+    KL is taken without the factor T² of `soft_targets`.
+    """
     low, high = TEMPERATURES[-2:]
     norms = [(_of_soft_targets(student, teacher, t) / t**2).norm() for t in (low, high)]
     return ((norms[1] / norms[0]).log2() / torch.tensor(high / low).log2()).item()

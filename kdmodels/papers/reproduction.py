@@ -1,4 +1,4 @@
-"""The form of a reproduction: which experiments of a paper are run, and how its claims are measured."""
+"""The definition of a reproduction: the experiments that are run, and the claims that are tested."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,12 +10,12 @@ from kdmodels.evaluation.class_shift import best_shift
 from kdmodels.papers.claims import Claim, Measurements
 
 TEACHER = "(teacher)"
-"""The name that stands for the teacher of an experiment, where a variant is expected. No variant can have this name."""
+"""The name that selects the teacher where the name of a variant is expected. No variant can have this name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The logits of the networks of S seeds for N validation images and M test images of K classes.
+    """The logits of S networks, one per seed, for N validation images and M test images of K classes.
 
     Attributes:
         classes: The names of the classes, (K,).
@@ -33,16 +33,16 @@ class Predictions:
 
     @property
     def errors(self) -> list[float]:
-        """The number of wrong test images of each seed."""
+        """The number of misclassified test images, for each seed."""
         return self.errors_of(self.classes)
 
     @property
     def accuracy(self) -> list[float]:
-        """The test accuracy of each seed, in percent."""
+        """The test accuracy in percent, for each seed."""
         return [100 * (1 - errors / len(self.test_labels)) for errors in self.errors]
 
     def errors_of(self, classes: Collection[str]) -> list[float]:
-        """Return the number of wrong test images of these classes, for each seed."""
+        """Return the number of misclassified test images of these classes, for each seed."""
         chosen = np.isin(self.test_labels, self._codes(classes))
         wrong = self.test[:, chosen].argmax(axis=2) != self.test_labels[chosen]  # (S, number of chosen images)
         return [float(count) for count in wrong.sum(axis=1)]
@@ -64,17 +64,17 @@ class Predictions:
 
 
 class Results(Protocol):
-    """What the finished runs of a reproduction provide."""
+    """The results of the finished runs of a reproduction."""
 
     @property
     def seeds(self) -> Sequence[int]:
-        """The finished seeds."""
+        """The seeds whose runs have finished."""
 
     def of(self, experiment: str, variant: str) -> Predictions | None:
-        """Return the predictions of a variant's students, or of the teacher. Return None if they were not run."""
+        """Return the predictions of a variant, or of the teacher if `variant` is `TEACHER`. None without runs."""
 
     def seconds(self, experiment: str, variant: str) -> list[float]:
-        """Return the seconds of training of each run of a variant. The list is empty if the variant was not run."""
+        """Return the training time of each run of a variant, in seconds. Without runs, return an empty list."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class PaperExperiment:
     Attributes:
         file: The name of the file in flows/experiments/papers, without its suffix. It is the name of the experiment.
         quick: The overrides for `--quick`, each as `field=value`.
-        generator: The experiment of the generator whose images students learn from. It runs first. `None` for other
-            experiments.
+        generator: The experiment that trains the generator whose images the students learn from. It runs first. `None`
+            if the students learn from no generated images.
     """
 
     file: str
@@ -95,18 +95,18 @@ class PaperExperiment:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The claims of one or more papers, and how they are measured.
+    """The claims of one or more papers, and the experiments that test the claims.
 
     Attributes:
-        name: The name for `kd reproduce NAME`.
+        name: The name in the command `kd reproduce NAME`.
         title: What is reproduced, in words.
         papers: The papers.
-        cost: The time that all seeds take on two cores, in words. An estimate has not been checked by a full run.
+        cost: The time that all seeds take on two cores, in words. Estimated times are not confirmed by a full run.
         seeds: The default number of seeds.
         claims: The claims.
-        measure: The function that measures the claims. A quantity whose runs are missing is left out.
+        measure: The function that computes the quantities of the claims. Quantities without runs are left out.
         experiments: The experiments, in the order in which they run.
-        own_teachers: Whether each seed has a teacher of its own. If false, all seeds of an experiment share a teacher.
+        own_teachers: Whether each seed has its own teacher. If false, all seeds of an experiment share a teacher.
         differences: How the reproduction differs from the papers.
     """
 
@@ -123,17 +123,19 @@ class Reproduction:
 
 
 def accuracies(results: Results, experiment: str, names: Iterable[str]) -> dict[str, list[float]]:
-    """Return the test accuracies in percent of the networks of an experiment that were run, by name.
+    """Return the test accuracies of an experiment's networks in percent, one per seed, by the name of the network.
+
+    Networks that were not run are left out.
 
     Args:
-        names: The variants. `TEACHER` stands for the teacher.
+        names: The names of the variants. `TEACHER` selects the teacher.
     """
     found = {name: results.of(experiment, name) for name in names}
     return {name: predictions.accuracy for name, predictions in found.items() if predictions}
 
 
 def minus(one: Sequence[float], other: Sequence[float]) -> list[float]:
-    """Return the difference of each seed.
+    """Return the difference between two values for each seed.
 
     >>> minus([3, 5], [1, 1])
     [2, 4]

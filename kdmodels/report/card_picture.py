@@ -9,7 +9,7 @@ PICTURE, LINE = 96, 14  # pixels: the side of a card's image, and the height of 
 
 
 def to_svg(title: str, cards: Cards) -> bytes:
-    """Return cards as the content of an SVG file with a white background. Texts are escaped, and long texts are cut.
+    """Return cards as the content of an SVG file with a white background. Text is escaped, and long text is truncated.
 
     Args:
         title: A text that replaces the picture for readers who cannot see it.

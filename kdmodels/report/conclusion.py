@@ -101,7 +101,7 @@ def _parts(
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names as a list. A long list is cut.
+    """Join names for a sentence. A long list is truncated.
 
     >>> _listed(["kd", "hint"]), _listed([f"kd-{number}" for number in range(9)])
     ('kd, hint', 'kd-0, kd-1, kd-2, kd-3, kd-4, kd-5, kd-6, kd-7 and 1 more')

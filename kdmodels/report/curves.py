@@ -1,4 +1,4 @@
-"""Learning curves: the mean of a metric over the seeds of a variant in each epoch, and its lowest and highest seed."""
+"""Learning curves: the mean, the lowest and the highest value of a metric over a variant's seeds in each epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ History = Sequence[Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Point:
-    """The values of a metric in one epoch: the mean over seeds, the lowest and the highest seed."""
+    """The values of a metric in one epoch: the mean, the lowest and the highest value over the seeds."""
 
     epoch: int
     mean: float

@@ -21,7 +21,7 @@ A field without a default is required. A value is never converted: `"5"` is not 
 """
 
 TABLES: dict[str, Mapping[str, type[BaseModel]]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
-"""The models of the entries that a recipe's fields `optimizer` and `schedule` allow, by the key of the entry."""
+"""The models of all optimizers and schedules, by name. A recipe's field `optimizer` or `schedule` holds one of them."""
 
 Sections = dict[type[BaseModel], str]
 """The heading of the section that describes each model."""
@@ -39,7 +39,7 @@ def document() -> str:
 
 
 def _models(model: type[BaseModel], path: str) -> Iterator[tuple[type[BaseModel], str]]:
-    """Yield a model, and the models of all fields inside it. Yield with each model the path of its field."""
+    """Yield a model and the models of all fields inside it, each with the path of its field."""
     yield model, path or "experiment"
     for name, field in model.model_fields.items():
         inner = f"{path}.{name}" if path else name

@@ -12,7 +12,8 @@ SMALLEST_GAP = 0.001  # difference of accuracies from 0 to 1; shares of a smalle
 class Gap:
     """The share of the gap between a student's control and the teacher that the student closes.
 
-    The share is 0 for the control's accuracy and 1 for the teacher's. It can be below 0 or above 1.
+    The share is 0 if the student is as accurate as its control, and 1 if the student is as accurate as the teacher. The
+    share can be below 0 or above 1.
 
     Attributes:
         share: The share, computed from mean accuracies over seeds.

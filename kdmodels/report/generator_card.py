@@ -1,4 +1,4 @@
-"""The model card of a registered generator, in Markdown: what the model is, how well it does, and how to use it."""
+"""The model card of a registered generator, in Markdown: what the model is, how well it performs, and how to use it."""
 
 import shlex
 from collections.abc import Mapping

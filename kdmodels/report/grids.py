@@ -13,8 +13,8 @@ def varied(variants: Sequence[Variant]) -> dict[str, dict[str, float]]:
         variants: The variants of one grid.
 
     Returns:
-        For each variant, by name: the values by the name of the hyperparameter, e.g. `soft_targets.temperature` or
-        `soft_targets.weight`. Only numbers are included.
+        One mapping per variant, by the name of the variant. A mapping holds the variant's values by the name of the
+        hyperparameter, e.g. `soft_targets.temperature` or `soft_targets.weight`. Only numbers are included.
     """
     values = {variant.name: _numbers(variant) for variant in variants}
     names = {name for of_variant in values.values() for name in of_variant}

@@ -126,7 +126,7 @@ def _inputs(loss: Loss) -> str:
         inputs.append(f"at {', '.join(loss.places)}")
     if loss.remembers:
         inputs.append("the examples' indices and labels")
-    if not loss.inputs:  # whether a user's loss has one value per example is known when it has run
+    if not loss.inputs:  # for a user's loss, this is known only after the loss has run
         inputs.append("one value per batch" if loss.per_batch else "one value per example")
     if loss.modules:
         inputs.append(f"the module `{loss.modules}`, trained with the student")

@@ -1,4 +1,4 @@
-"""The model card of a registered student, in Markdown: what the model is, how well it does, and how to use it."""
+"""The model card of a registered student, in Markdown: what the model is, how well it performs, and how to use it."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ class ModelCard:
         version: The number of the version.
         decision: The reason why the model was promoted.
         student: The student's results on the test images.
-        look: The number of this comparison with a champion on the test split, and the number of declared comparisons.
-            `None` if there was no champion.
+        look: The number of this comparison with a champion on the test split, and the number of comparisons that the
+            experiment declares. `None` if there was no champion.
         requirements: The declared requirements, with the measured values.
         objective: The terms of the student's objective, in words.
         teacher: The teacher in words.

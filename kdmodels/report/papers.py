@@ -1,4 +1,4 @@
-"""The text of the page docs/papers.md, which lists claims of papers beside our measured values.
+"""The text of the page docs/papers.md, which lists papers' claims next to our measured values.
 
 The page is generated from the files in benchmarks/results/papers, which `kd reproduce NAME --output` writes.
 """

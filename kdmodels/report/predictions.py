@@ -76,7 +76,7 @@ class Predictions(_Summary):
 
     Attributes:
         classes: The names of the classes.
-        examples: The number of validation images. With cross-validation, those of the first fold.
+        examples: The number of validation images. With cross-validation, only those of the first fold count.
         networks: The student, its control unless the student is the control, and the teacher.
         disagreements: The images on which student and teacher disagree most, sorted from the largest disagreement.
     """

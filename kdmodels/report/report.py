@@ -23,8 +23,8 @@ from kdmodels.report.vega import FileKind, to_file
 
 PAPER = ("variant", "validation %", "vs control", "p (Holm)", "gap closed", "parameters", "MFLOPs")  # LaTeX columns
 IMAGES = ("accuracies", "pareto", "learning-curves", "confusion-matrices")  # charts that are stored with a run
-SUMMARY = "Verdict of the comparison of "  # only an experiment's description with these words is replaced
-ROWS_OF_DESCRIPTION = 15  # maximum rows of a table in a run's description; MLflow allows 8,000 characters
+SUMMARY = "Verdict of the comparison of "  # kdflow overwrites only descriptions with these words
+ROWS_OF_DESCRIPTION = 15  # maximum number of rows of a table in a run's description; MLflow allows 8,000 characters
 
 
 def sections(contents: Contents) -> list[Section]:

@@ -11,7 +11,7 @@ from kdmodels.report.markdown import plain
 
 @dataclass(frozen=True)
 class StoredNetwork:
-    """The network of a student that is stored as its model: its seed, its epoch and its validation accuracy."""
+    """The network that is stored as a student's model: its seed, its epoch and its validation accuracy."""
 
     seed: int
     epoch: int

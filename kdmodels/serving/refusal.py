@@ -8,7 +8,7 @@ class RefusedError(UserError):
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, cut to 200 characters.
+    """Return the first line of an error's message, truncated to 200 characters.
 
     If the message is empty, return the name of the error's type.
     """

@@ -122,8 +122,9 @@ def batch_sizes(examples: int, batch: int) -> list[int]:
 def class_balance(labels: Tensor) -> Tensor:
     """Return one weight per class, so that the examples of all classes have the same total weight.
 
-    The weight of a class is N / (K n_c), for n_c of N labelled examples in the class and K classes with examples. The
-    mean weight of the labelled examples is then 1. A class without examples has weight 0.
+    The weight of a class is N / (K n_c), where N is the number of labelled examples, n_c is the number of labelled
+    examples in the class, and K is the number of classes with examples. The mean weight of the labelled examples is
+    then 1. A class without examples has weight 0.
 
     Args:
         labels: Labels of the examples, (N,). -1 marks an unknown label.

@@ -50,8 +50,8 @@ class Calibration(NamedTuple):
         terms: The terms, with numbers as weights.
         ratios: The ratio of each term that uses the teacher, by the name of the loss. The ratio is the norm of the
             gradient of the weighted term, divided by the norm of the gradient of cross entropy at weight 1. If no
-            example has a label, it is divided by that of the first term at weight 1. Ratios that are not finite are
-            left out.
+            example has a label, the first term at weight 1 takes the place of cross entropy. Ratios that are not
+            finite are left out.
     """
 
     terms: list[Term]
@@ -133,7 +133,7 @@ def _gradient_ratios(
 ) -> list[dict[str, float]]:
     """Return the norm of each term's gradient, divided by the norm of cross entropy's gradient.
 
-    If no training example has a label, the norms are divided by that of the first term.
+    If no training example has a label, the norms are divided by the norm of the first term's gradient.
 
     Args:
         objectives: The terms of each objective, at weight 1. They are measured in one computation if the distiller is
@@ -155,15 +155,15 @@ def _gradient_ratios(
     if len(objectives) > 1 and not distiller.stackable:
         alone = (_gradient_ratios(network, [terms], recipe, batches, teacher_shapes) for terms in objectives)
         return list(chain.from_iterable(alone))
-    seeds = [SEED] * len(objectives)  # S equal seeds
+    seeds = [SEED] * len(objectives)  # one per replica, all equal
     stack = Stack(distiller, recipe, (batches, batches), seeds, batches.device, settings)
     distiller.train()
     is_labelled = labels[batches.examples] >= 0
     labelled, unlabelled = batches.examples[is_labelled], batches.examples[~is_labelled]
     # Batch norm needs two examples. The mean of cross entropy over the known labels ignores unlabelled examples.
-    filling = unlabelled[: max(0, 2 - len(labelled))][None]  # (1, 0 to 2)
+    filling = unlabelled[: max(0, 2 - len(labelled))][None]  # (1, F), F is 0, 1 or 2
     losses = [term.loss for term in objectives[0]]  # T losses
-    norms: list[Tensor] = []  # per batch, (2, T, S): of the terms, and of cross entropy
+    norms: list[Tensor] = []  # one tensor per batch, (2, T, S): norms of the terms, and of cross entropy
     draws, generator = stack.generators(1), generator_for(SEED, "calibration")
     for step in range(BATCHES):
         rows = _rows(batches.examples, recipe.batch, generator).expand(len(seeds), -1)

@@ -147,7 +147,7 @@ class Checkpoints:
                 old.with_suffix(".safetensors").unlink(missing_ok=True)
         except (OSError, SafetensorError) as error:  # training continues without this checkpoint
             self._warn(f"{self._folder}: a checkpoint can't be written: {error}")
-        self._unwritten, self._written = None, self._clock()  # last: an interrupted write is repeated
+        self._unwritten, self._written = None, self._clock()  # last, so that an interrupted write is repeated
 
 
 def _snapshot(facts: _Facts, tensors: State) -> Snapshot:

@@ -169,7 +169,7 @@ def _with_numbers(
     settings: Sequence[Setting],
     on_calibration: Callable[[Calibration], None] | None,
 ) -> list[Setting]:
-    """Return the settings with numbers instead of weights `auto`.
+    """Return the settings with a calibrated number in place of each weight `auto`.
 
     `calibration` is called only if a term has such a weight or `on_calibration` is given.
 
@@ -298,8 +298,8 @@ def _epoch(
 def _culprits(names: list[str], figures: dict[str, float], terms: Sequence[Term]) -> list[str]:
     """Return the names of the values that explain why a replica diverged.
 
-    These are the values that were the first to be infinite or NaN. If only the weighted sum of the terms was infinite
-    or NaN, this is the term with the largest weighted value.
+    Usually, the result is `names`. If only the loss, the weighted sum of the terms, was infinite or NaN, the result is
+    the name of the term with the largest weighted value.
 
     Args:
         names: Names of the values that were the first to be infinite or NaN in training. If the list is empty, the

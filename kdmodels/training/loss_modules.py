@@ -12,12 +12,12 @@ from kdmodels.losses.user_loss import builder_of
 
 
 def build_loss(term: Term, pairs: Sequence[tuple[Shape, Shape]], *, classes: int, labels: Tensor) -> TermLoss:
-    """Build the loss of a term. The loss is one of the catalogue or the user's own.
+    """Build the loss of a term, which is a loss of the catalogue or the user's own.
 
     Args:
         term: The term, with its loss and hyperparameters.
-        pairs: For each place where features are taken, the shape of the student's and of the teacher's features, after
-            `taken_shape`.
+        pairs: For each place where features are taken, the shapes of the student's and the teacher's features, as
+            `taken_shape` returns them.
         classes: Number of classes, K.
         labels: Labels of the training split, (N,). -1 marks an unknown label.
 

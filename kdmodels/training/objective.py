@@ -207,7 +207,8 @@ class Objective(nn.Module):
         """
         if name in self.opponents or name in self.varied or (own_name(name) in self.own and name not in self.regressed):
             return False
-        # If some labels do not count fully, the value is normalised by the known labels of the batch.
+        # With class weights or unknown labels, `_on_labels` divides by the number of known labels in the batch. The
+        # values of examples then depend on the other examples.
         all_labels_count = self.class_weights is None and not self.unlabelled
         if name == PROBE:
             return all_labels_count
@@ -270,7 +271,7 @@ class Objective(nn.Module):
 
 
 def own_name(loss: str) -> str:
-    """Return the name of a loss's module in `Objective.own`. Names of torch's modules contain no dots."""
+    """Return the name of a loss's module in `Objective.own`. Torch allows no dots in names, so they are replaced."""
     return loss.replace(".", "/")
 
 

@@ -58,9 +58,9 @@ class Stack:
 
     Attributes:
         limited: The student's weights whose norm is limited, if `recipe.max_norm` is set.
-        kept, kept_buffers: Parameters and buffers that are validated and stored. If `recipe.ema` is set, these are
-            averages. They include the running statistics of batch norm. If averaged weights were used with the
-            statistics of the last step, the accuracy would be up to 2 percentage points lower.
+        kept, kept_buffers: Parameters and buffers that are validated and stored. If `recipe.ema` is set, both are
+            averages over the steps, including the running statistics of batch norm. If averaged weights were used with
+            the statistics of the last step, the accuracy would be up to 2 percentage points lower.
     """
 
     def __init__(

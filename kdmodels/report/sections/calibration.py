@@ -1,4 +1,4 @@
-"""The section of the calibration: how well each network's confidence matches its accuracy."""
+"""The section about calibration: how well each network's confidence matches its accuracy."""
 
 from kdmodels.report.channels import Channel, grid, tooltip, values
 from kdmodels.report.components import Chart, Section
@@ -9,7 +9,7 @@ from kdmodels.report.sections.classes import label
 
 
 def calibration_section(contents: Contents) -> Section | None:
-    """Return the section of the calibration. `None` if no predictions are recorded."""
+    """Return the section about calibration. `None` if no predictions are recorded."""
     if contents.predictions is None:
         return None
     networks = contents.predictions.networks

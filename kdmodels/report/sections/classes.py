@@ -1,4 +1,4 @@
-"""The section of the classes: the accuracy on each class, and the confusion matrices."""
+"""The section about the classes: the accuracy on each class, and the confusion matrices."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ MOST_CONFUSIONS = 10  # maximum number of rows of the table of confusions
 
 
 def classes_section(contents: Contents) -> Section | None:
-    """Return the section of the classes. `None` if no predictions are recorded."""
+    """Return the section about the classes. `None` if no predictions are recorded."""
     predictions = contents.predictions
     if predictions is None:
         return None
@@ -82,7 +82,7 @@ def _accuracies(matrices: dict[str, np.ndarray], classes: Sequence[str], chosen:
         "encoding": {
             "x": number("accuracy", "accuracy on the class (%)"),
             "y": name("class", order=[classes[index] for index in chosen]),
-            "yOffset": name("network", order=list(matrices)),  # otherwise equal accuracies would hide each other
+            "yOffset": name("network", order=list(matrices)),  # otherwise, equal points would hide each other
             "color": colour,
             "shape": colour,
             "tooltip": tooltip("network", "class", "examples", accuracy=".2f"),
@@ -147,14 +147,14 @@ def _panel(title: str, counts: np.ndarray, classes: Sequence[str], *, first: boo
         "encoding": {
             "x": name("predicted", "predicted class") | domain,
             "y": name("true", "true class" if first else None) | domain,
-            "tooltip": tooltip("true", "predicted", "examples", share=".1f"),  # also for the numbers
+            "tooltip": tooltip("true", "predicted", "examples", share=".1f"),  # also shown for the numbers
         },
         "layer": [cells, numbers] if len(classes) <= MOST_NUMBERS else [cells],
     }
 
 
 def _confusions(matrices: dict[str, np.ndarray], predictions: Predictions) -> Table:
-    """Return a table of the student's most frequent confusions, and how often the other networks confuse the same."""
+    """Return a table of the student's most frequent confusions, with each network's count of the same confusions."""
     counts = next(iter(matrices.values())).copy()
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_CONFUSIONS]

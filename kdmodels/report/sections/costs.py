@@ -1,4 +1,4 @@
-"""The section of the costs: accuracy against parameters, FLOPs and latency, with the Pareto front of each."""
+"""The section about the costs: accuracy against parameters, FLOPs and latency, with the Pareto front of each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Network:
 
 
 def costs_section(contents: Contents) -> Section | None:
-    """Return the section of the costs. `None` if no costs are known."""
+    """Return the section about the costs. `None` if no costs are known."""
     networks = _networks(contents)
     axes = {axis: cost for axis, cost in AXES.items() if any(cost(each.costs) for each in networks)}
     if not axes:

@@ -1,4 +1,4 @@
-"""The section of the data: their source, splits, classes and digests, and notes on them."""
+"""The section about the data: their source, splits, classes and digests, and notes on them."""
 
 from kdmodels.experiment.data import REST
 from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
@@ -9,7 +9,7 @@ MOST_CLASSES = 30  # maximum number of class names that are listed
 
 
 def data_section(contents: Contents) -> Section | None:
-    """Return the section of the data. `None` if nothing is recorded about the data."""
+    """Return the section about the data. `None` if nothing is recorded about the data."""
     data = contents.data
     if data is None:
         return None

@@ -15,7 +15,7 @@ ABOUT = (
 
 
 def disagreement_section(contents: Contents) -> Section | None:
-    """Return the section of the disagreements. `None` if none are recorded."""
+    """Return the section about the disagreements. `None` if none are recorded."""
     predictions = contents.predictions
     if predictions is None or not predictions.disagreements:
         return None

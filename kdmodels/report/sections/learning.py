@@ -1,4 +1,4 @@
-"""The section of the learning curves: validation accuracy and loss terms in each epoch, as means and ranges over seeds.
+"""The section with the learning curves: validation accuracy and loss terms in each epoch, as mean and range over seeds.
 
 The curves of many variants would hide each other, so only the best variants and the winner's control are drawn.
 """
@@ -32,7 +32,7 @@ def shown_variants(contents: Contents) -> list[str]:
 
 
 def learning_section(contents: Contents) -> Section | None:
-    """Return the section of the learning curves. `None` if no histories are recorded."""
+    """Return the section with the learning curves. `None` if no histories are recorded."""
     shown = [variant for variant in shown_variants(contents) if contents.curves.get(variant)]
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""The section of the sensitivity: the accuracy against each hyperparameter of a grid or of a search."""
+"""The section about sensitivity: the accuracy against each hyperparameter of a grid or of a search."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ LARGE_RATIO = 10.0  # minimum ratio of the largest to the smallest value for a l
 
 
 def sensitivity_section(contents: Contents) -> Section | None:
-    """Return the section of the sensitivity. `None` if there is neither a grid nor a search."""
+    """Return the section about sensitivity. `None` if there is neither a grid nor a search."""
     components: list[Component] = []
     if len(_finished(contents.grid)) >= FEWEST:
         title = "Grids: accuracy on the validation images against each hyperparameter"

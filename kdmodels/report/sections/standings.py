@@ -1,4 +1,4 @@
-"""The section of the leaderboard: a table that can be sorted, and a chart of the accuracies with their intervals."""
+"""The section with the leaderboard: a table that can be sorted, and a chart of the accuracies with their intervals."""
 
 from collections.abc import Sequence
 
@@ -43,7 +43,7 @@ EQUAL_STEPS = (
 
 
 def standings_section(contents: Contents) -> Section:
-    """Return the section of the leaderboard."""
+    """Return the section with the leaderboard."""
     explanations = {column.title: column.help for column in COLUMNS if column.help}
     components: list[Component] = [standings_table(contents), Legend("What the columns mean", explanations)]
     if contents.objectives:
