@@ -138,7 +138,7 @@ NONE = Augmentation()
 
 
 def augment(images: Tensor, numbers: Tensor, operation: Operation, seed: int, view: int) -> Tensor:
-    """Apply one operation to a batch. Mixup and CutMix, which `View.batch` applies, leave the batch unchanged.
+    """Apply one operation to a batch. Mixup and CutMix are ignored here, because `View.batch` applies them.
 
     Args:
         images: Images, (B, C, H, W) float32 in [0, 1].

@@ -85,7 +85,7 @@ def repeated_images(prints: Mapping[str, np.ndarray], train_labels: np.ndarray, 
             fingerprints are equal if and only if the pixels are equal. `rest` holds the training examples whose labels
             are not used, and `transfer` holds unlabelled images from another source.
         train_labels: The labels of the examples in `train`, (N,).
-        strict: Whether to raise an error instead of a note if `train` or `rest` shares an image with `test`.
+        strict: Whether to raise an error instead of returning a note if `train` or `rest` shares an image with `test`.
 
     Raises:
         UserError: `strict` is true, and `train` or `rest` shares an image with `test`.

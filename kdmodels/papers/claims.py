@@ -11,7 +11,7 @@ from kdmodels.evaluation.statistics import t_interval
 
 
 class Document(BaseModel):
-    """Base class of the models in this module. They are frozen and can be written as JSON."""
+    """Base class of the models in this module. The models are frozen and can be written as JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -61,7 +61,7 @@ def _parts(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def _key(model: type[BaseModel]) -> str:
-    """Return the name of a model's first field, which identifies the model among all models of the same field."""
+    """Return the name of a model's first field. If a field allows several models, this name tells them apart."""
     return next(iter(model.model_fields))
 
 

@@ -13,7 +13,7 @@ def rounded(value: float) -> float:
 
 
 def points(value: float | None) -> float | None:
-    """Return a share in percent.
+    """Convert a share, from 0 to 1, to percent.
 
     >>> points(0.96116666), points(None)
     (96.117, None)

@@ -47,7 +47,7 @@ _REFUSED_PARTS = {
 
 @dataclass(frozen=True)
 class Signature:
-    """The inputs and the output of a served graph: the number of dimensions of each, by name.
+    """The number of dimensions of each input and of the output of a served graph, by name.
 
     All inputs and outputs are float32. Their first dimension is the batch, and the other dimensions are fixed.
     """

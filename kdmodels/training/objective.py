@@ -66,8 +66,8 @@ class Objective(nn.Module):
             of the loss that are trained against the student, such as a discriminator.
         regressed: Names of the losses whose regressors can run for all replicas at once. This is possible for
             regressors of embeddings, but not for regressors of maps.
-        varied: Hyperparameters that differ between replicas: the name of a buffer, by the name of the loss and of the
-            hyperparameter. See `vary`.
+        varied: For each hyperparameter that differs between replicas, the name of the buffer that holds its values. The
+            keys are the name of the loss and the name of the hyperparameter. See `vary`.
         probed: Whether the student's last layer is trained as a linear probe. A probe is used if no term has a gradient
             for this layer.
     """
@@ -175,7 +175,7 @@ class Objective(nn.Module):
         return {name: values[name] for name in self.names}
 
     def _regress(self, name: str, tensors: Mapping[str, Tensor], output: StudentOutput) -> list[Tensor]:
-        """Run a loss's regressors of all replicas on the student's features (S, B, ...).
+        """Run the regressors of a loss for all replicas, on the student's features (S, B, ...).
 
         Args:
             name: Name of the loss.

@@ -61,7 +61,7 @@ class Optimizer:
         return {f"{name}/{key}": value for name, kept in self.state.items() for key, value in kept.items()}
 
     def restore(self, remembered: Mapping[str, Tensor]) -> None:
-        """Restore a state that the method `remembered` returned, on the device of the trained parameters."""
+        """Restore a state that `remembered` returned. Move the state to the device of the tensors."""
         for flat, value in remembered.items():
             name, _, key = flat.rpartition("/")
             place = self.tensors[name].new_empty(()) if key == "step" else torch.empty_like(self.tensors[name])
