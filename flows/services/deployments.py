@@ -39,7 +39,7 @@ class ScheduledExperiment(BaseModel):
         timezone: Time zone of `cron`.
         every: Interval in seconds.
         active: Whether runs are started.
-        file: Path of the experiment file. The runs use a copy that was made when the experiment was scheduled.
+        file: Path of the experiment file. The runs use a copy, made when the experiment was scheduled.
         file_changed: Whether the file was changed or deleted since the experiment was scheduled.
     """
 

@@ -44,7 +44,7 @@ QUEUE_SECONDS = 5
 NO_BLOCKS = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false", "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false"}
 
 
-NO_UI = {"PREFECT_UI_URL": ""}  # flows on a temporary server make no artifacts and no links
+NO_UI = {"PREFECT_UI_URL": ""}  # without the address of a UI, flows create no artifacts and no links
 
 # Flows write a line for each stage and student to their log. Prefect's own reports on tasks are left out.
 FLOW_LOGS = {"PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO"}

@@ -1,11 +1,11 @@
-"""A correction of the logits of a network that learnt without some classes, or from only some of the classes."""
+"""A correction of the logits of a network that was trained without images of some classes."""
 
 from collections.abc import Collection
 
 import numpy as np
 
 BEYOND = 1.0
-"""Distance of the returned shift from the outermost margin, if the best interval of shifts is infinite."""
+"""If the best interval of shifts is infinite, the returned shift lies at this distance from the interval's only end."""
 
 
 def best_shift(logits: np.ndarray, labels: np.ndarray, classes: Collection[int]) -> float:
@@ -31,7 +31,8 @@ def best_shift(logits: np.ndarray, labels: np.ndarray, classes: Collection[int])
     margins = of_others.max(axis=1) - of_inside.max(axis=1)  # (N,)
     order = np.argsort(margins, kind="stable")
     right_inside, right_outside = (part.argmax(axis=1)[order] == labels[order] for part in (of_inside, of_others))
-    # Element k is the number of correct predictions if shifted classes are predicted for the k lowest margins only.
+    # Element k is the number of correct predictions if a shifted class is predicted only for the k examples with the
+    # lowest margins.
     right = np.concatenate([[0], np.cumsum(right_inside)]) + right_outside.sum()
     right[1:] -= np.cumsum(right_outside)
     ends = np.concatenate([[margins.min() - 2 * BEYOND], margins[order], [margins.max() + 2 * BEYOND]])

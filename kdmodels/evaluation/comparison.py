@@ -71,7 +71,7 @@ class Comparison:
 
 
 def one_sided_p(p: float) -> str:
-    """Format a one-sided p-value with enough digits to compare the p-value with the level of a look.
+    """Format a one-sided p-value with enough digits for a comparison with a look's significance level.
 
     >>> one_sided_p(0.0123), one_sided_p(1e-6)
     ('one-sided p = 0.012', 'one-sided p = 1.0e-06')

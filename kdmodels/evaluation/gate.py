@@ -31,7 +31,7 @@ class Verdict:
         evidence: All numbers on which the decision is based, as values that can be written as JSON.
         unmet: The unmet requirements, in words. Empty if all requirements are met.
         worse_than_control: Whether the model is significantly worse than its control. Always false if there is a
-            champion, because the control is then not decisive.
+            champion, because the control then has no influence on the decision.
     """
 
     name: str
@@ -255,7 +255,7 @@ def _not_worse(challenger: Candidate, champion: Candidate, comparison: Compariso
     figures = f"{comparison}, one-sided bound at this look's level {100 * comparison.lower_bound:+.2f}"
     points = f"{100 * margin:.2f} points"
     if comparison.lower_bound >= -margin:
-        # Closed testing: once the margin is shown, the test for "better" adds no error probability.
+        # Closed testing: after a significant test of the margin, the test for "better" adds no error probability.
         better = comparison.difference > 0 and comparison.p_better < comparison.level
         offers.append("it is better" if better else f"not worse by more than the margin of {points}")
         return True, f"{' and '.join(offers)} ({figures})"

@@ -17,7 +17,7 @@ import numpy as np
 
 ALPHA = 0.05  # the largest probability of a false promotion over all looks at a test split
 UNIFORM = 0.5  # the share of ALPHA that is divided equally among the looks; the rest falls as 1 / k^2 for look k
-SKETCHED = 64  # maximum number of values in a sketch
+SKETCHED = 64  # maximum number of hashes in a sketch of a test split
 SAME_SPLIT = 0.5  # test splits with at least this Jaccard similarity count as one split
 PREFIX = "kd.looks"
 _PAIRS = 400  # pairs in one tag; PostgreSQL truncates the tags of a registered model at 5,000 characters

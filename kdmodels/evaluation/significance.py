@@ -233,7 +233,7 @@ def _p_over_both(student: StudentResult, other: StudentResult, correctness: Mapp
 
     Returns:
         The larger p-value. If only the test over examples can't be made, the p-value over seeds. If the test over seeds
-        can't be made, `None`. If both students have the same accuracy for each seed, and there are at least 2 seeds, 1.
+        can't be made, `None`. The result is 1 if both students have the same accuracy for each of at least 2 seeds.
 
     References:
         Berger, "Multiparameter hypothesis testing and acceptance sampling", 1982.

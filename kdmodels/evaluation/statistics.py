@@ -274,7 +274,7 @@ def _tango_score(difference: float, b: int, c: int, n: int) -> Interval:
 
     The numerator is b - c - n * difference. The denominator is the standard error of the numerator.
     """
-    # The maximum likelihood estimate of P(only the second is correct), if the accuracies differ by this difference.
+    # The maximum likelihood estimate of P(only the second is correct), if the accuracies differ by `difference`.
     # The estimate is a root of a x^2 + p x + q.
     a, p, q = 2 * n, (2 * n - b + c) * difference - b - c, -c * difference * (1 - difference)
     only_second = (np.sqrt(max(p * p - 4 * a * q, 0.0)) - p) / (2 * a)

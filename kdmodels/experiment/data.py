@@ -46,7 +46,7 @@ class Transfer(Part):
         default=None,
         ge=1,
         description="Number of additional images. Required with generator or noise. Default: all unlabelled images. "
-        "A part of the unlabelled images is chosen by image hash.",
+        "If only some of the unlabelled images are used, they are chosen by image hash.",
     )
     alone: bool = Field(
         default=False,
@@ -285,10 +285,10 @@ class Data(Part):
 
     @property
     def adds_images(self) -> bool:
-        """Whether distilled students learn from additional images. A student without a teacher never does."""
+        """Whether distilled students learn from additional images. Students without a teacher never do."""
         return bool(self.transfer and (self.transfer.unlabelled or self.transfer.made))
 
     @property
     def generator(self) -> str | None:
-        """The registered generator that makes images for distilled students. `None` if there is none."""
+        """The registered generator that makes images for distilled students. `None` if no generator is set."""
         return self.transfer.generator if self.transfer else None

@@ -52,7 +52,7 @@ class GanNetwork(Part):
 
 
 class DataFreeNetwork(Part):
-    """A generator of convolutional layers that learns from the judge's outputs, and from no image of the data."""
+    """A generator of convolutional layers that learns only from the judge's outputs, not from images of the data."""
 
     IN_WORDS: ClassVar[str] = "data-free generator"
     LR: ClassVar[float] = 1e-3
@@ -128,7 +128,7 @@ class Generator(Part):
 def judge_named() -> Iterator[None]:
     """Replace the field name `teacher` by `judge` in the message of a UserError from the `with` block.
 
-    The judge is trained and read by the functions for teachers. Their error messages name the field `teacher`.
+    The judge is trained and loaded by the functions for teachers. Their error messages name the field `teacher`.
     """
     try:
         yield

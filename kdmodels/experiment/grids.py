@@ -45,7 +45,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Places:
-    """The kind of a grid axis whose values are places in the networks where a loss takes its features.
+    """The kind of a grid axis whose values are the places in the networks where a loss takes its features.
 
     A list of places is one value of such an axis, because a loss can take features at several places.
     """
@@ -82,7 +82,7 @@ _SHARED: Mapping[str, Kind] = {
 def refuse_too_many(count: int, *path: str | int) -> None:
     """Raise an error if an experiment has more than `MOST_VARIANTS` variants.
 
-    Call this function before the variants are built, because a grid can stand for a very large number of variants.
+    Call this function before the variants are built, because a grid can expand to a very large number of variants.
 
     Args:
         count: The number of variants.
@@ -202,8 +202,8 @@ def _column(kind: Kind, values: object, *path: str | int) -> list[object]:
 def _axes(terms: list[Term]) -> dict[str, tuple[Kind, Targets]]:
     """Return the axes that a grid over these terms can have, by name, e.g. `temperature` or `hint.weight`.
 
-    The name of a hyperparameter without a loss stands for all terms that have this hyperparameter. If exactly one term
-    uses the teacher, the names `weight`, `warmup`, `cosine` and `at` without a loss stand for this term.
+    A name without a loss, e.g. `temperature`, changes all terms that have this hyperparameter. If exactly one term uses
+    the teacher, the names `weight`, `warmup`, `cosine` and `at` without a loss change this term.
 
     Returns:
         The kind of each axis, and the fields that the axis changes.
@@ -246,7 +246,7 @@ def _at_point(name: str, point: Sequence[tuple[str, Targets, object]]) -> dict[s
 
 
 def _in_name(value: object) -> str:
-    """Return the text that stands for a value in the name of a variant.
+    """Return the text that represents a value in the name of a variant.
 
     >>> _in_name(0.5), _in_name(True), _in_name(["first", {"student": "a", "teacher": "b"}]), _in_name({"auto": 0.3})
     ('0.5', 'true', 'first+a+b', 'auto-0.3')

@@ -61,7 +61,7 @@ class Hyperparameter:
         return f"{show(value)} is out of range. Allowed: {self}"
 
     def converted(self, value: object) -> float:
-        """Return an allowed value as a float."""
+        """Return `value` as a float. `value` must be allowed."""
         assert isinstance(value, int | float)
         return float(value)
 
@@ -87,7 +87,7 @@ class Choice:
         return f"{show(value)} is not a known value. {allowed(str(value), self.words)}"
 
     def converted(self, value: object) -> str:
-        """Return an allowed value."""
+        """Return `value` as a string. `value` must be allowed."""
         return str(value)
 
 
@@ -98,8 +98,8 @@ class Argument:
     Attributes:
         types: The types of the allowed values.
         required: Whether the argument has no default.
-        default: The default. `None` if it is not a number, a text, true or false. A term then has no value for the
-            argument unless the experiment file sets it.
+        default: The default. `None` if there is no default, or if the default is not a number, text or boolean. A term
+            then has no value for the argument unless the experiment file sets it.
         words: The allowed texts. Empty if all texts are allowed.
     """
 
@@ -130,7 +130,10 @@ class Argument:
         return f"expected {self}, got {show(value)}"
 
     def converted(self, value: object) -> float | str:
-        """Return an allowed value. A whole number becomes a float if only the type float allows it."""
+        """Return `value`, which must be allowed, in the type of the hyperparameter.
+
+        An integer is converted to float if the hyperparameter accepts floats but not integers.
+        """
         assert isinstance(value, int | float | str)
         return float(value) if type(value) is int and int not in self.types else value
 
@@ -155,20 +158,20 @@ class Loss:
     """The description of a loss of `kdmodels.losses`, or of a user's own loss (see `user_losses.py`).
 
     Attributes:
-        needs: The inputs that the loss needs in addition to the student's outputs. `logits` are the teacher's.
+        needs: The inputs that the loss needs in addition to the student's outputs. `logits` means the teacher's logits.
         file: The name of the module of `kdmodels.losses` that contains the loss. The mapping `BUILDERS` of this module
             contains the builder of the loss.
         formula: The formula of the loss. Letters: z logits, F features, G Gram matrices, s student, t teacher,
             B examples, K classes.
         paper: The paper that introduced the loss.
-        weight: The usual weight, its source, and the batch size for which the weight was published. If the size of the
+        weight: The usual weight, its source, and the batch size for which the weight was published. If the value of the
             loss does not depend on the batch size, the batch size is "any".
         cost: The cost of one step, without the student's forward and backward pass. Letters: D features, C channels,
             P positions.
         hyperparameters: The hyperparameters of the loss or of its modules, by name.
         places: The places in the networks where features are taken if a term has no field `at`.
-        takes: The shape of the features that the loss takes. For `embeddings`, (B, D), maps are first averaged over
-            their positions. For `maps`, the shape is (B, C, H, W).
+        takes: The shape of the features that the loss takes. For `maps`, the shape is (B, C, H, W). For `embeddings`,
+            the shape is (B, D), and maps are first averaged over their positions.
         joint: Whether the loss receives the features of all places together, as lists. If false, the loss is computed
             for one place at a time.
         per_batch: Whether the loss compares the examples of a batch with each other and has one value per batch.

@@ -28,8 +28,8 @@ class Preset:
         by a factor of 10 or more.
 
         Two kinds of presets keep their published weights: presets that use only labels, and presets with a
-        discriminator. A calibration would use the gradient through the untrained discriminator, which does not show how
-        large the later gradients are.
+        discriminator. With a discriminator, a calibration would measure the gradient through the untrained
+        discriminator. The size of this gradient does not show how large the later gradients are.
         """
         losses = [term.row for term in self.published]
         if all(loss.needs == "labels" for loss in losses) or any(loss.opponent for loss in losses):

@@ -80,9 +80,9 @@ class Constant(Part):
 class OneCycle(Part):
     """A learning rate that rises along a cosine and then falls to almost 0.
 
-    The learning rate starts at the optimizer's learning rate divided by `start_divisor`. In the first part of the
-    training, a share `rise` of all steps, it rises to the optimizer's learning rate. Afterwards, it falls to the start
-    value divided by `end_divisor`. The momentum stays constant. The defaults are those of torch's OneCycleLR.
+    The learning rate starts at the optimizer's learning rate divided by `start_divisor`. Until the share
+    `rise` of all steps is done, it rises to the optimizer's learning rate. Afterwards, it falls to the start value
+    divided by `end_divisor`. The momentum stays constant. The defaults are those of torch's OneCycleLR.
 
     References:
         Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2018.
@@ -355,7 +355,7 @@ class Teacher(Member):
 
 
 class Student(Recipe):
-    """The small network and its training recipe. The network is trained once for each variant and seed."""
+    """The student: a small network, and its training recipe. The network is trained once for each variant and seed."""
 
     network: Network = Field(description="Architecture.")
     seeds: int = Field(

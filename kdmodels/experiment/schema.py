@@ -42,7 +42,7 @@ def combined(mistakes: Sequence[PydanticCustomError]) -> ValidationError:
 
 
 def show(value: object) -> str:
-    """Return a value as YAML, with text in quotes. The result is cut to 80 characters.
+    """Return a value as YAML, with text in quotes. The result is truncated to 80 characters.
 
     >>> show("five"), show(None), show(True), show([1, 2])
     ("'five'", 'null', 'true', '[1, 2]')

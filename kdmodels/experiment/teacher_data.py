@@ -1,4 +1,4 @@
-"""The field `data` of a teacher, for a teacher that is trained on other data than the students."""
+"""The field `data` of a teacher, for a teacher that is trained on different data from the students."""
 
 from kdmodels.experiment.data import Data
 from kdmodels.experiment.schema import mistake, parse, show
@@ -21,10 +21,11 @@ def complete_data(raw: object, data: Data | None) -> object:
 
     Args:
         raw: The value of the field `teacher`, before its validation.
-        data: The experiment's data. `None` if they are not valid. This mistake is reported separately.
+        data: The experiment's data. `None` if the experiment's data are not valid, which is reported separately.
 
     Returns:
-        The value with complete `data`. If a teacher's data equal the experiment's data, its `data` is `None`.
+        The value with complete `data`. If a teacher's data equal the experiment's data, the teacher's field `data` is
+        `None`.
 
     Raises:
         ValidationError: A field of a teacher's data is wrong.

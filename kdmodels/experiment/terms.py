@@ -131,7 +131,7 @@ class Term(Part):
 
     @property
     def row(self) -> Loss:
-        """The row of the loss in the catalogue. For a loss of the user, what its signature tells."""
+        """The row of the loss in the catalogue. For a user's own loss, a row that is derived from `inputs`."""
         if self.inputs is None:
             return LOSSES[self.loss]
         return row_of(self.inputs, softened="temperature" in self.hyperparameters)
@@ -172,10 +172,10 @@ def _expanded(name: object, value: object) -> dict[str, object]:
 
 
 def find_loss(name: object) -> Loss:
-    """Return the row of a loss of the catalogue or of the user. The user's code is read and not run.
+    """Return the row of a loss of the catalogue, or of a user's own loss. User code is read but not run.
 
     Raises:
-        PydanticCustomError: The loss does not exist, or the signature of the user's loss is not that of a loss.
+        PydanticCustomError: The loss does not exist, or the signature of the user's own loss is not valid.
     """
     if isinstance(name, str) and name in LOSSES:
         return LOSSES[name]
@@ -188,7 +188,13 @@ def find_loss(name: object) -> Loss:
 
 
 def _recorded_row(inputs: object) -> Loss:
-    """Return what the recorded arguments of a user's loss tell. The user's module may no longer exist."""
+    """Return the row of a user's own loss, derived from the recorded names of its positional arguments.
+
+    The user's module is not read, because it may no longer exist.
+
+    Raises:
+        PydanticCustomError: `inputs` is not a list of names, or the names are not valid for a loss.
+    """
     if not isinstance(inputs, list) or not all(isinstance(each, str) for each in inputs):
         raise mistake(f"expected a list of names, got {show(inputs)}", "inputs")
     try:

@@ -27,7 +27,7 @@ Trained = tuple[Sequence[Term], Recipe]
 
 
 class Tune(Part):
-    """The search for hyperparameters. Every variant, the control included, gets the same number of trials."""
+    """The search for hyperparameters. Every variant, including the control, gets the same number of trials."""
 
     trials: int = Field(default=12, ge=2, le=1_000, description="Number of trials of each variant.")
     epochs: int | None = Field(
@@ -60,7 +60,7 @@ class Tune(Part):
             PydanticCustomError: One of these conditions holds:
 
                 - A name in `space` is not the name of a tunable number of any variant.
-                - The end of a range is not allowed.
+                - A bound of a range is not an allowed value.
                 - `epochs` is not above the warm-up epochs of a student.
                 - `epochs` is above the epochs of a student.
         """
@@ -101,8 +101,8 @@ class Axis:
 
     Attributes:
         name: `lr`, `LOSS.weight` for a factor of the term's weight, or `LOSS.HYPERPARAMETER`.
-        low, high: The ends of the range, both positive.
-        value: The number in the experiment file. The factor of a weight is 1.
+        low, high: The bounds of the range, both positive.
+        value: The value in the experiment file. For `LOSS.weight`, which is a factor, the value is 1.
     """
 
     name: str
@@ -117,7 +117,7 @@ class _Number(NamedTuple):
     Attributes:
         name: The name of the axis, as in `Axis`.
         range: The default range.
-        value: The number in the experiment file. The factor of a weight is 1.
+        value: The value in the experiment file. For `LOSS.weight`, which is a factor, the value is 1.
         kind: The hyperparameter. `None` for the learning rate and for the factor of a weight.
     """
 
@@ -132,7 +132,7 @@ class _Number(NamedTuple):
         return self.name, self.name.rpartition(".")[2]
 
     def problem(self, ends: Sequence[float]) -> str | None:
-        """Return a description of the problem with the ends of a range. Return `None` if both ends are allowed."""
+        """Return a description of the problem with the bounds of a range. Return `None` if both bounds are allowed."""
         return next(filter(None, map(self.kind.problem, ends)), None) if self.kind else None
 
 
@@ -142,8 +142,8 @@ def axes(terms: Sequence[Term], recipe: Recipe, space: Mapping[str, Sequence[flo
     Args:
         terms: The terms of the variant.
         recipe: The recipe of the variant's student.
-        space: The ranges that replace the default ranges. The name of a hyperparameter stands for all terms that have
-            this hyperparameter, unless `LOSS.HYPERPARAMETER` is in `space` too.
+        space: The ranges that replace the default ranges. A name without a loss, e.g. `temperature`, sets the range
+            for all terms with this hyperparameter, except those for which `LOSS.HYPERPARAMETER` is in `space` too.
 
     >>> kd = [Term.model_validate({"hard_labels": 0.1}), Term.model_validate({"soft_targets": 0.9})]
     >>> for axis in axes(kd, Recipe(epochs=1), {"temperature": [1, 8]}):
@@ -197,7 +197,7 @@ def _numbers(terms: Sequence[Term], recipe: Recipe) -> list[_Number]:
     numbers = [_Number(LR, (recipe.lr * FACTORS[0], recipe.lr * FACTORS[1]), recipe.lr)]
     for term in terms:
         loss = term.row
-        # If a variant has only one term, its weight would act like the learning rate.
+        # The weight of a variant's only term is not tuned, because it would act like the learning rate.
         if loss.needs != "labels" and len(terms) > 1:
             numbers.append(_Number(f"{term.loss}.weight", FACTORS, 1.0))
         for name, kind in loss.hyperparameters.items():

@@ -202,7 +202,7 @@ def _is_within(module: str, allowed: str) -> bool:
 
 
 def _is_same(module: str, name: str) -> bool:
-    """Return whether two names stand for the same module or the same file.
+    """Return whether two names refer to the same module or the same file.
 
     >>> _is_same("nets.small", "nets"), _is_same("./a.py", "a.py")
     (False, True)

@@ -1,4 +1,4 @@
-"""The rows of users' own losses, in the form of the loss catalogue.
+"""Functions that describe a user's own loss by a row like those of the loss catalogue.
 
 A user's loss is a function or an `nn.Module` class of the user's own module, named as `module:name`. Its row is read
 from its signature. The source code is parsed and never run, so that an experiment can be validated before the code is
@@ -39,7 +39,7 @@ def read_loss(name: str, reserved: Collection[str] = ()) -> Loss:
         reserved: Names that no hyperparameter may have, because a term has fields with these names.
 
     Raises:
-        ValueError: The loss does not exist, or its signature is not that of a loss.
+        ValueError: The loss does not exist, or its signature is not valid.
     """
     definition = _definition(name)
     if isinstance(definition, ast.ClassDef):
@@ -72,14 +72,14 @@ def read_loss(name: str, reserved: Collection[str] = ()) -> Loss:
 
 
 def row_of(inputs: Sequence[str], *, softened: bool = False) -> Loss:
-    """Return what the names of the positional arguments of a user's loss tell about the loss.
+    """Return the row of a user's loss, as far as the names of the loss's positional arguments determine it.
 
     Args:
         inputs: The names, in order.
-        softened: Whether the loss has a temperature, at which the logits of an ensemble are combined.
+        softened: Whether the loss has a temperature. The logits of an ensemble are then combined at this temperature.
 
     Raises:
-        ValueError: The loss takes no output of the student, or compares it with nothing.
+        ValueError: The loss takes no output of the student, or takes nothing with which to compare this output.
     """
     features = any(name.endswith("features") for name in inputs)
     parts = ["logits"] * ("teacher_logits" in inputs) + ["features"] * features + ["labels"] * ("labels" in inputs)
@@ -147,7 +147,7 @@ def _arguments(arguments: ast.arguments) -> Iterator[tuple[str, Argument]]:
 def _constant(node: ast.expr | None) -> float | str | None:
     try:
         value = ast.literal_eval(node) if node is not None else None
-    except ValueError:  # an expression, which Python computes when the function is defined
+    except ValueError:  # the default is an expression, and no code is run to compute its value
         return None
     return value if isinstance(value, int | float | str) else None
 

@@ -13,7 +13,7 @@ from kdmodels.experiment.schema import NAME, Part, combined, explain, mistake, p
 from kdmodels.experiment.terms import Term
 
 EQUAL_STEPS = "-equal-steps"
-"""The end of the name of a control that has as many steps as the distilled students."""
+"""The suffix of the name of a control that has as many steps as the distilled students."""
 
 
 class Variant(Part):
@@ -76,7 +76,7 @@ def expand(items: list[object], student: Student | None, *, adds_images: bool = 
     """Return the variants of an experiment from the items of its field `variants`, with controls for each student.
 
     Args:
-        items: The items. If a hyperparameter has a list of values, the item is a grid and stands for several variants.
+        items: The items. If a hyperparameter has a list of values, the item is a grid and expands to several variants.
             Each item has one of these forms:
 
             - the name of a preset

@@ -16,7 +16,7 @@ from kdmodels.experiment import schema
 DEEPEST = 50  # levels of nesting; an experiment file has about 10
 
 Place = tuple[int, str]
-"""The place of a value in a file: the line number, for sorting, and the start of an error message."""
+"""Where a value was given: a line number, for sorting, and the text with which an error message begins."""
 Places = dict[schema.Path, Place]
 
 
@@ -64,7 +64,7 @@ for _kind, (_pattern, _) in _KINDS.items():
 
 
 def load(text: str, place: Callable[[int], Place], path: schema.Path = ()) -> tuple[JsonValue, Places]:
-    """Parse a YAML text. Return its value, and the place of each inner value.
+    """Parse a YAML text. Return its value, and where each inner value was given.
 
     Args:
         text: The YAML text.
