@@ -90,7 +90,7 @@ class TermLoss:
             regressors of several seeds at once before it calls this function. `None` if `modules` are not one regressor
             per place.
         per_batch: Whether the loss compares the examples of a batch with each other. `build_loss` sets this to True
-            if the loss's row in the catalogue does.
+            if the row of the loss in the catalogue says so.
         vmaps: Whether `value` works under `torch.func.vmap`.
     """
 

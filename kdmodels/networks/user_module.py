@@ -1,4 +1,4 @@
-"""The import of a class or function of the user, and the networks that it builds."""
+"""Import of the user's classes and functions, and construction of the networks that they build."""
 
 import importlib
 import inspect

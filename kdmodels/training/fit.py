@@ -95,7 +95,7 @@ def fit(  # noqa: PLR0913 - the entry point of the library; all but six have def
         on_calibration: Function that is called before the training. Its argument holds the weights of the terms and the
             sizes of their gradients. If None, gradients are measured only if a weight must be calibrated.
         checkpoints: Checkpoints from which to resume, and to which new checkpoints are added. On the CPU, with the same
-            number of threads, a resumed run has a bit-identical result to an uninterrupted run.
+            number of threads, a resumed run gives the same result, bit for bit, as an uninterrupted run.
         validate_every: Number of epochs from one validation to the next.
 
     Returns:
