@@ -1,4 +1,4 @@
-"""The flows of `kd approve` and `kd reject`. They decide about a promotion that waits for a person."""
+"""The flows of `kd approve` and `kd reject`. They decide on a promotion that is waiting for approval."""
 
 from datetime import UTC, datetime
 

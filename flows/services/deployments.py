@@ -69,7 +69,7 @@ def list_schedules() -> list[ScheduledExperiment]:
 
 
 def pause_schedule(name: str) -> str:
-    """Start no more runs of a schedule until `resume_schedule` is called. A run in progress goes on.
+    """Start no more runs of a schedule until `resume_schedule` is called. A run in progress continues.
 
     Returns:
         One line that says what was done.
@@ -99,8 +99,8 @@ def resume_schedule(name: str) -> str:
 def delete_schedule(name: str) -> str:
     """Delete the schedule of an experiment and the planned runs of the schedule.
 
-    A schedule is not deleted during one of its runs. Prefect would also delete the schedule's concurrency limit, and
-    could then not record the end of the run, which holds a slot of this limit.
+    A schedule is not deleted during one of its runs. Prefect would delete the schedule's concurrency limit too, and
+    could not record the end of a run that holds a slot of this limit.
 
     Returns:
         One line that says what was done.

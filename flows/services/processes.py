@@ -1,7 +1,7 @@
 """Functions that start and stop child processes. A child process ends when this process ends or is killed.
 
-Each child process has a guard process, which ends it. Guard processes run this module too, so the module imports no
-slow library.
+A guard process starts and ends each child process. Guard processes run this module too, so the module imports no slow
+library.
 """
 
 import contextlib

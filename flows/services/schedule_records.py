@@ -47,7 +47,7 @@ class ScheduleRecord(BaseModel):
         return self.model_copy(update={"file": str(file.absolute()), "file_digest": _digest(file)})
 
     def file_changed(self) -> bool | None:
-        """Return whether the experiment file was changed or deleted since it was scheduled, or None without a file."""
+        """Return whether the experiment file was changed or deleted since it was scheduled. None without a file."""
         return None if self.file is None else _digest(Path(self.file)) != self.file_digest
 
 

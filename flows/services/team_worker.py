@@ -42,7 +42,7 @@ def run_worker(*, health_port: int | None = None) -> None:
     A run that is stopped writes a checkpoint.
 
     Args:
-        health_port: Loopback port on which `GET /health` tells whether the worker still looks for due runs.
+        health_port: Loopback port on which `GET /health` reports whether the worker still looks for due runs.
 
     Raises:
         UsageError: No Prefect server is configured.

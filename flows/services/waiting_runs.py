@@ -11,7 +11,7 @@ WAITING = [StateType.SCHEDULED, StateType.PENDING]
 
 
 def cancel_waiting(name: str) -> bool:
-    """Cancel the flow runs of this name in Prefect that have not begun. Return whether there was one."""
+    """Cancel Prefect's flow runs that have this name and have not begun. Return whether there was such a run."""
     waiting = FlowRunFilter(
         name=FlowRunFilterName(any_=[name]), state=FlowRunFilterState(type=FlowRunFilterStateType(any_=WAITING))
     )

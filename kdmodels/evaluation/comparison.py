@@ -28,7 +28,7 @@ class Comparison:
         level: The significance level of the one-sided test. 0 if all declared looks (comparisons) are spent.
         lower_bound: Tango's one-sided lower bound of the difference, at the significance level `level`. -1 if the level
             is 0.
-        decides: Whether the comparison decides about a promotion. If false, the comparison is only reported.
+        decides: Whether the comparison decides on a promotion. If false, the comparison is only reported.
     """
 
     against: str
@@ -47,7 +47,7 @@ class Comparison:
     def better(self) -> bool:
         """Whether the challenger's accuracy is significantly higher than the other model's.
 
-        If the comparison decides about a promotion, the test is one-sided at the level `level`. Otherwise, the test is
+        If the comparison decides on a promotion, the test is one-sided at the level `level`. Otherwise, the test is
         two-sided at the level `ALPHA`.
         """
         return self.difference > 0 and (self.p_better < self.level if self.decides else self.p_value < ALPHA)
@@ -86,7 +86,7 @@ def compare(challenger: Candidate, other: Candidate, look: Look | None) -> Compa
         challenger: The model that could replace the champion.
         other: The model that the challenger is compared with.
         look: The number of this comparison on the test split, and the number of declared comparisons. Both set the
-            significance level. `None` if the comparison is only reported and does not decide about a promotion.
+            significance level. `None` if the comparison is only reported and does not decide on a promotion.
 
     Raises:
         ValueError: The two models have different numbers of examples.

@@ -149,9 +149,9 @@ def _succession(
 ) -> list[Rule]:
     """Return the rules for replacing the champion, each with its result.
 
-    The first rules tell whether the challenger is smaller or has more classes. They determine the last rule, which
-    alone decides. If the challenger is smaller or has more classes, it must not be worse by more than the margin.
-    Otherwise, it must be better.
+    The first rules tell whether the challenger is smaller or has more classes. They determine the last rule,
+    and only the last rule decides. If the challenger is smaller or has more classes, it must not be worse by more than
+    the margin. Otherwise, it must be better.
 
     Args:
         challenger: The model that could replace the champion.

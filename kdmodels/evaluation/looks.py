@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 
 ALPHA = 0.05  # the largest probability of a false promotion over all looks at a test split
-UNIFORM = 0.5  # the share of ALPHA that is divided equally among the looks; the rest falls as 1 / k^2 for look k
+UNIFORM = 0.5  # the share of ALPHA that is divided equally among the looks, see `Look.level`
 SKETCHED = 64  # maximum number of hashes in a sketch of a test split
 SAME_SPLIT = 0.5  # test splits with at least this Jaccard similarity count as one split
 PREFIX = "kd.looks"

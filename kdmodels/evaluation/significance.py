@@ -194,10 +194,10 @@ def corrected_pairs(
     Args:
         order: The finished students in the order of `ranked`.
         correctness: The correctness of each run, by run id.
-        test: A function that returns the p-value of two students, or `None` if the test can't be made.
+        test: A function that returns the p-value of two students, or `None` if the test can't be carried out.
 
     Returns:
-        The corrected p-value, by the names of the two variants. `None` if the test can't be made.
+        The corrected p-value, by the names of the two variants. `None` if the test can't be carried out.
     """
     pairs = list(combinations(order, 2))
     names = [frozenset((one.variant, other.variant)) for one, other in pairs]
@@ -232,8 +232,11 @@ def _p_over_both(student: StudentResult, other: StudentResult, correctness: Mapp
     test.
 
     Returns:
-        The larger p-value. If only the test over examples can't be made, the p-value over seeds. If the test over seeds
-        can't be made, `None`. The result is 1 if both students have the same accuracy for each of at least 2 seeds.
+        The larger p-value, except in these cases:
+
+        - If both students have the same accuracy for each of at least 2 seeds, the result is 1.
+        - If the test over seeds can't be carried out, the result is `None`.
+        - If only the test over examples can't be carried out, the result is the p-value over seeds.
 
     References:
         Berger, "Multiparameter hypothesis testing and acceptance sampling", 1982.

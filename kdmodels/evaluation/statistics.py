@@ -82,7 +82,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     positive is at most 5 %.
 
     Args:
-        p_values: The p-value of each test. `None` stands for a test that could not be made. Such a test is not counted.
+        p_values: The p-value of each test. `None` if a test could not be carried out. Such a test is not
+            counted.
 
     Returns:
         The corrected p-values, in the same order. `None` stays `None`.

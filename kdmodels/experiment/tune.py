@@ -54,7 +54,7 @@ class Tune(Part):
         """Check `space` and `epochs` against the variants of an experiment.
 
         Args:
-            variants: The terms and the student's recipe of each variant.
+            variants: The terms and the student's recipe for each variant.
 
         Raises:
             PydanticCustomError: One of these conditions holds:
