@@ -1,6 +1,7 @@
 """Experiments with losses of the user's own, from the file to the verdict."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ def test_kd_run_trains_with_own_losses_and_reuses_their_runs(file: Path, kd_here
     actions = {step["name"]: (step["action"], step["reason"]) for step in json.loads(again)["students"]}
     assert actions["hard-labels"][0] == "reuse"
     assert actions["absolute"] == actions["regressed"] == ("train", "e2e_losses changed")
+    # Commands that read the experiment from the store neither need nor import the module that it names.
+    (file.parent / "e2e_losses.py").unlink()
+    sys.modules.pop("e2e_losses")
+    for command in (["compare", "mine"], ["show", absolute.run_id], ["promote", absolute.run_id, "--dry-run"]):
+        code, _, error = kd_here(*command)
+        assert code not in (cli.ERROR, cli.USAGE), (command, error)  # the gate may refuse
+    assert "e2e_losses" not in sys.modules
 
 
 def test_own_losses_of_a_schedule_must_be_allowed(file: Path, kd_here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
