@@ -21,10 +21,11 @@ MEASURES = {
 
 
 def record_evidence(run_id: str, model: str, generation: str, verdict: Verdict) -> None:
-    """Store the evidence of a promotion with the generator's run, under the name of the registered model.
+    """Store the evidence that justifies a promotion with the generator's run, under the name of the registered model.
 
     Args:
-        generation: The id of the run of the command that promotes the generator.
+        run_id: The id of the generator's run.
+        generation: The id of the generation's run, which is the run of the command that trained the generator.
     """
     add_promotion(run_id, model, {"generation": generation, "reason": verdict.reason, "evidence": verdict.evidence})
 

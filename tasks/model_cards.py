@@ -41,7 +41,7 @@ def version_tags(request: Request, judgement: Judgement, measurements: Measureme
 
 
 def record_evidence(request: Request, judgement: Judgement) -> None:
-    """Store the evidence of a promotion with the student's run, under the name of the registered model."""
+    """Store the evidence that justifies a promotion with the student's run, under the name of the registered model."""
     content = {
         "comparison": request.leaderboard.parent_run_id,
         "reason": judgement.verdict.reason,

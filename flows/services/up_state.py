@@ -76,9 +76,9 @@ def up_state() -> UpState | None:
 
 
 def running_up() -> UpState | None:
-    """Return the state of the `kd up` on this machine, whether its server answers or not.
+    """Return the state of the `kd up` that runs on this machine. If none runs or it is still starting, return None.
 
-    If no `kd up` runs, or its servers are still starting, return None.
+    Once it has started, the state is returned even if one of its servers no longer answers.
     """
     try:
         content: dict[str, Any] = json.loads(state_file().read_text())

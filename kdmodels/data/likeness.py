@@ -61,7 +61,7 @@ def look_alike(images: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _points_and_bounds(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a point for each descriptor, (N, 65), and a distance limit for each point, (N,).
 
-    Another image counts as a copy if the distance between the two points is at most the limit.
+    An image counts as a copy of image i if the distance between its point and point i is at most limit i.
     """
     points, contrast = _points(cells)
     return points, np.clip(OF_CONTRAST * contrast, LEAST, MOST)
@@ -70,8 +70,8 @@ def _points_and_bounds(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _points(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a point for each descriptor, (N, 65), and the contrast of each image, (N,).
 
-    The first 64 coordinates of a point are the cells minus their mean. The last coordinate is the weighted mean. The
-    contrast is the norm of the first 64 coordinates.
+    The first 64 coordinates of a point are the cells minus their mean. The last coordinate is their mean, times a
+    constant weight. The contrast is the norm of the first 64 coordinates.
     """
     values = cells.astype(np.float32)
     mean = values.mean(axis=1, keepdims=True)

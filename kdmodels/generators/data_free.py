@@ -20,8 +20,8 @@ LEAK = 0.2  # slope of the activations for negative inputs
 def convolutions(output_shape: tuple[int, int, int], channels: int, latent: int) -> nn.Sequential:
     """Return layers that map latent codes, (B, latent), to pixels before the tanh, (B, C * H * W).
 
-    A linear layer makes maps of a quarter of the height and the width. The maps are upsampled twice. If the generator
-    has fully connected layers instead of convolutions, a student learns much less from its images.
+    A linear layer makes maps of a quarter of the height and the width. The maps are upsampled twice. Convolutions are
+    used because a student learns much less from the images of a fully connected generator.
 
     Args:
         output_shape: Shape (C, H, W) of the images.
@@ -29,7 +29,8 @@ def convolutions(output_shape: tuple[int, int, int], channels: int, latent: int)
         latent: Size of a code.
 
     References:
-        The generator of the authors' code, which has 128 channels and also a batch normalisation after its tanh.
+        The generator in the code of Chen et al. 2019. It has 128 channels and, unlike this one, a batch normalisation
+        after the tanh.
     """
     colours, height, width = output_shape
     quarter, half = ((-(-height // part), -(-width // part)) for part in (4, 2))  # rounded up

@@ -61,7 +61,7 @@ class Optimizer:
         return {f"{name}/{key}": value for name, kept in self.state.items() for key, value in kept.items()}
 
     def restore(self, remembered: Mapping[str, Tensor]) -> None:
-        """Restore a state that `remembered` returned. Move the state to the device of the tensors."""
+        """Restore a state returned by the method `remembered`, on the device of the optimised tensors."""
         for flat, value in remembered.items():
             name, _, key = flat.rpartition("/")
             place = self.tensors[name].new_empty(()) if key == "step" else torch.empty_like(self.tensors[name])
@@ -160,7 +160,7 @@ class RowOptimizers:
         }
 
     def restore(self, remembered: Mapping[str, Tensor]) -> None:
-        """Restore a state that `remembered` returned. Move the state to the device of the tensors."""
+        """Restore a state returned by the method `remembered`, on the device of the optimised tensors."""
         for row, optimizer in enumerate(self.rows):
             prefix = f"{row}/"
             state = {name.removeprefix(prefix): value for name, value in remembered.items() if name.startswith(prefix)}
