@@ -6,7 +6,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Completed
 
-from flows.run_names import distill_run
+from flows.run_names import experiment_run
 from flows.services.schedule_records import enter_schedule
 from kdmodels.experiment import Experiment
 from kdmodels.experiment.user_code import named_modules, require_all_allowed
@@ -44,7 +44,7 @@ class StudentsFailedError(Exception):
         self.outcome = outcome
 
 
-@flow(flow_run_name=distill_run)
+@flow(flow_run_name=experiment_run)
 def distill(experiment: Experiment, options: Options = DEFAULTS) -> Outcome:
     """Compare the experiment's loss variants and promote the best student.
 

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Completed
 
-from flows.run_names import distill_run
+from flows.run_names import experiment_run
 from flows.services.schedule_records import enter_schedule
 from kdmodels.experiment import GeneratorExperiment
 from kdmodels.experiment.generator import judge_named
@@ -37,7 +37,7 @@ from tasks.ui import summaries
 DEFAULTS = Options()
 
 
-@flow(flow_run_name=distill_run)
+@flow(flow_run_name=experiment_run)
 def generate(experiment: GeneratorExperiment, options: Options = DEFAULTS) -> GeneratorOutcome:
     """Train a generator, measure its images, and promote the generator if the promotion gate accepts it.
 

@@ -6,8 +6,8 @@ Prefect calls these functions before the flow starts. They read the parameters o
 from prefect.runtime import flow_run
 
 
-def distill_run() -> str:
-    """Return the name of a run of `distill`: the experiment and the time."""
+def experiment_run() -> str:
+    """Return the name of a run of `distill` or `generate`: the experiment and the time."""
     return f"{flow_run.parameters['experiment'].name} {_start()}"
 
 

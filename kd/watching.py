@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from flows.services.prefect_client import persistent_client
-from flows.services.starting_runs import starting_comparisons
+from flows.services.starting_runs import starting_runs
 from kd.progress import (
     ACTIVE,
     POLL_SECONDS,
@@ -66,7 +66,7 @@ def running_whole_run(console: Console) -> tracking.Run:
         return run
     with persistent_client() as client:
         shown = ""
-        while client and (names := starting_comparisons(client)):
+        while client and (names := starting_runs(client)):
             if names[0] != shown:
                 shown = names[0]
                 console.print(f"{escaped(shown)}: prepares its data; waiting for the first record", soft_wrap=True)

@@ -16,7 +16,7 @@ from tasks import tracking
 COMPARISON, GENERATION = "distill", "generate"  # the names of the flows
 
 
-def starting_comparisons(client: SyncPrefectClient) -> list[str]:
+def starting_runs(client: SyncPrefectClient) -> list[str]:
     """Return the names of the flow runs of comparisons and generations without an MLflow run, newest first.
 
     Flow runs whose process was killed are left out.

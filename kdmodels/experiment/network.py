@@ -90,7 +90,7 @@ class Compact(Part):
             missing, present = ("width", "depth") if self.width is None else ("depth", "width")
             raise mistake(f"missing. Expected a whole number, since {present} is set", missing)
         if self.budget is None and self.width is None:
-            raise mistake("missing. Expected a number of parameters, or both width and depth", "budget")
+            raise mistake("missing. Expected parameters, flops or latency_ms, or both width and depth", "budget")
         return self
 
     @model_serializer(mode="wrap")

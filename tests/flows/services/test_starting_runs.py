@@ -12,7 +12,7 @@ from prefect.states import Cancelled, Pending, Running
 
 from flows.distill import distill
 from flows.services.dead_runs import dead_runs, end_dead_runs
-from flows.services.starting_runs import starting_comparisons
+from flows.services.starting_runs import starting_runs
 from tasks import tracking
 from tasks.tracking.tags import Tag
 
@@ -47,9 +47,9 @@ def test_only_running_comparisons_without_an_mlflow_run_are_found(
             ]
         ]
         tracking.start("small", "small", "comparison", tags={Tag.PREFECT_FLOW_RUN: str(recorded.id)})
-        assert starting_comparisons(client) == ["starting"]
+        assert starting_runs(client) == ["starting"]
         tracking.start("small", "small", "comparison", tags={Tag.PREFECT_FLOW_RUN: str(starting.id)})
-        assert starting_comparisons(client) == []
+        assert starting_runs(client) == []
         for flow_run in (starting, recorded, *others):  # other tests use the same server
             client.set_flow_run_state(flow_run.id, Cancelled(), force=True)
 
@@ -64,7 +64,7 @@ def test_a_flow_run_that_was_killed_while_it_prepared_its_data_is_not_found_but_
         killed, starting = [client.create_flow_run(distill, name=name, state=Running()) for name in ("a", "b")]
         subprocess.run([sys.executable, "-c", KILLED, str(killed.id)], check=False)
         with tracking.flow_run_alive(starting.id):
-            assert starting_comparisons(client) == ["b"]
+            assert starting_runs(client) == ["b"]
             dead = dead_runs(client)
             assert [each.flow_run.id for each in dead] == [killed.id]
             end_dead_runs(client, dead)

@@ -138,7 +138,7 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
     ("{mlp: [32]}", "{name: vgg8, weights: DEFAULT}",
      "4: student.network.weights: applies only to torchvision and timm. Allowed with name: null"),
     ("{mlp: [32]}", "{compact: {block: depthwise}}",
-     "4: student.network.compact.budget: missing. Expected a number of parameters, or both width and depth"),
+     "4: student.network.compact.budget: missing. Expected parameters, flops or latency_ms, or both width and depth"),
     ("{mlp: [32]}", "{compact: {block: depth-wise, budget: 60000}}",
      f"4: student.network.compact.block: unknown block 'depth-wise'. Did you mean 'depthwise'? Allowed: {BLOCKS}"),
     ("{mlp: [32]}", "{compact: {block: fire, width: 6, depth: 2}}",
