@@ -23,8 +23,8 @@ PAPERS = FOLDER / "papers"
 def shipped() -> list[str]:
     """Return the names of the shipped experiments.
 
-    >>> shipped()[:4]
-    ['cifar10', 'cifar10-full', 'digits', 'digits-losses']
+    >>> "digits" in shipped()
+    True
     """
     return sorted(file.stem for file in FOLDER.glob("*.yaml") if file != TEMPLATE)
 
