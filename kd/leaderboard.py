@@ -5,12 +5,12 @@ differ and the terminal is wide enough. `EVIDENCE` and `COSTS` define two more t
 empty column is left out. `kdmodels/report/tables.py` defines the columns of `kd compare --csv` and `--markdown`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from rich.table import Table
 
-from kd.console import cell, console, new_table, print_entry
+from kd.console import cell, console, fitting, new_table, print_entry
 from kdmodels.evaluation.correctness import UNKNOWN, Correctness
 from kdmodels.evaluation.significance import RESAMPLES
 from kdmodels.report import formats
@@ -20,8 +20,6 @@ from kdmodels.report.leaderboard import costs as costs_of
 from tasks.references import StudentReference
 from tasks.results import ACCURACY, SIZE
 from tasks.tuned_values import tuning_in_words
-
-UNLIMITED = 10_000  # width in characters, wider than any table. By default, rich caps the width at the terminal's
 
 
 class Column(NamedTuple):
@@ -100,7 +98,8 @@ def print_leaderboard(
     print_entry("result", conclusion(rows))
     finished = [row for row in rows if row.student.finished]
     same_costs = len({(row.costs.parameters, row.costs.mflops) for row in finished}) <= 1
-    print_columns(LEADERBOARD, rows, optional=[] if same_costs else BRIEF_COST_COLUMNS)
+    columns = LEADERBOARD if same_costs else [*LEADERBOARD, *BRIEF_COST_COLUMNS]
+    print_columns(columns, rows, optional=[column.title for column in reversed(BRIEF_COST_COLUMNS)])
     print_entry("tuning", tuning_in_words(students))
     if same_costs and finished:
         print_entry("students", costs_in_words([row.costs for row in finished]))
@@ -118,20 +117,17 @@ def print_leaderboard(
             print_entry("failed", f"{student.variant}: {student.error}", style="red")
 
 
-def print_columns(columns: Sequence[Column], rows: Sequence[LeaderboardRow], optional: Sequence[Column] = ()) -> None:
+def print_columns(columns: Sequence[Column], rows: Sequence[LeaderboardRow], optional: Sequence[str] = ()) -> None:
     """Print an empty line, then the rows as a table.
 
     Args:
-        optional: Additional columns. If the terminal is too narrow for all columns, additional columns are left out,
-            starting with the last.
+        optional: Titles of columns that are left out, from the first on, until the table fits into the terminal.
     """
-    out = console()
-    table = _table([*columns, *optional], rows)
-    unlimited = out.options.update(max_width=UNLIMITED)
-    while optional and out.measure(table, options=unlimited).maximum > out.width:
-        optional = optional[:-1]
-        table = _table([*columns, *optional], rows)
-    out.print("", table, sep="\n")
+
+    def table_without(left_out: Collection[str]) -> Table:
+        return _table([column for column in columns if column.title not in left_out], rows)
+
+    console().print("", fitting(table_without, optional), sep="\n")
 
 
 def _table(columns: Iterable[Column], rows: Sequence[LeaderboardRow]) -> Table:

@@ -1,5 +1,6 @@
 """Options and arguments that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,17 @@ def complete_experiment(incomplete: str) -> list[str]:
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
+def parse_age(age: str) -> int | None:
+    """Convert an age, such as 30d, to seconds. If the text is not one of `AGES`, return `None`.
+
+    >>> parse_age("30d"), parse_age("30")
+    (2592000, None)
+    """
+    match = re.fullmatch("([0-9]{1,5})([hdw])", age)
+    return int(match[1]) * {"h": 3600, "d": 86_400, "w": 7 * 86_400}[match[2]] if match else None
+
+
+AGES = "0 to 99999 hours (h), days (d) or weeks (w)"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Details = Annotated[bool, typer.Option("--details", help="Also print intervals and tests over examples and all costs.")]
 DataDir = Annotated[

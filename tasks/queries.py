@@ -35,10 +35,14 @@ from tasks.tracking.tags import PREFIX, Tag
 from tasks.tuned_values import trained_with
 
 
-def list_runs(limit: int = 30) -> list[RunLine]:
-    """Return the latest runs, newest first."""
+def list_runs(
+    chosen: tracking.RunFilter = tracking.RunFilter(),  # noqa: B008 - frozen
+    limit: int = 30,
+    sort: str = "started",
+) -> list[RunLine]:
+    """Return the first runs that meet all conditions of a filter. Arguments and errors: see `tracking.select`."""
     tracking.configure()
-    return [_line(run) for run in tracking.runs(limit=limit)]
+    return [_line(run) for run in tracking.select(chosen, limit, sort)]
 
 
 def list_experiments(shipped: Collection[str]) -> list[ExperimentLine]:

@@ -1,6 +1,5 @@
 """The command `kd gc`. It deletes old runs and caches."""
 
-import re
 from typing import Annotated
 
 import typer
@@ -8,7 +7,7 @@ from pydantic import ByteSize
 
 from flows.services.prefect_client import persistent_client
 from kd import console
-from kd.options import Json
+from kd.options import AGES, Json, parse_age
 from kdmodels.errors import UsageError
 from tasks.cleanup.gc import Collected, Deleted, collect
 
@@ -25,6 +24,8 @@ def command(
     Runs that a registered model or a newer comparison needs are kept.
     """
     age = parse_age(older_than)
+    if age is None:
+        raise UsageError(f"--older-than: expected an age, e.g. 12h, 30d or 4w, got {older_than!r}. Allowed: {AGES}")
 
     def report(deleted: Deleted) -> None:
         if not as_json:
@@ -36,19 +37,6 @@ def command(
         console.print_json({"dry_run": dry_run, **collected.model_dump()})
     else:
         _print_summary(collected, dry_run=dry_run)
-
-
-def parse_age(age: str) -> int:
-    """Convert an age, such as 30d, to seconds.
-
-    >>> parse_age("30d")
-    2592000
-    """
-    match = re.fullmatch("([0-9]{1,5})([hdw])", age)
-    if match is None:
-        allowed = "Allowed: 0 to 99999 hours (h), days (d) or weeks (w)"
-        raise UsageError(f"--older-than: expected an age, e.g. 12h, 30d or 4w, got {age!r}. {allowed}")
-    return int(match[1]) * {"h": 3600, "d": 86_400, "w": 7 * 86_400}[match[2]]
 
 
 def print_deleted(deleted: Deleted, *, dry_run: bool) -> None:

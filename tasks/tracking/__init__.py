@@ -59,6 +59,7 @@ from tasks.tracking.links import (
 from tasks.tracking.lookup import (
     PARENTS,
     Run,
+    RunFilter,
     children,
     claimed,
     find,
@@ -68,6 +69,7 @@ from tasks.tracking.lookup import (
     is_new,
     running,
     runs,
+    select,
 )
 from tasks.tracking.mlflow_internals import deletes_for_good
 from tasks.tracking.outages import is_mute, outage
@@ -99,6 +101,7 @@ __all__ = [
     "PARENTS",
     "Decision",
     "Run",
+    "RunFilter",
     "Tag",
     "Version",
     "abandoned",
@@ -178,6 +181,7 @@ __all__ = [
     "runs",
     "save_view",
     "saved_view_link",
+    "select",
     "set_champion",
     "set_tags",
     "start",

@@ -1,6 +1,7 @@
 """Functions that search for runs, for example by id, name or parent."""
 
 import functools
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +15,19 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from kdmodels.errors import UserError, allowed
+from kdmodels.evaluation.ranking import ACCURACY
 from kdmodels.run_status import RunStatus
 from tasks.tracking.tags import Tag
 
 PARENTS = ("comparison", "generation")  # kinds of the parent runs; teachers, students etc. are their child runs
 KINDS = (*PARENTS, "teacher", "student", "tuning", "generator", "reproduction")
 PAGE = 1_000
+ORDERS = {  # field by which runs can be sorted -> order of an MLflow search. MLflow cannot sort by duration
+    "started": "attributes.start_time DESC",
+    "accuracy": f"metrics.`{ACCURACY}` DESC",
+    "seconds": "attributes.start_time DESC",
+    "name": "attributes.run_name ASC",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,23 @@ class Run:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class RunFilter:
+    """The conditions that a run must meet. A condition that is None holds for each run.
+
+    Attributes:
+        experiment: Name of the experiment.
+        kind: Kind of the run, one of `KINDS`.
+        status: Status of the run, one of `RunStatus`.
+        since: Earliest time of the start, in ms since 1970. A resumed run counts from its first start.
+    """
+
+    experiment: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    since: int | None = None
+
+
 def get(run_id: str) -> Run:
     """Return the run with this id.
 
@@ -78,17 +103,47 @@ def runs(experiment: str | None = None, kind: str | None = None, limit: int = 10
     Raises:
         UserError: The experiment or the kind does not exist.
     """
+    return select(RunFilter(experiment, kind), limit)
+
+
+def select(chosen: RunFilter, limit: int, sort: str = "started") -> list[Run]:
+    """Return the first runs of kdflow that meet all conditions of a filter.
+
+    Args:
+        limit: Maximum number of runs.
+        sort: Field by which the runs are sorted, one of `ORDERS`. The newest, most accurate or longest run comes first,
+            and names are in alphabetical order. Runs without a value come last.
+
+    Raises:
+        UserError: The experiment, the kind, the status or the field does not exist.
+    """
     names = experiment_names()
-    if experiment is not None:
-        if experiment not in names.values():
+    for field, value, choices in (
+        ("kind", chosen.kind, KINDS),
+        ("status", chosen.status, list(RunStatus)),
+        ("field", sort, ORDERS),
+    ):
+        if value is not None and value not in choices:
+            raise UserError(f"{field} {value!r} does not exist. {allowed(value, choices)}")
+    if chosen.experiment is not None:
+        if chosen.experiment not in names.values():
             raise UserError(
-                f"experiment {experiment!r} is not in the tracking store. {allowed(experiment, names.values())}"
+                f"experiment {chosen.experiment!r} is not in the tracking store. "
+                f"{allowed(chosen.experiment, names.values())}"
             )
-        names = {id_: name for id_, name in names.items() if name == experiment}
-    if kind is not None and kind not in KINDS:
-        raise UserError(f"kind {kind!r} does not exist. {allowed(kind, KINDS)}")
-    condition = f"tags.`{Tag.KIND}` = '{kind}'" if kind else f"tags.`{Tag.KIND}` LIKE '%'"
-    return list(search(names, condition, limit))
+        names = {id_: name for id_, name in names.items() if name == chosen.experiment}
+    conditions = [f"tags.`{Tag.KIND}` = '{chosen.kind}'" if chosen.kind else f"tags.`{Tag.KIND}` LIKE '%'"]
+    if chosen.status is not None:
+        conditions.append(f"attributes.status = '{chosen.status}'")
+    if chosen.since is not None:
+        conditions.append(f"attributes.start_time >= {chosen.since}")
+    is_by_seconds = sort == "seconds"
+    found = list(search(names, " AND ".join(conditions), None if is_by_seconds else limit, order=ORDERS[sort]))
+    return sorted(found, key=_negative_duration)[:limit] if is_by_seconds else found
+
+
+def _negative_duration(run: Run) -> float:
+    return math.inf if run.end is None else run.start - run.end
 
 
 def is_new(experiment: str) -> bool:
@@ -229,9 +284,13 @@ def runs_with(run_ids: Iterable[str]) -> str:
 
 
 def search(
-    experiments: Mapping[str, str], condition: str, limit: int | None, view: int = ViewType.ACTIVE_ONLY
+    experiments: Mapping[str, str],
+    condition: str,
+    limit: int | None,
+    view: int = ViewType.ACTIVE_ONLY,
+    order: str = ORDERS["started"],
 ) -> Iterator[Run]:
-    """Yield the runs that meet a condition, newest first.
+    """Yield the runs that meet a condition, by default the newest first.
 
     The runs are read in pages, because a server refuses large answers.
 
@@ -240,6 +299,7 @@ def search(
         condition: Filter in the syntax of MLflow.
         limit: Maximum number of runs. If the limit is None, all runs are returned.
         view: Runs to yield: active runs, deleted runs or both.
+        order: Order of the runs in the syntax of MLflow.
     """
     client = MlflowClient()
     left, token = limit, None
@@ -249,7 +309,7 @@ def search(
             condition,
             view,
             max_results=min(left or PAGE, PAGE),
-            order_by=["attributes.start_time DESC"],
+            order_by=[order],
             page_token=token,
         )
         yield from (_read(run, experiments) for run in page)

@@ -18,6 +18,7 @@ KD = Path(sys.executable).with_name("kd")
 Done = subprocess.CompletedProcess[str]
 Kd = Callable[..., Done]
 NewStudent = Callable[..., StudentReference]
+Printed = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="session")

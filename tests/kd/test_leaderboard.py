@@ -1,16 +1,12 @@
 """The leaderboard as it is printed."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
 from kd.leaderboard import COSTS, print_leaderboard
 from kdmodels.evaluation.correctness import Correctness
 from tasks.references import Outcome, StudentReference
-from tests.kd.conftest import NewStudent
-
-Printed = Callable[..., list[str]]
+from tests.kd.conftest import NewStudent, Printed
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from kdmodels.errors import UserError
 from tasks import tracking
+from tasks.tracking import RunFilter
 
 
 def ended(name: str, status: str = "FINISHED", **given: str) -> str:
@@ -67,6 +69,44 @@ def test_an_unknown_experiment_or_kind_is_a_clear_error(store: Path) -> None:
         tracking.runs("digit")
     with pytest.raises(UserError, match=r"kind 'pupil' .*Allowed: comparison, generation, teacher, student"):
         tracking.runs(kind="pupil")
+
+
+def test_filters_are_combined(store: Path) -> None:
+    a, b = ended("a"), ended("b", "FAILED")
+    teacher, elsewhere = ended("t", kind="teacher"), ended("c", "FAILED", experiment="mnist")
+
+    def chosen(**conditions: Any) -> list[str]:
+        return [run.run_id for run in tracking.select(RunFilter(**conditions), 9)]
+
+    assert chosen() == [elsewhere, teacher, b, a]
+    assert chosen(status="FAILED") == [elsewhere, b]
+    assert chosen(status="FAILED", experiment="digits", kind="student") == [b]
+    assert chosen(since=tracking.get(b).start) == [elsewhere, teacher, b]
+    assert chosen(since=tracking.get(elsewhere).start + 1) == []
+    for conditions, message in (
+        ({"status": "DONE"}, "status 'DONE' does not exist. Allowed: SCHEDULED, RUNNING, "),
+        ({"kind": "pupil"}, "kind 'pupil' does not exist. Allowed: comparison, "),
+    ):
+        with pytest.raises(UserError, match=message):
+            chosen(**conditions)
+
+
+def test_runs_without_a_value_come_last(store: Path) -> None:
+    runs = [ended("c", "RUNNING"), ended("a", "RUNNING"), ended("b", "RUNNING"), ended("d", "RUNNING")]
+    for run, accuracy, end in zip(runs, (0.5, None, 0.9, None), (3_000, 9_000, 5_000, None), strict=True):
+        if accuracy is not None:
+            MlflowClient().log_metric(run, "val/accuracy", accuracy)
+        if end is not None:
+            MlflowClient().set_terminated(run, end_time=tracking.get(run).start + end)
+
+    def names(sort: str, limit: int = 9) -> str:
+        return "".join(run.name for run in tracking.select(RunFilter(), limit, sort))
+
+    assert (names("started"), names("name"), names("seconds")) == ("dbac", "abcd", "abcd")
+    assert names("accuracy") == "bcda"
+    assert (names("seconds", 2), names("accuracy", 1)) == ("ab", "b")
+    with pytest.raises(UserError, match="field 'size' does not exist"):
+        names("size")
 
 
 def test_a_run_is_found_by_id_name_or_unique_prefix(store: Path) -> None:
