@@ -30,8 +30,7 @@ from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.presets import CONTROL, PRESETS
 from kdmodels.experiment.terms import Calibrated
 from kdmodels.knowledge import Knowledge, distil_knowledge
-from kdmodels.networks import build
-from kdmodels.networks.storage import load_state
+from kdmodels.networks import build, load_state
 from kdmodels.randomness import TEACHER_SEEDS
 from kdmodels.training import fit
 

@@ -233,7 +233,7 @@ def _only_entry(raw: object, table: dict[str, type[BaseModel]], kind: str, examp
     return name, arguments
 
 
-WEIGHTS_FILES = "a .safetensors file, or a .pt file that holds only tensors"
+WEIGHTS_FILES = "a .safetensors file, or a state dict or checkpoint that torch.save wrote"
 
 
 class Member(Recipe):
@@ -250,6 +250,18 @@ class Member(Recipe):
     )
     network: Network | None = Field(default=None, description="Architecture. Not allowed with registry.")
     checkpoint: str | None = Field(default=None, min_length=1, description=f"Weights of the network: {WEIGHTS_FILES}.")
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Dotted path of the weights in the file of checkpoint, e.g. nets.teacher. Default: the top of the "
+        "file, or a usual key such as state_dict or model.",
+    )
+    prefix: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Prefix of the names of the weights in checkpoint, e.g. teacher. with the dot. The prefix is "
+        "removed, and tensors without it are ignored. Default: usual prefixes such as module. are removed.",
+    )
     registry: str | None = Field(
         default=None, min_length=1, description="Registered model: name, name@alias or name/3."
     )
@@ -297,6 +309,13 @@ class Member(Recipe):
     @model_validator(mode="after")
     def _require_one_origin(self) -> Self:
         self._check_origin()
+        return self
+
+    @model_validator(mode="after")
+    def _require_checkpoint(self) -> Self:
+        for name in ("key", "prefix"):
+            if getattr(self, name) and not self.checkpoint:
+                raise mistake("has no effect without checkpoint. Remove this field", name)
         return self
 
     def _check_origin(self) -> None:

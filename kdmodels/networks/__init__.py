@@ -6,6 +6,7 @@ size, and normalises them.
 
 from kdmodels.networks.budget import within_budget
 from kdmodels.networks.build import build, parameters
+from kdmodels.networks.checkpoint import load_checkpoint, load_state
 from kdmodels.networks.ensemble import Ensemble
 from kdmodels.networks.initialise import initialise
 from kdmodels.networks.libraries import replaced_head
@@ -14,16 +15,14 @@ from kdmodels.networks.storage import (
     Description,
     buildable_description,
     load_network,
-    load_state,
     read_description,
-    read_state,
     save_network,
 )
 from kdmodels.networks.taps import Tap, find_tap
 
 __all__ = [
-    "Description", "Ensemble", "Tap", "build", "buildable_description", "find_tap", "initialise", "load_network",
-    "load_state", "parameters",
-    "read_description", "read_state", "replaced_head", "save_network", "sources", "sources_of_code",
+    "Description", "Ensemble", "Tap", "build", "buildable_description", "find_tap", "initialise", "load_checkpoint",
+    "load_network", "load_state", "parameters",
+    "read_description", "replaced_head", "save_network", "sources", "sources_of_code",
     "within_budget",
 ]  # fmt: skip

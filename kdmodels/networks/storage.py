@@ -3,17 +3,15 @@
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
 from kdmodels.experiment.user_code import require_named
 from kdmodels.networks.build import build
-from kdmodels.networks.external import ExternalNetwork
+from kdmodels.networks.checkpoint import load_checkpoint
 from kdmodels.networks.layers import Resize
 
 WEIGHTS, DESCRIPTION = "network.safetensors", "network.json"
@@ -90,7 +88,7 @@ def load_network(folder: Path, code: Collection[str] = ()) -> tuple[nn.Sequentia
     """
     description = buildable_description(folder, code)
     network = description.build(pretrained=False)
-    fill(network, read_state(folder / WEIGHTS), folder / WEIGHTS)
+    load_checkpoint(network, folder / WEIGHTS)
     return network.eval(), description
 
 
@@ -130,83 +128,3 @@ def read_description(folder: Path) -> Description:
         ) from error
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the description of a network") from error
-
-
-def fill(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict into a network. The state dict may come from kdflow, a library or the user.
-
-    A state dict of a library or the user may lack the prefix `network.` that kdflow adds to the keys. If the state dict
-    has no tensors for the normalisation layer, this layer does not change.
-
-    Args:
-        network: Network to change.
-        state: Tensors of the state to load, by key.
-        path: Path of the state's file, for the error message.
-
-    Raises:
-        UserError: Keys are missing or unexpected, or shapes differ. The message names the keys.
-    """
-    current = network.state_dict()
-    if isinstance(network, ExternalNetwork):
-        inside = {f"network.{key}": tensor for key, tensor in state.items()}
-        state = max(state, inside, key=lambda names: len(names.keys() & current.keys()))
-    missing = [key for key in current if key not in state and not key.startswith("normalise.")]
-    unexpected = [key for key in state if key not in current]
-    shapes = [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(current[key].shape)}"
-        for key in current
-        if key in state and state[key].shape != current[key].shape
-    ]
-    faults = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    if any(faults.values()):
-        problems = "; ".join(f"{fault}: {listed(keys)}" for fault, keys in faults.items() if keys)
-        raise UserError(f"{path}: the weights do not fit the described network: {problems}")
-    load_state(network, {**current, **state})
-
-
-def load_state(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load a plain dict of tensors into a network.
-
-    For some layers of torchvision, `load_state_dict` needs version metadata that a plain dict lacks. The function takes
-    the metadata from the network's own state dict.
-
-    Raises:
-        ValueError: The keys differ from the keys of the network's state dict.
-    """
-    current = network.state_dict()
-    if current.keys() != state.keys():
-        raise ValueError(f"not the state of this network: {', '.join(sorted(current.keys() ^ state.keys()))}")
-    current.update(state)
-    network.load_state_dict(current)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, which is a safetensors file or a PyTorch file of tensors.
-
-    No code in the file runs, because a PyTorch file is read with `weights_only=True`.
-
-    Returns:
-        Tensors by key, without the prefix `module.` that `DataParallel` adds to keys. If the file stores the tensors in
-        a dict `state_dict`, everything outside this dict is left out.
-
-    Raises:
-        UserError: The file is missing or damaged, or contains anything other than named tensors, for example code.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
-    content: object
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises errors of many kinds
-        raise UserError(
-            f"{path}: not readable as a checkpoint without running code from it. "
-            "Allowed: .safetensors, or a state dict saved by torch.save"
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: holds more than named tensors. Allowed: what `network.state_dict()` returns")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}

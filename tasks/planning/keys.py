@@ -30,7 +30,7 @@ from kdmodels.experiment.user_losses import is_users
 from kdmodels.networks import buildable_description, sources, sources_of_code
 from kdmodels.versions import versions
 from tasks import tracking
-from tasks.planning.networks import checkpoint_file
+from tasks.planning.networks import checkpoint_digest
 from tasks.planning.objectives import supervision
 from tasks.prepare_data import load
 from tasks.references import CODE, DataReference, Views
@@ -168,8 +168,8 @@ def _origin_params(
         return params | _code_params(network, augment, is_teacher=True)
     assert teacher.network is not None
     if teacher.checkpoint:
-        content = checkpoint_file(teacher.checkpoint, data).read_bytes()
-        params = {"checkpoint": sha256(content).hexdigest(), "network": teacher.network.model_dump(mode="json")}
+        weights = checkpoint_digest(teacher, data)
+        params = {"checkpoint": weights, "network": teacher.network.model_dump(mode="json")}
         return params | _code_params(teacher.network, augment, is_teacher=True)
     params = _recipe_params(teacher, {"network", *Teacher.training})
     return params | _code_params(teacher.network, augment, teacher, [supervision(teacher)], is_teacher=True)

@@ -1,18 +1,19 @@
 """The networks that an experiment builds, and the teachers that it reads from a file or from the registry."""
 
 from collections.abc import Collection
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kdmodels.data.files import listed
 from kdmodels.errors import UsageError, UserError
 from kdmodels.experiment import Experiment, Network, Student, Teacher
 from kdmodels.experiment.recipe import WEIGHTS_FILES, Member
 from kdmodels.files.folders import find_path
-from kdmodels.networks import Description, load_network, read_state, within_budget
-from kdmodels.networks.storage import fill
+from kdmodels.networks import Description, load_checkpoint, load_network, within_budget
 from tasks import tracking
 from tasks.references import DataReference
 from tasks.results import NETWORK
@@ -94,18 +95,41 @@ def checkpoint_network(teacher: Member, data: DataReference) -> tuple[nn.Module,
     """Build a teacher's network, load the weights of its checkpoint, and return the network and its description.
 
     Raises:
+        UserError: see `checkpoint_weights`.
+    """
+    description = describe_teacher(teacher, data)
+    network = description.build(pretrained=False)
+    checkpoint_weights(teacher, network, data)
+    return network, description
+
+
+def checkpoint_digest(teacher: Member, data: DataReference) -> str:
+    """Return the digest of the weights that a teacher has in its checkpoint, whatever else the file holds.
+
+    Raises:
+        UserError: see `checkpoint_weights`.
+    """
+    weights = checkpoint_weights(teacher, describe_teacher(teacher, data).build(pretrained=False), data)
+    digest = sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def checkpoint_weights(teacher: Member, network: nn.Module, data: DataReference) -> dict[str, Tensor]:
+    """Load the weights of a teacher's checkpoint into a network, and return the loaded tensors by name.
+
+    Raises:
         UserError: the file does not exist, its weights do not fit the network, or `teacher.normalise` is set and the
             file also contains a normalisation.
     """
     assert teacher.checkpoint is not None
-    description = describe_teacher(teacher, data)
-    network = description.build(pretrained=False)
     file = checkpoint_file(teacher.checkpoint, data)
-    state = read_state(file)
-    if teacher.normalise and "normalise.mean" in state:
+    weights = load_checkpoint(network, file, key=teacher.key, prefix=teacher.prefix)
+    if teacher.normalise and "normalise.mean" in weights:
         raise UserError(f"teacher.normalise: conflicts with the normalisation in {file}. Allowed: null")
-    fill(network, state, file)
-    return network, description
+    return weights
 
 
 def registered_teacher(model: str, data: DataReference, modules: Collection[str]) -> tuple[nn.Module, Description]:

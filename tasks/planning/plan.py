@@ -10,7 +10,6 @@ from kdmodels.experiment import Experiment
 from kdmodels.networks import replaced_head
 from tasks import tracking
 from tasks.planning.keys import Params, ensemble_params, run_key, student_params, teacher_params
-from tasks.planning.networks import checkpoint_network
 from tasks.planning.objectives import check_objectives
 from tasks.planning.reasons import explain_miss
 from tasks.planning.views import choose_views
@@ -77,8 +76,6 @@ def plan_teacher(index: int, experiment: Experiment, data: DataReference) -> Pla
         index: The position of the member in the ensemble, from 0. Without an ensemble, 0.
     """
     teacher = experiment.teacher.members[index]
-    if teacher.checkpoint:
-        checkpoint_network(teacher, data)  # report wrong weights before any network is trained
     is_trained = not (teacher.checkpoint or teacher.registry)
     name = f"teacher-{index + 1}" if experiment.teacher.ensemble else "teacher"
     params = teacher_params(teacher, experiment, data)

@@ -19,7 +19,7 @@ from kdmodels.data.files import LARGEST_FILE, open_files, read_file
 from kdmodels.data.images import find_images, read_images
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data
-from kdmodels.networks import read_state
+from kdmodels.networks.checkpoint import read_content
 
 
 def zipped(path: Path, files: dict[str, bytes], **more: int) -> Path:
@@ -231,4 +231,4 @@ def test_pipes_are_refused_or_skipped_wherever_data_is_read(tmp_path: Path) -> N
         load_dataset(Data(source="mnist"), tmp_path)
     os.mkfifo(tmp_path / "weights.pt")
     with pytest.raises(UserError, match="no such checkpoint file"):
-        read_state(tmp_path / "weights.pt")
+        read_content(tmp_path / "weights.pt")

@@ -68,6 +68,8 @@ def test_the_defaults() -> None:
             "label_smoothing": 0.0,
             "network": {"mlp": [128, 64], "dropout": 0.0},
             "checkpoint": None,
+            "key": None,
+            "prefix": None,
             "registry": None,
             "augment": None,
             "normalise": None,

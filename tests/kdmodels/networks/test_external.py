@@ -1,14 +1,8 @@
 """Networks from elsewhere: what they are given, what is refused, and pretrained weights that lie on the disk."""
 
-from pathlib import Path
-
 import pytest
-import torch
 
-from kdmodels.experiment import Network
-from kdmodels.networks import build
-from kdmodels.networks.storage import fill
-from tests.support.external import SMALL, refused
+from tests.support.external import refused
 
 
 def own(name: str) -> dict[str, str]:
@@ -49,18 +43,3 @@ def test_the_error_for_small_images_names_the_smallest_size(name: str, smallest:
     message = refused({"torchvision": name})
     assert f"{name} fails on images of 3x32x32 (" in message
     assert message.endswith(f"The smallest images that the network takes are {smallest}x{smallest}")
-
-
-def test_a_users_checkpoint_needs_no_prefix() -> None:
-    network = build(Network.model_validate(own("without_questions")), **SMALL)
-    state = {"1.weight": torch.ones(5, 48), "1.bias": torch.zeros(5)}
-    fill(network, state, Path("x.pt"))
-    assert torch.equal(network.network[1].weight, state["1.weight"])  # type: ignore[index, union-attr]
-
-
-def test_a_users_own_name_may_be_network() -> None:
-    """Taken for kdflow's prefix, it was refused."""
-    network = build(Network.model_validate(own("Wrapped")), **SMALL)
-    state = {"network.1.weight": torch.ones(5, 48), "network.1.bias": torch.zeros(5)}
-    fill(network, state, Path("x.pt"))
-    assert torch.equal(network.get_parameter("network.network.1.weight"), state["network.1.weight"])

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 
 from kdmodels.errors import UserError
 from kdmodels.experiment import Network
-from kdmodels.networks import Description, load_network, read_state, save_network
+from kdmodels.networks import Description, load_network, save_network
+from kdmodels.networks.checkpoint import read_content, tensor_mappings
 from kdmodels.networks.storage import DESCRIPTION, WEIGHTS, read_description
 
 DESCRIBED = Description(network=Network(mlp=[5]), input_shape=(1, 4, 4), classes=["a", "b"], mean=[0.5], std=[0.2])
@@ -52,11 +53,11 @@ def test_any_bytes_are_tensors_or_a_users_error(folder: Path, name: str, data: s
     file = folder / f"fuzzed-{name}"
     file.write_bytes(data.draw(damaged((folder / name).read_bytes())))
     try:
-        state = read_state(file)
+        mappings = tensor_mappings(read_content(file))
     except UserError as error:
         message = str(error)
     else:
-        assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+        assert all(isinstance(tensor, torch.Tensor) for state in mappings.values() for tensor in state.values())
         message = "tensors"
     assert len(message.splitlines()) == 1
 
@@ -181,9 +182,10 @@ def test_an_attack_is_refused_and_nothing_of_it_runs(name: str, tmp_path: Path) 
     canary, file = tmp_path / "canary", tmp_path / name
     file.write_bytes(ATTACKS[name](canary))
     with pytest.raises(
-        UserError, match=r"not readable as a checkpoint without running code from it\. Allowed: "
+        UserError,
+        match=r"refused, because the file holds |the file is damaged, incomplete or not a checkpoint\. Allowed: ",
     ) as error:
-        read_state(file)
+        read_content(file)
     assert "\n" not in str(error.value)
     assert not canary.exists()
 
@@ -195,11 +197,11 @@ def test_what_never_ends_is_not_read(suffix: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"pipe{suffix}")
     for name in ("device", "pipe"):
         with pytest.raises(UserError, match="no such checkpoint file"):
-            read_state(tmp_path / f"{name}{suffix}")
+            read_content(tmp_path / f"{name}{suffix}")
     with (tmp_path / f"sparse{suffix}").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(UserError, match="not readable as a checkpoint"):
-        read_state(tmp_path / f"sparse{suffix}")
+    with pytest.raises(UserError, match="damaged, incomplete or not a checkpoint"):
+        read_content(tmp_path / f"sparse{suffix}")
 
 
 def test_a_description_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:

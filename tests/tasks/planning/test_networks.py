@@ -11,7 +11,7 @@ from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from kdmodels.experiment.data import IMAGENET
 from kdmodels.experiment.recipe import Member
-from tasks.planning.networks import checkpoint_network, describe_teacher, sized
+from tasks.planning.networks import checkpoint_digest, checkpoint_network, describe_teacher, sized
 from tasks.references import DataReference
 from tests.tasks.planning.conftest import small_experiment
 
@@ -91,3 +91,21 @@ def test_a_checkpoint_with_a_normalisation_keeps_it(data: DataReference, tmp_pat
     save_file(state, file)
     with pytest.raises(UserError, match=r"^teacher\.normalise: conflicts with the normalisation in .*Allowed: null$"):
         checkpoint_network(teacher, data)
+
+
+def test_the_digest_of_a_checkpoint_depends_on_the_loaded_weights_alone(data: DataReference, tmp_path: Path) -> None:
+    def digest(file: str, **choice: str) -> str:
+        return checkpoint_digest(member(epochs=0, checkpoint=str(tmp_path / file), **choice), data)
+
+    network = describe_teacher(member(), data).build()
+    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("normalise.")}
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    save_file(state, tmp_path / "flat.safetensors")
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "prefix.pt")
+    torch.save({"model": state, "model_ema": other, "epoch": 3}, tmp_path / "both.pt")
+    assert digest("flat.safetensors") == digest("prefix.pt") == digest("prefix.pt", prefix="module.")
+    assert digest("flat.safetensors") == digest("both.pt", key="model") != digest("both.pt", key="model_ema")
+    save_file(network.state_dict(), tmp_path / "normalised.safetensors")
+    assert digest("normalised.safetensors") != digest("flat.safetensors")  # the normalisation of the file is loaded
+    with pytest.raises(UserError, match="the weights under model and model_ema all fit the network"):
+        digest("both.pt")
