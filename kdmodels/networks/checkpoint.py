@@ -32,6 +32,7 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of names that DataParallel, torch.compile, and the attribute of a Lightning module add."""
 
 NESTED = 4  # largest number of prefixes that are removed one after the other
+LONGEST = 1000  # largest number of characters in the dotted path of a mapping that is searched
 SHOWN = 3  # number of names that an error message shows of each kind
 
 
@@ -202,7 +203,7 @@ def tensor_mappings(content: object) -> dict[str, dict[str, Tensor]]:
     seen: set[int] = set()  # a mapping may contain itself
     while pending:
         place, value = pending.popleft()
-        if not isinstance(value, dict) or not value or id(value) in seen:
+        if not isinstance(value, dict) or not value or id(value) in seen or len(place) > LONGEST:
             continue
         seen.add(id(value))
         names = [name for name in value if isinstance(name, str)]

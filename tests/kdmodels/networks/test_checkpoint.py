@@ -259,6 +259,14 @@ def test_a_mapping_that_contains_itself_is_read_once(state: State, tmp_path: Pat
     assert [*tensor_mappings(read_content(tmp_path / "x.pt"))] == ["model"]
 
 
+def test_mappings_in_mappings_are_searched_to_a_limited_depth(state: State) -> None:
+    content: dict[str, object] = {"weights": state}
+    for _ in range(100_000):
+        content = {"nested": content}
+    assert tensor_mappings(content) == {}
+    assert [*tensor_mappings({"a": {"b": {"c": state}}})] == ["a.b.c"]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert message(tmp_path / "gone.pt") == f"{tmp_path}/gone.pt: no such checkpoint file"
 
