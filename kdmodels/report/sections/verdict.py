@@ -143,7 +143,4 @@ def _deployed(verdict: Verdict | None) -> str:
         deployed = f"{verdict.winner}, which this comparison promoted to {version}, the registered model in use"
     else:
         deployed = f"{version}, the registered model in use already before this comparison"
-    return (
-        f"{deployed}. In the shell: kd predict {verdict.model} IMAGE. In Python: "
-        f"mlflow.pyfunc.load_model({version!r}), as its model card in MLflow shows"
-    )
+    return f"{deployed}. To classify images: kd predict {verdict.model} IMAGE. In Python: see its model card in MLflow"
