@@ -12,7 +12,7 @@ from rich.table import Table
 
 from kd.console import cell, console, fitting, new_table, print_entry
 from kdmodels.evaluation.correctness import UNKNOWN, Correctness
-from kdmodels.evaluation.significance import RESAMPLES
+from kdmodels.evaluation.significance import LEVEL, RESAMPLES
 from kdmodels.report import formats
 from kdmodels.report.conclusion import conclusion
 from kdmodels.report.leaderboard import Costs, LeaderboardRow, leaderboard
@@ -76,10 +76,11 @@ EVIDENCE = [  # shown with `--details`
     Column("wins", lambda row: formats.share(row.evidence.wins)),
 ]
 LEGEND = (
-    "vs control (95 %), over seeds: t intervals over seeds; over examples: Wilson intervals. p (Holm): paired t tests "
-    "over seeds; McNemar: exact tests over examples, both against the control and corrected after Holm. vs control and "
-    f"wins: {RESAMPLES:,} bootstrap resamples of seeds and examples. Variants of one group do not differ significantly "
-    "from the first of the group: two variants differ if both tests say so at 5 %, corrected for all pairs. pareto: no "
+    "vs control (95 %), over seeds: t intervals over seeds; over examples: Wilson intervals. Intervals are not "
+    "corrected for the number of comparisons. p (Holm): paired t tests over seeds; McNemar: exact tests over examples, "
+    "both against the control and corrected after Holm. vs control and wins: "
+    f"{RESAMPLES:,} bootstrap resamples of seeds and examples. Variants of one group do not differ significantly from "
+    "the first of the group: two variants differ if both tests say so at 5 %, corrected for all pairs. pareto: no "
     "other variant is as accurate with as few parameters and FLOPs."
 )
 
@@ -108,13 +109,23 @@ def print_leaderboard(
         print_entry("pareto", f"{names}: no other is as accurate with as few parameters and FLOPs")
     if reused := [row.student.variant for row in finished if row.student.reused]:
         print_entry("reused", "all students" if len(reused) == len(rows) else ", ".join(reused))
+    print_correction_note(finished)
     if details:
-        print_columns(EVIDENCE, finished)
-        print_columns([VARIANT, *COSTS], finished)
+        print_columns(EVIDENCE, finished, optional=["over seeds", "over examples", "group"])
+        print_columns([VARIANT, *COSTS], finished, optional=["memory MB", "file MB", "MFLOPs"])
         print_entry("legend", LEGEND)
     for student in students:
         if student.error:
             print_entry("failed", f"{student.variant}: {student.error}", style="red")
+
+
+def print_correction_note(rows: Sequence[LeaderboardRow]) -> None:
+    """Print why an interval can exclude 0 although its corrected p-value is not significant, if there is such a row."""
+    p_values = [(row.evidence.control_p, row.evidence.control_p_holm, row.student.variant) for row in rows]
+    tested = [(p, holm, variant) for p, holm, variant in p_values if p is not None and holm is not None]
+    if names := [variant for p, holm, variant in tested if p < LEVEL <= holm]:
+        text = f"but p is not below {LEVEL}: p is corrected for all {len(tested)} comparisons, the interval is not"
+        print_entry("note", f"{', '.join(names)}: the interval excludes 0, {text}")
 
 
 def print_columns(columns: Sequence[Column], rows: Sequence[LeaderboardRow], optional: Sequence[str] = ()) -> None:

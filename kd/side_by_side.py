@@ -1,6 +1,6 @@
 """Functions that print two comparisons, or two versions of registered models, side by side."""
 
-from kd.console import print_entry, print_table
+from kd.console import local_time, print_entry, print_table
 from kd.leaderboard import costs_in_words
 from kdmodels.report import formats
 from kdmodels.report.leaderboard import costs
@@ -28,7 +28,7 @@ def _side(side: Side) -> str:
     if side.model:
         test = f", {side.test_accuracy} on test images" if side.test_accuracy else ""
         return f"{side.model}, {side.student} of {side.experiment}, run {side.run_id[:8]}{test}"
-    return f"{side.experiment}, run {side.run_id[:8]} of {side.started}, winner {side.student}"
+    return f"{side.experiment}, run {side.run_id[:8]} of {local_time(side.started)}, winner {side.student}"
 
 
 def _row(pair: StudentPair) -> dict[str, object]:

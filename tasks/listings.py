@@ -59,6 +59,28 @@ class ExperimentLine(_Row):
     champion: str | None
 
 
+class VersionLine(_Row):
+    """A version of a registered model, as `kd show MODEL` shows it.
+
+    Attributes:
+        aliases: The aliases of the version, e.g. `champion`.
+        made_by: The variant of the student, or the kind of another network, e.g. `teacher`. `None` if kdflow did not
+            make the model.
+        run_id: The id of the run that made the model. `None` if kdflow did not make the model.
+        comparison: The id of the comparison or generation that promoted the version, or `None`.
+        test_accuracy: The accuracy on the test split in percent, with its 95 % interval, or `None`.
+        note: `rolled back`, `approved`, `rejected`, or `forced:` with the reason. `None` if none of them is the case.
+    """
+
+    version: int
+    aliases: list[str]
+    made_by: str | None
+    run_id: str | None
+    comparison: str | None
+    test_accuracy: str | None
+    note: str | None
+
+
 class RunDetails(RunLine):
     """All recorded information about one run. A field is None or empty if the run has not recorded the value.
 
@@ -67,6 +89,7 @@ class RunDetails(RunLine):
         tags: The tags that kdflow has set.
         model: The URI of the stored model.
         artifacts: The names of the files and folders at the root of the run's artifacts.
+        versions: If the user named a registered model, all versions of this model, the newest first.
     """
 
     error: str | None
@@ -75,6 +98,7 @@ class RunDetails(RunLine):
     tags: dict[str, str]
     model: str | None
     artifacts: list[str]
+    versions: list[VersionLine]
 
 
 class ClassLine(_Row):

@@ -28,6 +28,7 @@ from tasks.listings import (
     StudentDetails,
     TeacherDetails,
     TuningDetails,
+    VersionLine,
 )
 from tasks.references import StudentReference
 from tasks.tracking.contents import artifact_names, model_uri
@@ -135,7 +136,7 @@ def show(word: str) -> RunDetails:
         UserError: there is no such run or model.
     """
     tracking.configure()
-    run = find_run(word)
+    run, version = _find_run_and_version(word)
     names = artifact_names(run.run_id)
     details = RunDetails(
         **_line(run).model_dump(),
@@ -145,6 +146,7 @@ def show(word: str) -> RunDetails:
         tags={tag: value for tag, value in run.tags.items() if tag.startswith(PREFIX)},
         model=model_uri(run.run_id),
         artifacts=names,
+        versions=[_version_line(each) for each in tracking.versions(version.model)] if version else [],
     ).model_dump()
     if run.kind in tracking.PARENTS:
         verdict = tracking.read_json(run.run_id, results.VERDICT) if results.VERDICT in names else None
@@ -185,15 +187,35 @@ def find_run(word: str) -> tracking.Run:
     Raises:
         UserError: there is neither such a run nor such a model.
     """
+    return _find_run_and_version(word)[0]
+
+
+def _find_run_and_version(word: str) -> tuple[tracking.Run, tracking.Version | None]:
+    """Return the run of `find_run`. If the user named a model, also return the version of the model."""
     try:
-        return tracking.find(word)
+        return tracking.find(word), None
     except UserError as no_run:
         try:
             version = tracking.find_model(word)
         except UserError as no_model:
             message = str(no_run)
             raise UserError(f"{message}{'' if message.endswith('?') else '.'} {no_model}") from None
-    return tracking.run_of_version(version)
+    return tracking.run_of_version(version), version
+
+
+def _version_line(version: tracking.Version) -> VersionLine:
+    tags = version.tags
+    notes = ["rolled back" if Tag.ROLLED_BACK in tags else None, tags.get(Tag.REVIEW)]
+    notes.append(f"forced: {tags[Tag.FORCED]}" if Tag.FORCED in tags else None)
+    return VersionLine(
+        version=version.version,
+        aliases=list(version.aliases),
+        made_by=tags.get(Tag.VARIANT, tags.get(Tag.KIND)),
+        run_id=version.run_id,
+        comparison=tags.get(Tag.COMPARISON),
+        test_accuracy=tags.get(Tag.TEST_ACCURACY),
+        note=", ".join(filter(None, notes)) or None,
+    )
 
 
 def spec(word: str) -> str:

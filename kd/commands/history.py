@@ -39,10 +39,11 @@ def command(
 
 
 def _print(history: History) -> None:
-    console.print_table([_row(line) for line in history.decisions], {name: name for name in TITLES})
+    rows = [_row(line) for line in history.decisions]
+    console.print_table(rows, {name: name for name in TITLES}, optional=("validation", "comparison"))
     for version in history.versions:
         words = [*version.aliases, f"run {version.run_id[:8]}" if version.run_id else "not made by kdflow"]
-        since = f", promoted by the comparison of {version.promoted}" if version.promoted else ""
+        since = f", promoted by the comparison of {console.local_time(version.promoted)}" if version.promoted else ""
         console.print_entry("version", f"{version.version}: {', '.join(words)}{since}")
     for looks in history.looks:
         console.print_entry("looks", f"{looks.looks} of {looks.of} at the test split {looks.test_split}")
@@ -50,7 +51,7 @@ def _print(history: History) -> None:
 
 def _row(line: DecisionLine) -> dict[str, object]:
     return {
-        "started": line.started,
+        "started": console.local_time(line.started),
         "comparison": line.comparison[:8],
         "student": line.winner,
         "validation": percent(line.validation_accuracy),

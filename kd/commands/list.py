@@ -10,13 +10,11 @@ from flows.experiments import shipped
 from kd import console
 from kd.exit_codes import usage_errors
 from kd.options import AGES, Json, parse_age
+from kd.run_table import print_runs
 from kdmodels.errors import UsageError
-from kdmodels.report import formats
 from tasks import queries, tracking
-from tasks.listings import ExperimentLine, RunLine
+from tasks.listings import ExperimentLine
 
-RUN_COLUMNS = ("run_id", "name", "kind", "experiment", "status", "started", "seconds", "validation %")
-OPTIONAL = ("seconds", "experiment", "kind", "started")  # left out in this order if the terminal is narrow
 KIND_HELP = "Only runs of this kind: comparison, generation, teacher, student, tuning, generator or reproduction."
 
 
@@ -50,8 +48,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     if as_json:
         console.print_json(runs)
     elif runs:
-        optional = [name for name in OPTIONAL if name != sort]
-        console.print_table([_run_row(run) for run in runs], {name: name for name in RUN_COLUMNS}, optional)
+        print_runs(runs, sort)
     elif chosen == tracking.RunFilter():
         print("no runs yet. Start with: kd run digits")
     else:
@@ -75,19 +72,6 @@ def parse_since(since: str | None) -> int | None:
             f"Allowed: a date or time, e.g. 2026-11-30 or 2026-11-30T18:00, or {AGES}, e.g. 7d"
         ) from error
     return max(0, int(1000 * start))
-
-
-def _run_row(run: RunLine) -> dict[str, object]:
-    return {
-        "run_id": run.run_id[:8],
-        "name": run.name,
-        "kind": run.kind,
-        "experiment": run.experiment,
-        "status": run.status.lower(),
-        "started": console.local_time(run.started),
-        "seconds": formats.amount(run.seconds),
-        "validation %": formats.accuracy(run.accuracy),
-    }
 
 
 def _print_experiments(experiments: Sequence[ExperimentLine], *, as_json: bool) -> None:

@@ -8,11 +8,24 @@ import typer
 from kd import console
 from kd.exit_codes import usage_errors
 from kd.options import RUN_HELP, Json
+from kd.run_table import print_runs
 from kdmodels.errors import UsageError
 from tasks import queries, tracking
-from tasks.listings import ClassLine, RunLine, StudentDetails, TeacherDetails, TrialLine, TuningDetails
+from tasks.listings import (
+    ClassLine,
+    ComparisonDetails,
+    Figures,
+    RunLine,
+    StudentDetails,
+    TeacherDetails,
+    TrialLine,
+    TuningDetails,
+    VersionLine,
+)
+from tasks.results import ACCURACY
 
 HELP = f"{RUN_HELP} Or a registered model, e.g. digits-student, digits-student@previous or digits-student/3."
+TABLES = {"versions", "children", "seeds", "classes", "trials", "trained_with"}  # fields that have their own tables
 CLASSES = 20  # maximum number of rows in the table of classes
 TRIALS = 5  # maximum number of rows in the table of trials
 
@@ -22,7 +35,10 @@ def command(
     spec: Annotated[bool, typer.Option("--spec", help="Print the experiment file that reproduces the run.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show everything that is recorded about a run."""
+    """Show everything that is recorded about a run.
+
+    For a registered model, also show its versions and where each came from.
+    """
     if spec and as_json:
         raise UsageError("--spec, --json: expected at most one of these options")
     tracking.configure()
@@ -35,15 +51,50 @@ def command(
     if as_json:
         console.print_json(details)
         return
+    print_versions(details.versions)
     first = {*RunLine.model_fields, "error"}
-    console.print_fields(details.model_dump(by_alias=True, include=first))
+    fields = details.model_dump(by_alias=True, include=first) | {"started": console.local_time(details.started)}
+    console.print_fields(fields)
     if isinstance(details, StudentDetails):
         print_trained_with(details.trained_with)
-    console.print_fields(details.model_dump(by_alias=True, exclude={*first, "classes", "trials", "trained_with"}))
+    console.print_fields(details.model_dump(by_alias=True, exclude=first | TABLES))
+    if isinstance(details, ComparisonDetails) and details.children:
+        console.print_text("children")
+        print_runs(details.children)
+    if isinstance(details, StudentDetails):
+        print_seeds(details.seeds)
     if isinstance(details, StudentDetails | TuningDetails):
         print_trials(details.trials)
     if isinstance(details, TeacherDetails | StudentDetails):
         print_classes(details.classes)
+
+
+def print_versions(versions: Sequence[VersionLine]) -> None:
+    """Print a table of the versions of a registered model, and where each came from."""
+    if versions:
+        rows = [
+            {
+                "version": line.version,
+                "aliases": line.aliases,
+                "made by": line.made_by,
+                "test %": line.test_accuracy and line.test_accuracy.replace(" %", "", 1),
+                "run": line.run_id and line.run_id[:8],
+                "comparison": line.comparison and line.comparison[:8],
+                "note": line.note,
+            }
+            for line in versions
+        ]
+        columns = {key: key for key in rows[0] if any(row[key] for row in rows)}
+        console.print_table(rows, columns, optional=("comparison", "note", "test %"))
+        console.print_text("")
+
+
+def print_seeds(seeds: Sequence[Figures]) -> None:
+    """Print a table of the replicas. If the terminal is narrow, losses are left out."""
+    if seeds:
+        console.print_text("seeds")
+        losses = [key for key in seeds[0] if key not in ("seed", "epoch", ACCURACY)]
+        console.print_table(seeds, {key: key for key in seeds[0]}, optional=losses)
 
 
 def print_trained_with(values: Mapping[str, float] | None) -> None:

@@ -1,7 +1,5 @@
 """The command `kd status`. It shows the services of `kd up`, and the schedules with their last results."""
 
-from datetime import datetime
-
 from flows.services.status import MachineStatus, ScheduleStatus, machine_status
 from kd import console
 from kd.exit_codes import DONE, ERROR
@@ -20,7 +18,7 @@ def command(as_json: Json = False) -> int:
 
 def _print(status: MachineStatus) -> None:
     if status.running:
-        console.print_entry("kd up", f"runs since {_time(status.started)}, process {status.pid}")
+        console.print_entry("kd up", f"runs since {console.local_time(status.started)}, process {status.pid}")
     elif status.busy:
         console.print_entry("kd up", "is starting or stopping")
     else:
@@ -31,7 +29,7 @@ def _print(status: MachineStatus) -> None:
         console.print_table(services, {"name": "service", "address": "address", "pid": "process", "answers": "answers"})
     if status.schedules:
         columns = {key: key for key in ("schedule", "when", "next run", "last run", "state", "champion", "file")}
-        console.print_table([_row(schedule) for schedule in status.schedules], columns)
+        console.print_table([_row(schedule) for schedule in status.schedules], columns, optional=("file", "champion"))
     for schedule in status.schedules:
         console.print_text(*_results(schedule, with_verdict=status.store_error is None))
     if status.store_error:
@@ -43,8 +41,8 @@ def _row(schedule: ScheduleStatus) -> dict[str, object]:
     return {
         "schedule": schedule.name,
         "when": schedule.when,
-        "next run": _time(schedule.next_run) if schedule.active else "paused",
-        "last run": _time(last.started) if last else None,
+        "next run": console.local_time(schedule.next_run) if schedule.active else "paused",
+        "last run": console.local_time(last.started) if last else None,
         "state": last.state if last else None,
         "champion": schedule.champion,
         "file": schedule.file_state,
@@ -61,8 +59,3 @@ def _results(schedule: ScheduleStatus, *, with_verdict: bool) -> list[str]:
     if with_verdict and (not message or (schedule.verdict or "") not in message):
         lines.append(f"{schedule.name}: last verdict: {schedule.verdict or 'none yet'}")
     return lines
-
-
-def _time(time: datetime | None) -> str | None:
-    """Format a time in the time zone of this machine."""
-    return f"{time.astimezone():%Y-%m-%d %H:%M %Z}" if time else None

@@ -60,8 +60,8 @@ class Comparison:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"{100 * self.difference:+.2f} points on {self.n} test examples, "
-            f"95% interval {100 * low:+.2f} to {100 * high:+.2f}, {self._p_in_words()}"
+            f"{100 * self.difference:+z.2f} points on {self.n} test examples, "
+            f"95% interval {100 * low:+z.2f} to {100 * high:+z.2f}, {self._p_in_words()}"
         )
 
     def _p_in_words(self) -> str:

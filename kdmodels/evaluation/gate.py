@@ -252,7 +252,7 @@ def _not_worse(challenger: Candidate, champion: Candidate, comparison: Compariso
     new = _new_classes(challenger, champion)
     offers = [f"it is smaller ({_sizes(challenger, champion)})"] if _is_smaller(challenger, champion) else []
     offers += [f"it knows more classes ({', '.join(map(repr, new))}, left out of the comparison)"] if new else []
-    figures = f"{comparison}, one-sided bound at this look's level {100 * comparison.lower_bound:+.2f}"
+    figures = f"{comparison}, one-sided bound at this look's level {100 * comparison.lower_bound:+z.2f}"
     points = f"{100 * margin:.2f} points"
     if comparison.lower_bound >= -margin:
         # Closed testing: after a significant test of the margin, the test for "better" adds no error probability.

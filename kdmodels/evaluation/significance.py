@@ -53,7 +53,8 @@ class Evidence(BaseModel):
             stored networks. Holm's correction covers the tests of all students against their controls.
         best_p_mcnemar: The p-value of McNemar's exact test against the best student, over examples. Holm's correction
             covers all pairs of students.
-        wins: The share of the bootstrap resamples in which this student is the best.
+        wins: The share of the bootstrap resamples in which this student is the best. Equally good students share a
+            resample.
         group: The number of the student's group, as returned by `groups`.
     """
 
@@ -90,7 +91,8 @@ class _Bootstrap:
     """The results of resampling for one student.
 
     Attributes:
-        wins: The share of resamples in which the student has the highest accuracy of all students.
+        wins: The share of resamples in which the student has the highest accuracy of all students. Equally good
+            students share a resample.
         low, high: The ends of the 95 % interval of the student's accuracy minus its control's accuracy.
     """
 
@@ -307,8 +309,8 @@ def _bootstraps(order: Sequence[StudentResult], correctness: Mapping[str, Correc
         resamples=RESAMPLES,
         generator=np.random.default_rng(0),
     ).round(12)  # (RESAMPLES, students)
-    # If students are equal, argmax takes the first of them. The ranking does the same.
-    wins = np.bincount(means.argmax(axis=1), minlength=len(drawn)) / RESAMPLES
+    is_best = means == means.max(axis=1, keepdims=True)
+    wins = (is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0)  # equal students share a win
     columns = {student.variant: means[:, index] for index, student in enumerate(drawn)}
     bootstraps = {}
     for index, student in enumerate(drawn):

@@ -6,6 +6,7 @@ from kdmodels.evaluation.significance import LEVEL
 from kdmodels.report.formats import interval
 from kdmodels.report.leaderboard import LeaderboardRow
 
+CORRECTED = " after Holm's correction for all comparisons with a control"
 MOST_NAMES = 8  # maximum number of names in a list of variants
 
 
@@ -54,7 +55,8 @@ def against_control(rows: Sequence[LeaderboardRow]) -> str:
     if is_better_than_control(best):
         return f"{name} is better than {lead}."
     if evidence.control_p_holm >= LEVEL:
-        return f"{name} is ahead of {lead}, but not significantly."
+        is_corrected = evidence.control_p is not None and evidence.control_p < LEVEL
+        return f"{name} is ahead of {lead}, but not significantly{CORRECTED if is_corrected else ''}."
     return (
         f"{name} is better than {lead}, but other images may show no lead: over images, the difference is not "
         f"significant (p = {evidence.control_p_mcnemar:.3f})."

@@ -36,7 +36,7 @@ def interval(low: float | None, high: float | None) -> str:
     >>> interval(0.9012, 0.95), interval(None, None)
     ('90.12 to 95.00', '')
     """
-    return "" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f}"
+    return "" if low is None or high is None else f"{100 * low:z.2f} to {100 * high:z.2f}"
 
 
 def difference(mean: float | None, low: float | None, high: float | None) -> str:
@@ -44,10 +44,12 @@ def difference(mean: float | None, low: float | None, high: float | None) -> str
 
     >>> difference(0.012, 0.004, 0.02), difference(-0.012, None, None), difference(None, None, None)
     ('+1.20 (0.40 to 2.00)', '-1.20', '')
+    >>> difference(-1e-9, -1e-9, 0.02)
+    '+0.00 (0.00 to 2.00)'
     """
     if mean is None:
         return ""
-    return f"{100 * mean:+.2f}" + (f" ({interval(low, high)})" if interval(low, high) else "")
+    return f"{100 * mean:+z.2f}" + (f" ({interval(low, high)})" if interval(low, high) else "")
 
 
 def amount(value: float | None) -> str:

@@ -84,7 +84,7 @@ def _leaderboard(students: Sequence[StudentReference]) -> list[dict[str, str]]:
     rows = []
     for rank, student in enumerate(order, 1):
         control = known.get(student.control or "")
-        lead = "" if control is None else f"{100 * (student.accuracy - control):+.2f}"
+        lead = "" if control is None else f"{100 * (student.accuracy - control):+z.2f}"
         rows.append(
             {
                 "#": str(rank),

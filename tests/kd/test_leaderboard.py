@@ -44,6 +44,25 @@ def test_finished_students_have_figures_and_failed_students_an_error(
     assert error == "failed    broken: it diverged"
 
 
+def test_a_note_names_intervals_that_the_corrected_p_value_does_not_confirm(
+    new_student: NewStudent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = new_student("hard-labels", 0.90, 0.90, 0.90)
+    # Differences of 1, 2 and 3 points: t is 2 * sqrt(3) and p is 0.074.
+    # Differences of 2, 3 and 4 points: t is 3 * sqrt(3) and p is 0.035. With Holm's correction, p is 0.070.
+    small = new_student("hint", 0.91, 0.92, 0.93, control="hard-labels")
+    larger = new_student("kd", 0.92, 0.93, 0.94, control="hard-labels")
+    print_leaderboard([control, small, larger])
+    out = capsys.readouterr().out
+    assert (
+        "note      kd: the interval excludes 0, but p is not below 0.05: p is corrected for all 2 comparisons, the "
+        "interval is not\n"
+    ) in out
+    assert "but not significantly after Holm's correction for all comparisons with a control." in out
+    print_leaderboard([control, larger])
+    assert "note " not in capsys.readouterr().out
+
+
 def test_one_seed_has_neither_spread_nor_interval(new_student: NewStudent, capsys: pytest.CaptureFixture[str]) -> None:
     print_leaderboard([new_student("kd", 0.5)])
     assert capsys.readouterr().out.splitlines()[3].split() == ["1", "kd", "50.00"]
@@ -91,6 +110,21 @@ def test_details_add_a_table_over_examples_a_table_of_costs_and_a_legend(costly:
     costs = next(line for line in details if "memory MB" in line)
     assert " ".join(costs.split()) == " ".join(["variant", *(column.title for column in COSTS)])
     assert any(line.startswith("legend    vs control (95 %), over seeds: t intervals") for line in details)
+
+
+def test_tables_of_details_leave_out_columns_that_do_not_fit(costly: NewStudent, printed: Printed) -> None:
+    students = [costly("hard-labels-equal-steps", 0.9, 9000, 0.5), costly("hard-labels", 0.8, 9000, 0.5)]
+    outcomes = np.arange(300).reshape(3, 100) % 100 < 85
+    right = {student.run_id: Correctness("split", outcomes) for student in students}
+    lines = printed(80, print_leaderboard, students, right, details=True)
+    evidence, costs = (number for number, line in enumerate(lines) if line.startswith("variant "))
+    assert " ".join(lines[evidence].split()) == "variant group over examples vs control McNemar wins"
+    assert " ".join(lines[costs].split()) == "variant parameters MFLOPs ms/image file MB pareto"
+    for titles in (evidence, costs):  # no row takes two lines
+        assert [line.split()[0] for line in lines[titles + 1 : titles + 3]] == [
+            "hard-labels-equal-steps",
+            "hard-labels",
+        ]
 
 
 @pytest.mark.parametrize(("no_color", "has_colour"), [("", True), ("1", False)])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kd.console import local_time
 from kd.side_by_side import print_side_by_side
 from tasks.side_by_side import FieldDifference, Side, SideBySide, StudentPair
 
@@ -43,7 +44,7 @@ def test_both_sides_their_files_and_their_students_are_printed(capsys: pytest.Ca
     print_side_by_side(PAIR)
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     words = [" ".join(line.split()) for line in lines]
-    assert lines[0] == "A         digits, run 01234567 of 2026-01-02T03:04:05+00:00, winner kd"
+    assert lines[0] == f"A         digits, run 01234567 of {local_time(A.started)}, winner kd"
     assert lines[1].startswith("B         models:/digits-student/3, kd of digits, run 01234567, 95.00 %")
     assert "result    B minus A is +5.00 points." in lines
     assert "student.epochs 40" in words

@@ -4,7 +4,7 @@ from kdmodels.run_status import RunStatus
 from tasks.listings import ClassLine, ComparisonDetails, ExperimentLine, RunLine, StudentDetails, TeacherDetails
 
 LINE = ["run_id", "name", "kind", "experiment", "status", "started", "seconds", "val/accuracy", "parent"]
-DETAILS = [*LINE, "error", "params", "metrics", "tags", "model", "artifacts"]
+DETAILS = [*LINE, "error", "params", "metrics", "tags", "model", "artifacts", "versions"]
 
 
 def keys(model: type[RunLine | ExperimentLine | ClassLine]) -> list[str]:

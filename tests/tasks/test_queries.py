@@ -20,6 +20,7 @@ from tasks import tracking
 from tasks.listings import ExperimentLine
 from tasks.queries import compare, list_experiments, list_runs, show, spec
 from tasks.tracking.served import load_model
+from tasks.tracking.tags import Tag
 
 
 def child(parent: str, variant: str) -> tracking.Run:
@@ -106,7 +107,13 @@ def test_a_model_means_the_run_of_its_version(recorded, form: str) -> None:
     champion = tracking.champion("small-student")
     assert champion is not None
     word = form.format("small-student", champion.version)
-    assert show(word).run_id == champion.run_id
+    shown = show(word)
+    assert shown.run_id == champion.run_id
+    (line,) = shown.versions
+    assert (line.version, line.aliases, line.run_id) == (champion.version, ["champion"], champion.run_id)
+    assert (line.made_by, line.comparison, line.note) == (show(champion.run_id).name, recorded.first, None)
+    assert line.test_accuracy == champion.tags[Tag.TEST_ACCURACY]
+    assert show(champion.run_id).versions == []
     assert spec(word) == spec(champion.run_id)
 
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from kd.commands.show import print_classes, print_trained_with, print_trials
-from tasks.listings import ClassLine
+from kd.commands.show import print_classes, print_seeds, print_trained_with, print_trials, print_versions
+from tasks.listings import ClassLine, VersionLine
 from tests.conftest import Here
-from tests.kd.conftest import Done
+from tests.kd.conftest import Done, Printed
 
 
 def test_a_run_is_found_by_the_start_of_its_id(here: Here, second_run: Done) -> None:
@@ -19,7 +19,13 @@ def test_a_run_is_found_by_the_start_of_its_id(here: Here, second_run: Done) -> 
 def test_a_registered_model_is_shown_as_the_run_that_made_it(here: Here, second_run: Done) -> None:
     code, out, error = here("show", "small-student@champion", "--json")
     assert code == 0, error
-    assert json.loads(out)["kind"] == "student"
+    document = json.loads(out)
+    assert document["kind"] == "student"
+    assert [version["aliases"] for version in document["versions"]] == [["champion"]]
+    titles, champion = here("show", "small-student")[1].splitlines()[:2]
+    assert titles.split() == ["version", "aliases", "made", "by", "test", "%", "run", "comparison"]
+    assert champion.split()[:3] == ["1", "champion", document["name"]]
+    assert document["run_id"][:8] in champion
     assert here("show", "small-student@best")[0] == 2
 
 
@@ -61,3 +67,37 @@ def test_the_best_trials_of_a_search_are_printed(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines()[-1].split() == ["1", "1", "diverged"]
     print_trials([])
     assert capsys.readouterr().out == ""
+
+
+def test_versions_are_printed_with_what_fits(printed: Printed) -> None:
+    version = VersionLine(
+        version=2,
+        aliases=["champion"],
+        made_by="hard-labels-equal-steps",
+        run_id="0123456789",
+        comparison="9876543210",
+        test_accuracy="95.82 % (93.22 to 97.45)",
+        note="forced: it is the only one",
+    )
+    foreign = VersionLine(
+        version=1, aliases=[], made_by=None, run_id=None, comparison=None, test_accuracy=None, note=None
+    )
+    titles, row, other, blank = printed(130, print_versions, [version, foreign])
+    assert " ".join(titles.split()) == "version aliases made by test % run comparison note"
+    assert " ".join(row.split()) == (
+        "2 champion hard-labels-equal-steps 95.82 (93.22 to 97.45) 01234567 98765432 forced: it is the only one"
+    )
+    assert (other, blank) == ("1", "")
+    narrow = printed(80, print_versions, [version, foreign])
+    assert " ".join(narrow[0].split()) == "version aliases made by test % run"
+    assert len(narrow) == 4
+    print_versions([])
+
+
+def test_losses_of_replicas_are_left_out_in_a_narrow_terminal(printed: Printed) -> None:
+    losses = dict.fromkeys(("train/loss", "train/logit_regression", "val/loss", "val/logit_regression"), 0.0423)
+    seeds = [{"seed": 0, "epoch": 40, **losses, "val/accuracy": 0.963}]
+    assert printed(120, print_seeds, seeds)[1].split() == [*seeds[0]]
+    _, titles, row = printed(80, print_seeds, seeds)
+    assert titles.split() == ["seed", "epoch", "val/loss", "val/logit_regression", "val/accuracy"]
+    assert row.split() == ["0", "40", "0.0423", "0.0423", "0.9630"]
