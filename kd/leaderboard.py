@@ -109,8 +109,8 @@ def print_leaderboard(
         print_entry("pareto", f"{names}: no other is as accurate with as few parameters and FLOPs")
     if reused := [row.student.variant for row in finished if row.student.reused]:
         print_entry("reused", "all students" if len(reused) == len(rows) else ", ".join(reused))
-    print_correction_note(finished)
     if details:
+        print_correction_note(finished)
         print_columns(EVIDENCE, finished, optional=["over seeds", "over examples", "group"])
         print_columns([VARIANT, *COSTS], finished, optional=["memory MB", "file MB", "MFLOPs"])
         print_entry("legend", LEGEND)

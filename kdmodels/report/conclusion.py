@@ -6,7 +6,7 @@ from kdmodels.evaluation.significance import LEVEL
 from kdmodels.report.formats import interval
 from kdmodels.report.leaderboard import LeaderboardRow
 
-CORRECTED = " after Holm's correction for all comparisons with a control"
+CORRECTED = " after Holm's correction"
 MOST_NAMES = 8  # maximum number of names in a list of variants
 
 

@@ -48,7 +48,7 @@ def test_a_lead_that_is_not_significant_is_said_to_be_none() -> None:
     lines[0] = line("kd", 1, 1, control_p=0.03, control_p_holm=0.06)
     assert conclusion(lines) == (
         "kd is ahead of hard-labels by 1.20 points on the validation images (95 % interval over seeds 0.40 to 2.00), "
-        "but not significantly after Holm's correction for all comparisons with a control."
+        "but not significantly after Holm's correction."
     )
     lines.insert(1, line("dkd", 2, 1))
     assert conclusion(lines).endswith("None of the other 2 variants differs significantly from the best.")
