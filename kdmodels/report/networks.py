@@ -65,7 +65,8 @@ ELSEWHERE = """
   (C, H, W). The network takes normalised images (N, C, H, W) and returns (N, classes). Its file is part of the key, and
   so is every module of your project that the file imports. Not part of the key: modules imported by a computed name,
   data files that the code reads, and the versions of imported libraries other than torch.
-- **A checkpoint** of an external network has the names of the network's own state dict.
+- **A checkpoint** of an external network has the names of the network's own state dict, also
+  [with a prefix](own-data.md#checkpoints-of-other-tools).
 - torchvision's networks get a single channel three times. Random numbers that a training step draws from torch's global
   generator depend on the seed and the step alone. The generator's state is restored afterwards.
 
