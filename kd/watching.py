@@ -77,7 +77,7 @@ def running_whole_run(console: Console) -> tracking.Run:
 
 
 def _latest_running() -> tracking.Run | None:
-    running = (run for run in tracking.running() if run.kind in tracking.PARENTS and not tracking.is_gone(run.tags))
+    running = (run for run in tracking.running() if run.kind in tracking.PARENTS and not tracking.is_dead(run.tags))
     return next(running, None)
 
 
@@ -150,7 +150,7 @@ def _plan(whole: tracking.Run) -> Plan | GeneratorPlan | None:
 
 def _current(run_id: str) -> tracking.Run:
     run = tracking.get(run_id)
-    if run.status == RunStatus.RUNNING and tracking.is_gone(run.tags):
+    if run.status == RunStatus.RUNNING and tracking.is_dead(run.tags):
         raise UnavailableError(
             f"run {run.name} ({run_id}) was killed: its process no longer exists. The same command continues the run"
         )

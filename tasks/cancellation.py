@@ -90,7 +90,7 @@ def cancel(whole: tracking.Run) -> bool:
     tracking.request_end(whole.run_id)
     deadline = time.monotonic() + STOP_SECONDS
     while tracking.get(whole.run_id).status == RunStatus.RUNNING:
-        if tracking.is_gone(whole.tags):
+        if tracking.is_dead(whole.tags):
             tracking.end_abandoned(whole.experiment)
             tracking.kill_running(whole.run_id)
             return False

@@ -126,7 +126,7 @@ def _running(client: SyncPrefectClient) -> Iterator[FlowRun]:
 
 def _is_dead(flow_run: FlowRun, run: tracking.Run | None) -> bool:
     if run is None:
-        return tracking.is_flow_run_gone(flow_run.id)
+        return tracking.is_flow_run_dead(flow_run.id)
     if run.status == RunStatus.RUNNING:
-        return tracking.is_gone(run.tags)
+        return tracking.is_dead(run.tags)
     return run.end is not None and time.time() - run.end / 1000 > CLOSING_SECONDS

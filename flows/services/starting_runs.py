@@ -26,5 +26,5 @@ def starting_runs(client: SyncPrefectClient) -> list[str]:
     flow_runs = client.read_flow_runs(
         flow_filter=comparisons, flow_run_filter=running, sort=FlowRunSort.START_TIME_DESC
     )
-    alive = [each for each in flow_runs if not tracking.is_flow_run_gone(each.id)]
+    alive = [each for each in flow_runs if not tracking.is_flow_run_dead(each.id)]
     return [each.name for each in alive if tracking.find_by_flow_run(str(each.id)) is None]

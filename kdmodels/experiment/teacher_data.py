@@ -59,8 +59,8 @@ def _completed(member: object, data: Data | None, *path: str | int) -> object:
     completed = parse(Data, base.model_dump(mode="json") | change, *path, "data")
     for name, hint in FIXED.items():
         if getattr(completed, name) != getattr(base, name):
-            theirs = f"differs from that of the students' data, {show(getattr(base, name))}"
-            raise mistake(f"{show(change[name])} {theirs}. {hint}", *path, "data", name)
+            difference = f"{show(change[name])} differs from that of the students' data, {show(getattr(base, name))}"
+            raise mistake(f"{difference}. {hint}", *path, "data", name)
     if completed.folds and completed.source == base.source and completed.subset != base.subset:
         reason = "so the teacher would be trained on images that the folds of the students hold out"
         hint = "To give the teacher more labels, set data.labelled and teacher.data.labelled"

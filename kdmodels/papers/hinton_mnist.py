@@ -61,7 +61,7 @@ REPRODUCTION = Reproduction(
     name="hinton-mnist",
     title="Distillation on MNIST, and omitted classes",
     papers=(PAPER,),
-    cost="about 2.5 hours (estimated)",
+    cost="about 4 hours (estimated)",
     seeds=5,
     claims=(
         _errors("teacher", "Teacher with 2 x 1,200 units, dropout, max-norm and jitter", 67),

@@ -55,8 +55,8 @@ REPRODUCTION = Reproduction(
     name="hinton-temperatures",
     title="Temperatures on MNIST, for students of three sizes",
     papers=(PAPER,),
-    cost="about 2 hours (estimated)",
-    seeds=1,
+    cost="about 4 hours (estimated)",
+    seeds=3,
     claims=(
         *(
             Claim(

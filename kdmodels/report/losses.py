@@ -143,7 +143,7 @@ def _default(key: str, known: Kind) -> str:
 def formulas(losses: Sequence[str]) -> dict[str, str]:
     """Return the formula and the source of each loss of the catalogue, by the name of the loss.
 
-    >>> formulas(["logit_regression", "mine:loss"])
+    >>> formulas(["logit_regression", "mylosses:smooth_hint"])
     {'logit_regression': 'mean over classes of (z_s - z_t)². Ba, Caruana 2014'}
     """
     return {loss: f"{LOSSES[loss].formula}. {LOSSES[loss].paper}" for loss in losses if loss in LOSSES}

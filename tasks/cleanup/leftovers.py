@@ -34,7 +34,7 @@ def interrupted(step: PlannedRun, experiment: str) -> tracking.Run | None:
     run = tracking.claimed(claim, experiment) if claim else None
     if run is None:
         return None
-    stopped = run.status == RunStatus.KILLED or (run.status == RunStatus.RUNNING and tracking.is_gone(run.tags))
+    stopped = run.status == RunStatus.KILLED or (run.status == RunStatus.RUNNING and tracking.is_dead(run.tags))
     return run if stopped and run.key == step.key else None
 
 

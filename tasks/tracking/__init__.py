@@ -4,7 +4,7 @@ No other package imports mlflow, because the import takes 2 s.
 """
 
 from tasks.tracking import environment as environment
-from tasks.tracking.alive import flow_run_alive, is_flow_run_gone, is_gone, machine_folder
+from tasks.tracking.alive import flow_run_alive, is_dead, is_flow_run_dead, machine_folder
 from tasks.tracking.artifacts import (
     artifact,
     copies_folder,
@@ -135,8 +135,8 @@ __all__ = [
     "folder_bytes",
     "get",
     "has_artifact",
-    "is_flow_run_gone",
-    "is_gone",
+    "is_dead",
+    "is_flow_run_dead",
     "is_marked",
     "is_mute",
     "is_new",

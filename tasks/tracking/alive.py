@@ -78,7 +78,7 @@ def forget(tags: Mapping[str, str]) -> None:
         _path(tags[Tag.LOCK]).unlink(missing_ok=True)
 
 
-def is_gone(tags: Mapping[str, str]) -> bool:
+def is_dead(tags: Mapping[str, str]) -> bool:
     """Return whether the process that recorded a run was on this machine and no longer exists.
 
     Args:
@@ -96,7 +96,7 @@ def is_gone(tags: Mapping[str, str]) -> bool:
 
 @contextmanager
 def flow_run_alive(flow_run: UUID) -> Iterator[None]:
-    """Hold a lock during the `with` block, so that `is_flow_run_gone` recognises the death of this process."""
+    """Hold a lock during the `with` block, so that `is_flow_run_dead` recognises the death of this process."""
     lock = RunLock(flow_run.hex)
     try:
         yield
@@ -105,9 +105,9 @@ def flow_run_alive(flow_run: UUID) -> Iterator[None]:
         forget(lock.tag)
 
 
-def is_flow_run_gone(flow_run: UUID) -> bool:
+def is_flow_run_dead(flow_run: UUID) -> bool:
     """Return whether the process of a Prefect flow run was on this machine, used this store and no longer exists."""
-    return is_gone({Tag.LOCK: flow_run.hex})
+    return is_dead({Tag.LOCK: flow_run.hex})
 
 
 def _path(name: str) -> Path:

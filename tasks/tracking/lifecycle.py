@@ -215,7 +215,7 @@ def abandoned(experiment: str | None = None) -> list[Run]:
     Args:
         experiment: Name of the experiment. Default: all experiments.
     """
-    return [run for run in running(experiment) if alive.is_gone(run.tags)]
+    return [run for run in running(experiment) if alive.is_dead(run.tags)]
 
 
 def end_abandoned(experiment: str | None = None) -> list[Run]:
@@ -229,7 +229,7 @@ def end_abandoned(experiment: str | None = None) -> list[Run]:
     ended = []
     for run in abandoned(experiment):
         now = get(run.run_id)  # since the search, the run may have ended or another process may have resumed it
-        if now.status == RunStatus.RUNNING and alive.is_gone(now.tags):
+        if now.status == RunStatus.RUNNING and alive.is_dead(now.tags):
             end(run.run_id, RunStatus.KILLED)
             alive.forget(now.tags)
             ended.append(now)

@@ -232,7 +232,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
         2,
         "student.network.module: nowhere.nets: this module does not exist",
     ),
-    (changed("teacher={checkpoint: gone.pt, network: {mlp: [8]}}"), 2, "teacher.checkpoint: gone.pt: /"),
+    (changed("teacher={checkpoint: missing.pt, network: {mlp: [8]}}"), 2, "teacher.checkpoint: missing.pt: /"),
     (changed("teacher.data=./nowhere"), 2, "teacher.data.source: ./nowhere: /"),
     # Fields of the teacher alone.
     (

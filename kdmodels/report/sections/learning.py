@@ -57,7 +57,8 @@ def _accuracy_chart(curves: Mapping[str, Mapping[str, Sequence[Point]]]) -> Char
     }
     last = {variant: metrics[ACCURACY][-1].mean for variant, metrics in curves.items() if ACCURACY in metrics}
     ends = ", ".join(f"{variant} {100 * mean:.2f} %" for variant, mean in last.items())
-    description = f"{BANDS} The steep rise at the start is cut off. In the last epoch: {ends}."
+    start = "The axis starts at the lowest accuracy after the first quarter of the epochs."
+    description = f"{BANDS} {start} In the last epoch: {ends}."
     return Chart("learning-curves", "Validation accuracy over epochs", description, spec)
 
 

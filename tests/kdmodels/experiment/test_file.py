@@ -456,5 +456,5 @@ def test_a_message_without_a_field_stays_unchanged(file: Path, message: str) -> 
     assert with_place(message, file) == message
 
 
-def test_a_message_stays_unchanged_if_the_file_is_gone(file: Path) -> None:
+def test_a_message_stays_unchanged_if_the_file_no_longer_exists(file: Path) -> None:
     assert with_place("data.subset: 9 is out of range", file) == "data.subset: 9 is out of range"

@@ -100,7 +100,7 @@ def test_the_row_of_a_loss_describes_it() -> None:
         ({f"{OWN}smoothed": "auto"}, f"weight: {OWN}smoothed does not use the teacher. Allowed: a number above 0"),
         ({f"{OWN}soft": 0}, "weight: expected a number above 0, auto, or {auto: RATIO}, got 0"),
         ({"loss": f"{OWN}soft", "inputs": 5}, "inputs: expected a list of names, got 5"),
-        ("./mine.py:soft", "./mine.py:soft: expected module:name, such as mylosses:smooth_hint"),
+        ("./mylosses.py:soft", "./mylosses.py:soft: expected module:name, such as mylosses:smooth_hint"),
         ("absent_losses:soft",
          "absent_losses:soft: the module absent_losses does not exist in the current folder or on Python's path"),
         ("broken_losses:loss",

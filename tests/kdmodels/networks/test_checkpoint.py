@@ -268,7 +268,7 @@ def test_mappings_in_mappings_are_searched_to_a_limited_depth(state: State) -> N
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    assert message(tmp_path / "gone.pt") == f"{tmp_path}/gone.pt: no such checkpoint file"
+    assert message(tmp_path / "missing.pt") == f"{tmp_path}/missing.pt: no such checkpoint file"
 
 
 DAMAGED = (

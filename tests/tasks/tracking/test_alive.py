@@ -62,18 +62,18 @@ def test_only_the_runs_of_dead_processes_are_ended(recording: Recording) -> None
 
 def test_a_run_that_ends_leaves_no_lock(store: Path) -> None:
     run_id = tracking.start("digits", "kd", "student")
-    assert not tracking.is_gone(tracking.get(run_id).tags)
+    assert not tracking.is_dead(tracking.get(run_id).tags)
     with tracking.recording(run_id):
         assert len(locks()) == 1
     assert locks() == []
-    assert not tracking.is_gone(tracking.get(run_id).tags)
+    assert not tracking.is_dead(tracking.get(run_id).tags)
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "", "0" * 32])
 def test_a_run_of_another_machine_is_never_ended(store: Path, name: str) -> None:
     run_id = tracking.start("digits", "kd", "student")
     tracking.set_tags(run_id, {"kd.lock": name})
-    assert not tracking.is_gone(tracking.get(run_id).tags)
+    assert not tracking.is_dead(tracking.get(run_id).tags)
     assert tracking.end_abandoned("digits") == []
 
 
