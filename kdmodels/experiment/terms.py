@@ -134,7 +134,7 @@ class Term(Part):
         """The row of the loss in the catalogue. For a user's own loss, a row that is derived from `inputs`."""
         if self.inputs is None:
             return LOSSES[self.loss]
-        return row_of(self.inputs, softened="temperature" in self.hyperparameters)
+        return row_of(tuple(self.inputs), softened="temperature" in self.hyperparameters)
 
     @property
     def factor(self) -> float:
@@ -198,7 +198,7 @@ def _recorded_row(inputs: object) -> Loss:
     if not isinstance(inputs, list) or not all(isinstance(each, str) for each in inputs):
         raise mistake(f"expected a list of names, got {show(inputs)}", "inputs")
     try:
-        return row_of(inputs)
+        return row_of(tuple(inputs))
     except ValueError as error:
         raise mistake(str(error), "inputs") from error
 

@@ -8,6 +8,7 @@ allowed to run. `kdmodels/losses/user_loss.py` imports and checks the loss befor
 import ast
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from typing import cast
 
 from kdmodels.errors import allowed
@@ -52,7 +53,7 @@ def read_loss(name: str, reserved: Collection[str] = ()) -> Loss:
     else:
         inputs, keywords = _positional(definition.args), definition.args
         _require_known(inputs, INPUTS, definition.name)
-    row = row_of(inputs)
+    row = row_of(tuple(inputs))
     hyperparameters = dict(_arguments(keywords)) if keywords else {}
     for key in hyperparameters:
         if key in reserved:
@@ -71,7 +72,8 @@ def read_loss(name: str, reserved: Collection[str] = ()) -> Loss:
     )
 
 
-def row_of(inputs: Sequence[str], *, softened: bool = False) -> Loss:
+@cache  # every training step reads rows
+def row_of(inputs: tuple[str, ...], *, softened: bool = False) -> Loss:
     """Return the row of a user's loss, as far as the names of the loss's positional arguments determine it.
 
     Args:
@@ -97,7 +99,7 @@ def row_of(inputs: Sequence[str], *, softened: bool = False) -> Loss:
         cost="",
         places=("middle",) if features else (),
         ensemble="softened" if softened else "mean",
-        inputs=tuple(inputs),
+        inputs=inputs,
     )
 
 

@@ -10,9 +10,14 @@ from kdmodels.experiment.presets import PRESETS
 from kdmodels.experiment.terms import Term, weight_in_words
 from kdmodels.experiment.user_losses import read_loss
 
-LEGEND = (
+LETTERS = (
     "z logits, F features, G Gram matrices; s student, t teacher; B examples of a batch, K classes, N training",
     "examples, D width of an embedding, C channels and P positions of a map; a hyperparameter's name, its value.",
+)
+"""The lines that explain the letters in formulas."""
+
+LEGEND = (
+    *LETTERS,
     "A cost is the number of multiplications of one step, up to a constant. The student's own passes are left out.",
     "A weight multiplies the mean of a term over the batch. The weight auto is chosen at the start of training. The",
     "gradient of the term is then as large as that of cross entropy. {published: true} selects the published weights.",

@@ -12,6 +12,7 @@ from kdmodels.report.components import Cell, Chart, Column, Component, Legend, S
 from kdmodels.report.contents import Contents, Teacher
 from kdmodels.report.gap import Gap, gaps_closed
 from kdmodels.report.leaderboard import LeaderboardRow
+from kdmodels.report.losses import LETTERS
 from kdmodels.report.numbers import points
 
 WIDTH = 640  # width of the chart in pixels
@@ -35,7 +36,6 @@ GROUPS = (
     "images, both at 5 % and corrected for the number of pairs."
 )
 SYMBOLS = "Letters in formulas"
-LETTERS = "z logits, F features, G Gram matrices; s student, t teacher, y label; T temperature; K classes; B batch"
 EQUAL_STEPS = (
     "{control} learns from the labels alone, for as many steps as the distilled students, so that more steps cannot "
     "explain a gain."
@@ -47,7 +47,7 @@ def standings_section(contents: Contents) -> Section:
     explanations = {column.title: column.help for column in COLUMNS if column.help}
     components: list[Component] = [standings_table(contents), Legend("What the columns mean", explanations)]
     if contents.objectives:
-        symbols = {SYMBOLS: LETTERS} if contents.formulas else {}
+        symbols = {SYMBOLS: " ".join(LETTERS)} if contents.formulas else {}
         losses = {**contents.objectives, **contents.formulas, **symbols}
         components.append(Legend("What the variants and their losses are", losses))
     components.append(Text(GROUPS))
