@@ -328,7 +328,7 @@ def test_a_missing_place_is_reported_before_training(run: Run, at: object) -> No
 
 def test_a_missing_checkpoint_is_reported_before_training(run: Run, tmp_path: Path) -> None:
     before = len(tracking.runs(limit=1_000))
-    with pytest.raises(UserError, match=r"teacher\.checkpoint: .*gone\.pt: .*gone\.pt do(es)? not exist"):
+    with pytest.raises(UserError, match=r"teacher\.checkpoint: .*missing\.pt: .*missing\.pt do(es)? not exist"):
         run(teacher={"checkpoint": str(tmp_path / "missing.pt"), "network": {"mlp": [32]}})
     assert len(tracking.runs(limit=1_000)) == before
 
