@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-faults test-docs test-stack test-ui lint bench screenshots docs site ui lock
+.PHONY: help run test coverage test-faults test-docs test-stack test-ui lint bench bench-gpu screenshots docs site ui lock
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile
@@ -54,6 +54,10 @@ bench: $(VENV)/installed  ## Run every benchmark and write benchmarks/results; o
 	for name in mnist starting stacking step recording serving ledger knowledge fanout large gate likeness "losses digits" "losses mnist"; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
+
+bench-gpu: $(VENV)/installed  ## Measure training steps on a GPU, then run cifar10-full for at most 15 minutes. KD_DATA holds cifar10.zip.
+	$(BIN)/python -m benchmarks.gpu
+	timeout --signal=INT 900 $(BIN)/kd run cifar10-full || test $$? = 124
 
 screenshots: $(VENV)/installed  ## Take the pictures of README.md and docs/ from a real comparison; needs Chromium, see test-ui.
 	$(BIN)/python -m tests.ui.screenshots
