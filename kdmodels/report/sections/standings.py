@@ -144,11 +144,11 @@ def _controls(rows: Sequence[LeaderboardRow]) -> list[str]:
     for row in rows:
         if row.student.control and row.student.control != row.student.variant:
             compared.setdefault(row.student.control, []).append(row.student.variant)
-    if len(compared) < 2:
-        return [f"The control is {control}." for control in compared]
-    equal_steps = [EQUAL_STEPS.format(control=control) for control in compared if control.endswith(STEPS_SUFFIX)]
     parts = [f"the control of {', '.join(variants)} is {control}" for control, variants in compared.items()]
-    return [" ".join([f"There are {len(compared)} controls: {'; '.join(parts)}.", *equal_steps])]
+    several = f"There are {len(compared)} controls: {'; '.join(parts)}."
+    controls = [several] if len(compared) > 1 else [f"The control is {control}." for control in compared]
+    equal_steps = [EQUAL_STEPS.format(control=control) for control in compared if control.endswith(STEPS_SUFFIX)]
+    return [" ".join([*controls, *equal_steps])] if controls else []
 
 
 def _describe(rows: Sequence[LeaderboardRow], teacher: Teacher | None) -> str:

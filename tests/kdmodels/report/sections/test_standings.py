@@ -50,6 +50,11 @@ def test_the_controls_are_named() -> None:
     rows = leaderboard([CONTROL, KD, student(name, [0.9], control=name), student("dist", [0.8], control=name)])
     texts = [each.text for each in standings_section(contents(rows=rows)).components if isinstance(each, Text)]
     assert [text for text in texts if f"{name} learns from the labels alone, for as many steps as" in text]
+    only = leaderboard([student(name, [0.9], control=name), student("dist", [0.8], control=name)])
+    texts = [
+        each.text for each in standings_section(contents(rows=only, winner=name)).components if isinstance(each, Text)
+    ]
+    assert [text for text in texts if text.startswith(f"The control is {name}. {name} learns from the labels alone")]
     assert Text("The control is hard-labels.") in standings_section(contents()).components
     alone = contents(rows=leaderboard([CONTROL]), winner="hard-labels")
     texts = [each.text for each in standings_section(alone).components if isinstance(each, Text)]
