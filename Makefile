@@ -24,7 +24,7 @@ test-faults: $(VENV)/installed  ## Run the tests that interrupt, kill or race re
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests
 
 test-docs: $(VENV)/installed  ## Run every block of README.md and docs, or check that it says why it is not run.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault" tests/docs docs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault" --numprocesses=2 --dist=worksteal tests/docs docs
 
 test-stack: $(VENV)/installed  ## Start the services of docker-compose.yml as plain processes and test them; needs PostgreSQL and wget.
 	@if ! ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 || ! command -v wget > /dev/null; then \
