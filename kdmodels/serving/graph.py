@@ -181,10 +181,15 @@ def _key(description: Description) -> str:
         "classes": len(description.classes),
         "source": sources(description.network),
         "code": _code(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": _versions(),
         "formats": [OPSET, IR_VERSION],
     }
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@cache  # reading the versions takes several ms, and a plan asks for the graph of each student
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
 
 
 @cache

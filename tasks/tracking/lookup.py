@@ -21,6 +21,7 @@ from tasks.tracking.tags import Tag
 
 PARENTS = ("comparison", "generation")  # kinds of the parent runs; teachers, students etc. are their child runs
 KINDS = (*PARENTS, "teacher", "student", "tuning", "generator", "reproduction")
+MANY_KEYS = 100  # from here on, one query per key takes longer than reading the runs in pages
 PAGE = 1_000
 ORDERS = {  # field by which runs can be sorted -> order of an MLflow search. MLflow cannot sort by duration
     "started": "attributes.start_time DESC",
@@ -166,12 +167,21 @@ def finished(kind: str, keys: Iterable[str]) -> dict[str, Run]:
     """Return a mapping from each key to the newest FINISHED run. Keys without a FINISHED run are left out.
 
     The key of a run is a digest of everything that determines the result of the run. Each key needs its own query,
-    because MLflow's filters have no OR.
+    because MLflow's filters have no OR. If there are many keys, all FINISHED runs of this kind are read instead.
     """
-    names = experiment_names()
-    condition = f"attributes.status = '{RunStatus.FINISHED}' AND tags.`{Tag.KIND}` = '{kind}' AND tags.`{Tag.KEY}` = "
-    newest = {key: next(search(names, f"{condition}'{key}'", 1), None) for key in keys}
-    return {key: run for key, run in newest.items() if run is not None}
+    names, missing = experiment_names(), set(keys)
+    condition = f"attributes.status = '{RunStatus.FINISHED}' AND tags.`{Tag.KIND}` = '{kind}'"
+    if len(missing) <= MANY_KEYS:
+        newest = {key: next(search(names, f"{condition} AND tags.`{Tag.KEY}` = '{key}'", 1), None) for key in missing}
+        return {key: run for key, run in newest.items() if run is not None}
+    found: dict[str, Run] = {}
+    for run in search(names, condition, None):
+        if run.key in missing:
+            missing.remove(run.key)
+            found[run.key] = run
+        if not missing:
+            break
+    return found
 
 
 def claimed(claim: str, experiment: str | None = None) -> Run | None:

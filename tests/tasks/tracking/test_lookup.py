@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 
 from kdmodels.errors import UserError
 from tasks import tracking
-from tasks.tracking import RunFilter
+from tasks.tracking import RunFilter, lookup
 
 
 def ended(name: str, status: str = "FINISHED", **given: str) -> str:
@@ -16,6 +16,12 @@ def ended(name: str, status: str = "FINISHED", **given: str) -> str:
     return run
 
 
+@pytest.fixture(params=[0, 100], ids=["all runs are read", "one query per key"])
+def lookups(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "MANY_KEYS", request.param)
+
+
+@pytest.mark.usefixtures("lookups")
 def test_only_a_finished_run_of_that_kind_and_key_is_reused(store: Path) -> None:
     for status in ("FAILED", "KILLED", "RUNNING"):
         ended("kd", status, key="k1")
@@ -31,6 +37,7 @@ def test_only_a_finished_run_of_that_kind_and_key_is_reused(store: Path) -> None
     assert (found.run_id, found.experiment, found.status) == (newest, "another", "FINISHED")
 
 
+@pytest.mark.usefixtures("lookups")
 def test_a_deleted_run_or_experiment_is_not_reused(store: Path) -> None:
     run = ended("kd", key="k1")
     ended("kd", key="k2", experiment="gone")
@@ -39,6 +46,7 @@ def test_a_deleted_run_or_experiment_is_not_reused(store: Path) -> None:
     assert tracking.finished("student", ["k1", "k2"]) == {}
 
 
+@pytest.mark.usefixtures("lookups")
 def test_many_keys_are_looked_up_at_once(store: Path) -> None:
     a, b = ended("a", key="ka"), ended("b", key="kb")
     found = tracking.finished("student", ["ka", "kb", "kc"])
