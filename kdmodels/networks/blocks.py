@@ -1,7 +1,7 @@
-"""Blocks of compact networks. A block is built from its numbers of input and output channels, and its stride.
+"""Blocks of compact and published networks, built from the numbers of input and output channels and the stride.
 
-The numbers of channels are multiples of 4, and the stride is 1 or 2. A stride of 2 halves height and width, rounded up.
-Batch norm follows every convolution, except the depthwise convolutions of `Xception`.
+The stride is 1 or 2. A stride of 2 halves height and width, rounded up. Batch norm follows every convolution, except
+the depthwise convolutions of `Xception`. In compact networks, the numbers of channels are multiples of 4.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from kdmodels.networks.batch_norm import BatchNorm2d
 GROUPS = 4
 EXPANSION = 6  # expansion ratio of inverted residuals, as published
 GHOST_EXPANSION = 3
+SHUFFLE_GROUPS = 3
 
 
 def unit(inputs: int, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -127,6 +128,60 @@ class GhostBottleneck(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.ghost(maps) + self.shortcut(maps)
+
+
+class InvertedBlock(nn.Module):
+    """Inverted residual block with ReLU, as papers that compare distillation losses use it for MobileNetV2.
+
+    Unlike torchvision's block, this block has ReLU instead of ReLU6, and a 1x1 convolution also without expansion.
+
+    Args:
+        inputs, outputs: Numbers of channels.
+        stride: Stride of the depthwise convolution. If the shapes of input and output are equal, the input is added.
+        expansion: Number of channels of the depthwise convolution, as a multiple of `inputs`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, expansion: int) -> None:
+        super().__init__()
+        wide = expansion * inputs
+        spatial = unit(wide, wide, 3, stride=stride, groups=wide)
+        self.layers = nn.Sequential(*unit(inputs, wide), nn.ReLU(), *spatial, nn.ReLU(), *unit(wide, outputs))
+        self.residual = inputs == outputs and stride == 1
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + self.layers(maps) if self.residual else self.layers(maps)
+
+
+class ShuffleBlock(nn.Module):
+    """Block of the first ShuffleNet, which shuffles channels between two grouped 1x1 convolutions.
+
+    With stride 1, the result is added to the input. With stride 2, it is concatenated with the input after average
+    pooling, so that the block has `outputs` channels in total.
+
+    Args:
+        inputs, outputs: Numbers of channels.
+        stride: Stride of the depthwise convolution.
+        first: Whether the block is the first of the network, whose first convolution has no groups.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, first: bool) -> None:
+        super().__init__()
+        self.groups = 1 if first else SHUFFLE_GROUPS
+        computed = outputs - inputs if stride == 2 else outputs
+        narrow = computed // 4
+        self.squeeze = nn.Sequential(*unit(inputs, narrow, groups=self.groups), nn.ReLU())
+        self.spatial = nn.Sequential(*unit(narrow, narrow, 3, stride=stride, groups=narrow), nn.ReLU())
+        self.expand = nn.Sequential(*unit(narrow, computed, groups=SHUFFLE_GROUPS))
+        self.pool = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
+        self.relu = nn.ReLU()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        squeezed = self.squeeze(maps)  # (B, C, H, W)
+        shuffled = squeezed.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+        expanded = self.expand(self.spatial(shuffled))
+        if self.pool is None:
+            return self.relu(expanded + maps)
+        return self.relu(torch.cat([expanded, self.pool(maps)], dim=1))
 
 
 BLOCKS: dict[str, Callable[[int, int, int], nn.Module]] = {

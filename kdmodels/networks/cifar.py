@@ -1,4 +1,4 @@
-"""Published networks for small images: residual networks, wide residual networks and VGG.
+"""Published networks for small images: residual networks, VGG, MobileNetV2 and ShuffleNet.
 
 The networks take images of at least 8 x 8 with any number of channels. The stages of a network are its hidden blocks,
 named `block1`, `block2`, …
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdmodels.experiment.architectures import Architecture
 from kdmodels.networks.batch_norm import BatchNorm2d
+from kdmodels.networks.blocks import EXPANSION, InvertedBlock, ShuffleBlock, shuffle, unit
 
 SMALLEST = 8  # a VGG does not pool maps with fewer rows or columns
 
@@ -19,16 +20,31 @@ def cifar(architecture: Architecture, input_shape: tuple[int, int, int], classes
     """Return the layers of a published network, by name. The layer that normalises the input images is not included.
 
     If the input and output of a residual network's block differ in shape, the block's shortcut is a 1x1 convolution
-    with batch norm. The papers that compare distillation losses on these networks use the same shortcut.
+    with batch norm. The papers that compare distillation losses on these networks use the same shortcut. MobileNetV2
+    and ShuffleNet have the strides, activations and widths of these papers.
 
     References:
-        He et al., "Deep residual learning for image recognition", 2016, section 4.2.
+        He et al., "Deep residual learning for image recognition", 2016, sections 4.1 and 4.2.
         Zagoruyko & Komodakis, "Wide residual networks", 2016, section 2.
         Simonyan & Zisserman, "Very deep convolutional networks", 2015.
-        Tian et al., "Contrastive representation distillation", 2020 (resnet8x4, resnet32x4 and vgg8).
+        Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", 2018.
+        Zhang et al., "ShuffleNet: an extremely efficient convolutional neural network for mobile devices", 2018.
+        Ma et al., "ShuffleNet V2: practical guidelines for efficient CNN architecture design", 2018.
+        Tian et al., "Contrastive representation distillation", 2020, for the forms of all networks but the first four.
     """
-    layers = {"resnet": _resnet, "wide": _wide, "vgg": _vgg}[architecture.family](architecture, input_shape)
+    layers = {
+        "resnet": _resnet,
+        "bottleneck": _bottleneck,
+        "wide": _wide,
+        "vgg": _vgg,
+        "mobilenetv2": _mobilenet,
+        "shufflenetv1": _shufflenet1,
+        "shufflenetv2": _shufflenet2,
+    }[architecture.family](architecture, input_shape)
     width = architecture.stages[-1][-1]
+    if architecture.last:
+        layers["conv"] = nn.Sequential(*unit(width, architecture.last), nn.ReLU())
+        width = architecture.last
     return layers | {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": nn.Linear(width, classes)}
 
 
@@ -36,13 +52,51 @@ def _resnet(architecture: Architecture, input_shape: tuple[int, int, int]) -> di
     from torchvision.models.resnet import BasicBlock  # noqa: PLC0415 - takes seconds to import
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Module:
-        same = inputs == outputs and stride == 1
-        shortcut = None if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False),
-                                                   BatchNorm2d(outputs))  # fmt: skip
+        shortcut = _shortcut(inputs, outputs, stride)
         return BasicBlock(inputs, outputs, stride, shortcut, norm_layer=BatchNorm2d)
 
-    stem = nn.Sequential(_convolution(input_shape[0], architecture.stem), BatchNorm2d(architecture.stem), nn.ReLU())
-    return {"stem": stem, **_stages(architecture, block)}
+    return {"stem": _stem(input_shape[0], architecture.stem, kernel=3), **_stages(architecture, block)}
+
+
+def _bottleneck(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+    from torchvision.models.resnet import Bottleneck  # noqa: PLC0415 - takes seconds to import
+
+    def block(inputs: int, outputs: int, stride: int) -> nn.Module:
+        shortcut = _shortcut(inputs, outputs, stride)
+        return Bottleneck(inputs, outputs // Bottleneck.expansion, stride, shortcut, norm_layer=BatchNorm2d)
+
+    return {"stem": _stem(input_shape[0], architecture.stem, kernel=3), **_stages(architecture, block)}
+
+
+def _stem(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(*unit(inputs, outputs, kernel, stride=stride), nn.ReLU())
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module | None:
+    same = inputs == outputs and stride == 1
+    return None if same else nn.Sequential(*unit(inputs, outputs, stride=stride))
+
+
+def _mobilenet(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+    """Return the layers of MobileNetV2. Its first block, which does not expand the channels, is part of the stem."""
+    wide = 2 * architecture.stem
+    stem = [_stem(input_shape[0], wide, kernel=3, stride=2), InvertedBlock(wide, architecture.stem, 1, expansion=1)]
+
+    def block(inputs: int, outputs: int, stride: int) -> nn.Module:
+        return InvertedBlock(inputs, outputs, stride, expansion=EXPANSION)
+
+    return {"stem": nn.Sequential(*stem), **_stages(architecture, block)}
+
+
+def _shufflenet1(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+    def block(inputs: int, outputs: int, stride: int) -> nn.Module:
+        return ShuffleBlock(inputs, outputs, stride, first=inputs == architecture.stem)
+
+    return {"stem": _stem(input_shape[0], architecture.stem, kernel=1), **_stages(architecture, block, stride=2)}
+
+
+def _shufflenet2(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
+    return {"stem": _stem(input_shape[0], architecture.stem, kernel=1), **_stages(architecture, shuffle, stride=2)}
 
 
 def _wide(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict[str, nn.Module]:
@@ -51,14 +105,23 @@ def _wide(architecture: Architecture, input_shape: tuple[int, int, int]) -> dict
     return {"stem": stem, **stages, "norm": BatchNorm2d(width), "relu": nn.ReLU()}
 
 
-def _stages(architecture: Architecture, block: Callable[[int, int, int], nn.Module]) -> dict[str, nn.Module]:
+def _stages(
+    architecture: Architecture, block: Callable[[int, int, int], nn.Module], *, stride: int = 1
+) -> dict[str, nn.Module]:
+    """Return the stages of a network, by name.
+
+    Args:
+        architecture: Description of the network.
+        block: Function that builds a block from its input channels, output channels and stride.
+        stride: Stride of the first stage. The stride of each later stage is 2.
+    """
     layers: dict[str, nn.Module] = {}
     inputs = architecture.stem
     for number, stage in enumerate(architecture.stages, start=1):
-        strides = [1 if number == 1 else 2] + [1] * (len(stage) - 1)
+        strides = [stride if number == 1 else 2] + [1] * (len(stage) - 1)
         widths = pairwise([inputs, *stage])
         layers[f"block{number}"] = nn.Sequential(
-            *(block(*width, stride) for width, stride in zip(widths, strides, strict=True))
+            *(block(*width, step) for width, step in zip(widths, strides, strict=True))
         )
         inputs = stage[-1]
     return layers

@@ -9,6 +9,15 @@ from kdmodels.networks import build, parameters, within_budget
 IMAGES: dict[str, Any] = {"input_shape": (3, 32, 32), "classes": 10}
 MOMENTS: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.5] * 3}
 BUDGET = 60_000
+KINDS = {
+    "resnet": "residual blocks",
+    "bottleneck": "bottleneck residual blocks",
+    "wide": "pre-activation residual blocks",
+    "vgg": "3x3 convolutions",
+    "mobilenetv2": "inverted residual blocks",
+    "shufflenetv1": "blocks with grouped 1x1 convolutions and a channel shuffle",
+    "shufflenetv2": "blocks with a channel split and a channel shuffle",
+}
 
 INTRODUCTION = """\
 # Networks
@@ -35,7 +44,10 @@ constructor of an external network. Both depend on the seed alone.
 
 These networks take images of 8x8 and larger, with any number of channels. If shapes differ, a residual network's
 shortcut is a 1x1 convolution with batch norm, as in Tian et al. 2020; the numbers of parameters are the same. A VGG has
-one linear layer, and halves the map only while the map has at least 8 rows.
+one linear layer, and halves the map only while the map has at least 8 rows. `resnet50` has a 3x3 stem without pooling.
+`mobilenetv2` has half the published width, ReLU instead of ReLU6, and a stem of stride 2. Both ShuffleNets have a 1x1
+stem of stride 1. All networks of the catalogue have the numbers of parameters of the networks in the code of
+Tian et al. 2020 and, with the same weights, the same outputs. A test compares them.
 """
 
 COMPACT = """
@@ -99,9 +111,10 @@ def _count(network: Network) -> int:
 
 
 def _about(row: Architecture) -> str:
-    kinds = {"resnet": "residual blocks", "wide": "pre-activation residual blocks", "vgg": "3x3 convolutions"}
+    numbers = [str(len(stage)) for stage in row.stages]
+    number = numbers[0] if len(set(numbers)) == 1 else f"{', '.join(numbers[:-1])} and {numbers[-1]}"
     widths = ", ".join(str(stage[-1]) for stage in row.stages)
-    return f"{kinds[row.family]}, {len(row.stages[0])} a stage, of {widths} channels"
+    return f"{KINDS[row.family]}, {number} a stage, of {widths} channels"
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
     ("[32]}", "[]}", "4: student.network.mlp: expected a list that is not empty, or null, got []"),
     ("[32]}", "[32, 0]}", "4: student.network.mlp.1: expected a whole number from 1 to 100000, got 0"),
     ("{mlp: [32]}", "resnet18",
-     f"4: student.network.name: unknown network 'resnet18'. Did you mean 'resnet8x4'? Allowed: {ARCHITECTURES}, "
+     f"4: student.network.name: unknown network 'resnet18'. Did you mean 'resnet8'? Allowed: {ARCHITECTURES}, "
      f"{{torchvision: NAME}}, {{timm: NAME}}, package.module:Class"),
     ("{mlp: [32]}", "'my.networks:'", "4: student.network.module: expected package.module:Class, got 'my.networks:'"),
     ("{mlp: [32]}", "{mlp: [32], conv: [8]}", "4: student.network.conv: conflicts with mlp. Allowed: one of them"),

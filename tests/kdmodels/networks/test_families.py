@@ -20,13 +20,18 @@ FAMILIES: list[Any] = [
     "resnet8x4",
     "wrn_16_1",
     "vgg8",
+    "mobilenetv2",
+    "shufflenetv1",
+    "shufflenetv2",
     *COMPACT,
     {"torchvision": "resnet18"},
     {"timm": "resnet10t"},
     {"module": "tests.support.networks:Attention", "arguments": {"width": 8}},
 ]
 EXPORTED = [
-    raw for raw in FAMILIES if raw not in COMPACT[:-1] and raw not in ("resnet8x4", {"mlp": [8]})
+    raw
+    for raw in FAMILIES
+    if raw not in COMPACT[:-1] and raw not in ("resnet8x4", "mobilenetv2", "shufflenetv2", {"mlp": [8]})
 ]  # seconds each
 
 
@@ -92,7 +97,7 @@ def trained(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> t
 
 @pytest.mark.parametrize("size", [8, 11, 32])
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("raw", ["resnet20", "wrn_16_2", "vgg8", *COMPACT], ids=str)
+@pytest.mark.parametrize("raw", ["resnet20", "wrn_16_2", "vgg8", "mobilenetv2", "shufflenetv1", *COMPACT], ids=str)
 def test_built_in_networks_take_small_images_with_any_channels(raw: object, channels: int, size: int) -> None:
     network = described(raw, size, channels).build().eval()
     assert network(torch.zeros(2, channels, size, size)).shape == (2, 5)
@@ -110,6 +115,11 @@ def test_built_in_networks_take_small_images_with_any_channels(raw: object, chan
         ("vgg8", "first", (64, 32, 32)),
         ("vgg8", "middle", (256, 8, 8)),
         ("vgg8", "deepest", (512, 4, 4)),
+        ("mobilenetv2", "first", (12, 16, 16)),
+        ("mobilenetv2", "deepest", (160, 2, 2)),
+        ("mobilenetv2", "last", (1280,)),
+        ("shufflenetv1", "middle", (480, 8, 8)),
+        ("shufflenetv2", "deepest", (464, 4, 4)),
         ({"compact": {"block": "depthwise", "width": 8, "depth": 8}}, "first", (8, 32, 32)),
         ({"compact": {"block": "depthwise", "width": 8, "depth": 8}}, "middle", (16, 16, 16)),
         ({"compact": {"block": "depthwise", "width": 8, "depth": 8}}, "deepest", (32, 4, 4)),
