@@ -13,6 +13,7 @@ from flows.services.doctor import Check
 from flows.services.status import MachineStatus
 from kdmodels.evaluation.significance import Evidence
 from kdmodels.papers.claims import ReproductionResult
+from tasks.cleanup.delete import Deletion
 from tasks.cleanup.gc import Collected
 from tasks.export_model import ExportReport
 from tasks.listings import (
@@ -57,6 +58,7 @@ DOCUMENTS: dict[str, object] = {  # name of the file -> type of the document
     "variants": Variants,
     "status": MachineStatus,
     "doctor": list[Check],
+    "delete": create_model("DeletionDocument", __base__=Deletion, dry_run=(bool, ...)),
     "gc": create_model("CollectedDocument", __base__=Collected, dry_run=(bool, ...)),
 }
 

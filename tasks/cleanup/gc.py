@@ -3,8 +3,6 @@
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +16,8 @@ from tasks import tracking
 from tasks.cleanup import caches
 from tasks.cleanup.caches import Cache
 from tasks.cleanup.needs import in_use, needed
-from tasks.execution.locks import PLANNING, copy_lock, lock_of
-from tasks.execution.team_locks import team_exclusive
+from tasks.cleanup.runs import locked_runs, order
+from tasks.execution.locks import copy_lock, lock_of
 from tasks.results import KNOWLEDGE
 from tasks.tracking.tags import Tag
 
@@ -91,16 +89,10 @@ def collect(
         report(item)
         deleted.append(item)
 
-    with ExitStack() as locks:
-        # A command holds this lock from planning until its run records which runs the command reuses.
-        locks.enter_context(team_exclusive(PLANNING))
-        runs = _runs()
-        for model in sorted({run.params["promote.model"] for run in runs if "promote.model" in run.params}):
-            # A command holds this lock while the promotion gate decides and the registry is updated.
-            locks.enter_context(team_exclusive(f"model {model}"))
+    with locked_runs() as runs:
         kept = needed(runs, tracking.registered_runs(), since)
         staying = [run for run in runs if run.run_id in kept]
-        for run in sorted((run for run in runs if run.run_id not in kept), key=_order):
+        for run in sorted((run for run in runs if run.run_id not in kept), key=order):
             item = _deleted_run(run)
             if not dry_run:
                 tracking.delete_run(run.run_id)
@@ -114,23 +106,6 @@ def collect(
         needed=sum(run.end is not None and run.end < since for run in staying),
         for_good=tracking.deletes_for_good(),
     )
-
-
-def _runs() -> list[tracking.Run]:
-    """Return all runs. If the store can delete runs permanently, include the runs that are only marked as deleted."""
-    marked = tracking.marked_runs() if tracking.deletes_for_good() else []
-    return [*tracking.every_run(), *(replace(run, end=run.end or run.start) for run in marked)]
-
-
-def _order(run: tracking.Run) -> int:
-    """Return the position of a run in the order of deletion.
-
-    A run is deleted before the runs that it refers to. An interrupted deletion then leaves no run whose comparison or
-    teacher is missing.
-    """
-    if run.kind == "teacher":
-        return 2 if Tag.MEMBERS in run.tags else 3
-    return {"student": 0, "generator": 0, "tuning": 1}.get(str(run.kind), 4)
 
 
 def _unused(runs: Sequence[tracking.Run], since: float) -> list[Cache]:

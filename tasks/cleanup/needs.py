@@ -48,6 +48,50 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
     return kept
 
 
+def dependents(runs: Sequence[tracking.Run], chosen: Iterable[str]) -> dict[str, str]:
+    """Return the runs that would be incomplete without the chosen runs.
+
+    A child run needs its comparison or generation. A comparison needs its teacher and the students in its leaderboard,
+    and a generation needs its judge and its generator. The other needs are those of `needed`, rule 5.
+
+    Args:
+        runs: All runs, newest first.
+        chosen: Ids of the chosen runs.
+
+    Returns:
+        Mapping from the id of each such run to the id of a run that it needs. The chosen runs are left out.
+    """
+    needs = {run.run_id: [*_needs(run, runs), *_contents(run, runs)] for run in runs}
+    reasons: dict[str, str] = {}
+    pending = [*chosen]
+    lost = {*pending}
+    while pending:
+        needed_run = pending.pop()
+        incomplete = [run_id for run_id, others in needs.items() if needed_run in others and run_id not in lost]
+        reasons |= dict.fromkeys(incomplete, needed_run)
+        lost |= {*incomplete}
+        pending += incomplete
+    return reasons
+
+
+def _contents(whole: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
+    """Return the ids of the runs that the results of a comparison or generation consist of."""
+    if whole.kind not in tracking.PARENTS:
+        return []
+    plan = tracking.read_json(whole.run_id, PLAN) if tracking.has_artifact(whole.run_id, PLAN) else {}
+    if plan and whole.kind == "generation":
+        steps = [plan["judge"], plan["generator"]]
+    else:
+        steps = [step for one in [plan, *plan.get("folds", [])] if plan for step in (*one["members"], one["teacher"])]
+    keys = {step["key"] for step in steps if not step["source"]}
+    trained = [run.run_id for run in runs if run.key in keys and run.parent == whole.run_id and _is_finished(run)]
+    return [*_compared(whole.run_id), *(step["source"] for step in steps if step["source"]), *trained]
+
+
+def _is_finished(run: tracking.Run) -> bool:
+    return run.status == RunStatus.FINISHED
+
+
 def in_use(runs: Sequence[tracking.Run]) -> set[str]:
     """Return the ids of all runs that running comparisons and generations have started, have reused or may reuse."""
     running = [run for run in runs if run.kind in tracking.PARENTS and run.end is None]

@@ -24,11 +24,13 @@ from tasks.tracking.deletion import (
     delete_folder,
     delete_run,
     delete_tag,
+    delete_version,
     every_run,
     folder_bytes,
     marked_runs,
     registered_runs,
     run_bytes,
+    versions_of,
 )
 from tasks.tracking.lifecycle import (
     abandoned,
@@ -118,6 +120,7 @@ __all__ = [
     "delete_folder",
     "delete_run",
     "delete_tag",
+    "delete_version",
     "deletes_for_good",
     "describe",
     "describe_experiment",
@@ -191,4 +194,5 @@ __all__ = [
     "user",
     "version_url",
     "versions",
+    "versions_of",
 ]

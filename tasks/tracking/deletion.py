@@ -1,9 +1,11 @@
 """Functions that delete runs permanently, as `mlflow gc` does. MLflow's own clients only mark runs as deleted."""
 
 import shutil
+from collections.abc import Collection, Iterator
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, ViewType
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from kdmodels.errors import UnavailableError
@@ -11,6 +13,7 @@ from kdmodels.files import folders
 from tasks.tracking import alive, mlflow_internals
 from tasks.tracking.lookup import PAGE, Run, experiment_names, search
 from tasks.tracking.mlflow_internals import deletes_for_good
+from tasks.tracking.registry import Version, versions
 from tasks.tracking.tags import Tag
 
 
@@ -31,17 +34,42 @@ def _every(view: int) -> list[Run]:
 
 def registered_runs() -> set[str]:
     """Return the ids of the runs that stored the registered models. All versions of each model are included."""
+    return {run_id for version in _every_version() if (run_id := _run_of(version))}
+
+
+def versions_of(run_ids: Collection[str]) -> list[Version]:
+    """Return the versions of registered models that these runs stored or whose comparison is one of these runs.
+
+    The newest version of each model comes first.
+    """
+    entities = [
+        entity
+        for entity in _every_version()
+        if _run_of(entity) in run_ids or entity.tags.get(Tag.COMPARISON) in run_ids
+    ]
+    numbers = {(entity.name, int(entity.version)) for entity in entities}
+    names = sorted({name for name, _ in numbers})
+    return [version for name in names for version in versions(name) if (name, version.version) in numbers]
+
+
+def delete_version(version: Version) -> None:
+    """Delete a version of a registered model, with its aliases. The model keeps its record of looks at test splits."""
+    MlflowClient().delete_model_version(version.model, str(version.version))
+
+
+def _every_version() -> Iterator[ModelVersion]:
     client = MlflowClient()
-    run_ids: set[str] = set()
     token: str | None = None
     while True:
         page = client.search_model_versions(max_results=PAGE, page_token=token)
-        for version in page:
-            run_id = version.run_id or (_source_run(version.model_id) if version.model_id else None)
-            run_ids |= {run_id} if run_id else set()
+        yield from page
         token = page.token
         if not token:
-            return run_ids
+            return
+
+
+def _run_of(version: ModelVersion) -> str | None:
+    return version.run_id or (_source_run(version.model_id) if version.model_id else None)
 
 
 def _source_run(model_id: str) -> str | None:
