@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdmodels.data.files import listed, printable
 from kdmodels.errors import UserError, allowed
 from kdmodels.networks.external import ExternalNetwork
+from kdmodels.networks.published_names import with_names_of_catalogue
 
 CONTAINERS = (
     "state_dict",  # Lightning, timm, PyTorch's ImageNet example
@@ -31,6 +32,7 @@ CONTAINERS = (
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of names that DataParallel, torch.compile, and the attribute of a Lightning module add."""
 
+NORMALISATION = "normalise."  # prefix of the names in the layer that normalises images
 NESTED = 4  # largest number of prefixes that are removed one after the other
 LONGEST = 1000  # largest number of characters in the dotted path of a mapping that is searched
 SHOWN = 3  # number of names that an error message shows of each kind
@@ -62,19 +64,21 @@ class _Match:
 
 
 def load_checkpoint(
-    network: nn.Module, path: Path, *, key: str | None = None, prefix: str | None = None
+    network: nn.Module, path: Path, *, key: str | None = None, prefix: str | None = None, name: str | None = None
 ) -> dict[str, Tensor]:
     """Load the weights of a file into a network.
 
     The weights may be at the top of the file, or under one of the keys `CONTAINERS`. Prefixes of names that tools add
     are removed if the names then match the network. The names in an external network may lack the prefix `network.`
-    that kdflow adds. If the file has no tensors for the normalisation layer, this layer does not change.
+    that kdflow adds. The names in a network of the catalogue may be those of RepDistiller or mdistiller. If the file
+    has no tensors for the normalisation layer, this layer does not change.
 
     Args:
         network: Network to change.
         path: A safetensors file, or a file that `torch.save` wrote.
         key: Dotted path of the weights in the file. If None, the weights are searched as described above.
         prefix: Prefix of the names of the weights. Other tensors are ignored, and the prefix is removed.
+        name: Name of the network in the catalogue. None for all other networks.
 
     Returns:
         The loaded tensors of the network, by name.
@@ -87,7 +91,7 @@ def load_checkpoint(
     states = _candidates(path, content, key)
     if prefix:
         states = {place: _below(prefix, state, path) for place, state in states.items()}
-    matches = {place: _best_match(network, state) for place, state in states.items()}
+    matches = {place: _best_match(network, state, name) for place, state in states.items()}
     fitting = [place for place, match in matches.items() if not match.faults]
     if len(fitting) > 1:
         keys = " and ".join(fitting)
@@ -231,10 +235,14 @@ def _below(prefix: str, state: dict[str, Tensor], path: Path) -> dict[str, Tenso
     return below
 
 
-def _best_match(network: nn.Module, state: dict[str, Tensor]) -> _Match:
-    """Compare a state with a network, with and without the prefixes of names, and return the best match."""
+def _best_match(network: nn.Module, state: dict[str, Tensor], name: str | None) -> _Match:
+    """Compare a state with a network under all names that the state may have, and return the best match."""
     current = network.state_dict()
     variants = list(_without_prefixes(state))
+    if name is not None:
+        names = [tensor for tensor in current if not tensor.startswith(NORMALISATION)]
+        renamed = [with_names_of_catalogue(name, names, variant) for variant in variants]
+        variants += [variant for variant in renamed if variant is not None]
     if isinstance(network, ExternalNetwork):
         variants += [{f"network.{name}": tensor for name, tensor in variant.items()} for variant in variants]
     return min((_compare(current, variant) for variant in variants), key=lambda match: match.faults)
@@ -255,7 +263,7 @@ def _without_prefixes(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 def _compare(current: dict[str, Tensor], state: dict[str, Tensor]) -> _Match:
     return _Match(
         state=state,
-        missing=[name for name in current if name not in state and not name.startswith("normalise.")],
+        missing=[name for name in current if name not in state and not name.startswith(NORMALISATION)],
         unexpected=[name for name in state if name not in current],
         shapes=[
             f"{name} is {tuple(state[name].shape)}, not {tuple(current[name].shape)}"

@@ -47,7 +47,8 @@ shortcut is a 1x1 convolution with batch norm, as in Tian et al. 2020; the numbe
 one linear layer, and halves the map only while the map has at least 8 rows. `resnet50` has a 3x3 stem without pooling.
 `mobilenetv2` has half the published width, ReLU instead of ReLU6, and a stem of stride 2. Both ShuffleNets have a 1x1
 stem of stride 1. All networks of the catalogue have the numbers of parameters of the networks in the code of
-Tian et al. 2020 and, with the same weights, the same outputs. A test compares them.
+Tian et al. 2020 and, with the same weights, the same outputs. A test compares them. A teacher's `checkpoint` may be a
+file [that this code or mdistiller wrote](own-data.md#checkpoints-of-other-tools).
 """
 
 COMPACT = """

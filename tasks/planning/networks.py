@@ -125,8 +125,9 @@ def checkpoint_weights(teacher: Member, network: nn.Module, data: DataReference)
             file also contains a normalisation.
     """
     assert teacher.checkpoint is not None
+    assert teacher.network is not None
     file = checkpoint_file(teacher.checkpoint, data)
-    weights = load_checkpoint(network, file, key=teacher.key, prefix=teacher.prefix)
+    weights = load_checkpoint(network, file, key=teacher.key, prefix=teacher.prefix, name=teacher.network.name)
     if teacher.normalise and "normalise.mean" in weights:
         raise UserError(f"teacher.normalise: conflicts with the normalisation in {file}. Allowed: null")
     return weights

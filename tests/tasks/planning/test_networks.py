@@ -13,6 +13,7 @@ from kdmodels.experiment.data import IMAGENET
 from kdmodels.experiment.recipe import Member
 from tasks.planning.networks import checkpoint_digest, checkpoint_network, describe_teacher, sized
 from tasks.references import DataReference
+from tests.support.authors import authors_state
 from tests.tasks.planning.conftest import small_experiment
 
 
@@ -91,6 +92,17 @@ def test_a_checkpoint_with_a_normalisation_keeps_it(data: DataReference, tmp_pat
     save_file(state, file)
     with pytest.raises(UserError, match=r"^teacher\.normalise: conflicts with the normalisation in .*Allowed: null$"):
         checkpoint_network(teacher, data)
+
+
+def test_a_checkpoint_of_a_network_of_the_catalogue_may_have_its_authors_names(
+    data: DataReference, tmp_path: Path
+) -> None:
+    teacher = member(network="resnet8x4", epochs=0, checkpoint=str(tmp_path / "teacher.pth"))
+    state = describe_teacher(teacher, data).build().state_dict()
+    tensors = [tensor + 1 for name, tensor in state.items() if not name.startswith("normalise.")]
+    torch.save({"model": dict(zip(authors_state("resnet8x4"), tensors, strict=True))}, tmp_path / "teacher.pth")
+    network, _ = checkpoint_network(teacher, data)
+    assert torch.equal(network.state_dict()["head.bias"], state["head.bias"] + 1)
 
 
 def test_the_digest_of_a_checkpoint_depends_on_the_loaded_weights_alone(data: DataReference, tmp_path: Path) -> None:
