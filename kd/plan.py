@@ -30,15 +30,9 @@ def print_steps(steps: Sequence[PlannedRun]) -> None:
 
 def _rows(steps: Sequence[PlannedRun]) -> list[dict[str, str]]:
     return [
-        {"name": step.name, "action": _action(step), "reason": "; ".join(filter(None, (step.reason, step.note)))}
+        {"name": step.name, "action": step.action_in_words, "reason": "; ".join(filter(None, (step.reason, step.note)))}
         for step in steps
     ]
-
-
-def _action(step: PlannedRun) -> str:
-    """Return the action in words. A teacher from a checkpoint or the registry is read and not trained."""
-    is_read = step.kind == "teacher" and not step.params.keys().isdisjoint(("checkpoint", "registry.model"))
-    return "read" if is_read and step.action == "train" else step.action
 
 
 def searches_in_words(searches: Sequence[PlannedRun]) -> str:

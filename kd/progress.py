@@ -200,8 +200,14 @@ def progress_table(lines: Sequence[Line]) -> Table:
         epochs = f"{line.epoch}/{line.epochs}" if line.epoch else ""
         bar = ProgressBar(total=line.epochs or 1, completed=line.epoch, width=20) if line.epoch else ""
         remaining = "" if left is None else f"{duration(left)} left"
-        table.add_row(line.name, line.status, bar, epochs, percent(line.accuracy), remaining)
+        table.add_row(line.name, _status(line), bar, epochs, percent(line.accuracy), remaining)
     return table
+
+
+def _status(line: Line) -> str:
+    """Return the status, in other words if the teacher is loaded and not trained."""
+    is_loaded = line.kind == "teacher" and not line.epochs
+    return {TRAINING: "loading", FINISHED: "loaded"}.get(line.status, line.status) if is_loaded else line.status
 
 
 def plain_lines(console: Console) -> Callable[[Sequence[Line]], None]:
@@ -224,16 +230,17 @@ def sentence(line: Line) -> str:
     'kd: finished in 4 s, validation accuracy 97.22 %'
     >>> sentence(Line("teacher", "teacher", "training", epochs=40))
     'teacher: training, 40 epochs'
+    >>> sentence(Line("teacher", "teacher", "finished", epochs=0, accuracy=0.97, seconds=1.2))
+    'teacher: loaded in 1 s, validation accuracy 97.00 %'
     """
     if line.status == TRAINING:
-        # A teacher that is loaded from a checkpoint is only measured.
-        action = f"training, {line.epochs} epochs" if line.epochs else "measuring"
+        action = f"training, {line.epochs} epochs" if line.epochs else _status(line)
         return "; ".join(filter(None, (f"{line.name}: {action}", line.note)))
     if line.status == FAILED:
         return f"{line.name}: failed: {line.error}"
     if line.status == FINISHED:
         accuracy = "" if line.accuracy is None else f", validation accuracy {percent(line.accuracy)}"
-        return f"{line.name}: finished in {duration(line.seconds)}{accuracy}"
+        return f"{line.name}: {_status(line)} in {duration(line.seconds)}{accuracy}"
     return f"{line.name}: {line.status}"
 
 

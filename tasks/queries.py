@@ -130,13 +130,19 @@ def show(word: str) -> RunDetails:
     """Return all recorded information about one run.
 
     Args:
-        word: A run or a registered model, see `find_run`.
+        word: A run or a registered model, see `find_run`. If the model has no champion, its newest version is shown.
 
     Raises:
         UserError: there is no such run or model.
     """
     tracking.configure()
-    run, version = _find_run_and_version(word)
+    try:
+        run, version = _find_run_and_version(word)
+    except UserError:
+        if not tracking.has_model(word) or tracking.champion(word):
+            raise
+        version = tracking.newest_version(word)
+        run = tracking.run_of_version(version)
     names = artifact_names(run.run_id)
     details = RunDetails(
         **_line(run).model_dump(),

@@ -118,6 +118,16 @@ class PlannedRun(Reference):
         """The name of the teacher or variant in the experiment file."""
         return self.name.removesuffix(f" {self.fold}")
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the network is loaded from a checkpoint or the registry and only measured."""
+        return self.kind == "teacher" and not self.params.keys().isdisjoint(("checkpoint", "registry.model"))
+
+    @property
+    def action_in_words(self) -> str:
+        """The action, or `load` if a teacher would be loaded and not trained."""
+        return "load" if self.is_loaded and self.action == "train" else self.action
+
 
 class Views(Reference):
     """The form in which the students get the teacher's outputs.

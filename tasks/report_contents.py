@@ -171,7 +171,10 @@ def _runs(run_id: str, students: Sequence[StudentReference], teacher: str | None
         metrics[plan.teacher.name] = tracking.get(teacher).metrics
     first = {step.name for step in (plan.teacher, *plan.students)}
     planned = [(step, metrics.get(step.variant, {}) if step.name in first else {}) for step in plan.steps]
-    return [PlannedRun(step.name, step.action, step.reason, _effort(of_run, "training")) for step, of_run in planned]
+    return [
+        PlannedRun(step.name, step.action_in_words, step.reason, _effort(of_run, "training"))
+        for step, of_run in planned
+    ]
 
 
 def _stages(metrics: Mapping[str, float]) -> dict[str, Effort]:

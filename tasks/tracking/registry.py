@@ -1,6 +1,7 @@
 """Functions for the versions of registered models.
 
-The alias `champion` marks the version of a model that is in use. The alias `previous` marks the champion before it.
+The alias `champion` marks the version of a model that is in use. The alias `previous` marks the version that a rollback
+would restore. The tag `kd.replaced` of each former or present champion names the champion before it.
 """
 
 import json
@@ -89,7 +90,10 @@ def register(model: str, run_id: str, *, tags: Mapping[str, object], description
     if existing:
         version = existing[0]
         client.update_model_version(model, str(version.version), description)
-        stale = {tag for tag in version.tags if tag.startswith(PREFIX) and tag not in texts} - {Tag.ROLLED_BACK}
+        stale = {tag for tag in version.tags if tag.startswith(PREFIX) and tag not in texts} - {
+            Tag.REPLACED,
+            Tag.ROLLED_BACK,
+        }
         for tag in stale:  # these tags belong to an earlier decision about the version
             client.delete_model_version_tag(model, str(version.version), tag)
         for tag, text in texts.items():
@@ -138,21 +142,41 @@ def set_champion(version: Version) -> Version:
     old = champion(version.model)
     if old is not None and old.version != version.version:
         client.set_registered_model_alias(version.model, PREVIOUS, str(old.version))
+        client.set_model_version_tag(version.model, str(version.version), Tag.REPLACED, str(old.version))
     return _set_champion(version)
 
 
 def rollback(model: str, to: int | None = None) -> Version:
-    """Make the previous champion or another version the champion, and return this version.
+    """Make an earlier champion or another version the champion, and return this version.
 
-    The old champion gets the alias `previous` and the tag `kd.rolled_back`. The arguments and errors are those of
-    `rollback_versions`.
+    The old champion gets the tag `kd.rolled_back`, unless the version was itself rolled back: then the old champion was
+    its substitute. The alias `previous` moves to the version that the next rollback would restore. The arguments and
+    errors are those of `rollback_versions`.
     """
     old, back = rollback_versions(model, to)
     client = MlflowClient()
-    client.set_model_version_tag(model, str(old.version), Tag.ROLLED_BACK, "true")
-    _set_champion(back)  # before `previous` changes, so that an interrupted rollback can be repeated
-    client.set_registered_model_alias(model, PREVIOUS, str(old.version))
-    return find_model(back.uri)
+    if Tag.ROLLED_BACK not in back.tags:
+        client.set_model_version_tag(model, str(old.version), Tag.ROLLED_BACK, "true")
+    before = _before(back)
+    if before is not None:
+        client.set_registered_model_alias(model, PREVIOUS, str(before.version))
+    elif aliased(model, PREVIOUS) is not None:
+        client.delete_registered_model_alias(model, PREVIOUS)
+    return _set_champion(back)  # last, so that an interrupted rollback can be repeated
+
+
+def _before(version: Version) -> Version | None:
+    """Return the last champion before a version that still exists and was not rolled back. If there is none, None."""
+    existing = {each.version: each for each in versions(version.model)}
+    seen = {version.version}
+    number = version.tags.get(Tag.REPLACED)
+    while number is not None and int(number) in existing.keys() - seen:
+        seen.add(int(number))
+        earlier = existing[int(number)]
+        if Tag.ROLLED_BACK not in earlier.tags:
+            return earlier
+        number = earlier.tags.get(Tag.REPLACED)
+    return None
 
 
 def rollback_versions(model: str, to: int | None = None) -> tuple[Version, Version]:
@@ -160,19 +184,23 @@ def rollback_versions(model: str, to: int | None = None) -> tuple[Version, Versi
 
     Args:
         model: Name of the registered model.
-        to: Number of the version. Default: the version with the alias `previous`.
+        to: Number of the version. Default: the last champion before the present one that was not rolled back.
 
     Raises:
-        UserError: The model or the version does not exist, the model has no previous champion, or the version is
-            already the champion.
+        UserError: The model or the version does not exist, the model has no champion or no earlier champion, or the
+            version is already the champion.
     """
     _registered(model)
-    old, back = champion(model), aliased(model, PREVIOUS) if to is None else find_model(f"{model}/{to}")
-    if back is None or old is None:
-        raise UserError(f"model {model!r} has no previous champion to go back to")
+    old = champion(model)
+    if old is None:
+        raise UserError(f"model {model!r} has no champion to go back from")
+    back = _before(old) if to is None else find_model(f"{model}/{to}")
+    if back is None:
+        earlier = ", ".join(str(version.version) for version in versions(model) if version.version != old.version)
+        more = f". To choose another version: --to VERSION. It has: {earlier}" if earlier else ""
+        raise UserError(f"model {model!r} has no previous champion to go back to{more}")
     if back.version == old.version:
-        more = "" if to else "; to another one: --to VERSION"
-        raise UserError(f"model {model!r}: version {back.version} is the champion{more}")
+        raise UserError(f"model {model!r}: version {back.version} is the champion")
     return old, back
 
 
@@ -265,6 +293,23 @@ def find_model(word: str) -> Version:
             f"model {name!r} has no version {number}; it has: {', '.join(map(str, sorted(numbered))) or 'none'}"
         )
     return numbered[int(number)]
+
+
+def has_model(name: str) -> bool:
+    """Return whether a registered model has this name."""
+    return _find_registered(name) is not None
+
+
+def newest_version(model: str) -> Version:
+    """Return the newest version of a model.
+
+    Raises:
+        UserError: The model does not exist or has no versions.
+    """
+    existing = versions(model)
+    if not existing:
+        raise UsageError(f"model {model!r} has no versions")
+    return existing[0]
 
 
 def run_of_version(version: Version) -> Run:

@@ -66,6 +66,7 @@ class Tag(StrEnum):
     TEST_ACCURACY = "kd.test_accuracy"  # in percent, with its 95 % interval
     LOOK = "kd.look"  # e.g. "2 of 10": the second of 10 declared comparisons with a champion on this test split
     FORCED = "kd.forced"  # reason that a person gave for promoting a version that the gate refused
+    REPLACED = "kd.replaced"  # number of the version that was the champion before this version
     ROLLED_BACK = "kd.rolled_back"
     OPPONENT = "kd.opponent"  # number of the champion that a pending version was compared with, or "none"
     REVIEW = "kd.review"  # approved or rejected

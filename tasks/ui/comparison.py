@@ -63,7 +63,9 @@ def comparison_markdown(outcome: Outcome, plan: Plan, *, has_report: bool = Fals
             "",
             "## Plan",
             "",
-            *_table([{"name": step.name, "action": step.action, "reason": step.reason} for step in plan.steps]),
+            *_table(
+                [{"name": step.name, "action": step.action_in_words, "reason": step.reason} for step in plan.steps]
+            ),
         ]
     )
 

@@ -38,7 +38,7 @@ def plan(planned: Plan | GeneratorPlan) -> str:
     if len(reused) == len(planned.steps):
         return f"nothing has changed: all {len(reused)} earlier runs are reused"
     trained = [step.name for step in planned.steps if step.action != "reuse"]
-    return f"{len(reused)} earlier runs are reused. To train or read: {', '.join(trained)}"
+    return f"{len(reused)} earlier runs are reused. To train or load: {', '.join(trained)}"
 
 
 def teacher(reference: TeacherReference) -> str:

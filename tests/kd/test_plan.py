@@ -31,9 +31,9 @@ def test_a_plan_says_where_knowledge_comes_from(views: Views, line: str, capsys:
 
 @pytest.mark.parametrize(
     ("params", "action"),
-    [({"registry.model": "big"}, "read"), ({"checkpoint": "abc"}, "read"), ({"network.mlp": "[8]"}, "train")],
+    [({"registry.model": "big"}, "load"), ({"checkpoint": "abc"}, "load"), ({"network.mlp": "[8]"}, "train")],
 )
-def test_a_plan_says_that_a_stored_teacher_is_read(
+def test_a_plan_says_that_a_stored_teacher_is_loaded(
     params: dict[str, str], action: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = Plan(teacher=step("teacher", "teacher", **params), knowledge=Views(count=1, reason=""), students=[])

@@ -18,7 +18,7 @@ from kdmodels.report.leaderboard import leaderboard
 from kdmodels.report.tables import to_frame
 from tasks import tracking
 from tasks.listings import ExperimentLine
-from tasks.queries import compare, list_experiments, list_runs, show, spec
+from tasks.queries import compare, find_run, list_experiments, list_runs, show, spec
 from tasks.tracking.served import load_model
 from tasks.tracking.tags import Tag
 
@@ -115,6 +115,19 @@ def test_a_model_means_the_run_of_its_version(recorded, form: str) -> None:
     assert line.test_accuracy == champion.tags[Tag.TEST_ACCURACY]
     assert show(champion.run_id).versions == []
     assert spec(word) == spec(champion.run_id)
+
+
+def test_a_model_without_a_champion_means_the_run_of_its_newest_version(store: Path) -> None:
+    runs = [tracking.start("digits", name, "teacher") for name in ("old", "new")]
+    client = MlflowClient()
+    client.create_registered_model("proposed")
+    for run_id in runs:
+        client.create_model_version("proposed", f"runs:/{run_id}/model", run_id=run_id)
+    shown = show("proposed")
+    assert shown.run_id == runs[1]
+    assert [(line.version, line.aliases) for line in shown.versions] == [(2, []), (1, [])]
+    with pytest.raises(UserError, match="has no alias 'champion'"):
+        find_run("proposed")
 
 
 def test_an_unknown_word_is_neither_a_run_nor_a_model(recorded) -> None:

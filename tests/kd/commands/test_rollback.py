@@ -34,7 +34,7 @@ def test_a_named_version_becomes_the_champion_again(strict_here: Here, refuse: R
         assert code == 0, error
     out = "back: version 1 is the champion again (models:/back/1)\n"
     assert strict_here("rollback", "back", "--to", "1") == (0, out, "")
-    assert [version.aliases for version in tracking.versions("back")] == [("previous",), (), ("champion",)]
+    assert [version.aliases for version in tracking.versions("back")] == [(), (), ("champion",)]
     code, out, error = strict_here("rollback", "back", "--to", "1")
     assert (code, out, error) == (2, "", "kd: error: model 'back': version 1 is the champion\n")
     code, out, error = strict_here("rollback", "back", "--to", "9")

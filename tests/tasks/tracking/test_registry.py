@@ -81,13 +81,43 @@ def test_the_old_champion_becomes_previous(store: Path) -> None:
         assert champion.run_id == second.run_id
 
 
-def test_a_second_rollback_undoes_the_first(store: Path) -> None:
-    first, second = register(with_model("a")), register(with_model("b"))
-    tracking.set_champion(first)
-    tracking.set_champion(second)
-    assert tracking.rollback("digits-student").version == first.version
-    assert tracking.find_model("digits-student@previous").version == second.version
-    assert tracking.rollback("digits-student").version == second.version
+def test_each_rollback_goes_further_back_and_the_last_is_refused(store: Path) -> None:
+    for name in "abc":
+        tracking.set_champion(register(with_model(name)))
+    assert tracking.rollback("digits-student").version == 2
+    assert [each.aliases for each in tracking.versions("digits-student")] == [(), ("champion",), ("previous",)]
+    assert tracking.rollback("digits-student").version == 1
+    assert [each.aliases for each in tracking.versions("digits-student")] == [(), (), ("champion",)]
+    with pytest.raises(UserError, match=r"no previous champion .* --to VERSION. It has: 3, 2$"):
+        tracking.rollback("digits-student")
+    assert tracking.find_model("digits-student").version == 1
+
+
+def test_a_champion_that_was_promoted_again_is_rolled_back_past_its_substitute(store: Path) -> None:
+    first, second, third = (register(with_model(name)) for name in "abc")
+    for version in (first, second, third, second):
+        tracking.set_champion(version)
+    register(second.run_id or "")  # a promotion of the champion changes nothing
+    assert tracking.rollback("digits-student").version == third.version
+    with pytest.raises(UserError, match="no previous champion"):  # version 3 replaced version 2, which replaced it
+        tracking.rollback("digits-student")
+
+
+def test_a_rollback_can_be_undone(store: Path) -> None:
+    for name in "abc":
+        tracking.set_champion(register(with_model(name)))
+    tracking.rollback("digits-student")
+    assert tracking.rollback("digits-student", to=3).aliases == ("champion",)
+    assert [Tag.ROLLED_BACK in each.tags for each in tracking.versions("digits-student")] == [False, False, False]
+    assert tracking.rollback("digits-student").version == 2
+
+
+def test_a_rollback_skips_deleted_versions(store: Path) -> None:
+    for name in "ab":
+        tracking.set_champion(register(with_model(name)))
+    tracking.delete_version(tracking.find_model("digits-student/1"))
+    with pytest.raises(UserError, match=r"no previous champion to go back to$"):
+        tracking.rollback("digits-student")
 
 
 def test_an_interrupted_rollback_can_be_repeated(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +133,7 @@ def test_an_interrupted_rollback_can_be_repeated(store: Path, monkeypatch: pytes
         with pytest.raises(KeyboardInterrupt):
             tracking.rollback("digits-student")
     assert tracking.rollback("digits-student").aliases == ("champion",)
-    assert [version.aliases for version in tracking.versions("digits-student")] == [("previous",), ("champion",)]
+    assert [version.aliases for version in tracking.versions("digits-student")] == [(), ("champion",)]
 
 
 def test_the_complete_model_of_an_interrupted_run_is_registered(store: Path) -> None:
