@@ -27,6 +27,7 @@ from tasks.planning.keys import flatten, threads
 from tasks.prepare_data import load
 from tasks.references import DataReference, GeneratorPlan, Plan
 from tasks.results import PLAN
+from tasks.stored_data import is_needed, store_data
 from tasks.tracking.tags import Tag
 from tasks.ui import summaries
 from tasks.ui.links import flow_run_url
@@ -119,6 +120,9 @@ def comparison(
     """
     planned = partial(plan_folds, experiment, splits, fresh=fresh)
     with planned_run(clock, planned, partial(comparison_run, experiment, splits)) as (plan, parent):
+        if is_needed(experiment) and any(step.action != "reuse" for step in plan.steps):
+            for data in splits:
+                store_data(load(data), parent)
         yield [
             Fold(experiment=experiment, data=data, plan=part, parent=parent)
             for data, part in zip(splits, (plan, *plan.folds), strict=True)

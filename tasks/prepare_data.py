@@ -16,6 +16,7 @@ from kdmodels.data import Dataset, load_dataset
 from kdmodels.data.checks import require_unseen
 from kdmodels.data.decoding import Progress
 from kdmodels.data.files import listed
+from kdmodels.data.published import has_files
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
 from kdmodels.experiment.user_code import named_sources, require_named
@@ -23,6 +24,7 @@ from kdmodels.serving.generator_file import ServedGenerator
 from tasks import tracking
 from tasks.references import DataReference
 from tasks.sample import find_generator
+from tasks.stored_data import fetch_data
 from tasks.tracking.served import load_generator
 from tasks.tracking.tags import Tag
 
@@ -188,18 +190,40 @@ def is_trained_on(run: tracking.Run, data: DataReference) -> bool:
 def load(reference: DataReference) -> Dataset:
     """Return the dataset that a reference identifies. The datasets that were loaded last are kept in memory.
 
+    The source is read again if its files are on this machine. Otherwise, or if the files have changed, the dataset is
+    fetched from the tracking store. It then has no test split.
+
     Raises:
-        RuntimeError: the data that this process reads differ from the data of the reference.
+        UserError: the source cannot be read, and the tracking store does not hold the dataset.
     """
     dataset = _loaded.get(_place(reference.data, reference.folder, reference.fold))
     if dataset is None or dataset.digest != reference.digest:
-        dataset = _load(reference.data, reference.folder, reference.fold, _generator(reference.data))
-    if dataset.digest != reference.digest:
-        raise RuntimeError(
-            f"{reference.data.source}: this worker reads other data ({dataset.digest[:12]}) than the flow did "
-            f"({reference.digest[:12]}). Give all workers the same files."
-        )
+        dataset = _load_again(reference)
     return dataset
+
+
+def _load_again(reference: DataReference) -> Dataset:
+    problem: UserError | None = None
+    try:
+        if not has_files(reference.data.source, reference.folder):  # a worker does not download them from the internet
+            raise UserError(f"data.source: the files of {reference.data.source} are not on this machine")
+        dataset = _load(reference.data, reference.folder, reference.fold, _generator(reference.data))
+    except UserError as error:
+        problem = error
+    else:
+        if dataset.digest == reference.digest:
+            return dataset
+        problem = UserError(
+            f"{reference.data.source}: this worker reads other data ({dataset.digest[:12]}) than the flow did "
+            f"({reference.digest[:12]})"
+        )
+    stored = fetch_data(reference)
+    if stored is None:
+        raise UserError(
+            f"{problem}. The tracking store does not hold the data either. Allowed: the same files for all workers"
+        ) from problem
+    _keep(reference.data, reference.folder, reference.fold, stored)
+    return stored
 
 
 def _load(
@@ -210,12 +234,17 @@ def _load(
     on_progress: Progress = lambda done, total: None,
 ) -> Dataset:
     dataset = load_dataset(data, Path(folder) if folder else None, on_progress, fold=fold, generator=generator)
+    _keep(data, folder, fold, dataset)
+    return dataset
+
+
+def _keep(data: Data, folder: str | None, fold: int, dataset: Dataset) -> None:
+    """Keep a dataset in memory, and drop the oldest of too many datasets."""
     place = _place(data, folder, fold)
     _loaded.pop(place, None)
     for oldest in list(_loaded)[: max(0, len(_loaded) + 1 - KEPT * (data.folds or 1))]:
         del _loaded[oldest]
     _loaded[place] = dataset
-    return dataset
 
 
 def _place(data: Data, folder: str | None, fold: int) -> tuple[str, str | None, int]:

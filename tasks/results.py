@@ -25,6 +25,7 @@ REPORT = "report.html"
 PREDICTIONS = "predictions.json"  # summary of the predictions of winner, control and teacher for the validation images
 CORRECTNESS = "right.safetensors"  # the validation examples that each replica of each student classifies correctly
 
+DATA = "data"  # folder of a comparison: the prepared datasets, for workers on other machines
 FIGURES = "figures"  # folder of a comparison or student: images
 
 # Artifacts of a teacher or student

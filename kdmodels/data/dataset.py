@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import ceil
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -27,6 +27,36 @@ VALIDATION_SHARE = 0.1  # share of the examples that is held out for validation 
 CHUNK_VALUES = 2**20  # number of pixel values that are read at once when all pixels are read
 
 
+class Form(NamedTuple):
+    """The properties of a dataset that belong to its digests, in addition to the examples.
+
+    Attributes:
+        top: The largest possible value of a pixel.
+        shape: The shape (C, H, W) of one image.
+        classes: The class names. A label is an index into this list.
+        mean: The mean of each channel for the normalisation of pixels in [0, 1].
+        std: The standard deviation of each channel for the normalisation of pixels in [0, 1].
+    """
+
+    top: int
+    shape: tuple[int, ...]
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+
+    def training_digest(self, *parts: Part) -> str:
+        """Return the digest of the training split, the validation split and, if used, further examples."""
+        return _digest(json.dumps(self), *parts)
+
+    def split_digest(self, part: Part) -> str:
+        """Return the digest of one split. The digest does not depend on the normalisation."""
+        return _digest(repr(self[:3]), part)
+
+    def whole_digest(self, *parts: Part) -> str:
+        """Return the digest of all splits, including the test split."""
+        return _digest(repr(tuple(self)), *parts)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A dataset with its splits, its class names, and digests of its content.
@@ -39,7 +69,7 @@ class Dataset:
         train: The labelled training split, from which teachers and controls learn. Controls are students without a
             teacher.
         validation: The labelled validation split.
-        distilled: The examples of `train` from which distilled students learn. These are all examples, unless
+        distilled: The examples of `train` from which distilled students learn. The same object as `train`, unless
             `data.transfer.classes` or `data.transfer.alone` is set.
         transfer: Unlabelled images from which distilled students also learn. `None` if the experiment has no such
             images.
@@ -77,7 +107,7 @@ class Dataset:
     test_sketch: tuple[int, ...]
     notes: list[str]
     skipped: list[str]
-    _test: Split = field(repr=False)
+    _test: Split | None = field(repr=False)  # None if the dataset comes from the tracking store
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -144,7 +174,7 @@ class Dataset:
     @property
     def test_examples(self) -> int:
         """Number of examples in the test split."""
-        return len(self._test)
+        return len(self.read_test())
 
     @property
     def test(self) -> NoReturn:
@@ -156,7 +186,13 @@ class Dataset:
         raise RuntimeError("training and selection must not read the test split; only promotion reads it")
 
     def read_test(self) -> Split:
-        """Return the test split. Only the promotion step is allowed to call this method."""
+        """Return the test split. Only the promotion step is allowed to call this method.
+
+        Raises:
+            RuntimeError: The dataset comes from the tracking store, which does not hold the test split.
+        """
+        if self._test is None:
+            raise RuntimeError(f"{self.source}: the copy in the tracking store has no test split")
         return self._test
 
 
@@ -190,23 +226,22 @@ def assemble(source: Source, data: Data, images: Part | None = None, *, fold: in
     notes += repeated_images(prints, chosen.labelled.labels, strict=data.strict)
     training = chosen.labelled.split(source.top)
     mean, std = _normalisation(data, training) or source.normalise or moments(training)
-    form = (source.top, chosen.labelled.pixels.shape[1:], source.classes)
-    learned = (json.dumps((*form, mean, std)), chosen.labelled, validation)
+    form = Form(source.top, chosen.labelled.pixels.shape[1:], source.classes, mean, std)
     more = [*transfer.values(), *([] if chosen.distilled is chosen.labelled else [chosen.distilled])]
     return Dataset(
         source=data.source,
         classes=source.classes,
         train=training,
         validation=validation.split(source.top),
-        distilled=chosen.distilled.split(source.top),
+        distilled=training if chosen.distilled is chosen.labelled else chosen.distilled.split(source.top),
         transfer=chosen.unlabelled.split(source.top) if chosen.unlabelled else None,
         mean=mean,
         std=std,
         indices={name: part.rows.tolist() for name, part in parts.items() if name in ("train", "validation", REST)},
-        digest=_digest(repr((*form, mean, std)), *splits.values(), *more),
-        training_digest=_digest(*learned),
-        distillation_digest=_digest(*learned, *more),
-        split_digests={name: _digest(repr(form), splits[name]) for name in ("validation", "test")},
+        digest=form.whole_digest(*splits.values(), *more),
+        training_digest=form.training_digest(chosen.labelled, validation),
+        distillation_digest=form.training_digest(chosen.labelled, validation, *more),
+        split_digests={name: form.split_digest(splits[name]) for name in ("validation", "test")},
         prints={name: part.prints[:, 0] for name, part in splits.items()},
         test_sketch=sketch_of(test.prints[:, 0]),
         notes=[*source.notes, *notes],

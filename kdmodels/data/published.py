@@ -101,6 +101,16 @@ def read(name: str, folder: Path | None) -> Source:
     return Source(json.loads((unpacked / CLASSES).read_text()), _parts(unpacked), normalise=SETS[name].normalise)
 
 
+def has_files(name: str, folder: str | None) -> bool:
+    """Return whether the files of a published dataset are on this machine. For any other source, return `True`.
+
+    Args:
+        name: The name of a source.
+        folder: The folder that holds the dataset's files. If `None`, the files are in the user's cache folder.
+    """
+    return name not in SETS or bool(_stamps(name, Path(folder) if folder else None))
+
+
 def digits() -> Source:
     """Return scikit-learn's 1797 images of digits, all in the split `train`. The 8x8 pixels range from 0 to 16."""
     unpacked = cached(["digits"], version("scikit-learn"), _unpack_digits)

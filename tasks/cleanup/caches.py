@@ -1,4 +1,5 @@
-"""Functions that find caches: decoded datasets, stored outputs of teachers, local copies of outputs, and checkpoints.
+"""Functions that find caches: decoded datasets, datasets and outputs of teachers in the store, their local copies, and
+checkpoints.
 
 The stored outputs of a teacher are called its knowledge. Every cache can be rebuilt, but rebuilding takes time.
 
@@ -15,20 +16,21 @@ from typing import Literal
 from kdmodels.files.folders import DECODED_LOCK, cache_folder, folder_bytes
 from kdmodels.run_status import RunStatus
 from tasks import tracking
-from tasks.results import KNOWLEDGE
+from tasks.results import DATA, KNOWLEDGE
+from tasks.tracking.tags import Tag
 
-Kind = Literal["decoded data", "knowledge", "downloaded knowledge", "checkpoints"]
+Kind = Literal["decoded data", "knowledge", "stored data", "downloaded knowledge", "downloaded data", "checkpoints"]
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A cache that can be rebuilt. A cache is either a local folder, or the teacher's outputs in a teacher's run.
+    """A cache that can be rebuilt. A cache is either a local folder, or a folder in the artifacts of a run.
 
     Attributes:
         bytes: Size of the cache in bytes.
         used: Time of the last use, in ms since 1970.
-        folder: Local folder of the cache. For the outputs of a teacher, the value is None.
-        run_id: Id of the teacher's run. For a local folder, the value is None.
+        folder: Local folder of the cache. For a folder in the artifacts of a run, the value is None.
+        run_id: Id of the run. For a local folder, the value is None.
     """
 
     kind: Kind
@@ -61,6 +63,29 @@ def copies() -> list[Cache]:
     copy.
     """
     return [in_folder("downloaded knowledge", folder) for folder in sorted(tracking.copies_folder().glob("*/"))]
+
+
+def downloaded_data() -> list[Cache]:
+    """Return the copies of prepared datasets that this machine has downloaded from the current tracking store."""
+    return [in_folder("downloaded data", folder) for folder in sorted(tracking.machine_folder("data").glob("*/"))]
+
+
+def stored_data(runs: Sequence[tracking.Run]) -> list[Cache]:
+    """Return a cache for each run in `runs` that stores prepared datasets.
+
+    The time of the last use is the time when the last comparison in `runs` ended that has the same experiment. While
+    a comparison of any experiment runs, the time is infinite, because its workers may read the data.
+    """
+    comparisons = [run for run in runs if run.kind in tracking.PARENTS]
+    is_read = any(run.end is None for run in comparisons)
+    used: dict[str, float] = {}
+    for run in comparisons:
+        used[run.experiment] = max(used.get(run.experiment, 0), math.inf if is_read else run.end or 0)
+    return [
+        Cache("stored data", f"of {run.name}", size, used[run.experiment], run_id=run.run_id)
+        for run in comparisons
+        if Tag.STORED_DATA in run.tags and (size := tracking.folder_bytes(run.run_id, DATA))
+    ]
 
 
 def knowledge(runs: Sequence[tracking.Run]) -> list[Cache]:

@@ -18,8 +18,11 @@ from tasks.cleanup.caches import Cache
 from tasks.cleanup.needs import in_use, needed
 from tasks.cleanup.runs import locked_runs, order
 from tasks.execution.locks import copy_lock, lock_of
-from tasks.results import KNOWLEDGE
+from tasks.results import DATA, KNOWLEDGE
 from tasks.tracking.tags import Tag
+
+# Caches in the artifacts of runs: the tag that says what is stored, and the folder, by the kind of the cache
+IN_RUNS = {"knowledge": (Tag.KNOWLEDGE, KNOWLEDGE), "stored data": (Tag.STORED_DATA, DATA)}
 
 
 class Deleted(BaseModel):
@@ -110,7 +113,10 @@ def collect(
 
 def _unused(runs: Sequence[tracking.Run], since: float) -> list[Cache]:
     busy = in_use(runs)
-    candidates = [*caches.decoded(), *caches.checkpoints(), *caches.copies(), *caches.knowledge(runs)]
+    candidates = [
+        *(*caches.decoded(), *caches.checkpoints(), *caches.copies(), *caches.downloaded_data()),
+        *(*caches.knowledge(runs), *caches.stored_data(runs)),
+    ]
     unended = {run.key for run in runs if run.status in (RunStatus.RUNNING, RunStatus.KILLED)}
     return [
         cache
@@ -134,9 +140,9 @@ def _delete(cache: Cache, since: float) -> bool:
     try:
         with _lock(cache).acquire(blocking=False):
             if cache.run_id:
-                # Delete the tag first, because the tag means that all files exist.
-                tracking.delete_tag(cache.run_id, Tag.KNOWLEDGE)
-                tracking.delete_folder(cache.run_id, KNOWLEDGE)
+                tag, folder = IN_RUNS[cache.kind]
+                tracking.delete_tag(cache.run_id, tag)  # first, because the tag means that all files exist
+                tracking.delete_folder(cache.run_id, folder)
             elif cache.folder and caches.in_folder(cache.kind, cache.folder).used < since:
                 _empty(cache.folder)
             else:
@@ -149,10 +155,10 @@ def _delete(cache: Cache, since: float) -> bool:
 def _lock(cache: Cache) -> FileLock:
     """Return the lock that a process holds while it creates a cache."""
     if cache.folder is None:
-        return lock_of(f"knowledge of {cache.run_id}")
+        return lock_of(f"{IN_RUNS[cache.kind][1]} of {cache.run_id}")
     if cache.kind == "decoded data":
         return FileLock(cache.folder / DECODED_LOCK, mode=0o600)
-    if cache.kind == "downloaded knowledge":
+    if cache.kind in ("downloaded knowledge", "downloaded data"):
         return lock_of(copy_lock(cache.folder.name))
     return lock_of(cache.folder.name)
 

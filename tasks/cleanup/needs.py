@@ -23,6 +23,7 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
     4. For each generation in 1 and 2: its judge and its generator.
     5. For each kept run: the runs that are needed to show or export the kept run. These are the comparison or
        generation that started the kept run, the teacher and the search of a student, and the members of an ensemble.
+    6. While a comparison runs: the runs that store prepared datasets, because its workers may read the data.
 
     Args:
         runs: All runs, newest first. If one of several runs is enough, the newest of these runs is kept.
@@ -33,6 +34,8 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
     students = {run.run_id: _compared(run.run_id) for run in runs if run.kind in tracking.PARENTS}
     roots = {*registered, *(run.run_id for run in runs if run.end is None or run.end >= since)}
     comparisons = roots & students.keys()
+    if _running(runs):
+        roots |= {run.run_id for run in runs if Tag.STORED_DATA in run.tags}
     for run_id in registered:
         comparisons |= {parent for parent in _parent(by_id.get(run_id)) if parent in students}
         comparisons |= set([comparison for comparison, ids in students.items() if run_id in ids][:1])
@@ -52,7 +55,7 @@ def dependents(runs: Sequence[tracking.Run], chosen: Iterable[str]) -> dict[str,
     """Return the runs that would be incomplete without the chosen runs.
 
     A child run needs its comparison or generation. A comparison needs its teacher and the students in its leaderboard,
-    and a generation needs its judge and its generator. The other needs are those of `needed`, rule 5.
+    and a generation needs its judge and its generator. The other needs are those of `needed`, rules 5 and 6.
 
     Args:
         runs: All runs, newest first.
@@ -61,7 +64,10 @@ def dependents(runs: Sequence[tracking.Run], chosen: Iterable[str]) -> dict[str,
     Returns:
         Mapping from the id of each such run to the id of a run that it needs. The chosen runs are left out.
     """
+    holders = [run.run_id for run in runs if Tag.STORED_DATA in run.tags]
     needs = {run.run_id: [*_needs(run, runs), *_contents(run, runs)] for run in runs}
+    for run_id in _running(runs):
+        needs[run_id] += holders
     reasons: dict[str, str] = {}
     pending = [*chosen]
     lost = {*pending}
@@ -94,8 +100,13 @@ def _is_finished(run: tracking.Run) -> bool:
 
 def in_use(runs: Sequence[tracking.Run]) -> set[str]:
     """Return the ids of all runs that running comparisons and generations have started, have reused or may reuse."""
-    running = [run for run in runs if run.kind in tracking.PARENTS and run.end is None]
+    running = _running(runs).values()
     return {run_id for whole in running for run_id in _parts(whole, runs)}
+
+
+def _running(runs: Sequence[tracking.Run]) -> dict[str, tracking.Run]:
+    """Return the comparisons and generations that have not ended, by their ids."""
+    return {run.run_id: run for run in runs if run.kind in tracking.PARENTS and run.end is None}
 
 
 def _compared(comparison: str) -> list[str]:

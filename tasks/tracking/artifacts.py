@@ -170,6 +170,22 @@ def artifact(run_id: str, path: str) -> Path:
     return _download(run_id, path, Path(tempfile.mkdtemp(dir=_downloads())))
 
 
+@contextmanager
+def fetched(run_id: str, path: str) -> Iterator[Path]:
+    """Provide the local path of an artifact. If the artifact is on a server, delete the local copy after the block.
+
+    Use this function for large files that are read once.
+
+    Raises:
+        UserError: The run has no artifact at this path.
+    """
+    if local_path(_root(run_id)):
+        yield artifact(run_id, path)
+        return
+    with temporary_folder() as folder:
+        yield _download(run_id, path, folder)
+
+
 def machine_copy(run_id: str, path: str, files: Iterable[str]) -> Path:
     """Return the local path of an artifact folder. If the artifacts are on a server, download the folder at most once.
 

@@ -195,6 +195,16 @@ def claimed(claim: str, experiment: str | None = None) -> Run | None:
     return next(search(names, f"tags.`{Tag.CLAIM}` = '{claim}'", 1), None) if names else None
 
 
+def data_holder(digest: str) -> Run | None:
+    """Return the newest run that stores a prepared dataset. If no run stores the dataset, return None.
+
+    Args:
+        digest: Start of the dataset's distillation digest, as in `Tag.STORED_DATA`.
+    """
+    names = experiment_names()
+    return next(search(names, f"tags.`{Tag.STORED_DATA}` LIKE '%{digest}%'", 1), None) if names else None
+
+
 def find_by_flow_run(flow_run_id: str) -> Run | None:
     """Return the newest comparison or generation that a Prefect flow run recorded.
 

@@ -48,6 +48,9 @@ class Tag(StrEnum):
 
     # Comparisons and generations
     DATA_DIR = "kd.data_dir"
+    # JSON: name of the pool of images of each dataset that the run stores, by the start of the dataset's distillation
+    # digest. The tag is set after the files are stored.
+    STORED_DATA = "kd.stored_data"
     VIEWS = "kd.views"
     TEACHER_RUN = "kd.teacher_run"
     WINNER = "kd.winner"  # name of a variant

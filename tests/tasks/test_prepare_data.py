@@ -25,6 +25,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     return Data(source=str(tmp_path / "photos"))
 
 
+@pytest.mark.usefixtures("store")
 def test_the_same_process_sees_a_changed_file(photos: Data) -> None:
     first = prepare_data.fn(photos, None)
     assert load(first).digest == first.digest
@@ -32,7 +33,7 @@ def test_the_same_process_sees_a_changed_file(photos: Data) -> None:
     second = prepare_data.fn(photos, None)
     assert second.digest != first.digest
     assert second.notes == ["modes converted to RGB: 1 L, 39 RGB"]
-    with pytest.raises(RuntimeError, match="this worker reads other data"):
+    with pytest.raises(UserError, match="this worker reads other data"):
         load(first)
 
 

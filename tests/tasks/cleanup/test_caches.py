@@ -61,3 +61,26 @@ def test_a_copy_of_knowledge_is_used_when_a_student_reads_it(store: Path) -> Non
     os.utime(folder / "knowledge", (7, 7))
     (cache,) = caches.copies()
     assert (cache.kind, cache.name, cache.bytes, cache.used) == ("downloaded knowledge", "0123", 5, 7_000)
+
+
+def test_stored_data_are_used_while_a_comparison_runs_and_until_the_last_of_its_experiment_ends(store: Path) -> None:
+    holder = tracking.start("digits", "digits", "comparison", tags={tracking.Tag.STORED_DATA: "{}"})
+    tracking.log_text(holder, "data/pool/pixels.npy", "123")
+    assert caches.stored_data(tracking.every_run())[0].used == math.inf
+    tracking.end(holder, "FINISHED")
+    later, other = (tracking.start(name, name, "comparison") for name in ("digits", "mnist"))
+    tracking.end(later, "FINISHED")
+    assert caches.stored_data(tracking.every_run())[0].used == math.inf
+    tracking.end(other, "FINISHED")
+    (cache,) = caches.stored_data(tracking.every_run())
+    assert (cache.kind, cache.bytes, cache.run_id) == ("stored data", 3, holder)
+    assert cache.used == tracking.get(later).end
+
+
+def test_downloaded_data_are_used_when_a_student_reads_them(store: Path) -> None:
+    folder = tracking.machine_folder("data") / "0123"
+    folder.mkdir()
+    (folder / "pixels.npy").write_bytes(b"12345")
+    os.utime(folder / "pixels.npy", (7, 7))
+    (cache,) = caches.downloaded_data()
+    assert (cache.kind, cache.name, cache.bytes, cache.used) == ("downloaded data", "0123", 5, 7_000)

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tasks import tracking
-from tasks.cleanup.needs import in_use, needed
+from tasks.cleanup.needs import dependents, in_use, needed
 
 DAY = 86_400_000
 SINCE = 100 * DAY
@@ -157,3 +157,11 @@ def test_runs_marked_as_deleted_count_after_the_others() -> None:
     runs = [*tracking.every_run(), *tracking.marked_runs()]
     assert needed(runs, [], SINCE) == {old, by, lone}
     assert needed(runs, [marked], SINCE) == {old, by, lone, marked}
+
+
+def test_stored_data_are_needed_while_any_comparison_runs() -> None:
+    holder = made("holder", "comparison", 1, tags={tracking.Tag.STORED_DATA: "{}"})
+    assert kept() == set()
+    running = comparison("running", None)
+    assert kept() == {holder, running}
+    assert dependents(tracking.every_run(), [holder]) == {running: holder}
