@@ -168,7 +168,7 @@ def pack(dataset: Dataset, chunk_bytes: int) -> tuple[Table, Callable[[int, int]
             classes=dataset.classes,
             mean=dataset.mean,
             std=dataset.std,
-            dtype=str(pixels.dtype).removeprefix("torch."),
+            dtype="uint8" if pixels.dtype == torch.uint8 else "float32",  # sources have no other types
             chunk=max(1, chunk_bytes // (pixels[0].numel() * pixels.element_size())),
         ),
         prints=pool,

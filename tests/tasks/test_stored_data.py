@@ -39,7 +39,7 @@ def stored(source: Path) -> tuple[DataReference, Dataset]:
     dataset = load(reference)
     store_data(dataset, tracking.start("digits", "digits", "comparison"))
     source.unlink()
-    preparing._loaded.clear()  # noqa: SLF001
+    preparing._loaded.clear()
     return reference, dataset
 
 
@@ -48,7 +48,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(stored_data, "CHUNK_BYTES", 16 * 16)
     yield
-    preparing._loaded.clear()  # noqa: SLF001
+    preparing._loaded.clear()
 
 
 def requests(folder: Path, verb: str) -> int:
@@ -79,7 +79,7 @@ def test_the_data_are_sent_once_to_each_machine_and_an_interrupted_download_cont
             assert torch.equal(getattr(copy, name).images, getattr(dataset, name).images)
             assert torch.equal(getattr(copy, name).labels, getattr(dataset, name).labels)
         assert requests(tmp_path, "GET") == CHUNKS + 1
-        preparing._loaded.clear()  # noqa: SLF001
+        preparing._loaded.clear()
     store_data(dataset, tracking.start("other", "other", "comparison"))
     assert requests(tmp_path, "PUT") == CHUNKS + 1  # the second comparison finds the data of the first
 
@@ -118,7 +118,7 @@ def test_the_name_of_a_folder_is_a_digest(source: Path, pool: str) -> None:
 @pytest.mark.usefixtures("store")
 def test_data_that_are_nowhere_are_an_error(source: Path) -> None:
     reference = prepare_data.fn(Data(source=str(source)), None)
-    preparing._loaded.clear()  # noqa: SLF001
+    preparing._loaded.clear()
     source.unlink()
     with pytest.raises(UserError, match=r"does not exist.* The tracking store does not hold the data either"):
         load(reference)
