@@ -19,6 +19,7 @@ from tasks.cross_validation import join_folds, plan_folds, prepare_folds
 from tasks.distil_knowledge import distil_knowledge
 from tasks.fan_out import begin_beside_teacher, student_slots, student_workers, train_students
 from tasks.measure_costs import measure_costs
+from tasks.measure_metrics import with_metrics
 from tasks.notify import report_end, report_failure
 from tasks.planning.networks import sized
 from tasks.prepare_data import prepare_data
@@ -100,7 +101,7 @@ def compare_and_promote(experiment: Experiment, options: Options) -> Outcome:
                     knowledge = distil_knowledge(teacher, fold)
                     stage.result = summaries.knowledge(knowledge, len(fold.distilled_variants))
                 with clock("students") as stage:
-                    students = train_students(slots, fold, knowledge, begun)
+                    students = with_metrics(train_students(slots, fold, knowledge, begun), fold)
                     stage.result = summaries.students(students)
                 results.append((teacher, students))
             with clock("compare") as stage:
@@ -108,7 +109,7 @@ def compare_and_promote(experiment: Experiment, options: Options) -> Outcome:
                 leaderboard = compare_students(students, teacher, folds[0].parent, warnings)
                 stage.result = summaries.leaderboard(leaderboard)
             with clock("promote") as stage:
-                verdict = promote_student(leaderboard, experiment.promote, splits[0], code=code)
+                verdict = promote_student(leaderboard, experiment, splits[0], code=code)
                 stage.result = verdict.reason
             with clock("report"):
                 has_report = write_report(leaderboard, folds[0], clock.metrics)

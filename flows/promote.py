@@ -60,7 +60,7 @@ def promote(
     assert run_id is not None
     data = find_training_data(comparison, tracking.get(run_id), data_dir, code)
     options = PromoteOptions(by_name=run is not None, force=force, dry_run=dry_run)
-    verdict = promote_student(leaderboard, experiment.promote, data, code=code, options=options)
+    verdict = promote_student(leaderboard, experiment, data, code=code, options=options)
     if not dry_run:
         update_report(leaderboard.parent_run_id)
     publish_verdict(verdict, leaderboard.teacher_run_id)

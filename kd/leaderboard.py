@@ -13,9 +13,10 @@ from rich.table import Table
 from kd.console import cell, console, fitting, new_table, print_entry
 from kdmodels.evaluation.correctness import UNKNOWN, Correctness
 from kdmodels.evaluation.significance import LEVEL, RESAMPLES
+from kdmodels.experiment.metrics import Metric
 from kdmodels.report import formats
 from kdmodels.report.conclusion import conclusion
-from kdmodels.report.leaderboard import Costs, LeaderboardRow, leaderboard
+from kdmodels.report.leaderboard import Costs, LeaderboardRow, leaderboard, metric_names
 from kdmodels.report.leaderboard import costs as costs_of
 from tasks.references import StudentReference
 from tasks.results import ACCURACY, SIZE
@@ -53,6 +54,7 @@ LEADERBOARD = [
     Column("vs control (95 %)", _difference),
     Column("p (Holm)", lambda row: formats.p_value(row.evidence.control_p_holm)),
 ]
+METRICS_AFTER = 3  # columns of LEADERBOARD that come before the metrics of the experiment
 # These costs are columns of the leaderboard if the students' costs differ and the terminal is wide enough.
 BRIEF_COSTS: dict[str, Callable[[Costs], float | None]] = {
     "parameters": lambda costs: costs.parameters,
@@ -99,8 +101,10 @@ def print_leaderboard(
     print_entry("result", conclusion(rows))
     finished = [row for row in rows if row.student.finished]
     same_costs = len({(row.costs.parameters, row.costs.mflops) for row in finished}) <= 1
-    columns = LEADERBOARD if same_costs else [*LEADERBOARD, *BRIEF_COST_COLUMNS]
-    print_columns(columns, rows, optional=[column.title for column in reversed(BRIEF_COST_COLUMNS)])
+    metrics = [_metric(name) for name in metric_names(rows)]
+    leading = [*LEADERBOARD[:METRICS_AFTER], *metrics, *LEADERBOARD[METRICS_AFTER:]]
+    columns = leading if same_costs else [*leading, *BRIEF_COST_COLUMNS]
+    print_columns(columns, rows, optional=[column.title for column in reversed([*metrics, *BRIEF_COST_COLUMNS])])
     print_entry("tuning", tuning_in_words(students))
     if same_costs and finished:
         print_entry("students", costs_in_words([row.costs for row in finished]))
@@ -117,6 +121,11 @@ def print_leaderboard(
     for student in students:
         if student.error:
             print_entry("failed", f"{student.variant}: {student.error}", style="red")
+
+
+def _metric(name: str) -> Column:
+    """Return the column of a metric that the experiment names in `metrics`."""
+    return Column(Metric(name=name).title, lambda row: row.metric(name))
 
 
 def print_correction_note(rows: Sequence[LeaderboardRow]) -> None:

@@ -9,8 +9,9 @@ from kd.console import print_entry, print_table
 from kd.leaderboard import network_in_words, print_leaderboard
 from kdmodels.evaluation.correctness import UNKNOWN, Correctness
 from kdmodels.evaluation.requirements import Rule
-from kdmodels.report.formats import percent
+from kdmodels.report.formats import metric, percent
 from tasks.references import GeneratorVerdict, Outcome, VerdictReference
+from tasks.results import winner_metrics
 
 
 def print_outcome(outcome: Outcome, correctness: Mapping[str, Correctness] = UNKNOWN, *, details: bool = False) -> None:
@@ -59,7 +60,8 @@ def print_verdict(verdict: VerdictReference) -> None:
         f"{name} {percent(accuracy)}{' (winner)' if name == verdict.winner else ''}"
         for name, accuracy in verdict.test_accuracy.items()
     ]
-    print_entry("test", ", ".join(accuracies))
+    metrics = [f"{name} {metric(value)}" for name, value in winner_metrics(verdict).items()]
+    print_entry("test", "; ".join(filter(None, (", ".join(accuracies), ", ".join(metrics)))))
     if verdict.dry_run:
         _print_rules(Rule(**rule) for name in ("budgets", "succession") for rule in verdict.evidence.get(name, []))
 

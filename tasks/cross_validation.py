@@ -119,18 +119,23 @@ def _join_student(references: Sequence[StudentReference], sizes: Sequence[int]) 
         if student.status != RunStatus.FINISHED:
             error = f"fold {number}/{len(references)}: {student.error or student.status}"
             return student.model_copy(update={"error": error})
-    columns = zip(*(student.per_seed[ACCURACY] for student in references), strict=True)
-    per_seed = [_mean(column, sizes) for column in columns]
     first = references[0]
+    per_seed = _mean_by_seed([student.per_seed[ACCURACY] for student in references], sizes)
+    scores = {name: _mean_by_seed([each.scores[name] for each in references], sizes) for name in first.scores}
     return first.model_copy(
         update={
             "reused": all(student.reused for student in references),
             "metrics": {name: value for name, value in first.metrics.items() if name != f"{ACCURACY}/std"}
             | {ACCURACY: sum(per_seed) / len(per_seed)},
             "per_seed": {ACCURACY: per_seed},
+            "scores": scores,
             "folds": [student.run_id for student in references],
         }
     )
+
+
+def _mean_by_seed(folds: Sequence[Sequence[float]], sizes: Sequence[int]) -> list[float]:
+    return [_mean(values, sizes) for values in zip(*folds, strict=True)]
 
 
 def _mean(values: Sequence[float], sizes: Sequence[int]) -> float:

@@ -9,7 +9,7 @@ The predictions of a network are stored with its run, so each network is measure
 
 import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from kdmodels.data import Split
 from kdmodels.data.likeness import descriptors, look_alike
 from kdmodels.errors import UserError
+from kdmodels.evaluation import metrics
 from kdmodels.evaluation.calibration import expected_calibration_error
 from kdmodels.evaluation.candidate import Candidate
 from kdmodels.evaluation.costs import P50
@@ -30,6 +31,7 @@ from kdmodels.networks import Description, read_description
 from tasks import tracking
 from tasks.legacy_models import model_of, models_of
 from tasks.measure_costs import measured
+from tasks.measure_metrics import metric_key
 from tasks.prepare_data import is_trained_on, load
 from tasks.references import DataReference, StudentReference
 from tasks.results import NETWORK, SIZE
@@ -52,12 +54,14 @@ class HeldOut:
         code: The modules and files whose code the user allows to run. A model that has to be converted from stored
             weights may need them.
         record: Whether predictions are stored with the runs of the networks.
+        metrics: The metrics of the experiment that are measured for students.
     """
 
     data: DataReference
     comparison: str
     code: Collection[str]
     record: bool
+    metrics: tuple[str, ...] = ()
 
     @cached_property
     def split(self) -> Split:
@@ -103,7 +107,7 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """The predictions of a network on the test split. All arrays are (N,).
+    """The predictions of a network on the test split. All arrays except `logits` are (N,).
 
     Attributes:
         labels: The true classes, as indices of the data's classes.
@@ -111,12 +115,14 @@ class Outcomes:
         confidences: The probabilities of the predicted classes.
         seen: For each image, whether the network was trained or validated on a copy of the image, bool. `None` if this
             is unknown.
+        logits: The logits, (N, K). `None` unless the metrics of the experiment need the logits.
     """
 
     labels: np.ndarray
     predicted: np.ndarray
     confidences: np.ndarray
     seen: np.ndarray | None
+    logits: np.ndarray | None = None
 
 
 def student_outcomes(student: StudentReference, test: HeldOut) -> Outcomes:
@@ -130,7 +136,7 @@ def student_outcomes(student: StudentReference, test: HeldOut) -> Outcomes:
     def logits() -> np.ndarray:
         return served_logits(model_of(run_id, load(test.data), test.code, record=test.record), test.split)
 
-    return _outcomes(run_id, logits, test, lambda: look_alike(test.images, test.trained))
+    return _outcomes(run_id, logits, test, lambda: look_alike(test.images, test.trained), has_metrics=True)
 
 
 def champion_outcomes(champion: tracking.Version, test: HeldOut) -> Outcomes:
@@ -175,7 +181,12 @@ def teacher_outcomes(run_id: str, test: HeldOut) -> Outcomes:
 
 
 def _outcomes(
-    run_id: str, logits: Callable[[], np.ndarray], test: HeldOut, seen: Callable[[], np.ndarray | None]
+    run_id: str,
+    logits: Callable[[], np.ndarray],
+    test: HeldOut,
+    seen: Callable[[], np.ndarray | None],
+    *,
+    has_metrics: bool = False,
 ) -> Outcomes:
     """Return the predictions of a run's network on this test split.
 
@@ -184,20 +195,30 @@ def _outcomes(
     Args:
         logits: A function that computes the network's logits for the test images, (N, K).
         seen: A function that computes `Outcomes.seen`.
+        has_metrics: Whether the metrics of the experiment are measured for this network.
     """
-    recorded = _recorded(run_id, test.digest)
-    if recorded is not None and len(recorded.labels) == test.data.examples["test"]:
-        return recorded
-    values = logits()
-    outcomes = Outcomes(
-        labels=test.split.labels.numpy(),
-        predicted=_class_indices(_description(run_id).classes, test.data)[values.argmax(axis=1)],
-        confidences=confidences(torch.from_numpy(values)),
-        seen=seen(),
-    )
-    if test.record:
-        _record(run_id, outcomes, test)
+    keeps_logits = has_metrics and bool(test.metrics)
+    outcomes = _recorded(run_id, test.digest)
+    is_complete = outcomes is not None and len(outcomes.labels) == test.data.examples["test"]
+    if outcomes is None or not is_complete or (keeps_logits and outcomes.logits is None):
+        outcomes = _computed(run_id, logits(), test, seen())
+        if not keeps_logits:
+            outcomes = replace(outcomes, logits=None)
+        if test.record:
+            _record(run_id, outcomes, test)
+    if keeps_logits and test.record:
+        _log(run_id, _scores(outcomes, test, _unseen(outcomes)))
     return outcomes
+
+
+def _computed(run_id: str, logits: np.ndarray, test: HeldOut, seen: np.ndarray | None) -> Outcomes:
+    return Outcomes(
+        labels=test.split.labels.numpy(),
+        predicted=_class_indices(_description(run_id).classes, test.data)[logits.argmax(axis=1)],
+        confidences=confidences(torch.from_numpy(logits)),
+        seen=seen,
+        logits=logits,
+    )
 
 
 def _recorded(run_id: str, digest: str) -> Outcomes | None:
@@ -207,7 +228,9 @@ def _recorded(run_id: str, digest: str) -> Outcomes | None:
         if tensors.metadata()[DIGEST] != digest:
             return None
         arrays = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-    return Outcomes(arrays["labels"], arrays["predicted"], arrays["confidences"], arrays.get("seen"))
+    return Outcomes(
+        arrays["labels"], arrays["predicted"], arrays["confidences"], arrays.get("seen"), arrays.get("logits")
+    )
 
 
 def _record(run_id: str, outcomes: Outcomes, test: HeldOut) -> None:
@@ -220,20 +243,39 @@ def _record(run_id: str, outcomes: Outcomes, test: HeldOut) -> None:
     with temporary_folder() as folder:
         save_file(arrays, folder / OUTCOMES, metadata={DIGEST: test.digest})
         tracking.log_folder(run_id, folder)
-    run, figures = tracking.get(run_id), _figures(outcomes, test.data.classes)
-    new = [(name, value, 0) for name, value in figures.items() if run.metrics.get(name) != value]
-    tracking.log_metrics(run_id, new)
+    _log(run_id, _figures(outcomes, test.data.classes))
+
+
+def _log(run_id: str, figures: dict[str, float]) -> None:
+    """Log test metrics. Metrics that the run already has with the same value are left out."""
+    run = tracking.get(run_id)
+    new = [(f"test/{metric_key(name)}", value, 0) for name, value in figures.items()]
+    tracking.log_metrics(run_id, [row for row in new if run.metrics.get(row[0]) != row[1]])
+
+
+def _unseen(outcomes: Outcomes) -> np.ndarray:
+    """Return whether each image counts for the test metrics, (N,) bool."""
+    if outcomes.seen is None or outcomes.seen.all():
+        return np.ones(len(outcomes.labels), dtype=bool)
+    return ~outcomes.seen
 
 
 def _figures(outcomes: Outcomes, classes: list[str]) -> dict[str, float]:
-    rows = ~outcomes.seen if outcomes.seen is not None and not outcomes.seen.all() else slice(None)
+    rows = _unseen(outcomes)
     labels, predicted = outcomes.labels[rows], outcomes.predicted[rows]
-    figures = {
+    return {
         "accuracy": float((predicted == labels).mean()),
         **macro(by_class(predicted, labels, classes)),
         "ece": expected_calibration_error(outcomes.confidences[rows], predicted == labels),
     }
-    return {f"test/{name}": value for name, value in figures.items()}
+
+
+def _scores(outcomes: Outcomes, test: HeldOut, rows: np.ndarray) -> dict[str, float]:
+    """Return the values of the experiment's metrics on these rows, by name. Without logits, the result is empty."""
+    if outcomes.logits is None or not test.metrics:
+        return {}
+    logits, labels = torch.from_numpy(outcomes.logits[rows]), torch.from_numpy(outcomes.labels[rows])
+    return metrics.measure(test.metrics, logits, labels, test.data.classes)
 
 
 def keep_trained(run_id: str, test: HeldOut) -> None:
@@ -301,18 +343,19 @@ def candidate(
     """
     run_id = model.run_id
     assert run_id is not None
-    metrics = measured(run_id)
+    figures = measured(run_id)
     predicted, labels = outcomes.predicted[kept], outcomes.labels[kept]
     return Candidate(
         name=name,
         correct=predicted == labels,
         labels=np.array(test.data.classes)[labels],
         classes=tuple(classes_of(run_id)),
-        parameters=int(metrics[SIZE]),
-        file_bytes=round(metrics["size/file_mb"] * 1e6),
-        latency_ms=metrics[P50],
+        parameters=int(figures[SIZE]),
+        file_bytes=round(figures["size/file_mb"] * 1e6),
+        latency_ms=figures[P50],
         confidences=outcomes.confidences[kept],
         agrees=None if teacher_classes is None else predicted == teacher_classes[kept],
+        metrics=_scores(outcomes, test, kept) if isinstance(model, StudentReference) else {},
     )
 
 

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from kdmodels.errors import UserError
 from kdmodels.evaluation.looks import Look, pair_of
-from kdmodels.experiment import Promote
+from kdmodels.experiment import Experiment
 from tasks import tracking
 from tasks.execution.team_locks import team_exclusive
 from tasks.held_out import (
@@ -28,6 +28,7 @@ from tasks.held_out import (
     teacher_outcomes,
 )
 from tasks.legacy_models import served_champion
+from tasks.measure_metrics import metrics_to_measure
 from tasks.model_cards import describe_version, record_evidence, version_tags
 from tasks.prepare_data import load
 from tasks.promotion import (
@@ -49,10 +50,10 @@ from tasks.tracking.tags import Tag
 NO_OPTIONS = PromoteOptions()
 
 
-@task(task_run_name="promote_student {promote.model}", cache_policy=NO_CACHE)
+@task(task_run_name="promote_student {experiment.promote.model}", cache_policy=NO_CACHE)
 def promote_student(
     leaderboard: LeaderboardReference,
-    promote: Promote,
+    experiment: Experiment,
     data: DataReference,
     *,
     code: Collection[str],
@@ -69,11 +70,14 @@ def promote_student(
         code: The modules and files whose code the user allows to run. A stored network may need them.
 
     Raises:
+        UsageError: a requirement bounds a metric whose code the user does not allow to run.
         UserError: the champion was not made by kdflow, or takes images of another shape.
     """
     tracking.configure()
+    promote = experiment.promote
     with team_exclusive(f"model {promote.model}"):  # held until the alias is set, so that the champion cannot change
-        test = HeldOut(data, leaderboard.parent_run_id, code, record=not options.dry_run)
+        metrics = metrics_to_measure(experiment, code)
+        test = HeldOut(data, leaderboard.parent_run_id, code, record=not options.dry_run, metrics=metrics)
         request = Request(leaderboard, promote, tracking.champion(promote.model), options)
         if request.champion and request.is_champion and not options.dry_run:
             request = replace(request, champion=served_champion(request.champion, load(data), code))

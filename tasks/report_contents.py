@@ -105,6 +105,7 @@ def _verdict(run_id: str) -> Verdict | None:
         winner=stored.winner,
         promoted=stored.promoted,
         test_accuracy=stored.test_accuracy,
+        test_metrics=results.winner_metrics(stored),
         rules=[Rule(**rule) for name in ("budgets", "succession") for rule in stored.evidence.get(name, [])],
     )
 

@@ -14,7 +14,7 @@ from kdmodels.errors import UserError
 from kdmodels.evaluation.correctness import Correctness
 from kdmodels.experiment.presets import CONTROL
 from tasks import tracking
-from tasks.references import GeneratorPlan, Plan, StudentReference
+from tasks.references import GeneratorPlan, Plan, StudentReference, VerdictReference
 from tasks.tracking.tags import Tag
 
 # Artifacts of a comparison or a generation
@@ -36,6 +36,7 @@ CLASSES = "classes.csv"  # the stored network's metrics for each class on the va
 KNOWLEDGE = "knowledge"  # folder of a teacher: its outputs for each image
 REPLICAS = "replicas"  # folder of a student: the history and weights of every replica
 TABLE = f"{REPLICAS}/replicas.json"
+SCORES = "metrics.json"  # of a student: the values of the experiment's metrics for each replica
 STUDENT_CORRECTNESS = f"{REPLICAS}/{CORRECTNESS}"
 
 OWN = "right"  # name of the only tensor in the correctness file of a single student
@@ -45,6 +46,7 @@ ACCURACY, SIZE = "val/accuracy", "size/parameters"
 SECONDS = "seconds/"  # prefix of the metric for the duration of a stage, e.g. seconds/training
 MEMORY, GPU_MEMORY = "memory_mb/", "gpu_memory_mb/"  # prefixes of metrics for the peak memory in a stage
 TEACHER_ACCURACY = "val/teacher_accuracy"  # metric of a comparison. With cross-validation, the mean over the folds
+METRIC = "metric/"  # prefix of the metrics that the experiment names: the means over the seeds, on validation
 RATIO = "gradient_ratio/"  # prefix of the metric of a loss: its gradient norm divided by that of cross entropy
 TRIALS = "tuning.csv"  # table of a search: the hyperparameters of each trial, and its accuracy on the inner split
 TRIALS_PLOT = "tuning.png"  # plot of the trials
@@ -110,6 +112,15 @@ def read_correctness(file: Path) -> dict[str, Correctness]:
     with safe_open(file, framework="numpy") as tensors:
         split = tensors.metadata()[SPLIT]
         return {run_id: Correctness(split, tensors.get_tensor(run_id)) for run_id in tensors.keys()}  # noqa: SIM118
+
+
+def winner_metrics(verdict: VerdictReference) -> dict[str, float]:
+    """Return the metrics of the experiment on the test split, by name, for the student that a verdict is about.
+
+    If the experiment names no metrics, or an older version of kdflow recorded the verdict, the result is empty.
+    """
+    metrics: dict[str, float] = verdict.evidence.get("challenger", {}).get("metrics", {})
+    return metrics
 
 
 def untested(metrics: dict[str, float]) -> dict[str, float]:

@@ -3,7 +3,8 @@
 The promotion gate decides from these results whether the candidate becomes the champion.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydantic import JsonValue
@@ -29,6 +30,7 @@ class Candidate:
         confidences: The probability of the predicted class of each example, shape (N,). `None` if not measured.
         agrees: Whether the model and the teacher predict the same class for each example, bool, shape (N,). `None` if
             not measured.
+        metrics: The values of the metrics that the experiment names in `metrics`.
 
     Raises:
         ValueError: `correct` is empty or is not a boolean vector, or `labels` has a different length.
@@ -43,6 +45,7 @@ class Candidate:
     latency_ms: float
     confidences: np.ndarray | None = None
     agrees: np.ndarray | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_correct(self.correct)
@@ -104,4 +107,5 @@ class Candidate:
             "weakest_class": {"name": weakest, "accuracy": class_accuracy},
             "ece": self.calibration_error,
             "agreement": self.agreement,
+            "metrics": {**self.metrics},
         }

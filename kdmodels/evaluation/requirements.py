@@ -22,7 +22,8 @@ class Rule:
     """The result of checking a requirement, or of checking a condition for replacing the champion.
 
     Attributes:
-        name: For a requirement, the name of the field of `promote.require`. For a condition, the condition in words.
+        name: For a requirement, the name of the field of `promote.require`, or of the metric. For a condition, the
+            condition in words.
         value: The measured value. For an accuracy or an agreement, the value is the lower end of its 95 % Wilson
             interval. The value of `file_mb` is in 10^6 bytes.
         bound: The allowed values, e.g. ">= 0.9".
@@ -58,9 +59,11 @@ def check_requirements(challenger: Candidate, require: Require) -> list[Rule]:
         "ece": challenger.calibration_error,
         "agreement": challenger.agreement,
     }
+    bounds = {name: getattr(require, name) for name in values} | require.metrics
+    values |= {name: challenger.metrics.get(name) for name in require.metrics}
     rules = []
     for name, value in values.items():
-        bound: str | None = getattr(require, name)
+        bound: str | None = bounds[name]
         if bound is None:
             continue
         if value is None:
@@ -85,4 +88,5 @@ def _in_words(rule: Rule) -> str:
     if rule.note:
         return f"{rule.note}, but {rule.name} {rule.bound} is required of every class"
     value = str(rule.value) if isinstance(rule.value, int) else f"{rule.value:.6g}"
-    return f"{WORDS[rule.name]}{rule.about and f' {rule.about!r}'} is {value}, required {rule.bound}"
+    quantity = WORDS.get(rule.name, f"{rule.name} on test")
+    return f"{quantity}{rule.about and f' {rule.about!r}'} is {value}, required {rule.bound}"

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from kdmodels.errors import allowed
 from kdmodels.experiment.augmentation import Operation
 from kdmodels.experiment.knowledge import Storage
+from kdmodels.experiment.metrics import ACCURACY, Metric, check_metrics, is_metric
 from kdmodels.experiment.notify import Notify
 from kdmodels.experiment.presets import CONTROL
 from kdmodels.experiment.recipe import Member, Student, Teacher
@@ -60,8 +61,23 @@ class Require(Part):
     agreement: str | None = _bound(
         "agreement", "Lower 95 % confidence bound of the share of test examples on which student and teacher agree"
     )
+    metrics: dict[str, str] = Field(
+        default={},
+        description="Bounds of metrics that `metrics` names, on the test split. Write them like the other "
+        "requirements, e.g. macro_f1: '>= 0.9'.",
+    )
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_metrics(cls, raw: object) -> object:
+        if not isinstance(raw, dict) or not isinstance(raw.get("metrics", {}), dict):
+            return raw
+        named = {name: bound for name, bound in raw.items() if isinstance(name, str) and is_metric(name)}
+        bounds = raw.get("metrics", {}) | {name: bound for name, bound in named.items() if bound is not None}
+        rest = {name: bound for name, bound in raw.items() if name not in named}
+        return rest | {"metrics": {str(name): _parse_metric_bound(str(name), bound) for name, bound in bounds.items()}}
+
+    @field_validator(*BOUNDS, mode="before")
     @classmethod
     def _parse_bound(cls, raw: object, info: ValidationInfo) -> object:
         name = str(info.field_name)
@@ -75,6 +91,14 @@ class Require(Part):
         if name in SHARES and float(match[1]) > 1:
             raise mistake(f"expected a bound from '{sign} 0' to '{sign} 1', got {show(raw)}")
         return f"{sign} {match[1]}"
+
+
+def _parse_metric_bound(name: str, raw: object) -> str:
+    text = raw if isinstance(raw, str) and len(raw) <= LONGEST_BOUND else ""
+    match = re.fullmatch(f" *(>=|<=) *(-?{NUMBER}) *", text)
+    if match is None or abs(float(match[2])) == float("inf"):
+        raise mistake(f"expected a bound such as '>= 0.9' or '<= 0.1', got {show(raw)}", name)
+    return f"{match[1]} {match[2]}"
 
 
 class Promote(Part):
@@ -207,6 +231,15 @@ class Experiment(Settings):
     tune: Tune | None = Field(
         default=None, description="Search for hyperparameters, with the same budget for every variant. Default: none."
     )
+    metrics: list[Metric] = Field(
+        default=[],
+        description="Metrics that are measured beside the accuracy: macro_f1, auroc, top_K, e.g. top_5, recall_CLASS, "
+        "or a function of yours, module:function. If lower values are better: {module:function: lower}.",
+    )
+    rank_by: str = Field(
+        default=ACCURACY,
+        description="Metric on the validation split that ranks the students: accuracy, or one of `metrics`.",
+    )
     promote: Promote = Promote()
     runner: Runner = Runner()
     schedule: Schedule | None = Field(
@@ -275,12 +308,22 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
+    def _require_measured_metrics(self) -> Self:
+        check_metrics(self.metrics, self.rank_by, self.promote.require.metrics)
+        return self
+
+    @model_validator(mode="after")
     def _require_reported_variants(self) -> Self:
         names = [variant.name for variant in self.variants]
         for index, name in enumerate(self.promote.report):
             if name not in names:
                 raise mistake(f"unknown variant {show(name)}. {allowed(name, names)}", "promote", "report", index)
         return self
+
+    @property
+    def ranking(self) -> Metric | None:
+        """The metric that ranks the students. `None` if the accuracy ranks the students."""
+        return next((metric for metric in self.metrics if metric.name == self.rank_by), None)
 
     @property
     def student_augment(self) -> tuple[Operation, ...]:

@@ -1,7 +1,7 @@
 """Checks that decide whether user code is allowed to run.
 
 User code is Python code that an experiment or a stored network names, as `module:Class` or `file.py:name`: networks,
-losses and data.
+losses, metrics and data.
 """
 
 import importlib.util
@@ -48,18 +48,27 @@ def named_code(experiment: Experiment) -> Iterator[tuple[str, str]]:
     for field, source in named_sources(experiment):
         if ":" in source:
             yield field, source.rpartition(":")[0]
+    for field, code in _named_definitions(experiment):
+        yield field, code.partition(":")[0]
+    for module in experiment.allow_code:
+        yield "allow_code", module
+
+
+def _named_definitions(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """Yield the name of each field that names a class or function of the user, and its value, `module:name`."""
     networks = [("teacher", member.network) for member in experiment.teacher.members]
     networks += [("student", experiment.student.network)]
     networks += [(f"variants.{v.name}.student", v.student.network) for v in experiment.variants if v.student]
     for owner, network in networks:
         if network is not None and network.module:
-            yield f"{owner}.network.module", network.module.partition(":")[0]
+            yield f"{owner}.network.module", network.module
     for variant in experiment.variants:
         for term in variant.terms:
             if is_users(term.loss):
-                yield f"variants.{variant.name}.terms", term.loss.partition(":")[0]
-    for module in experiment.allow_code:
-        yield "allow_code", module
+                yield f"variants.{variant.name}.terms", term.loss
+    for metric in experiment.metrics:
+        if metric.is_users:
+            yield "metrics", metric.name
 
 
 def named_modules(experiment: Experiment) -> frozenset[str]:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from kdmodels.evaluation.significance import LEVEL
-from kdmodels.report.formats import interval
+from kdmodels.experiment.metrics import Metric
+from kdmodels.report.formats import difference, interval, p_value
 from kdmodels.report.leaderboard import LeaderboardRow
 
 CORRECTED = " after Holm's correction"
@@ -42,6 +43,8 @@ def against_control(rows: Sequence[LeaderboardRow]) -> str:
         return "No student finished."
     if not others:
         return f"{best.student.variant} is the only variant that finished."
+    if best.student.rank_by:
+        return _ahead_in_metric(best, best.student.rank_by, control)
     name, evidence = best.student.variant, best.evidence
     if name == best.student.control:
         return f"{name}, the control, has the highest validation accuracy: no distilled variant did better."
@@ -63,13 +66,31 @@ def against_control(rows: Sequence[LeaderboardRow]) -> str:
     )
 
 
+def _ahead_in_metric(best: LeaderboardRow, metric: Metric, control: LeaderboardRow | None) -> str:
+    """Return the sentences on a best variant that a metric other than the accuracy has chosen.
+
+    The tests compare accuracies, so the sentences say nothing about the significance of the metric's difference.
+    """
+    name, evidence = best.student.variant, best.evidence
+    first = f"{name} has the best {metric.title}, {best.metric(metric.name)}."
+    if name == best.student.control:
+        return f"{first} It is the control: no distilled variant did better."
+    if control is None or evidence.control_difference is None:
+        return first
+    first = f"{first[:-1]}; {control.student.variant}, its control, has {control.metric(metric.name)}."
+    points = difference(evidence.control_difference, evidence.control_difference_low, evidence.control_difference_high)
+    tested = f", p (Holm) {p_value(evidence.control_p_holm)}" if evidence.control_p_holm is not None else ""
+    return f"{first} The tests compare accuracies: {points} points against the control{tested}."
+
+
 def against_others(rows: Sequence[LeaderboardRow]) -> str:
     """Return the sentences that compare the best variant with all other variants except its control.
 
-    See `conclusion` for `rows`. If there are no other variants, return an empty string.
+    See `conclusion` for `rows`. If there are no other variants, return an empty string. If a metric other than the
+    accuracy ranks the variants, return an empty string too, because the tests compare accuracies.
     """
     best, others, control = _parts(rows)
-    if best is None or not others:
+    if best is None or not others or best.student.rank_by:
         return ""
     groups = {row.evidence.group for row in others}
     if groups == {None}:

@@ -24,6 +24,7 @@ class Verdict:
         winner: The variant that the decision is about.
         promoted: Whether the decision made a student the champion.
         test_accuracy: The accuracy on the test split, from 0 to 1, of each variant that the gate measured.
+        test_metrics: The metrics of the experiment on the test split, by name, for the variant `winner`.
         rules: The requirements of the gate, with the measured values.
     """
 
@@ -34,6 +35,7 @@ class Verdict:
     promoted: bool
     test_accuracy: Mapping[str, float]
     rules: Sequence[Rule]
+    test_metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,17 @@ def accuracy(mean: float | None, std: float | None = None) -> str:
     return f"{100 * mean:.2f}" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f}"
 
 
+def metric(mean: float | None, std: float | None = None) -> str:
+    """Format a metric that is not a share, followed by its standard deviation over seeds.
+
+    >>> metric(0.96124, 0.0034), metric(123.4), metric(None)
+    ('0.9612 ± 0.0034', '123.4', '')
+    """
+    if mean is None:
+        return ""
+    return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
+
+
 def percent(value: float | None) -> str:
     """Format a share in percent.
 

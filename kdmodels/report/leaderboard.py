@@ -10,6 +10,7 @@ from kdmodels.evaluation.correctness import UNKNOWN, Correctness
 from kdmodels.evaluation.ranking import ACCURACY, StudentResult, ranked
 from kdmodels.evaluation.significance import Evidence, evidence
 from kdmodels.evaluation.statistics import mean_and_std, t_interval
+from kdmodels.report import formats
 
 FLOPS = "cost/flops"
 
@@ -60,6 +61,16 @@ class LeaderboardRow:
     low: float | None = None
     high: float | None = None
     efficient: bool | None = None
+
+    def metric(self, name: str) -> str:
+        """Return the mean of a metric over the seeds and its standard deviation, as text. Empty if not measured."""
+        values = self.student.scores.get(name)
+        return formats.metric(*mean_and_std(values)) if values else ""
+
+
+def metric_names(rows: Iterable[LeaderboardRow]) -> list[str]:
+    """Return the names of the metrics that were measured beside the accuracy, for at least one of the rows."""
+    return list(dict.fromkeys(name for row in rows for name in row.student.scores))
 
 
 def leaderboard(

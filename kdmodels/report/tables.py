@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from kdmodels.evaluation.ranking import ACCURACY
-from kdmodels.report.leaderboard import LeaderboardRow
+from kdmodels.report.leaderboard import LeaderboardRow, metric_names
 
 INTEGERS = ["rank", "group", "parameters"]
 FIGURES = [
@@ -32,16 +32,22 @@ COLUMNS = ["rank", "variant", *FIGURES, "group", "parameters", *COSTS, "pareto",
 
 
 def to_frame(rows: Sequence[LeaderboardRow]) -> pd.DataFrame:
-    """Return the rows as a data frame with the columns `COLUMNS`. A missing value is NaN or NA."""
-    frame = pd.DataFrame([record(row) for row in rows], columns=COLUMNS)
-    types = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys([*FIGURES, *COSTS], "float64") | {"pareto": "boolean"}
-    return frame.astype(types)
+    """Return the rows as a data frame with the columns `COLUMNS`, and one column for each metric that was measured.
+
+    A missing value is NaN or NA.
+    """
+    metrics = metric_names(rows)
+    frame = pd.DataFrame([record(row) | _metrics(row, metrics) for row in rows], columns=[*COLUMNS, *metrics])
+    floats = dict.fromkeys([*FIGURES, *COSTS, *metrics], "float64")
+    return frame.astype(dict.fromkeys(INTEGERS, "Int64") | floats | {"pareto": "boolean"})
 
 
 def to_markdown(rows: Sequence[LeaderboardRow]) -> str:
     """Return the rows as a table in GitHub's Markdown, with 4 decimals. Missing values are empty cells."""
-    cells = [[_cell(value) for value in record(row).values()] for row in rows]
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *cells]
+    metrics = metric_names(rows)
+    cells = [[_cell(value) for value in (record(row) | _metrics(row, metrics)).values()] for row in rows]
+    columns = [*COLUMNS, *metrics]
+    lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -66,6 +72,11 @@ def record(row: LeaderboardRow) -> dict[str, str | float | bool | None]:
         "reused": student.reused,
         "run_id": student.run_id,
     }
+
+
+def _metrics(row: LeaderboardRow, names: Sequence[str]) -> dict[str, float | None]:
+    """Return the mean over the seeds of each metric, by name. A metric that was not measured is `None`."""
+    return {name: row.student.score(name) if name in row.student.scores else None for name in names}
 
 
 def _cell(value: str | float | bool | None) -> str:

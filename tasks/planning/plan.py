@@ -6,6 +6,7 @@ Cache keys are computed in `tasks/planning/keys.py`.
 from collections.abc import Sequence
 from typing import get_args
 
+from kdmodels.evaluation import metrics
 from kdmodels.experiment import Experiment
 from kdmodels.networks import replaced_head
 from tasks import tracking
@@ -30,8 +31,9 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
 
     Raises:
         UserError: the teacher's checkpoint, the registered model or the device does not exist. For other errors, see
-            `check_objectives` and `choose_views`.
+            `kdmodels.evaluation.metrics.check`, `check_objectives` and `choose_views`.
     """
+    metrics.check([metric.name for metric in experiment.metrics], data.classes)
     trial = check_objectives(experiment, data)
     views = choose_views(experiment, data, trial.shapes)
     teachers = _plan_teachers(experiment, data)

@@ -11,13 +11,13 @@ from kdmodels.report.channels import Channel, colours, name, number, tooltip, va
 from kdmodels.report.components import Cell, Chart, Column, Component, Legend, Section, Spec, Table, Text
 from kdmodels.report.contents import Contents, Teacher
 from kdmodels.report.gap import Gap, gaps_closed
-from kdmodels.report.leaderboard import LeaderboardRow
+from kdmodels.report.leaderboard import LeaderboardRow, metric_names
 from kdmodels.report.losses import LETTERS
 from kdmodels.report.numbers import points
 
 WIDTH = 640  # width of the chart in pixels
 COLUMNS = [
-    Column("#", numeric=True, help="Rank by mean validation accuracy."),
+    Column("#", numeric=True, help="Rank by the mean of the validation accuracy, or of the metric in rank_by."),
     Column("variant"),
     Column("validation %", numeric=True, help="Mean accuracy on validation images, and standard deviation over seeds."),
     Column("95 % interval", numeric=True, help="Student's t interval of the mean over seeds."),
@@ -44,7 +44,7 @@ EQUAL_STEPS = (
 
 def standings_section(contents: Contents) -> Section:
     """Return the section with the leaderboard."""
-    explanations = {column.title: column.help for column in COLUMNS if column.help}
+    explanations = {column.title: column.help for column in _columns(contents) if column.help}
     components: list[Component] = [standings_table(contents), Legend("What the columns mean", explanations)]
     if contents.objectives:
         symbols = {SYMBOLS: " ".join(LETTERS)} if contents.formulas else {}
@@ -64,14 +64,27 @@ def standings_section(contents: Contents) -> Section:
 
 
 def standings_table(contents: Contents) -> Table:
-    """Return the leaderboard as a table with the columns `COLUMNS`."""
+    """Return the leaderboard as a table with the columns `COLUMNS`, and one column for each metric."""
+    metrics = metric_names(contents.rows)
     gaps = gaps_closed(contents.rows, contents.teacher.accuracy if contents.teacher else None)
     return Table(
         caption="Leaderboard. The titles of the columns sort the table.",
-        columns=COLUMNS,
-        rows=[_cells(row, gaps.get(row.student.variant)) for row in contents.rows],
+        columns=_columns(contents),
+        rows=[
+            [*_cells(row, gaps.get(row.student.variant)), *(_metric_cell(row, name) for name in metrics)]
+            for row in contents.rows
+        ],
         sortable=True,
     )
+
+
+def _columns(contents: Contents) -> list[Column]:
+    help_text = "Mean of the metric on validation images, and standard deviation over seeds."
+    return [*COLUMNS, *(Column(name, numeric=True, help=help_text) for name in metric_names(contents.rows))]
+
+
+def _metric_cell(row: LeaderboardRow, name: str) -> Cell:
+    return Cell(row.metric(name), row.student.score(name) if name in row.student.scores else None)
 
 
 def accuracy_chart(contents: Contents) -> Chart:

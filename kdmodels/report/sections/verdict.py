@@ -6,7 +6,7 @@ from kdmodels.evaluation.requirements import WORDS, Rule
 from kdmodels.report.components import Cell, Column, Component, Section, Table, Text
 from kdmodels.report.conclusion import against_control, against_others, is_better_than_control
 from kdmodels.report.contents import Contents, Verdict
-from kdmodels.report.formats import accuracy, amount, percent, share
+from kdmodels.report.formats import accuracy, amount, metric, percent, share
 from kdmodels.report.gap import gaps_closed
 from kdmodels.report.leaderboard import Costs, LeaderboardRow
 from kdmodels.report.sections.reproduce import experiment_file
@@ -82,13 +82,17 @@ def _gap(contents: Contents, best: LeaderboardRow) -> str:
 
 
 def _gain(best: LeaderboardRow) -> str:
+    if best.student.rank_by:
+        return GAINS[None]  # the tests compare accuracies, which did not choose this variant
     return "No." if best.student.variant == best.student.control else GAINS[is_better_than_control(best)]
 
 
 def _test_accuracies(verdict: Verdict | None) -> str:
     if verdict is None or not verdict.test_accuracy:
         return ""
-    return f"{', '.join(f'{name} {percent(value)}' for name, value in verdict.test_accuracy.items())}. {ON_TEST}"
+    accuracies = ", ".join(f"{name} {percent(value)}" for name, value in verdict.test_accuracy.items())
+    values = ", ".join(f"{name} {metric(value)}" for name, value in verdict.test_metrics.items())
+    return f"{accuracies}. {f'{verdict.winner}: {values}. ' if values else ''}{ON_TEST}"
 
 
 def _training(contents: Contents, best: LeaderboardRow) -> str:

@@ -1,5 +1,7 @@
 """Requirements: which are met, and how unmet requirements are worded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -25,3 +27,12 @@ def test_a_class_without_test_examples_is_named() -> None:
 def test_a_required_value_that_was_not_measured_is_an_error() -> None:
     with pytest.raises(ValueError, match="ece is required of kd, and was not measured"):
         check_requirements(CANDIDATE, Require(ece="<= 0.1"))
+
+
+def test_metrics_of_the_experiment_can_be_required() -> None:
+    measured = replace(CANDIDATE, metrics={"macro_f1": 0.8, "mymetrics:cost": 2.5})
+    rules = check_requirements(measured, Require(metrics={"macro_f1": ">= 0.8", "mymetrics:cost": "<= 2"}))
+    assert rules == [Rule("macro_f1", 0.8, ">= 0.8", True), Rule("mymetrics:cost", 2.5, "<= 2", False)]
+    assert unmet_requirements(rules) == "mymetrics:cost on test is 2.5, required <= 2"
+    with pytest.raises(ValueError, match="auroc is required of kd, and was not measured"):
+        check_requirements(measured, Require(metrics={"auroc": ">= 0.8"}))

@@ -1,8 +1,11 @@
 """The conclusion in words, for each way in which a comparison can end."""
 
+from dataclasses import replace
+
 import pytest
 
 from kdmodels.evaluation.significance import Evidence
+from kdmodels.experiment.metrics import Metric
 from kdmodels.report.conclusion import conclusion
 from kdmodels.report.leaderboard import Costs, LeaderboardRow
 from tests.support.students import student
@@ -93,3 +96,22 @@ def test_a_best_variant_without_a_finished_control_is_compared_with_the_others_o
 def test_fewer_than_two_finished_variants() -> None:
     assert conclusion([line("kd", 1, 1), line("dkd", None, None)]) == "kd is the only variant that finished."
     assert conclusion([line("kd", None, None)]) == "No student finished."
+
+
+def test_a_metric_that_ranks_the_variants_is_named_and_not_tested() -> None:
+    f1 = Metric(name="macro_f1")
+    lines = [
+        replace(each, student=each.student.model_copy(update={"rank_by": f1, "scores": {f1.name: values}}))
+        for each, values in (
+            (line("kd", 1, 1), [0.8, 0.9]),
+            (line("hint", 2, 2), [0.7, 0.7]),
+            (line("hard-labels", 3, 2), [0.5, 0.6]),
+        )
+    ]
+    assert conclusion(lines) == (
+        "kd has the best macro_f1, 0.85 ± 0.071; hard-labels, its control, has 0.55 ± 0.071. The tests compare "
+        "accuracies: +1.20 (0.40 to 2.00) points against the control, p (Holm) 0.010."
+    )
+    assert conclusion([lines[2], lines[0]]) == (
+        "hard-labels has the best macro_f1, 0.55 ± 0.071. It is the control: no distilled variant did better."
+    )

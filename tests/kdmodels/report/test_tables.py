@@ -1,5 +1,7 @@
 """The leaderboard as a data frame and as Markdown."""
 
+import pytest
+
 from kdmodels.report.leaderboard import leaderboard
 from kdmodels.report.tables import COLUMNS, record, to_frame, to_markdown
 from tests.support.students import CONTROL, KD, failed, student
@@ -34,3 +36,16 @@ def test_markdown_of_a_whole_leaderboard() -> None:
     assert lines[2].startswith("| 1 | kd | 0.9500 | 0.0265 | 0.8843 | 1.0000 |  |  | 0.0300 | ")
     assert lines[2].endswith(" | 100 |  |  |  |  |  | FINISHED | False | run-kd |")
     assert lines[4] == r"|  | a\|b |" + "  |" * (COLUMNS.index("status") - 2) + " FAILED | False | run-x |"
+
+
+def test_metrics_of_the_experiment_are_columns() -> None:
+    rows = leaderboard([KD.model_copy(update={"scores": {"mymetrics:cost": [1.0, 2.0]}}), CONTROL])
+    frame = to_frame(rows)
+    assert list(frame.columns) == [*COLUMNS, "mymetrics:cost"]
+    assert frame["mymetrics:cost"].tolist() == [1.5, pytest.approx(float("nan"), nan_ok=True)]
+    assert [line.split(" | ")[-1] for line in to_markdown(rows).splitlines()] == [
+        "mymetrics:cost |",
+        "--- |",
+        "1.5000 |",
+        " |",
+    ]

@@ -93,3 +93,10 @@ def test_variants_without_tests_have_no_group() -> None:
 def test_without_a_finished_student_there_is_no_chart() -> None:
     section = standings_section(contents(rows=leaderboard([failed("broken")]), winner=None))
     assert not [each for each in section.components if isinstance(each, Chart)]
+
+
+def test_metrics_of_the_experiment_are_columns() -> None:
+    scores = {"macro_f1": [0.5, 0.7]}
+    rows = leaderboard([KD.model_copy(update={"scores": scores}), CONTROL])
+    table = table_of(standings_section(contents(rows=rows)))
+    assert column(table, "macro_f1") == ["0.6 ± 0.14", ""]
