@@ -83,10 +83,12 @@ def test_the_defaults() -> None:
             {"name": "hard-labels", "terms": [HARD_LABELS], "student": None, "equal_steps": False, "grid": None}
         ],
         "tune": None,
+        "metrics": [],
+        "rank_by": "accuracy",
         "promote": {
             "model": "mine-student",
             "margin": 0.002,
-            "require": dict.fromkeys(BOUNDS),
+            "require": {**dict.fromkeys(BOUNDS), "metrics": {}},
             "looks": 365,
             "approval": False,
             "licence": None,
@@ -118,6 +120,7 @@ def test_bounds_are_spelled_one_way() -> None:
         "class_accuracy": ">= .8",
         "ece": "<= .1",
         "agreement": None,
+        "metrics": {},
     }
 
 
