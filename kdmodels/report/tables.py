@@ -74,7 +74,7 @@ def record(row: LeaderboardRow) -> dict[str, str | float | bool | None]:
     }
 
 
-def _metrics(row: LeaderboardRow, names: Sequence[str]) -> dict[str, float | None]:
+def _metrics(row: LeaderboardRow, names: Sequence[str]) -> dict[str, str | float | bool | None]:
     """Return the mean over the seeds of each metric, by name. A metric that was not measured is `None`."""
     return {name: row.student.score(name) if name in row.student.scores else None for name in names}
 
