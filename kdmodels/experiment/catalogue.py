@@ -118,10 +118,11 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         file="features",
         formula="mean (r(F_s) - F_t)², where r is a 1x1 convolution (or linear) and batch norm, trained with "
-        "the student",
+        "the student, and a ReLU with activation: relu",
         paper="Romero et al. 2015 (FitNets)",
         weight="100 (Tian et al. 2020), for maps; any batch size",
         cost="B P C_s C_t",
+        hyperparameters={"activation": Choice(None, ("relu",))},
         places=("middle",),
     ),
     "cosine_features": Loss(

@@ -18,6 +18,7 @@ from kdmodels.experiment.knowledge import Storage
 from kdmodels.experiment.metrics import ACCURACY, Metric, check_metrics, is_metric
 from kdmodels.experiment.notify import Notify
 from kdmodels.experiment.presets import CONTROL
+from kdmodels.experiment.published_recipes import RECIPES, with_recipe
 from kdmodels.experiment.recipe import Member, Student, Teacher
 from kdmodels.experiment.schema import NAME, Part, mistake, name_in_words, show
 from kdmodels.experiment.settings import LONGEST_NAME, STUDENT, Settings
@@ -222,6 +223,12 @@ def is_timezone(name: str) -> bool:
 class Experiment(Settings):
     """An experiment: data, a teacher, a student, the variants to compare, and the conditions for a promotion."""
 
+    recipe: str | None = Field(
+        default=None,
+        description=f"Published recipe that sets the fields that the file leaves out: {', '.join(RECIPES)}. Validation "
+        "writes its values into these fields. Default: none.",
+        json_schema_extra={"enum": [*RECIPES, None]},
+    )
     teacher: Teacher
     student: Student
     knowledge: Storage = Storage()
@@ -253,6 +260,11 @@ class Experiment(Settings):
         description="Python modules that may be imported to load a stored network, e.g. a teacher from the registry. "
         "Modules that other fields name are always allowed.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_recipe(cls, raw: object) -> object:
+        return with_recipe(raw) if isinstance(raw, dict) else raw
 
     @model_validator(mode="before")
     @classmethod

@@ -68,9 +68,15 @@ class Hyperparameter:
 
 @dataclass(frozen=True)
 class Choice:
-    """A hyperparameter with a word as its value. It has a default and a list of allowed words."""
+    """A hyperparameter with a word as its value.
 
-    default: str
+    Attributes:
+        default: The default value. `None` if a term has no value for the hyperparameter unless the experiment file sets
+            it.
+        words: The allowed words.
+    """
+
+    default: str | None
     words: tuple[str, ...]
 
     def __str__(self) -> str:

@@ -113,6 +113,11 @@ class Recipe(Part):
 
     epochs: int = Field(ge=1, le=MOST_EPOCHS, description="Number of passes over the training examples.")
     batch: int = Field(default=64, ge=1, le=1_000_000, description="Number of examples per step.")
+    init: Literal["fan_out"] | None = Field(
+        default=None,
+        description="Initial weights of convolutions in networks of kdflow. fan_out: normal with variance 2 / (output "
+        "channels x kernel height x width), and biases of 0 (He et al. 2015). Default: torch's distribution.",
+    )
     optimizer: dict[str, dict[str, float | bool | list[float]]] = Field(
         default={"adam": {"lr": 1e-3}},
         description="One of adam, adamw, sgd, with the arguments of torch's optimizer, e.g. {adam: {lr: 0.001}}.",
@@ -236,6 +241,13 @@ def _only_entry(raw: object, table: dict[str, type[BaseModel]], kind: str, examp
 WEIGHTS_FILES = "a .safetensors file, or a state dict or checkpoint that torch.save wrote"
 
 
+def _require_effect_of_init(init: str | None, network: Network | None) -> None:
+    """Raise an error if `init` is set for a network of a library or of the user, or one without convolutions."""
+    if init and network and network.kind not in ("conv", "name", "compact"):
+        rule = "needs a network of kdflow with convolutions: conv, compact or a network of the catalogue"
+        raise mistake(f"{show(init)} {rule}. Allowed with {network.kind}: null", "init")
+
+
 class Member(Recipe):
     """A teacher network. The network is trained, or loaded from a checkpoint or the model registry."""
 
@@ -319,6 +331,7 @@ class Member(Recipe):
         return self
 
     def _check_origin(self) -> None:
+        _require_effect_of_init(self.init, self.network)
         if self.checkpoint and self.registry:
             raise mistake(f"{show(self.registry)} conflicts with checkpoint. Allowed: one of them", "registry")
         if self.registry and self.network:
@@ -390,3 +403,8 @@ class Student(Recipe):
     @classmethod
     def _parse_augment(cls, raw: object) -> object:
         return parse_operations(raw)
+
+    @model_validator(mode="after")
+    def _require_effect_of_init(self) -> Self:
+        _require_effect_of_init(self.init, self.network)
+        return self

@@ -10,7 +10,7 @@ from kdmodels.randomness import isolated_rng
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def initialise(network: nn.Module, generator: Generator) -> None:
+def initialise(network: nn.Module, generator: Generator, *, fan_out: bool = False) -> None:
     """Draw the initial parameters of a network from a generator.
 
     If a layer has a method `reset(generator)`, this method draws the layer's parameters. If a module has a method
@@ -18,11 +18,26 @@ def initialise(network: nn.Module, generator: Generator) -> None:
     or of the user have such a method: a second network is built with a seed from the generator, and its parameters are
     copied. Pretrained weights do not change. The parameters of torch's layers have torch's default distribution.
 
+    Args:
+        network: Network to change.
+        generator: Generator of the random numbers.
+        fan_out: Whether the weights of convolutions are normal with variance 2 / (output channels x kernel height x
+            kernel width), and their biases 0. Methods of layers and modules ignore this argument.
+
     Raises:
         TypeError: A layer has parameters, but no known method that draws them.
         UserError: The description of the network has pretrained weights, but the network was built without them.
+
+    References:
+        He et al., "Delving deep into rectifiers", 2015 (fan_out).
     """
     _initialise(network, "", generator)
+    if fan_out:
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
 
 def _initialise(module: nn.Module, name: str, generator: Generator) -> None:

@@ -141,7 +141,8 @@ def _inputs(loss: Loss) -> str:
 def _default(key: str, known: Kind) -> str:
     if isinstance(known, Argument) and known.default is None:
         return f"{key} ({known})"
-    default = known.derived if isinstance(known, Hyperparameter) and known.default is None else known.default
+    derived = known.derived if isinstance(known, Hyperparameter) else "none"
+    default = derived if known.default is None else known.default
     return f"{key} {default} ({known})"
 
 

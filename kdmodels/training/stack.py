@@ -77,7 +77,7 @@ class Stack:
         self.settings = settings or [setting_of(recipe, list(distiller.objective.terms.values()))] * len(seeds)
         self.train_batches, self.validation_batches = train, validation = batches
         numbers = distiller.objective.vary(varied(self.settings))
-        self.params, self.buffers = _initial(distiller, seeds, device)
+        self.params, self.buffers = _initial(distiller, recipe, seeds, device)
         self.buffers |= {f"objective.{name}": values.to(device) for name, values in numbers.items()}
         distiller.to(device)
         self.kept, self.kept_buffers = self.params, self.buffers
@@ -301,13 +301,13 @@ class Stack:
         return isolated_rng(generator_for(self.seeds[0], *purpose), self.device)
 
 
-def _initial(distiller: Distiller, seeds: Sequence[int], device: torch.device) -> tuple[State, State]:
+def _initial(distiller: Distiller, recipe: Recipe, seeds: Sequence[int], device: torch.device) -> tuple[State, State]:
     """Return the initial parameters and persistent buffers of all replicas, (S, ...) each, on the device."""
     fresh = deepcopy(distiller).cpu()  # on the CPU, so that the draws are the same for all devices
     persistent = fresh.state_dict().keys()
     rows: list[tuple[State, State]] = []
     for seed in seeds:
-        initialise(fresh.student, generator_for(seed, "student"))
+        initialise(fresh.student, generator_for(seed, "student"), fan_out=recipe.init == "fan_out")
         initialise(fresh.objective, generator_for(seed, "own"))
         params = {name: tensor.detach().clone() for name, tensor in fresh.named_parameters()}
         buffers = {name: tensor.clone() for name, tensor in fresh.named_buffers() if name in persistent}

@@ -38,7 +38,7 @@ from tasks.results import NETWORK
 
 Params = dict[str, JsonValue]
 
-LATER = ("max_norm",)
+LATER = ("max_norm", "init")
 """Recipe fields that older versions of kdflow lack. Only fields that are set are in a key, so old keys stay valid."""
 
 

@@ -29,6 +29,7 @@ HARD_LABELS = {"loss": "hard_labels", **PLAIN}
 RECIPE = {
     "epochs": 5,
     "batch": 64,
+    "init": None,
     "optimizer": {"adam": {"lr": 0.001}},
     "decay_norms": False,
     "schedule": None,
@@ -49,6 +50,7 @@ def test_the_defaults() -> None:
         "seed": 0,
         "threads": None,
         "device": "auto",
+        "recipe": None,
         "data": {
             "source": "mnist",
             "size": None,

@@ -29,8 +29,8 @@ TAPPED = ", ".join(name for name, loss in catalogue.LOSSES.items() if loss.needs
 KD_AXES = ("temperature, weight, warmup, cosine, hard_labels.weight, hard_labels.warmup, hard_labels.cosine, "
            "soft_targets.temperature, soft_targets.weight, soft_targets.warmup, soft_targets.cosine, "
            "published")  # fmt: skip
-STUDENT = ("epochs, batch, optimizer, decay_norms, schedule, clip, max_norm, ema, balance, precision, compile, select, "
-           "patience, network, seeds, augment")  # fmt: skip
+STUDENT = ("epochs, batch, init, optimizer, decay_norms, schedule, clip, max_norm, ema, balance, precision, compile, "
+           "select, patience, network, seeds, augment")  # fmt: skip
 
 MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the error
     ("name: mine\n", "", "1: name: missing. Expected text of at most 92 characters"),
@@ -38,8 +38,8 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
     ("name: mine", "name: .mine", f"1: name: expected a name, got '.mine'. Allowed: at most 92 {NAME_RULE}"),
     ("name: mine", "name: 5", "1: name: expected text of at most 92 characters, got 5"),
     ("name: mine", "nmae: mine",
-     "1: nmae: unknown field. Did you mean 'name'? Allowed: name, seed, threads, device, data, teacher, student, "
-     "knowledge, variants, tune, promote, runner, schedule, notify, allow_code"),
+     "1: nmae: unknown field. Did you mean 'name'? Allowed: name, seed, threads, device, data, recipe, teacher, "
+     "student, knowledge, variants, tune, promote, runner, schedule, notify, allow_code"),
     ("name: mine", "name: mine\nseed: -1", "2: seed: expected a whole number from 0 to 4294967295, got -1"),
     ("name: mine", "name: mine\nseed: true", "2: seed: expected a whole number from 0 to 4294967295, got true"),
     ("name: mine", "name: mine\nthreads: 0", "2: threads: expected a whole number from 1 to 1024, or null, got 0"),
@@ -208,8 +208,8 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
      "7: variants.1.terms.0.temprature: soft_targets has no hyperparameter 'temprature'. Did you mean "
      "'temperature'? Allowed: temperature, weight, warmup, cosine"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [{hint: {att: last}}]}",
-     "7: variants.1.terms.0.att: hint has no hyperparameter 'att'. Did you mean 'at'? Allowed: weight, warmup, "
-     "cosine, at"),
+     "7: variants.1.terms.0.att: hint has no hyperparameter 'att'. Did you mean 'at'? Allowed: activation, "
+     "weight, warmup, cosine, at"),
     ("{kd: {temperature: [2, 8]}}", "{name: x, terms: [hard_labels, {hint: {at: 3}}]}",
      "7: variants.1.terms.1.at: expected a place in the network, got 3. Allowed: first, middle, deepest, last, "
      "a module's dotted name, {student: NAME, teacher: NAME}, or a list of these"),
@@ -288,8 +288,8 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
     ("variants:", "knowledge: {views: all}\nvariants:",
      "5: knowledge.views: expected auto or a whole number of at least 0, got 'all'"),
     ("variants:", "mail: me\nvariants:",
-     "5: mail: unknown field. Allowed: name, seed, threads, device, data, teacher, student, knowledge, variants, "
-     "tune, promote, runner, schedule, notify, allow_code"),
+     "5: mail: unknown field. Allowed: name, seed, threads, device, data, recipe, teacher, student, knowledge, "
+     "variants, tune, promote, runner, schedule, notify, allow_code"),
 ]  # fmt: skip
 
 
@@ -347,9 +347,8 @@ def test_mistakes_are_sorted_by_line(file: Path) -> None:
 )
 def test_a_file_that_is_not_a_mapping_is_refused(file: Path, content: str, line: str) -> None:
     fields = (
-        "The fields of an experiment: name, seed, threads, device, data, teacher, student, knowledge, variants, tune, "
-        "promote, runner, "
-        "schedule, notify, allow_code"
+        "The fields of an experiment: name, seed, threads, device, data, recipe, teacher, student, knowledge, "
+        "variants, tune, promote, runner, schedule, notify, allow_code"
     )
     assert error_of(file, content) == line + fields
 
@@ -359,7 +358,7 @@ OVERRIDES = [
     ("student=five", f"student: expected a mapping, got 'five'. Allowed: {STUDENT}"),
     ("studnet.epochs=5",
      "studnet.epochs: studnet: unknown field. Did you mean 'student'? Allowed: name, seed, threads, device, data, "
-     "teacher, student, knowledge, variants, tune, promote, runner, schedule, notify, allow_code"),
+     "recipe, teacher, student, knowledge, variants, tune, promote, runner, schedule, notify, allow_code"),
     ("student.epohcs=5", f"student.epohcs: unknown field. Did you mean 'epochs'? Allowed: {STUDENT}"),
     ("student.network={mlp: [0]}",
      "student.network: student.network.mlp.0: expected a whole number from 1 to 100000, got 0"),

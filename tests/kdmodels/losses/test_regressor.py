@@ -2,8 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
 from kdmodels import losses
+from kdmodels.experiment import Term
+from kdmodels.losses.term_loss import LossInputs
+from kdmodels.training.loss_modules import build_loss
 from tests.kdmodels.losses.samples import drawn
 
 
@@ -22,6 +26,19 @@ def test_the_regressor_maps_channels_alone(
     student: tuple[int, ...], teacher: tuple[int, ...], output: tuple[int, ...]
 ) -> None:
     assert losses.HintRegressor(student, teacher)(torch.ones(2, *student)).shape == output
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (3,)])
+def test_a_hint_with_relu_compares_rectified_features(shape: tuple[int, ...]) -> None:
+    student, teacher = drawn(0, 4, *shape).float(), drawn(1, 4, 5, *shape[1:]).float()
+    term = Term.model_validate({"hint": {"activation": "relu"}})
+    pairs = [(shape, (5, *shape[1:]))]
+    loss = build_loss(term, pairs, classes=3, labels=torch.zeros(4, dtype=torch.long))
+    assert isinstance(loss.modules, nn.ModuleList)
+    plain = nn.Sequential(*list(loss.modules[0])[:2])  # type: ignore[call-overload]
+    none = torch.empty(0)
+    value = loss.value(LossInputs(none, none, none, none, [student], [teacher]), loss.modules)
+    assert torch.equal(value, losses.hint(plain(student).relu(), teacher))
 
 
 @pytest.mark.parametrize(("student", "teacher"), [((3,), (5, 4, 4)), ((3, 4, 4), (5,)), ((3, 4), (5, 4)), ((), ())])

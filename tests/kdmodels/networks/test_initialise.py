@@ -30,6 +30,21 @@ def test_initial_weights_have_torchs_own_distribution() -> None:
         assert tensor.std().item() == pytest.approx(0.1 / sqrt(3), rel=0.05)
 
 
+def test_fan_out_is_the_initialisation_of_he_et_al() -> None:
+    network = build(Network(name="vgg8"), input_shape=(3, 8, 8), classes=5, mean=[0.5] * 3, std=[0.2] * 3)
+    initialise(network, generator_for(0, "student"), fan_out=True)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in layers[1:]:
+        assert layer.weight.std().item() == pytest.approx(sqrt(2 / (layer.out_channels * 9)), rel=0.02)
+        assert layer.weight.abs().max() > 3 * layer.weight.std()  # not uniform
+        assert layer.bias is not None
+        assert not layer.bias.any()
+    first = layers[1].weight.clone()
+    initialise(network, generator_for(0, "student"), fan_out=True)
+    assert torch.equal(layers[1].weight, first)
+    assert network.get_parameter("head.bias").any()
+
+
 class Bare(nn.Module):
     """A parameter of its own, and no way to draw it anew."""
 

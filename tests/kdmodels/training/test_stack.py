@@ -15,16 +15,21 @@ from kdmodels.training.stack import Stack
 
 CPU = torch.device("cpu")
 SPLIT = Split(torch.rand(20, 1, 4, 4, generator=generator_for(0, "images")), torch.arange(20) % 3)
+MLP = Network(mlp=[5])
 KNOWLEDGE = Knowledge(torch.randn(20, 3, generator=generator_for(0, "logits")), {})
 
 
 def stack(
-    *losses: str, seeds: tuple[int, ...] = (0, 1), rates: tuple[float, ...] | None = None, **recipe: object
+    *losses: str,
+    seeds: tuple[int, ...] = (0, 1),
+    rates: tuple[float, ...] | None = None,
+    network: Network = MLP,
+    **recipe: object,
 ) -> Stack:
     settings = Recipe.model_validate({"epochs": 2, "batch": 8} | recipe)
-    network = build(Network(mlp=[5]), input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
+    student = build(network, input_shape=(1, 4, 4), classes=3, mean=[0.5], std=[0.25])
     distiller = Distiller(
-        network,
+        student,
         [Term.model_validate(loss) for loss in losses],
         settings,
         input_shape=(1, 4, 4),
@@ -47,6 +52,13 @@ def test_a_restored_snapshot_continues_bit_for_bit(ema: float | None, rates: tup
     expected, restored = one.snapshot(), other.snapshot()
     assert expected.keys() == restored.keys()
     assert all(torch.equal(expected[name], restored[name]) for name in expected)
+
+
+def test_the_recipe_chooses_the_initialisation() -> None:
+    one, other = (stack("hard_labels", network=Network(conv=[64]), init=init) for init in (None, "fan_out"))
+    uniform, normal = (each.params["student.block1.conv.weight"].std().item() for each in (one, other))
+    assert uniform == pytest.approx(1 / 3 / 3**0.5, rel=0.1)
+    assert normal == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
 
 
 def test_an_opponent_has_an_optimizer_of_its_own() -> None:

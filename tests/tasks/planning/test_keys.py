@@ -246,6 +246,9 @@ def test_later_fields_of_a_recipe_are_in_the_key_only_if_they_are_set(data: Data
     plain, limited = flatten(params()), flatten(params(max_norm=3))
     assert "max_norm" not in plain
     assert limited == plain | {"max_norm": 3.0}
+    assert "init" not in plain
+    convolutional = {"network": {"conv": [4]}}
+    assert flatten(params(init="fan_out", **convolutional)) == flatten(params(**convolutional)) | {"init": "fan_out"}
 
 
 def test_the_order_of_a_mapping_does_not_change_the_key() -> None:
