@@ -173,8 +173,8 @@ class Dataset:
 
     @property
     def test_examples(self) -> int:
-        """Number of examples in the test split."""
-        return len(self.read_test())
+        """Number of examples in the test split. 0 if the dataset comes from the tracking store."""
+        return 0 if self._test is None else len(self._test)
 
     @property
     def test(self) -> NoReturn:

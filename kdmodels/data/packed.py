@@ -1,8 +1,7 @@
 """The part of a dataset that training needs, in a form that can be stored and sent to other machines.
 
 The form has two parts: a small table, and the pixels. The table lists the images of the training split, the validation
-split and the unlabelled images. Each different image is stored once. The test split is left out, so a machine that
-trains students never holds it.
+split and the unlabelled images. The test split is left out, so a machine that trains students never holds it.
 
 The table holds the fingerprint of every image. The digest of the dataset therefore proves the table, and the table
 proves the pixels: nothing else has to be trusted. The files hold data only, and reading them runs no code.
@@ -62,7 +61,7 @@ class Table:
     """The examples of a dataset without their pixels.
 
     Attributes:
-        prints: The fingerprints of all different images, sorted, (P, 2) uint64. These images are called the pool.
+        prints: The fingerprints of all images, sorted, (P, 2) uint64. These images are called the pool.
         rows: The row in the pool of each example, (N,) int64, by the name of the split: `train`, `validation` and, if
             there are unlabelled images, `transfer`.
         labels: The labels of the examples, (N,) int64, by the name of the split: `train` and `validation`.
@@ -157,7 +156,8 @@ def pack(dataset: Dataset, chunk_bytes: int) -> tuple[Table, Callable[[int, int]
     if dataset.transfer is not None:
         splits["transfer"] = dataset.transfer
     prints = np.concatenate([_prints(split) for split in splits.values()])
-    pool, first, rows = np.unique(prints, axis=0, return_index=True, return_inverse=True)
+    order = np.lexsort(prints.T)  # equal images keep rows of their own, because a search holds out rows
+    rows = np.argsort(order)
     ends = np.cumsum([len(split) for split in splits.values()])
     pixels = dataset.train.pixels
     table = Table(
@@ -171,14 +171,14 @@ def pack(dataset: Dataset, chunk_bytes: int) -> tuple[Table, Callable[[int, int]
             dtype="uint8" if pixels.dtype == torch.uint8 else "float32",  # sources have no other types
             chunk=max(1, chunk_bytes // (pixels[0].numel() * pixels.element_size())),
         ),
-        prints=pool,
-        rows=dict(zip(splits, np.split(rows.reshape(-1), ends[:-1]), strict=True)),
+        prints=prints[order],
+        rows=dict(zip(splits, np.split(rows, ends[:-1]), strict=True)),
         labels={name: splits[name].labels.numpy() for name in ("train", "validation")},
         distilled=None if dataset.distilled is dataset.train else _places(dataset.train, dataset.distilled),
     )
 
     def read(begin: int, end: int) -> np.ndarray:
-        examples = first[begin:end]  # indices into all splits, one after the other
+        examples = order[begin:end]  # indices into all splits, one after the other
         images = torch.empty((len(examples), *table.facts.shape), dtype=pixels.dtype)
         for split, last in zip(splits.values(), ends, strict=True):
             here = (examples < last) & (examples >= last - len(split))

@@ -71,7 +71,7 @@ def test_splits_may_come_from_several_arrays_of_floats(tmp_path: Path) -> None:
     assert same(copy.validation, dataset.validation)
 
 
-def test_the_folds_of_a_cross_validation_share_one_pool_without_repeated_images() -> None:
+def test_the_folds_of_a_cross_validation_share_one_pool() -> None:
     data = Data(source="digits", folds=3)
     datasets = [load_dataset(data, fold=fold) for fold in range(3)]
     tables = [pack(dataset, 100)[0] for dataset in datasets]
@@ -80,11 +80,14 @@ def test_the_folds_of_a_cross_validation_share_one_pool_without_repeated_images(
     assert len(tables[0].prints) == len(datasets[0].train) + len(datasets[0].validation)
 
 
-def test_equal_images_are_stored_once() -> None:
+def test_equal_images_keep_rows_of_their_own_because_a_search_holds_out_rows(tmp_path: Path) -> None:
     dataset = load_dataset(Data(source="digits"))
-    twice = replace(dataset, validation=dataset.train.take(torch.arange(200)))
-    table, _ = pack(twice, 100)
-    assert len(table.prints) == len(dataset.train)
+    train = Split(dataset.train.pixels, dataset.train.labels, dataset.train.top, dataset.train.pixel_rows.clone())
+    train.pixel_rows[:50] = train.pixel_rows[50:100]  # 50 images occur twice
+    table, read = pack(replace(dataset, train=train, distilled=train), 64 * 100)
+    copy = table.dataset(read(0, len(table.prints)), "")
+    assert torch.equal(copy.train.images, train.images)
+    assert len(set(copy.train.pixel_rows.tolist())) == len(train)
 
 
 @pytest.fixture
