@@ -17,6 +17,8 @@ def print_plan(plan: Plan) -> None:
     print_table(rows, COLUMNS)
     if plan.searches:
         print_entry("tuning", searches_in_words(plan.searches))
+    if plan.cluster:
+        print_entry("runner", plan.cluster)
     for warning in plan.warnings:
         print_entry("warning", warning)
     for note in plan.notes:

@@ -44,6 +44,18 @@ def find_device(name: str) -> torch.device:
     return torch.device(devices[0] if name == "auto" else name)
 
 
+def count_gpus(name: str) -> int:
+    """Return the number of this machine's CUDA devices. If the device that an experiment names is another, return 0.
+
+    Raises:
+        UserError: This machine does not have the device.
+
+    >>> count_gpus("cpu")
+    0
+    """
+    return torch.cuda.device_count() if find_device(name).type == "cuda" else 0
+
+
 @contextmanager
 def out_of_memory_as_user_error(settings: Mapping[str, object]) -> Iterator[None]:
     """Turn an out-of-memory error in the block into a UserError that names the settings to lower.

@@ -9,6 +9,8 @@ from functools import partial
 from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment, Variant
 from kdmodels.run_status import RunStatus
+from tasks.execution.clusters import in_words
+from tasks.execution.runners import runner_of
 from tasks.planning.leakage import check_registered_teachers
 from tasks.planning.plan import make_plan
 from tasks.planning.warnings import few_examples, few_inner_examples
@@ -78,7 +80,8 @@ def plan_folds(experiment: Experiment, folds: Sequence[DataReference], *, fresh:
     if experiment.tune:
         _, held = load(folds[0]).inner_rows
         warnings |= dict.fromkeys(few_inner_examples(len(held)))
-    return plan.model_copy(update={"folds": others, "notes": list(notes), "warnings": list(warnings)})
+    update = {"folds": others, "notes": list(notes), "warnings": list(warnings)}
+    return plan.model_copy(update=update | {"cluster": in_words(runner_of(experiment))})
 
 
 FoldResult = tuple[TeacherReference, list[StudentReference]]

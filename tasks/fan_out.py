@@ -15,6 +15,7 @@ from tasks.cross_validation import Fold
 from tasks.execution import interruption
 from tasks.execution.runners import Running, WorkerSlot, begin_all, run_all, runner_of, worker_slots, workers_for
 from tasks.execution.workers import begin_workers, worker_pool
+from tasks.planning.keys import threads
 from tasks.references import KnowledgeReference, Options, Plan, StudentReference
 from tasks.results import reference
 from tasks.student_job import StudentJob
@@ -48,7 +49,7 @@ def student_slots(pool: ProcessPoolExecutor | None, folds: Sequence[Fold]) -> It
     """
     experiment, students = folds[0].experiment, most_trained(fold.plan for fold in folds)
     _prepare_workers(pool, experiment, students)
-    with worker_slots(train_student, runner_of(experiment), students, pool) as slots:
+    with worker_slots(train_student, runner_of(experiment), students, pool, cores=threads(experiment)) as slots:
         yield slots
 
 
@@ -58,22 +59,22 @@ def most_trained(plans: Iterable[Plan]) -> int:
 
 
 def begin_beside_teacher(slots: Slots, fold: Fold) -> RunningStudents:
-    """Start students that need no teacher. Worker processes train them while this process trains the teacher.
+    """Start students that need no teacher. Workers train them while this process trains the teacher.
 
-    Each worker gets at most an equal share of the students to be trained, so that some remain for this process. If the
-    teacher is reused, no student is started. On a GPU, no student is started either, because the GPU may lack the
-    memory for the teacher and the students.
+    Each worker process gets at most an equal share of the students to be trained, so that some remain for this process.
+    Each worker of a cluster gets one student. If the teacher is reused, no student is started. On a GPU of this
+    machine, no student is started either, because the GPU may lack the memory for the teacher and the students.
 
     Returns:
         The started students, for `train_students`.
     """
-    in_workers = [slot for slot in slots if slot.pool]
+    in_workers = [slot for slot in slots if slot.workers]
     if not in_workers or fold.plan.teacher.action == "reuse" or find_device(fold.experiment.device).type != "cpu":
         return {}
     ready = [
         (name, job) for name, job in _jobs(fold).items() if job.step.action != "reuse" and not job.variant.needs_teacher
     ]
-    share = _count_trained(fold.plan) // len(slots)
+    share = _count_trained(fold.plan) // len(slots) if len(in_workers) < len(slots) else 1
     return begin_all(in_workers[0], dict(ready[: share * len(in_workers)]))
 
 
@@ -138,15 +139,18 @@ def _jobs(fold: Fold) -> Mapping[str, StudentJob]:
     Students that compare features with the teacher come first, because their training takes longest. If a long job
     started last, it would run alone at the end.
 
-    `train_students` adds the reference to the teacher's outputs.
+    The jobs name the device and the number of threads that the plan assumes, because the machine of a cluster's worker
+    may have another default. `train_students` adds the reference to the teacher's outputs.
     """
+    assumed = {"threads": threads(fold.experiment), "device": find_device(fold.experiment.device).type}
+    experiment = fold.experiment.model_copy(update=assumed)
     runs = sorted(
         zip(fold.experiment.variants, fold.plan.students, strict=True), key=lambda run: -len(run[0].teacher_places)
     )
     views = fold.plan.knowledge.count
     return {
         variant.name: StudentJob(
-            variant=variant, step=step, experiment=fold.experiment, data=fold.data, views=views, parent=fold.parent
+            variant=variant, step=step, experiment=experiment, data=fold.data, views=views, parent=fold.parent
         )
         for variant, step in runs
     }

@@ -163,6 +163,9 @@ class Plan(Reference):
     folds: list["Plan"] = Field(
         default=[], description="With cross-validation, the plans of the folds after the first."
     )
+    cluster: str | None = Field(
+        default=None, description="The Ray or Dask cluster that trains the students. `null` if there is none."
+    )
 
     @property
     def steps(self) -> list[PlannedRun]:

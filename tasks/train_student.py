@@ -5,9 +5,9 @@ Each of these networks is called a replica. The training can run in a worker pro
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from socket import gethostname
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -16,7 +16,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file, save_file
 
-from kdmodels.errors import DivergedError
+from kdmodels.errors import DivergedError, UserError
 from kdmodels.evaluation.correctness import Correctness
 from kdmodels.experiment import Variant
 from kdmodels.experiment.terms import Calibrated
@@ -27,11 +27,12 @@ from tasks import training_runs as runs
 from tasks.disagreements import record_disagreements
 from tasks.execution import interruption
 from tasks.execution.steps import StepWork, begin_step
-from tasks.execution.workers import run_in
-from tasks.planning.keys import threads
+from tasks.execution.worker_process import ClusterWorker
+from tasks.execution.workers import Workers, run_in
+from tasks.planning.keys import flatten, student_params, threads
 from tasks.planning.networks import describe
 from tasks.prepare_data import load
-from tasks.references import CALIBRATED, StudentReference
+from tasks.references import CALIBRATED, StudentReference, Views
 from tasks.results import (
     ACCURACY,
     CORRECTNESS,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 
 @task(task_run_name="train_student {job.step.name}", cache_policy=NO_CACHE)
-def train_student(job: StudentJob, pool: ProcessPoolExecutor | None = None) -> StudentReference:
+def train_student(job: StudentJob, workers: Workers | None = None) -> StudentReference:
     """Train the replicas of a variant, and return the leaderboard row. A replica is the network trained with one seed.
 
     If an earlier run holds all replicas, the earlier run is reused. Otherwise, a new run is recorded. Its replicas are
@@ -61,18 +62,22 @@ def train_student(job: StudentJob, pool: ProcessPoolExecutor | None = None) -> S
 
     Args:
         job: The student to train, with its experiment and its data.
-        pool: The worker processes in which students are trained. Default: train in this process.
+        workers: The workers in which students are trained. Default: train in this process.
 
     Raises:
         UserError: a loss term needs the features of a layer that the student does not have.
         DivergedError: a replica diverged.
         UnavailableError: the process that trained the student was killed or stopped.
     """
+    if isinstance(workers, ClusterWorker):
+        workers.take_over()
+        tracking.configure()
     if job.step.action == "reuse":
         assert job.step.source is not None
         student = reference(job.step.source, reused=True)
     else:
-        student = run_in(pool, _train, job, runs.origin())
+        work = _train_elsewhere if isinstance(workers, ClusterWorker) else _train
+        student = run_in(workers, work, job, runs.origin())
         runs.log_warning(student.run_id)
     # In the comparison that trained a reused run, the variant and its control may have had other names.
     names = {"variant": job.variant.name, "control": job.control, "grid": job.variant.grid}
@@ -95,6 +100,23 @@ def prepare_if_new(experiment: str) -> None:
         prepare_models()
 
 
+def _train_elsewhere(job: StudentJob, origin: dict[str, str]) -> StudentReference:
+    """Train a student in a worker of a cluster. See `_train`.
+
+    Raises:
+        UserError: the student's cache key would differ on this worker, e.g. because its packages differ.
+    """
+    views, teacher_key = Views(count=job.views, reason=""), str(job.step.params.get("teacher", ""))
+    params = student_params(job.variant, job.experiment, job.data, teacher_key, views)
+    for name, here in flatten(params).items():
+        if here != job.step.params.get(name):
+            raise UserError(
+                f"runner: the worker on {gethostname()} has {name}: {here}, but the plan has "
+                f"{job.step.params.get(name)}. Allowed: workers with the same packages and modules as this machine"
+            )
+    return _train(job, origin)
+
+
 def _train(job: StudentJob, origin: dict[str, str]) -> StudentReference:
     """Train a student in this process, which may be a worker process without a Prefect context.
 
@@ -103,7 +125,7 @@ def _train(job: StudentJob, origin: dict[str, str]) -> StudentReference:
     """
     tracking.configure()
     runs.use_threads(threads(job.experiment))
-    with begin_step(job.step, job.experiment.name) as work:
+    with begin_step(job.step, job.experiment.name, job.parent) as work:
         if work.finished:
             return reference(work.finished, reused=True)
         return _record(job, work, origin)

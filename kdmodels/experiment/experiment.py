@@ -147,12 +147,12 @@ class Promote(Part):
 
 
 class Runner(Part):
-    """The settings of the runner, which trains several students at once in threads or processes."""
+    """The settings of the runner, which trains several students at once: in threads, in processes or on a cluster."""
 
-    kind: Literal["auto", "thread", "process"] = Field(
+    kind: Literal["auto", "thread", "process", "ray", "dask"] = Field(
         default="auto",
-        description="Where students are trained: in threads of this process, or in several processes. auto: on the "
-        "CPU, one process for every `threads` cores; on a GPU, one thread.",
+        description="Where students are trained: in threads of this process, in several processes, or on a Ray or Dask "
+        "cluster. auto: on the CPU, one process for every `threads` cores; on a GPU, one thread.",
     )
     workers: int | None = Field(
         default=None,
@@ -160,6 +160,30 @@ class Runner(Part):
         le=1000,
         description="Maximum number of students trained concurrently. Default: chosen by the runner.",
     )
+    address: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Address of an existing cluster, e.g. ray://host:10001 or tcp://host:8786. Only for ray and dask. "
+        "Default: a new cluster on this machine, which ends with the run.",
+    )
+    gpus_per_student: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of a GPU that Ray reserves for a student, e.g. 0.25 for 4 students per GPU. Only for ray. "
+        "Default: 1 if the cluster has GPUs.",
+    )
+
+    @model_validator(mode="after")
+    def _require_cluster(self) -> Self:
+        if self.address is not None and self.kind not in ("ray", "dask"):
+            raise mistake(f"{show(self.address)} applies only to kind: ray or dask, got kind: {self.kind}", "address")
+        if self.gpus_per_student is not None and self.kind != "ray":
+            raise mistake(
+                f"{self.gpus_per_student:g} applies only to kind: ray, got kind: {self.kind}", "gpus_per_student"
+            )
+        return self
 
 
 LONGEST_INTERVAL = 366 * 86_400  # seconds; one year

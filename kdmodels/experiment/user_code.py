@@ -101,20 +101,24 @@ def require_named(field: str, module: str, code: Collection[str]) -> None:
 
 
 def require_all_allowed(experiment: Experiment, words: str | None = None) -> None:
-    """Raise an error if an experiment names user code that is not allowed.
+    """Raise an error if an experiment names user code that is not allowed, or a cluster that is not allowed.
 
-    Call this function before any of the code is imported.
+    A cluster can run code in the process that connects to the cluster. Call this function before any of the code is
+    imported.
 
     Args:
         experiment: The experiment.
-        words: The allowed modules and files, separated by commas. If None, the value of the environment variable
-            KD_ALLOW_CODE is used.
+        words: The allowed modules, files and addresses of clusters, separated by commas. If None, the value of the
+            environment variable KD_ALLOW_CODE is used.
 
     Raises:
-        UsageError: A module is not allowed, or is a module of Python itself.
+        UsageError: A module or cluster is not allowed, or a module is a module of Python itself.
     """
     for field, module in named_code(experiment):
         require_allowed(field, module, words)
+    words, address = os.environ.get(ALLOWED) if words is None else words, experiment.runner.address
+    if words is not None and address and address not in words.split(","):
+        raise UsageError(_refusal("runner.address", f"the cluster {address}", address, words))
 
 
 def require_exists(field: str, module: str) -> None:
@@ -166,12 +170,16 @@ def require_allowed(field: str, module: str, words: str | None = None) -> None:
     words = os.environ.get(ALLOWED) if words is None else words
     if words is None:
         return
-    names = [name for name in words.split(",") if name]
-    if not any(_is_within(module, name) for name in names):
-        raise UsageError(
-            f"{field}: the code of {module} is not allowed in this schedule. Allowed: {', '.join(names) or 'none'}. "
-            f"To allow it: kd schedule FILE --allow-code {module}, or KD_WORKER_CODE of the worker of a team"
-        )
+    if not any(_is_within(module, name) for name in words.split(",") if name):
+        raise UsageError(_refusal(field, f"the code of {module}", module, words))
+
+
+def _refusal(field: str, thing: str, name: str, words: str) -> str:
+    names = ", ".join(filter(None, words.split(",")))
+    return (
+        f"{field}: {thing} is not allowed in this schedule. Allowed: {names or 'none'}. "
+        f"To allow it: kd schedule FILE --allow-code {name}, or KD_WORKER_CODE of the worker of a team"
+    )
 
 
 def require_allowed_definition(field: str, definition: object, module: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""Slots in which the students of a comparison are trained: threads and processes of this machine."""
+"""Slots in which the students of a comparison are trained: threads and processes of this machine, and clusters."""
 
 import os
 import sys
@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from kdmodels.device import find_device
+from kdmodels.device import count_gpus, find_device
 from kdmodels.experiment import Experiment, Runner
 from tasks.execution import interruption
-from tasks.execution.workers import stop_on_failure
+from tasks.execution.clusters import CLUSTERS, cluster, cluster_worker
+from tasks.execution.workers import Workers, stop_on_failure
 from tasks.planning.keys import threads
 
 R = TypeVar("R")
@@ -29,16 +30,20 @@ PROCESSES = 2  # 2 concurrent students: one in this process and one in a worker 
 class WorkerSlot(Generic[R]):
     """A slot for one running task.
 
-    A thread of this process either runs the task or waits for a worker process that runs it.
+    A thread of this process either runs the task or waits for a worker process that runs it. On a cluster, a worker
+    runs the whole task.
+
+    Attributes:
+        workers: The workers that do the work of the task. `None` if this process does the work.
     """
 
     task: Task[..., R]
-    threads: ThreadPoolTaskRunner[R]
-    pool: ProcessPoolExecutor | None
+    tasks: TaskRunner[Any]
+    workers: Workers | None
 
     def begin(self, job: object) -> PrefectFuture[R]:
-        """Submit the task for a job, and return its future. If no thread is free, the task is queued."""
-        return self.threads.submit(self.task, {"job": job, "pool": self.pool})
+        """Submit the task for a job, and return its future. If no thread or worker is free, the task is queued."""
+        return self.tasks.submit(self.task, {"job": job, "workers": self.workers})
 
 
 Running = dict[PrefectFuture[R], tuple[str, WorkerSlot[R]]]
@@ -46,19 +51,24 @@ Running = dict[PrefectFuture[R], tuple[str, WorkerSlot[R]]]
 
 
 def runner_of(experiment: Experiment) -> Runner:
-    """Return the runner of an experiment: its kind, `thread` or `process`, and its number of workers.
+    """Return the runner of an experiment, with a kind other than `auto`.
 
     If the experiment file does not set the kind, the kind depends on the machine. If students are trained on the CPU,
     and there are enough cores for 2 or more students, the kind is `process`. Otherwise, the kind is `thread`. Each
     student needs as many cores as the field `threads` says.
 
+    A cluster on this machine gets as many workers as students fit on its cores, or on its GPUs.
+
     Raises:
         UserError: this machine does not have the experiment's device.
     """
     runner = experiment.runner
+    room = available_cores() // threads(experiment)
+    if runner.kind in CLUSTERS and not runner.address and not runner.workers:
+        on_gpus = int(count_gpus(experiment.device) / (runner.gpus_per_student or 1))
+        return runner.model_copy(update={"workers": on_gpus or max(1, room)})
     if runner.kind != "auto":
         return runner
-    room = available_cores() // threads(experiment)
     # The search for a GPU initialises CUDA, which does not survive a fork. Therefore search only if necessary.
     on_cpu = experiment.device == "cpu" or (room > 1 and find_device(experiment.device).type == "cpu")
     if room < 2 or not on_cpu:
@@ -73,19 +83,28 @@ def available_cores() -> int:
 
 @contextmanager
 def worker_slots(
-    task: Task[..., R], runner: Runner, count: int, pool: ProcessPoolExecutor | None
+    task: Task[..., R], runner: Runner, count: int, pool: ProcessPoolExecutor | None, *, cores: int = 1
 ) -> Iterator[list[WorkerSlot[R]]]:
     """Provide slots for a task that runs `count` times in total: one slot for each concurrent run.
 
     The slots of this process come first, because this process has already imported everything. The slots of the worker
-    pool follow. If the block fails, running tasks are interrupted and waiting tasks are dropped.
+    pool follow. A cluster has all slots. If the block fails, running tasks are interrupted and waiting tasks are
+    dropped.
+
+    Args:
+        cores: The number of cores that each run needs. An existing cluster reserves them.
     """
+    concurrent = max_concurrent(runner, count)
+    if runner.kind in CLUSTERS and count:
+        with cluster(runner, concurrent, cores) as tasks, stop_on_failure():
+            yield [WorkerSlot(task, tasks, cluster_worker())] * concurrent
+        return
     in_pool = workers_for(runner, count) if pool else 0
-    in_process = max_concurrent(runner, count) - in_pool
-    threads: ThreadPoolTaskRunner[R] = ThreadPoolTaskRunner(in_process)
+    in_process = concurrent - in_pool
+    local: ThreadPoolTaskRunner[R] = ThreadPoolTaskRunner(in_process)
     waiting: ThreadPoolTaskRunner[R] = ThreadPoolTaskRunner(max(1, in_pool))
-    with threads, waiting, stop_on_failure():
-        yield [WorkerSlot(task, threads, None)] * in_process + [WorkerSlot(task, waiting, pool)] * in_pool
+    with local, waiting, stop_on_failure():
+        yield [WorkerSlot(task, local, None)] * in_process + [WorkerSlot(task, waiting, pool)] * in_pool
 
 
 def workers_for(runner: Runner, tasks: int) -> int:
@@ -94,8 +113,12 @@ def workers_for(runner: Runner, tasks: int) -> int:
 
 
 def max_concurrent(runner: Runner, tasks: int) -> int:
-    """Return the maximum number of concurrent tasks. The default depends on the kind of the runner."""
-    return max(1, min(runner.workers or (PROCESSES if runner.kind == "process" else THREADS), tasks))
+    """Return the maximum number of concurrent tasks. The default depends on the kind of the runner.
+
+    A cluster with an address gets all tasks by default, and decides itself how many of them run.
+    """
+    default = {"process": PROCESSES, "thread": THREADS}.get(runner.kind, tasks)
+    return max(1, min(runner.workers or default, tasks))
 
 
 def begin_all(slot: WorkerSlot[R], jobs: Mapping[str, object]) -> Running[R]:

@@ -71,16 +71,24 @@ class StepWork:
 
 
 @contextmanager
-def begin_step(step: PlannedRun, experiment: str) -> Iterator[StepWork]:
+def begin_step(step: PlannedRun, experiment: str, parent: str | None = None) -> Iterator[StepWork]:
     """Wait until no other process runs the step, then provide the step as `StepWork`.
 
+    A cluster may run a task again that has already finished, e.g. because the worker that held its result died.
+    Therefore, a finished run of the same comparison is reused even if the step must be trained again.
+
     The step's checkpoints are deleted if the block ends without an error or with a DivergedError.
+
+    Args:
+        parent: The id of the comparison's run. `None` if no cluster runs the step.
     """
     with team_exclusive(step.key):
         folder = folder_of(step)
         if step.fresh:
             shutil.rmtree(folder, ignore_errors=True)
-        done = None if step.fresh else tracking.finished(step.kind, [step.key]).get(step.key)
+        done = tracking.finished(step.kind, [step.key]).get(step.key)
+        if step.fresh and done and (parent is None or done.parent != parent):
+            done = None
         run = None if done else interrupted(step, experiment)
         try:
             yield StepWork(step, folder, done.run_id if done else None, run.run_id if run else None)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import chdir
+from dataclasses import dataclass, field
 from multiprocessing.reduction import ForkingPickler
 from types import FrameType
 from typing import TypeVar
@@ -98,6 +99,28 @@ def run_work(environment: dict[str, str], work: Callable[[], R]) -> R:
             signal.signal(number, signal.SIG_DFL)
         if running.requested:  # end the process even if the work ignored the request, so that the parent notices
             end_process()
+
+
+@dataclass(frozen=True)
+class ClusterWorker:
+    """What a worker of a cluster takes over from the process that runs the flow.
+
+    A worker starts in the root folder and imports Prefect there, because Prefect reads settings from the working
+    folder, and some settings name code.
+
+    Attributes:
+        folder: The working folder, where the modules of the user are and where relative paths start.
+        environment: Environment variables with the addresses and passwords of the servers.
+    """
+
+    folder: str
+    environment: dict[str, str] = field(repr=False)
+
+    def take_over(self) -> None:
+        """Change to the working folder, if this machine has it, and set the environment variables."""
+        os.environ.update(self.environment)
+        if os.path.isdir(self.folder):
+            os.chdir(self.folder)
 
 
 def send_result(work: Callable[[], R]) -> R:

@@ -25,10 +25,13 @@ from typing import ParamSpec, TypeVar
 
 from kdmodels.errors import UnavailableError
 from tasks.execution import interruption, worker_process
-from tasks.execution.worker_process import SIGNALS, STOP_SECONDS, WORKER_GONE
+from tasks.execution.worker_process import SIGNALS, STOP_SECONDS, WORKER_GONE, ClusterWorker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Workers = ProcessPoolExecutor | ClusterWorker
+"""The worker processes of this machine, or the worker of a cluster that is running the task."""
 
 # The pool of `forked_workers`. A variable passes the pool to code inside a Prefect flow, because the parameters of a
 # flow must be JSON. Only this module uses the variable.
@@ -98,19 +101,21 @@ def begin_workers(pool: ProcessPoolExecutor, count: int, work: Callable[[], obje
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def run_in(pool: ProcessPoolExecutor | None, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
-    """Run the work in a worker of the pool and return its result, or raise its error.
+def run_in(workers: Workers | None, work: Callable[P, R], *args: P.args, **named: P.kwargs) -> R:
+    """Run the work in a worker and return its result, or raise its error.
 
-    Without a pool, the work runs in this process. A worker gets the current environment variables of this
-    process, because forked workers start before the addresses and passwords of the servers are known.
+    Without workers, the work runs in this process. A worker gets the current environment variables of the process that
+    runs the flow, because workers may start before the addresses and passwords of the servers are known.
 
     Raises:
         UnavailableError: the worker was killed or stopped.
     """
-    if pool is None:
+    if workers is None:
         return work(*args, **named)
+    if isinstance(workers, ClusterWorker):  # this process is the worker
+        return worker_process.send_result(partial(work, *args, **named))
     with _report_lost_worker():
-        return pool.submit(worker_process.run_work, dict(os.environ), partial(work, *args, **named)).result()
+        return workers.submit(worker_process.run_work, dict(os.environ), partial(work, *args, **named)).result()
 
 
 @contextmanager

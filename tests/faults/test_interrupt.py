@@ -22,14 +22,18 @@ def wait_for(workspace: Workspace, epoch: int, name: str = "hard-labels") -> Non
 
     def trained() -> bool:
         assert process.poll() is None, process.communicate()
-        with sqlite3.connect(workspace.folder / "mlruns" / "mlflow.db") as connection:
-            rows = connection.execute(
-                "SELECT max(value) FROM latest_metrics JOIN runs USING (run_uuid) WHERE key = 'epoch' AND name = ?",
-                (name,),
-            ).fetchall()
-        return bool((rows[0][0] or 0) >= epoch)
+        return last_epoch(workspace, name) >= epoch
 
     wait_until(trained)
+
+
+def last_epoch(workspace: Workspace, name: str = "hard-labels") -> float:
+    """Return the last epoch that a student has logged, or 0."""
+    with sqlite3.connect(workspace.folder / "mlruns" / "mlflow.db") as connection:
+        rows = connection.execute(
+            "SELECT max(value) FROM latest_metrics JOIN runs USING (run_uuid) WHERE key = 'epoch' AND name = ?", (name,)
+        ).fetchall()
+    return rows[0][0] or 0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -168,7 +168,11 @@ MISTAKES: list[tuple[list[str], int, str]] = [
         2,
         "tune.epochs: expected at most 3, the epochs of the student, got 4",
     ),
-    (changed("runner.kind=dask"), 2, "--set runner.kind: unknown value 'dask'. Allowed: auto, thread, process"),
+    (
+        changed("runner.kind=spark"),
+        2,
+        "--set runner.kind: unknown value 'spark'. Allowed: auto, thread, process, ray, dask",
+    ),
     (
         changed("schedule.cron=61 * * * *"),
         2,

@@ -50,6 +50,14 @@ def test_a_plan_ends_with_the_notes_on_the_data(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines()[-1] == "data      2 images are in both splits"
 
 
+def test_a_plan_names_the_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = Plan(teacher=step("teacher", "teacher"), knowledge=Views(count=1, reason=""), students=[])
+    print_plan(plan)
+    assert "runner" not in capsys.readouterr().out
+    print_plan(plan.model_copy(update={"cluster": "ray, 2 workers on this machine"}))
+    assert capsys.readouterr().out.splitlines()[-1] == "runner    ray, 2 workers on this machine"
+
+
 def test_a_plan_counts_the_trials_of_searches(capsys: pytest.CaptureFixture[str]) -> None:
     search = step("kd tuning", "tuning").model_copy(update={"params": {"tune.trials": 12}})
     students = [step(name, "student").model_copy(update={"tuning": search}) for name in ("hard-labels", "kd")]

@@ -96,7 +96,7 @@ def test_the_defaults() -> None:
             "licence": None,
             "report": [],
         },
-        "runner": {"kind": "auto", "workers": None},
+        "runner": {"kind": "auto", "workers": None, "address": None, "gpus_per_student": None},
         "schedule": None,
         "notify": None,
         "allow_code": [],
@@ -107,7 +107,7 @@ def test_null_stands_for_the_default() -> None:
     whole = SHORT | {
         "variants": [{"name": "mine", "terms": "kd", "student": None}],
         "promote": {"require": {"latency_ms": None, "class_accuracy": None}},
-        "runner": {"kind": "auto", "workers": None},
+        "runner": {"kind": "auto", "workers": None, "address": None, "gpus_per_student": None},
     }
     assert Experiment.model_validate(whole).promote == Experiment.model_validate(SHORT).promote
 
@@ -238,7 +238,7 @@ def test_the_normal_form_validates_to_itself_and_to_its_schema(raw: dict[str, An
     (("device",), "tpu"),
     (("variants", 0, "terms", 0, "loss"), "hard-labels"),
     (("promote", "require", "accuracy"), "0.9"),
-    (("runner", "kind"), "dask"),
+    (("runner", "kind"), "spark"),
 ])  # fmt: skip
 def test_the_schema_alone_rejects_bad_input(path: tuple[Any, ...], value: object) -> None:
     """Prefect's server knows only the schema."""

@@ -8,12 +8,13 @@ import torch
 
 from kdmodels.data.arrays import call
 from kdmodels.errors import UsageError
-from kdmodels.experiment import Experiment
+from kdmodels.experiment import Experiment, Runner
 from kdmodels.experiment.network import Network
 from kdmodels.experiment.user_code import ALLOWED, named_code, require_all_allowed, require_allowed
 from kdmodels.losses.term_loss import LossSetting
 from kdmodels.losses.user_loss import builder_of
 from kdmodels.networks.user_module import user_module
+from tests.conftest import SMALL
 
 EXPERIMENT = Experiment.model_validate(
     {
@@ -62,6 +63,21 @@ def test_every_name_must_be_allowed() -> None:
     with pytest.raises(UsageError, match=r"^allow_code: the code of os_of_mine is not allowed in this schedule"):
         require_all_allowed(more, "own,big.nets,small,wide,tests")
     require_all_allowed(more, "own,big.nets,small,wide,tests,os_of_mine")
+
+
+def test_a_cluster_must_be_allowed_because_it_can_run_code() -> None:
+    """Users of Prefect's UI can change the address of a scheduled run."""
+    runner = Runner(kind="dask", address="tcp://a:8786")
+    experiment = Experiment.model_validate(SMALL).model_copy(update={"runner": runner})
+    require_all_allowed(experiment)
+    require_all_allowed(experiment, "nets,tcp://a:8786")
+    for words in ("", "nets", "tcp://a:87", "tcp://a"):
+        with pytest.raises(UsageError) as error:
+            require_all_allowed(experiment, words)
+        assert str(error.value) == (
+            f"runner.address: the cluster tcp://a:8786 is not allowed in this schedule. Allowed: {words or 'none'}. "
+            "To allow it: kd schedule FILE --allow-code tcp://a:8786, or KD_WORKER_CODE of the worker of a team"
+        )
 
 
 def test_a_file_is_the_same_by_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,8 @@ if __name__ == "__main__":
         from tasks.execution.workers import forked_workers, run_in, worker_pool
 
         @task
-        def working(job, pool=None):
-            return run_in(pool, work, *job)
+        def working(job, workers=None):
+            return run_in(workers, work, *job)
 
         @flow
         def fan_out(count, seconds):

@@ -32,6 +32,7 @@ def start_run(status: str | None, **fields: object) -> str:
         "kd",
         "student",
         key=str(fields.get("key", "c0ffee")),
+        parent=str(fields["parent"]) if "parent" in fields else None,
         tags=work.claim(),
     )
     if status:
@@ -45,6 +46,18 @@ def test_a_step_that_another_process_has_finished_is_not_done_again(store: None)
         assert (work.finished, work.interrupted) == (run_id, None)
     with steps.begin_step(step(fresh=True), "digits") as work:
         assert (work.finished, work.interrupted) == (None, None)
+
+
+def test_a_step_that_this_comparison_has_finished_is_not_done_again_even_if_fresh(
+    store: None,
+) -> None:
+    """Regression: if a worker of Dask dies, Dask runs the finished tasks of this worker again."""
+    parent = tracking.start("digits", "small", "comparison")
+    run_id = start_run("FINISHED", parent=parent)
+    with steps.begin_step(step(fresh=True), "digits", parent) as work:
+        assert work.finished == run_id
+    with steps.begin_step(step(fresh=True), "digits", "another") as work:
+        assert work.finished is None
 
 
 def test_an_interrupted_run_continues_unless_everything_is_trained_again(store: None) -> None:
