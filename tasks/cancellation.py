@@ -14,6 +14,7 @@ from tasks import tracking
 from tasks.execution import interruption
 
 POLL_SECONDS = 3.0  # interval at which a process looks for a request to end its run
+COMPARISON_SECONDS = 10.0  # interval at which a worker of a cluster looks whether its comparison still runs
 STOP_SECONDS = 60.0  # time that a process has to end a cancelled run
 
 
@@ -44,6 +45,31 @@ def cancellable(run_id: str) -> Iterator[None]:
         finally:
             ended.set()
             thread.join()
+
+
+@contextlib.contextmanager
+def ended_with(run_id: str) -> Iterator[None]:
+    """Stop the training in the `with` block when a comparison's run ends. The block runs in a worker of a cluster.
+
+    If the process that runs the flow ends, some clusters let the running tasks continue.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(COMPARISON_SECONDS):
+            with contextlib.suppress(Exception):  # if the store fails, the block reports the outage
+                if tracking.get(run_id).status != RunStatus.RUNNING:
+                    interruption.stop()
+                    return
+
+    thread = threading.Thread(target=watch, name="comparison", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        interruption.reset()
 
 
 def whole_run_of(word: str) -> tracking.Run:

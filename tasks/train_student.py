@@ -24,6 +24,7 @@ from kdmodels.files.temporary import temporary_folder
 from kdmodels.training import Calibration, Checkpoints, Replica, fit
 from tasks import tracking
 from tasks import training_runs as runs
+from tasks.cancellation import ended_with
 from tasks.disagreements import record_disagreements
 from tasks.execution import interruption
 from tasks.execution.steps import StepWork, begin_step
@@ -114,7 +115,8 @@ def _train_elsewhere(job: StudentJob, origin: dict[str, str]) -> StudentReferenc
                 f"runner: the worker on {gethostname()} has {name}: {here}, but the plan has "
                 f"{job.step.params.get(name)}. Allowed: workers with the same packages and modules as this machine"
             )
-    return _train(job, origin)
+    with ended_with(job.parent):
+        return _train(job, origin)
 
 
 def _train(job: StudentJob, origin: dict[str, str]) -> StudentReference:

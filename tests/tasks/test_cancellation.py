@@ -13,7 +13,7 @@ import pytest
 
 from kdmodels.errors import UnavailableError, UserError
 from tasks import cancellation, tracking
-from tasks.cancellation import cancel, cancellable, running_run_of
+from tasks.cancellation import cancel, cancellable, ended_with, running_run_of
 from tasks.execution import interruption
 
 CHILD = """
@@ -95,3 +95,21 @@ def test_a_process_that_does_not_end_its_run_is_reported(monkeypatch: pytest.Mon
     run_id = tracking.start("small", "small", "comparison")
     with pytest.raises(UnavailableError, match=rf"^run small \({run_id}\) has not ended within 0 s\. "):
         cancel(running_run_of(run_id))
+
+
+def check_for(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        interruption.check()
+
+
+def test_training_in_a_worker_of_a_cluster_stops_when_its_comparison_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancellation, "COMPARISON_SECONDS", 0.05)
+    parent = tracking.start("small", "small", "comparison")
+    with ended_with(parent):
+        time.sleep(0.2)
+        interruption.check()
+        tracking.end(parent, "KILLED")
+        with pytest.raises(KeyboardInterrupt):
+            check_for(30)
+    interruption.check()  # the worker can train another student

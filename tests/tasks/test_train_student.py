@@ -1,12 +1,18 @@
 """A student that is reused gets the names that this experiment gives it, and a job survives a trip as JSON."""
 
+import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
+from socket import gethostname
 
 import pytest
 
+from kdmodels.errors import UserError
 from kdmodels.experiment import Experiment
 from tasks import tracking
+from tasks.execution.worker_process import ClusterWorker
 from tasks.planning.plan import make_plan
 from tasks.prepare_data import prepare_data
 from tasks.student_job import StudentJob
@@ -33,6 +39,40 @@ def test_a_reused_student_has_the_name_of_this_experiment(job: StudentJob, recor
     run = tracking.get(student.run_id)
     assert (run.name, run.parent) == ("kd", recorded.first)
     assert student.seeds == [0, 1]
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterWorker:
+    monkeypatch.chdir(tmp_path)  # undone after the test, as is the change of folder by the worker
+    (tmp_path / "work").mkdir()
+    return ClusterWorker(folder=str(tmp_path / "work"), environment={})
+
+
+def to_train(job: StudentJob, **params: object) -> StudentJob:
+    return job.model_copy(
+        update={"step": job.step.model_copy(update={"action": "train", "params": job.step.params | params})}
+    )
+
+
+def test_a_worker_of_a_cluster_does_not_train_a_student_that_has_finished(
+    job: StudentJob, recorded: Recorded, worker: ClusterWorker
+) -> None:
+    """If a worker dies, Dask runs its finished tasks again."""
+    count = len(tracking.runs(kind="student"))
+    student = train_student.fn(to_train(job), worker)
+    assert (student.reused, student.run_id) == (True, train_student.fn(job).run_id)
+    assert len(tracking.runs(kind="student")) == count
+    assert os.getcwd() == worker.folder
+
+
+def test_a_worker_of_a_cluster_refuses_a_student_whose_key_would_differ(job: StudentJob, worker: ClusterWorker) -> None:
+    here = version("torch")
+    with pytest.raises(UserError) as error:
+        train_student.fn(to_train(job, torch="1.0"), worker)
+    assert str(error.value) == (
+        f"runner: the worker on {gethostname()} has torch: {here}, but the plan has 1.0. "
+        "Allowed: workers with the same packages and modules as this machine"
+    )
 
 
 def test_a_job_survives_a_trip_as_json(job: StudentJob) -> None:
