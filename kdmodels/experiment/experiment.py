@@ -172,7 +172,7 @@ class Runner(Part):
         gt=0,
         le=1,
         description="Share of a GPU that Ray reserves for a student, e.g. 0.25 for 4 students per GPU. Only for ray. "
-        "Default: 1 if the cluster has GPUs.",
+        "Default: 1 if the device is CUDA.",
     )
 
     @model_validator(mode="after")

@@ -16,11 +16,14 @@ from contextlib import chdir, contextmanager, nullcontext
 from secrets import token_hex
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
+from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import TaskRunner
 
 from kdmodels.errors import UnavailableError, UsageError
 from kdmodels.experiment import Runner
+from kdmodels.redaction import shown_address
 from tasks.execution.worker_process import WORKER_GONE, ClusterWorker
 
 Tasks = TaskRunner[Any]
@@ -49,9 +52,10 @@ def cluster(runner: Runner, workers: int, cores: int) -> Iterator[Tasks]:
         cores: The number of cores that a student needs, which Ray reserves in an existing cluster.
 
     Raises:
-        UsageError: Ray or Dask is not installed.
+        UsageError: Ray or Dask is not installed, or the workers of the cluster can't reach the servers.
         UnavailableError: No cluster has this address, or a worker died and the student could not be trained elsewhere.
     """
+    _require_reachable(runner.address)
     with _ray(runner, workers, cores) if runner.kind == "ray" else _dask(runner, workers) as tasks:
         yield tasks
 
@@ -98,9 +102,8 @@ def _ray(runner: Runner, workers: int, cores: int) -> Iterator[Tasks]:
         try:
             with _sigterm_kept(), _reached(runner), chdir(os.sep):  # see `ClusterWorker`
                 tasks.__enter__()
-            gpus = runner.gpus_per_student or float(ray.cluster_resources().get("GPU", 0) > 0)
-            cpus = cores if runner.address else 1
-            with context.remote_options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES):
+            reserved = {"num_cpus": cores if runner.address else 1, "num_gpus": runner.gpus_per_student or 0}
+            with context.remote_options(**reserved, max_retries=RETRIES):
                 yield tasks
         except ray.exceptions.RayTaskError as error:
             raise UnavailableError(f"a worker of the Ray cluster can't run the task: {error.cause}") from error
@@ -133,6 +136,35 @@ def _dask(runner: Runner, workers: int) -> Iterator[Tasks]:
                 yield tasks
             except (distributed.scheduler.KilledWorker, distributed.client.FutureCancelledError) as error:
                 raise UnavailableError(WORKER_GONE) from error
+
+
+def _require_reachable(address: str | None) -> None:
+    """Raise an error if a cluster is on other machines, but a server of this command is reachable from this one only.
+
+    Raises:
+        UsageError: See above.
+    """
+    if not address or _is_here(address):
+        return
+    for variable, server in (
+        ("MLFLOW_TRACKING_URI", os.environ["MLFLOW_TRACKING_URI"]),
+        ("PREFECT_API_URL", PREFECT_API_URL.value() or ""),
+    ):
+        if _is_here(server):
+            raise UsageError(
+                f"runner.address: the workers of {address} can't reach {shown_address(server)}. "
+                f"Allowed: in {variable}, the address of a server that other machines can reach"
+            )
+
+
+def _is_here(address: str) -> bool:
+    """Return whether an address is that of a file or of a server that only this machine reaches.
+
+    >>> _is_here("auto"), _is_here("localhost:6379"), _is_here("sqlite:////a/mlflow.db"), _is_here("ray://a:10001")
+    (True, True, True, False)
+    """
+    host = urlsplit(address if "//" in address else f"//{address}").hostname
+    return host in (None, "auto", "localhost", LOOPBACK, "::1")
 
 
 def _imported(extra: str, *modules: str) -> list[ModuleType]:

@@ -57,16 +57,20 @@ def runner_of(experiment: Experiment) -> Runner:
     and there are enough cores for 2 or more students, the kind is `process`. Otherwise, the kind is `thread`. Each
     student needs as many cores as the field `threads` says.
 
-    A cluster on this machine gets as many workers as students fit on its cores, or on its GPUs.
+    A cluster on this machine gets as many workers as students fit on its cores. On GPUs, Ray gives each student a GPU
+    by default, and gets as many workers as students fit on the GPUs. Dask gets one worker, because it knows no GPUs.
 
     Raises:
         UserError: this machine does not have the experiment's device.
     """
     runner = experiment.runner
     room = available_cores() // threads(experiment)
-    if runner.kind in CLUSTERS and not runner.address and not runner.workers:
-        on_gpus = int(count_gpus(experiment.device) / (runner.gpus_per_student or 1))
-        return runner.model_copy(update={"workers": on_gpus or max(1, room)})
+    if runner.kind in CLUSTERS:
+        gpus = count_gpus(experiment.device)
+        share = runner.gpus_per_student or (1 if gpus and runner.kind == "ray" else None)
+        on_gpus = gpus * int(1 / share) if share else 1  # the share of a student is a share of one GPU
+        workers = runner.workers or (None if runner.address else on_gpus if gpus else max(1, room))
+        return runner.model_copy(update={"workers": workers, "gpus_per_student": share})
     if runner.kind != "auto":
         return runner
     # The search for a GPU initialises CUDA, which does not survive a fork. Therefore search only if necessary.

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from kdmodels.errors import UnavailableError, UsageError
 from kdmodels.experiment import Experiment, Runner
@@ -38,6 +39,25 @@ def test_an_address_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatc
         pytest.fail("there is a cluster")
 
 
+def test_workers_on_other_machines_need_servers_that_they_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(kind="dask", address="tcp://a:8786")
+    for store, prefect, variable, server in [
+        ("sqlite:////a/mlflow.db", "http://b:4200/api", "MLFLOW_TRACKING_URI", "sqlite:////a/mlflow.db"),
+        ("http://b:5000", "http://127.0.0.1:4200/api", "PREFECT_API_URL", "http://127.0.0.1:4200/api"),
+    ]:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+        with (
+            temporary_settings({PREFECT_API_URL: prefect}),
+            pytest.raises(UsageError) as error,
+            cluster(runner, 1, 1),
+        ):
+            pytest.fail("the cluster started")
+        assert str(error.value) == (
+            f"runner.address: the workers of tcp://a:8786 can't reach {server}. "
+            f"Allowed: in {variable}, the address of a server that other machines can reach"
+        )
+
+
 def test_a_cluster_on_this_machine_has_one_worker_for_each_core_that_threads_leaves() -> None:
     cores = available_cores()
     assert planned(kind="ray") == Runner(kind="ray", workers=cores)
@@ -54,3 +74,11 @@ def test_a_cluster_with_an_address_gets_all_students_unless_workers_limits_them(
 
 def test_no_process_of_this_command_waits_for_a_cluster() -> None:
     assert workers_for(Runner(kind="ray", workers=8), 8) == 0
+
+
+def test_ray_gives_each_student_a_gpu_and_dask_shares_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.execution.runners.count_gpus", lambda device: 4)
+    assert planned(kind="ray") == Runner(kind="ray", workers=4, gpus_per_student=1)
+    assert planned(kind="ray", gpus_per_student=0.3).workers == 12
+    assert planned(kind="ray", address="auto") == Runner(kind="ray", address="auto", gpus_per_student=1)
+    assert planned(kind="dask") == Runner(kind="dask", workers=1)
