@@ -43,7 +43,7 @@ def test_workers_on_other_machines_need_servers_that_they_reach(monkeypatch: pyt
     runner = Runner(kind="dask", address="tcp://a:8786")
     for store, prefect, variable, server in [
         ("sqlite:////a/mlflow.db", "http://b:4200/api", "MLFLOW_TRACKING_URI", "sqlite:////a/mlflow.db"),
-        ("http://b:5000", "http://127.0.0.1:4200/api", "PREFECT_API_URL", "http://127.0.0.1:4200/api"),
+        ("http://b:5000", "http://127.0.0.1:4200/api", "PREFECT_API_URL", "http://127.0.0.1:4200"),
     ]:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
         with (
