@@ -62,11 +62,11 @@ def run(students: int, kind: str, folder: Path) -> dict[str, float]:
     }
 
 
-def main(students: int = STUDENTS, *kinds: str) -> None:
+def main(students: str = str(STUDENTS), *kinds: str) -> None:
     """Measure, print and write the result."""
     with tempfile.TemporaryDirectory(prefix="kdflow-") as folder:
-        write("clusters", {kind: run(students, kind, Path(folder)) for kind in kinds or KINDS})
+        write("clusters", {kind: run(int(students), kind, Path(folder)) for kind in kinds or KINDS})
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:2]), *sys.argv[2:])
+    main(*sys.argv[1:])
