@@ -118,7 +118,7 @@ LOSSES: Mapping[str, Loss] = {
         "features",
         file="features",
         formula="mean (r(F_s) - F_t)², where r is a 1x1 convolution (or linear) and batch norm, trained with "
-        "the student, and a ReLU with activation: relu",
+        "the student; with activation: relu, max(0, r(F_s)) takes the place of r(F_s)",
         paper="Romero et al. 2015 (FitNets)",
         weight="100 (Tian et al. 2020), for maps; any batch size",
         cost="B P C_s C_t",

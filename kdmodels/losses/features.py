@@ -20,7 +20,7 @@ from kdmodels.losses.regressor import match_size, regressed
 from kdmodels.losses.term_loss import Builder, on_all_places, on_features
 
 
-def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+def hint(student_features: Tensor, teacher_features: Tensor, *, activation: str | None = None) -> Tensor:
     """Return the mean squared difference between the student's and the teacher's features.
 
     In experiments, `HintRegressor` first maps the student's features to the teacher's shape. The value is zero if and
@@ -29,15 +29,18 @@ def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 
     Args:
         student_features, teacher_features: Features of equal shape (B, ...). No gradient reaches the teacher.
+        activation: If `relu`, negative features of the student count as 0. This suits teacher's features that are not
+            negative. None: the features are compared as they are.
 
     Returns:
         Values of shape (B,).
 
     Raises:
-        ValueError: The shapes differ.
+        ValueError: The shapes differ, or the activation is unknown.
 
     References:
         Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, section 2.2.
+        Tian et al., "Contrastive Representation Distillation", 2020 (the ReLU).
 
     Example:
         >>> import torch
@@ -45,7 +48,10 @@ def hint(student_features: Tensor, teacher_features: Tensor) -> Tensor:
         tensor([2.])
     """
     require_same_shape(student_features, teacher_features)
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation {activation!r} is neither 'relu' nor None")
     student, teacher = full_precision(student_features), full_precision(teacher_features.detach())
+    student = student.relu() if activation else student
     return F.mse_loss(student, teacher, reduction="none").flatten(1).mean(dim=1)
 
 

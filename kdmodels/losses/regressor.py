@@ -1,7 +1,6 @@
 """Regressors: trained layers that map the student's features to the shape of the teacher's features."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from math import prod
 
 import torch.nn.functional as F
@@ -24,7 +23,6 @@ class HintRegressor(nn.Sequential):
 
     Args:
         student_shape, teacher_shape: Shapes of one example's features, (C, H, W) or (D,).
-        relu: Whether a ReLU follows batch norm, for teacher's features that are not negative.
 
     Raises:
         ValueError: One shape belongs to a map and the other to an embedding. In a call in training mode, the features
@@ -32,17 +30,16 @@ class HintRegressor(nn.Sequential):
 
     References:
         Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, section 2.2.
-        Tian et al., "Contrastive Representation Distillation", 2020 (batch norm and ReLU).
+        Tian et al., "Contrastive Representation Distillation", 2020 (batch norm).
     """
 
-    def __init__(self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...], *, relu: bool = False) -> None:
+    def __init__(self, student_shape: tuple[int, ...], teacher_shape: tuple[int, ...]) -> None:
         require_same_rank(student_shape, teacher_shape)
         inputs, outputs = student_shape[0], teacher_shape[0]
-        activation = [nn.ReLU()] if relu else []
         if len(student_shape) == 3:
-            super().__init__(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), BatchNorm2d(outputs), *activation)
+            super().__init__(nn.Conv2d(inputs, outputs, kernel_size=1, bias=False), BatchNorm2d(outputs))
         else:
-            super().__init__(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), *activation)
+            super().__init__(nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs))
 
     def forward(self, student_features: Tensor) -> Tensor:
         """Return the regressed features.
@@ -62,8 +59,6 @@ class HintRegressor(nn.Sequential):
 def regressed(builder: Builder, *, unless_same_channels: bool = False) -> Builder:
     """Return the builder of a loss that compares the student's regressed features with the teacher's features.
 
-    If the term has the hyperparameter `activation: relu`, each regressor ends with a ReLU.
-
     Args:
         builder: Builder of a loss that compares two lists of features and has no modules.
         unless_same_channels: Whether to omit the regressors if, in every pair of compared features, student and teacher
@@ -71,8 +66,7 @@ def regressed(builder: Builder, *, unless_same_channels: bool = False) -> Builde
     """
 
     def build(setting: LossSetting) -> TermLoss:
-        others = {name: value for name, value in setting.hyperparameters.items() if name != "activation"}
-        loss, relu = builder(replace(setting, hyperparameters=others)), others != setting.hyperparameters
+        loss = builder(setting)
         if unless_same_channels and setting.same_channels:
             return loss
 
@@ -86,9 +80,7 @@ def regressed(builder: Builder, *, unless_same_channels: bool = False) -> Builde
             places = zip(regressors, inputs.student_features, strict=True)
             return compare(inputs._replace(student_features=[regressor(features) for regressor, features in places]))
 
-        return TermLoss(
-            value, nn.ModuleList(HintRegressor(*pair, relu=relu) for pair in setting.pairs), compare=compare
-        )
+        return TermLoss(value, nn.ModuleList(HintRegressor(*pair) for pair in setting.pairs), compare=compare)
 
     return build
 

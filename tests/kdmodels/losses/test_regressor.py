@@ -35,10 +35,11 @@ def test_a_hint_with_relu_compares_rectified_features(shape: tuple[int, ...]) ->
     pairs = [(shape, (5, *shape[1:]))]
     loss = build_loss(term, pairs, classes=3, labels=torch.zeros(4, dtype=torch.long))
     assert isinstance(loss.modules, nn.ModuleList)
-    plain = nn.Sequential(*list(loss.modules[0])[:2])  # type: ignore[call-overload]
     none = torch.empty(0)
     value = loss.value(LossInputs(none, none, none, none, [student], [teacher]), loss.modules)
-    assert torch.equal(value, losses.hint(plain(student).relu(), teacher))
+    assert torch.equal(value, losses.hint(loss.modules[0](student).relu(), teacher))
+    with pytest.raises(ValueError, match="activation 'tanh' is neither 'relu' nor None"):
+        losses.hint(teacher, teacher, activation="tanh")
 
 
 @pytest.mark.parametrize(("student", "teacher"), [((3,), (5, 4, 4)), ((3, 4, 4), (5,)), ((3, 4), (5, 4)), ((), ())])
