@@ -2,14 +2,15 @@
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from kdmodels.data.images import find_images, read_images
+from kdmodels.data.images import find_images, read_readable_images, unreadable_in_words
 from kdmodels.errors import UserError
 from kdmodels.files.atomic import write_output
 from kdmodels.text import escaped
@@ -21,7 +22,7 @@ BATCH = 256
 
 
 class Prediction(BaseModel):
-    """The most probable class of one image.
+    """A class of one image, and the probability that the model gives to the class.
 
     Attributes:
         file: The path of the image file. The user named this file, or the folder that contains the file.
@@ -49,19 +50,41 @@ class SubmissionLine(BaseModel):
     category: int = Field(serialization_alias="Category")
 
 
-def predict(model: str, paths: list[Path]) -> list[Prediction]:
-    """Return the most probable class of each image, as predicted by a registered model.
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions for image files.
+
+    Attributes:
+        rows: For each image, its most probable classes, the most probable first. The images have the order of the
+            paths. Within a folder, images are sorted by file name.
+        skipped: The error of each file that can't be read as an image.
+    """
+
+    rows: list[Prediction]
+    skipped: dict[Path, Exception]
+
+
+def predict(
+    model: str,
+    paths: list[Path],
+    *,
+    top: int = 1,
+    skip: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Predictions:
+    """Return the most probable classes of each image, as predicted by a registered model.
 
     Args:
         model: A registered model: `name`, `name@alias`, `name/3` or a `models:/` URI.
         paths: Image files and folders of images. Each image is converted to the colours and the size that the model
             expects.
-
-    Returns:
-        The predictions in the order of the paths. Within a folder, images are sorted by file name.
+        top: Maximum number of classes for each image.
+        skip: Whether to leave out files that can't be read as images.
+        report: Function that is called with the number of finished files and the number of all files.
 
     Raises:
-        UserError: there is no such model or file, a file is not an image, or kdflow did not make the model.
+        UserError: there is no such model or file, a file is not an image and is not skipped, no file is an image, or
+            kdflow did not make the model.
     """
     files = find_images(paths)
     tracking.configure()
@@ -71,15 +94,31 @@ def predict(model: str, paths: list[Path]) -> list[Prediction]:
     served = load_model(version.uri)
     if not served.classes:
         raise UserError(f"model {model!r} names no classes; allowed: a model of a kd run")
-    predictions: list[Prediction] = []
+    found = Predictions([], {})
     for begin in range(0, len(files), BATCH):
         batch = files[begin : begin + BATCH]
-        probabilities = _softmax(served(read_images(batch, served.input_shape)))  # (B, K)
-        predictions += [
-            Prediction(file=str(file), name=served.classes[best], index=int(best), probability=float(row[best]))
-            for file, row, best in zip(batch, probabilities, probabilities.argmax(axis=1), strict=True)
-        ]
-    return predictions
+        images, unreadable = read_readable_images(batch, served.input_shape)
+        if unreadable and not skip:
+            raise UserError(f"{unreadable_in_words(unreadable)}. --skip leaves these files out")
+        found.skipped.update(unreadable)
+        readable = [file for file in batch if file not in unreadable]
+        found.rows.extend(_most_probable(readable, _softmax(served(images)), served.classes, top) if readable else [])
+        report(min(begin + BATCH, len(files)), len(files))
+    if not found.rows:
+        raise UserError(unreadable_in_words(found.skipped))
+    return found
+
+
+def _most_probable(
+    files: Sequence[Path], probabilities: np.ndarray, classes: Sequence[str], top: int
+) -> list[Prediction]:
+    """Return the `top` most probable classes of each image, from probabilities (B, K)."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]  # (B, top)
+    return [
+        Prediction(file=str(file), name=classes[index], index=int(index), probability=float(row[index]))
+        for file, row, best in zip(files, probabilities, order, strict=True)
+        for index in best
+    ]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Decoding of image files. Training and prediction use the same decoder, so a model gets the same pixels in both."""
 
 import math
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -190,15 +191,38 @@ def read_images(files: list[Path], input_shape: tuple[int, int, int]) -> np.ndar
         UserError: The model expects neither 1 nor 3 channels, or files can't be read as images. In the second case,
             the message lists the files.
     """
+    images, unreadable = read_readable_images(files, input_shape)
+    if unreadable:
+        raise UserError(unreadable_in_words(unreadable))
+    return images
+
+
+def read_readable_images(
+    files: list[Path], input_shape: tuple[int, int, int]
+) -> tuple[np.ndarray, dict[Path, Exception]]:
+    """Decode image files as `read_images` does, but leave out files that can't be read.
+
+    Returns:
+        The images (N, C, H, W) of the other files, and the error of each file that can't be read.
+
+    Raises:
+        UserError: The model expects neither 1 nor 3 channels.
+    """
     if input_shape[0] not in MODES:
         raise UserError(f"the model expects {input_shape[0]} channels, so it can't read image files. Allowed: 1 or 3")
-    batch = np.empty((len(files), *input_shape), dtype=np.float32)
-    unreadable: list[str] = []
-    for row, file in zip(batch, files, strict=True):
+    images = np.empty((len(files), *input_shape), dtype=np.float32)
+    unreadable: dict[Path, Exception] = {}
+    count = 0
+    for file in files:
         try:
-            row[:] = decode(read_file(file), *input_shape) / np.float32(255)
+            images[count] = decode(read_file(file), *input_shape) / np.float32(255)
+            count += 1
         except Exception as error:  # a decoder can raise any exception for untrusted bytes
-            unreadable.append(f"{file} ({error})")
-    if unreadable:
-        raise UserError(f"files can't be read as images: {listed(unreadable)}. Allowed: {', '.join(SUFFIXES)}")
-    return batch
+            unreadable[file] = error
+    return images[:count], unreadable
+
+
+def unreadable_in_words(unreadable: Mapping[Path, Exception]) -> str:
+    """Return a sentence that lists files that can't be read as images, and why."""
+    names = listed([f"{file} ({error})" for file, error in unreadable.items()])
+    return f"files can't be read as images: {names}. Allowed: {', '.join(SUFFIXES)}"

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -113,7 +114,13 @@ class ServedModel(ServedFile):
         self.classes = class_names(self.model, *fixed_shape(self.model.graph.output[0]))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return logits (N, K) of float32 images (N, C, H, W), computed in batches of at most `batch` images."""
+        """Return logits (N, K) of float32 images (N, C, H, W), computed in batches of at most `batch` images.
+
+        Warn if a pixel is not in [0, 1], because the network normalises the images itself.
+        """
+        low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 1.0)
+        if not 0 <= low <= high <= 1:
+            warnings.warn(f"the images have pixels from {low:g} to {high:g}. The model expects [0, 1]", stacklevel=2)
         return self.compute({INPUT: images})
 
     def run(self, images: np.ndarray) -> np.ndarray:

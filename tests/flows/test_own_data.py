@@ -62,7 +62,7 @@ def first(new_store: Callable[[Path], str], folder: Path, prefect_server: str) -
 
 def test_a_folder_of_photos_leads_to_a_champion_with_its_classes(first: Outcome, folder: Path) -> None:
     assert first.verdict.promoted
-    predictions = predict("photos-student", [folder / "0", folder / "2"])
+    predictions = predict("photos-student", [folder / "0", folder / "2"]).rows
     correct = [prediction.name == Path(prediction.file).parent.name for prediction in predictions]
     assert sum(correct) > 0.9 * len(correct) == 0.9 * 2 * COUNT
 

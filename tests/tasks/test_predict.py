@@ -36,7 +36,7 @@ def test_files_are_classified_like_their_arrays(recorded, folder: Path) -> None:
     arrays = (digits.images[:COUNT, None] / 16).astype(np.float32)
     logits = load_model("models:/small-student/1")(arrays)
     direct, labels = logits.argmax(axis=1), digits.target[:COUNT]
-    rows = predict("small-student", [folder])
+    rows = predict("small-student", [folder]).rows
     assert [row.file for row in rows] == [str(folder / f"{index:04}.png") for index in range(COUNT)]
     predicted = np.array([int(row.name) for row in rows])
     assert (direct == labels).mean() > 0.8
@@ -63,7 +63,7 @@ def test_prediction_does_not_import_torch(recorded, folder: Path) -> None:
 
 
 def test_a_submission_has_ids_and_class_indices_in_order(recorded, folder: Path, tmp_path: Path) -> None:
-    rows = predict("small-student", [folder])
+    rows = predict("small-student", [folder]).rows
     write_csv(as_submission(rows), tmp_path / "submission.csv")
     header, *lines = (tmp_path / "submission.csv").read_text().splitlines()
     assert header == "Id,Category"
@@ -78,11 +78,11 @@ def test_two_files_with_the_same_id_are_a_clear_error() -> None:
 
 
 def test_images_are_converted_to_the_colours_and_size_of_the_model(recorded, folder: Path, tmp_path: Path) -> None:
-    (grey,) = predict("models:/small-student/1", [folder / "0000.png"])
+    (grey,) = predict("models:/small-student/1", [folder / "0000.png"]).rows
     big = tmp_path / "big.jpg"
     with Image.open(folder / "0000.png") as image:
         image.convert("RGB").resize((80, 80), Image.Resampling.NEAREST).save(big, quality=100)
-    (colour,) = predict("small-student@champion", [big])
+    (colour,) = predict("small-student@champion", [big]).rows
     assert (colour.file, colour.name) == (str(big), grey.name)
     assert colour.probability == pytest.approx(grey.probability, abs=0.1)
 
@@ -93,7 +93,38 @@ def test_hidden_files_in_a_folder_are_skipped(recorded, folder: Path, tmp_path: 
     (tmp_path / "__MACOSX").mkdir()
     for name in ("__MACOSX/._0000.png", "._0000.png"):
         (tmp_path / name).write_bytes(b"no image")
-    assert len(predict("small-student", [tmp_path])) == 1
+    assert len(predict("small-student", [tmp_path]).rows) == 1
+
+
+def test_the_most_probable_classes_are_sorted_and_all_add_up_to_1(recorded, folder: Path) -> None:
+    files = [folder / f"{index:04}.png" for index in range(20)]
+    best = predict("small-student", files).rows
+    rows = predict("small-student", files, top=3).rows
+    assert [row.file for row in rows] == [str(file) for file in files for _ in range(3)]
+    assert rows[::3] == best
+    assert all(rows[at].probability >= rows[at + 1].probability >= rows[at + 2].probability for at in range(0, 60, 3))
+    (image, *_) = files
+    every = predict("small-student", [image], top=99).rows
+    assert sorted(row.index for row in every) == list(range(10))
+    assert sum(row.probability for row in every) == pytest.approx(1, abs=1e-6)
+
+
+def test_unreadable_files_are_skipped_on_request(recorded, folder: Path, tmp_path: Path) -> None:
+    for name in ("0000.png", "0001.png"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    broken = tmp_path / "00005.png"
+    broken.write_text("no image")
+    with pytest.raises(UserError, match=r"00005\.png \(is not an image.*\. --skip leaves these files out$"):
+        predict("small-student", [tmp_path])
+    reports: list[tuple[int, int]] = []
+    predictions = predict("small-student", [tmp_path], skip=True, report=lambda *counts: reports.append(counts))
+    assert reports == [(3, 3)]
+    assert predictions.rows == predict("small-student", [tmp_path / "0000.png", tmp_path / "0001.png"]).rows
+    assert {file: str(error) for file, error in predictions.skipped.items()} == {
+        broken: "is not an image in a known format"
+    }
+    with pytest.raises(UserError, match="files can't be read as images"):
+        predict("small-student", [broken], skip=True)
 
 
 def test_each_mistake_is_one_line(recorded, folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,16 @@ def test_predictions_are_csv_on_stdout(here: Here, image: str) -> None:
     assert row.startswith(f"{image},")
 
 
+def test_skipped_files_are_named_on_stderr(here: Here, image: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    code, out, error = here("predict", "small-student", image, str(broken), "--skip", "--top", "2")
+    assert (code, error) == (0, f"skipped {broken}: is not an image in a known format\n")
+    assert [row.startswith(f"{image},") for row in out.splitlines()] == [False, True, True]
+    code, _, error = here("predict", "small-student", image, "--top", "2", "--submission")
+    assert (code, error) == (2, "kd: error: --submission, --top: a submission has one class for each image\n")
+
+
 def test_a_submission_is_written_to_a_file(here: Here, image: str, tmp_path: Path) -> None:
     file = tmp_path / "submission.csv"
     code, out, error = here("predict", "small-student", image, "--submission", "-o", str(file))

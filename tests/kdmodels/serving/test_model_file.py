@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,18 @@ def test_batches_of_any_size_give_the_logits_of_single_images(content: bytes) ->
     assert logits.dtype == np.float32
     for at in (0, 1, 255, 256, 299):
         np.testing.assert_allclose(served(images[at : at + 1])[0], logits[at], atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(255, 0), (1, -0.5)])
+def test_pixels_outside_of_0_to_1_are_reported(content: bytes, scale: float, offset: float) -> None:
+    images = np.linspace(0, 1, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+    served = ServedModel(content, threads=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        served(images)
+    message = rf"pixels from {offset:g} to {scale + offset:g}\. The model expects \[0, 1\]"
+    with pytest.warns(UserWarning, match=message):
+        served(images * np.float32(scale) + np.float32(offset))
 
 
 def test_links_pipes_devices_and_large_files_are_refused(content: bytes, tmp_path: Path) -> None:
