@@ -28,6 +28,7 @@ COMMANDS = {  # module in kd/commands -> first line of the docstring of its `com
     "list": "List the runs, newest first.",
     "compare": "Compare students of the last comparison, or of given runs.",
     "report": "Write the report of a comparison as one HTML file.",
+    "bundle": "Write a comparison to one file for a colleague, or import it.",
     "show": "Show everything that is recorded about a run.",
     "history": "Show a model's versions, decisions and looks at the test split.",
     "promote": "Promote a winner or a run if the promotion gate accepts it.",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks import results, tracking
 from tasks.references import GeneratorVerdict, VerdictReference
 from tasks.results import ACCURACY, VERDICT
+from tasks.tracking.tags import Tag
 
 
 class _Line(BaseModel):
@@ -94,7 +95,9 @@ def read_history(model: str) -> History:
         run
         for kind in tracking.PARENTS
         for run in reversed(tracking.runs(kind=kind, limit=results.ALL))
-        if run.params.get("promote.model") == model and tracking.has_artifact(run.run_id, VERDICT)
+        if run.params.get("promote.model") == model
+        and Tag.IMPORTED not in run.tags  # the decision was about a model in another store
+        and tracking.has_artifact(run.run_id, VERDICT)
     ]
     decisions = [_decision(run) for run in comparisons]
     promoted = {line.champion: line.started for line in decisions if line.decision == "promoted"}

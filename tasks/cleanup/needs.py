@@ -31,7 +31,7 @@ def needed(runs: Sequence[tracking.Run], registered: Iterable[str], since: float
         since: Time from which runs are kept, in ms since 1970.
     """
     by_id = {run.run_id: run for run in runs}
-    students = {run.run_id: _compared(run.run_id) for run in runs if run.kind in tracking.PARENTS}
+    students = {run.run_id: compared_students(run.run_id) for run in runs if run.kind in tracking.PARENTS}
     roots = {*registered, *(run.run_id for run in runs if run.end is None or run.end >= since)}
     comparisons = roots & students.keys()
     if _running(runs):
@@ -91,7 +91,7 @@ def _contents(whole: tracking.Run, runs: Sequence[tracking.Run]) -> list[str]:
         steps = [step for one in [plan, *plan.get("folds", [])] if plan for step in (*one["members"], one["teacher"])]
     keys = {step["key"] for step in steps if not step["source"]}
     trained = [run.run_id for run in runs if run.key in keys and run.parent == whole.run_id and _is_finished(run)]
-    return [*_compared(whole.run_id), *(step["source"] for step in steps if step["source"]), *trained]
+    return [*compared_students(whole.run_id), *(step["source"] for step in steps if step["source"]), *trained]
 
 
 def _is_finished(run: tracking.Run) -> bool:
@@ -109,7 +109,7 @@ def _running(runs: Sequence[tracking.Run]) -> dict[str, tracking.Run]:
     return {run.run_id: run for run in runs if run.kind in tracking.PARENTS and run.end is None}
 
 
-def _compared(comparison: str) -> list[str]:
+def compared_students(comparison: str) -> list[str]:
     """Return the run ids of the students in a comparison's leaderboard. Include all folds of a cross-validation."""
     rows = tracking.read_json(comparison, ROWS) if tracking.has_artifact(comparison, ROWS) else []
     return [run_id for row in rows if row["run_id"] for run_id in row.get("folds") or [row["run_id"]]]

@@ -20,11 +20,17 @@ def locked_runs() -> Iterator[list[tracking.Run]]:
         # A command holds this lock from planning until its run records which runs the command reuses.
         locks.enter_context(team_exclusive(PLANNING))
         marked = tracking.marked_runs() if tracking.deletes_for_good() else []
-        runs = [*tracking.every_run(), *(replace(run, end=run.end or run.start) for run in marked)]
+        ended = [replace(run, end=run.end or run.start) for run in marked]
+        runs = [_aged_since_import(run) for run in (*tracking.every_run(), *ended)]
         for model in sorted({run.params["promote.model"] for run in runs if "promote.model" in run.params}):
             # A command holds this lock while the promotion gate decides and the registry is updated.
             locks.enter_context(team_exclusive(f"model {model}"))
         yield runs
+
+
+def _aged_since_import(run: tracking.Run) -> tracking.Run:
+    """Return the run. If it was imported from a bundle, its end is the time of the import."""
+    return replace(run, end=max(run.end, int(run.tags.get(Tag.IMPORTED, 0)))) if run.end else run
 
 
 def order(run: tracking.Run) -> int:

@@ -33,6 +33,7 @@ from tasks.tracking.deletion import (
     run_bytes,
     versions_of,
 )
+from tasks.tracking.imports import imported_runs, with_new_ids
 from tasks.tracking.lifecycle import (
     abandoned,
     describe,
@@ -145,6 +146,7 @@ __all__ = [
     "get",
     "has_artifact",
     "has_model",
+    "imported_runs",
     "is_dead",
     "is_flow_run_dead",
     "is_marked",
@@ -203,4 +205,5 @@ __all__ = [
     "version_url",
     "versions",
     "versions_of",
+    "with_new_ids",
 ]

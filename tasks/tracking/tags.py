@@ -24,6 +24,8 @@ class Tag(StrEnum):
     PREFECT = "kd.prefect"
     PREFECT_FLOW_RUN = "kd.prefect_flow_run"
     PREFECT_TASK_RUN = "kd.prefect_task_run"
+    IMPORTED = "kd.imported"  # time of the import from a bundle, in ms since 1970
+    IMPORTED_FROM = "kd.imported_from"  # run id in the store that wrote the bundle
     PREFECT_URL = "kd.prefect_url"  # address of the flow run in Prefect's UI
 
     # Teachers and students
