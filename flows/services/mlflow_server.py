@@ -3,12 +3,15 @@
 import contextlib
 import secrets
 import sys
+import time
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import Popen
 
-from flows.services.children import start_module, until_stopped, wait_for_exit
+from flows.services.children import require_running, start_module, until_stopped, wait_for_exit
 from flows.services.credentials import read_or_create
+from flows.services.prefect_health import answers
 from flows.services.prefect_server import bind
 from flows.services.prefect_settings import prefect_home
 from kdmodels.errors import redacted
@@ -16,14 +19,16 @@ from tasks import tracking
 from tasks.tracking import login as mlflow_login
 
 
-def ui(port: int = 5000, *, login: bool = False) -> None:
+def ui(port: int = 5000, *, login: bool = False, open_page: bool = False) -> None:
     """Serve the MLflow UI of the tracking store on the loopback address until Ctrl-C or SIGTERM.
 
-    If the store is an MLflow server, print the server's address and return.
+    Print the addresses of the UI and of its page with the latest runs. If the store is an MLflow server, print these
+    addresses and return.
 
     Args:
         port: Port of the MLflow UI.
         login: Whether the server requires a user name and a password.
+        open_page: Whether to open the page in the browser.
 
     Raises:
         UserError: The port is in use, or the store cannot be used.
@@ -31,12 +36,25 @@ def ui(port: int = 5000, *, login: bool = False) -> None:
     store = tracking.configure()
     if store.startswith(("http://", "https://")):
         print(f"MLflow   {redacted(store)}", file=sys.stderr)
+        _show_page(tracking.address(tracking.latest_link()), open_page=open_page)
         return
     bind(port).close()
     with until_stopped() as children, contextlib.ExitStack() as stack:
         children["the MLflow server"], address = stack.enter_context(serve_store(store, port, login=login))
         print(f"MLflow   {address}\nCtrl-C stops it.", file=sys.stderr, flush=True)
+        page = tracking.address(tracking.latest_link())
+        while open_page and not answers(f"http://127.0.0.1:{port}"):
+            require_running(children)
+            time.sleep(0.1)
+        _show_page(page, open_page=open_page)
         wait_for_exit(children)
+
+
+def _show_page(page: str | None, *, open_page: bool) -> None:
+    """Print the address of a page of the UI, and open the page in the browser if the user asked for it."""
+    print(f"page     {page}", file=sys.stderr, flush=True)
+    if open_page and page and not webbrowser.open(page):
+        print("--open: no browser was found. Open the page yourself.", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

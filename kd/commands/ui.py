@@ -9,7 +9,12 @@ from kd.options import Login
 
 
 def command(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000, login: Login = False
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the MLflow UI.")] = 5000,
+    login: Login = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page of the latest runs in the browser.")] = False,
 ) -> None:
-    """Serve the MLflow UI until Ctrl-C."""
-    ui(port, login=login)
+    """Serve the MLflow UI until Ctrl-C.
+
+    The address of the page with the latest runs is printed. MLflow's own start page does not show them.
+    """
+    ui(port, login=login, open_page=open_)

@@ -16,8 +16,9 @@ import mlflow
 from mlflow import MlflowClient
 
 from tasks.tracking.announcements import announced, announcement
-from tasks.tracking.lookup import experiment_names, runs_with
+from tasks.tracking.lookup import experiment_names, runs_with, search
 from tasks.tracking.mlflow_internals import MODEL_TRAINING, OPENED_VIEW
+from tasks.tracking.tags import Tag
 
 UI_ADDRESS = "KD_MLFLOW_UI_URL"
 """The environment variable for the address at which people open the MLflow UI. Default: see `_ui`."""
@@ -56,6 +57,15 @@ def saved_view_link(run_id: str) -> str:
         run_id: Id of the comparison's run.
     """
     return f"#/experiments/{_experiment(run_id)}/runs?{OPENED_VIEW}={run_id}&{MODEL_TRAINING}"
+
+
+def latest_link() -> str:
+    """Return the link to the runs of the experiment with the latest run. Without runs, link to all experiments.
+
+    The start page of MLflow's UI shows neither runs nor models of kdflow, because it is made for language models.
+    """
+    newest = next(search(experiment_names(), f"tags.`{Tag.KIND}` LIKE '%'", 1), None)
+    return f"#/experiments/{_experiment(newest.run_id)}/runs?{MODEL_TRAINING}" if newest else f"#/?{MODEL_TRAINING}"
 
 
 def compare_link(run_ids: Sequence[str]) -> str:

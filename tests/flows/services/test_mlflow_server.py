@@ -50,7 +50,7 @@ def test_the_store_is_served_until_sigterm(
             ui(port)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         ui()  # the store is itself a server
-        assert address in capsys.readouterr().err
+        assert f"page     {address}/#/?workflowType=machine_learning" in capsys.readouterr().err
         process.send_signal(signal.SIGTERM)
         _, output = process.communicate(timeout=60)
     finally:

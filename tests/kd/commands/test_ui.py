@@ -8,6 +8,6 @@ from tests.conftest import Here
 
 def test_the_port_and_the_login_are_passed_on(kd_here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(ui, "ui", lambda port, *, login: calls.append((port, login)))
-    assert kd_here("ui") == kd_here("ui", "--port", "5001", "--login") == (0, "", "")
-    assert calls == [(5000, False), (5001, True)]
+    monkeypatch.setattr(ui, "ui", lambda port, **options: calls.append((port, *options.values())))
+    assert kd_here("ui") == kd_here("ui", "--port", "5001", "--login", "--open") == (0, "", "")
+    assert calls == [(5000, False, False), (5001, True, True)]

@@ -36,6 +36,13 @@ def test_a_link_inside_the_ui_needs_no_address(store: str) -> None:
     assert tracking.saved_view_link(run_id) == f"#/experiments/1/runs?viewStateShareKey={run_id}&{TRAINING}"
 
 
+def test_the_latest_link_leads_to_the_experiment_of_the_latest_run(store: str) -> None:
+    assert tracking.latest_link() == f"#/?{TRAINING}"
+    for experiment in ("digits", "mnist"):
+        tracking.start(experiment, "kd", "student")
+    assert tracking.latest_link() == f"#/experiments/2/runs?{TRAINING}"
+
+
 def test_a_link_to_compare_runs_names_the_experiment_of_each_run(store: str) -> None:
     runs = [tracking.start(experiment, "kd", "student") for experiment in ("digits", "mnist", "digits")]
     page, _, query = tracking.compare_link(runs).partition("?")
