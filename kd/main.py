@@ -45,7 +45,7 @@ COMMANDS = {  # module in kd/commands -> first line of the docstring of its `com
     "schedule": "Run an experiment on a schedule while `kd up` serves.",
     "worker": "Run the schedules of a team's Prefect server until Ctrl-C.",
     "doctor": "Check this machine, and clean up after dead processes.",
-    "delete": "Delete a run or an experiment, with everything that depends on it.",
+    "delete": "Delete a run or an experiment, and what depends on it.",
     "gc": "Delete old runs and caches that are no longer needed.",
     "init": "Write an experiment file to edit, or passwords of a team stack.",
     "variants": "List presets or the variants of a file, and their losses.",

@@ -7,12 +7,13 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import yaml
 
+from kdmodels.data.files import listed
 from kdmodels.errors import UserError
 from kdmodels.evaluation.correctness import Correctness
 from kdmodels.experiment import Experiment
@@ -100,7 +101,7 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
         `kdmodels.report.leaderboard.leaderboard`.
 
     Raises:
-        UserError: there is no such run, or a run has nothing to compare.
+        UserError: there is no such run, a run has nothing to compare, or the runs have different data.
     """
     tracking.configure()
     chosen = [tracking.find(word) for word in words] or [results.latest_comparison()]
@@ -108,6 +109,8 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
     unique = {entry.key: entry for entry in reversed(listed)}  # keep the first of equal runs
     entries = [unique[key] for key in dict.fromkeys(entry.key for entry in listed)]
     names = dict(zip([entry.key for entry in entries], _unique_names(entries), strict=True))
+    if len(chosen) > 1:
+        _require_same_data({names[entry.key]: entry.row for entry in entries})
     in_comparison = {entry.place(entry.row.variant): names[entry.key] for entry in listed}
     anywhere = {entry.row.variant: names[entry.key] for entry in reversed(entries)}  # if another word names the control
 
@@ -124,6 +127,22 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
     for run in chosen:
         correctness = results.correctness(run) | correctness  # keep the first of equal runs, as above
     return [renamed(entry) for entry in entries], correctness
+
+
+def _require_same_data(rows: Mapping[str, StudentReference]) -> None:
+    """Raise a UserError if students were validated on different images. The rows are given by the students' names."""
+    places: dict[tuple[str | None, ...], list[str]] = {}
+    for name, row in rows.items():
+        if row.run_id:
+            params = tracking.get(row.run_id).params
+            place = tuple(params.get(param) for param in ("data.digest", "data.validation"))
+            places.setdefault(place, []).append(name)
+    if len(places) > 1:
+        groups = " | ".join(listed(names) for names in places.values())
+        raise UserError(
+            f"these students were validated on different images, so their accuracies can't be compared: {groups}. "
+            "Allowed: students on the same data, or two comparisons, which are shown side by side"
+        )
 
 
 def show(word: str) -> RunDetails:

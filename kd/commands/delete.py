@@ -28,7 +28,7 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted. Delete nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete a run or an experiment, with everything that depends on it.
+    """Delete a run or an experiment, and what depends on it.
 
     The runs that depend on it are shown first. For example, a comparison depends on its students, and a student on its
     teacher.

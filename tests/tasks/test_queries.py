@@ -117,6 +117,20 @@ def test_a_model_means_the_run_of_its_version(recorded, form: str) -> None:
     assert spec(word) == spec(champion.run_id)
 
 
+def test_students_on_different_data_are_not_compared(store: Path) -> None:
+    def student(name: str, digest: str, validation: float) -> str:
+        params = {"data.digest": digest, "data.validation": validation}
+        tags = {Tag.VARIANT: name, Tag.SEEDS: "[0]"}
+        return tracking.start("mixed", name, "student", params=params, tags=tags)
+
+    runs = [student("kd", "a", 0.2), student("hint", "a", 0.2), student("pkt", "b", 0.2), student("nst", "a", 0.3)]
+    assert [row.variant for row in compare(runs[:2])[0]] == ["kd", "hint"]
+    with pytest.raises(UserError, match=r"different images, .*: kd, hint \| pkt\. Allowed: students on the same data"):
+        compare(runs[:3])
+    with pytest.raises(UserError, match=r": kd \| nst\. Allowed"):
+        compare([runs[0], runs[3]])
+
+
 def test_a_model_without_a_champion_means_the_run_of_its_newest_version(store: Path) -> None:
     runs = [tracking.start("digits", name, "teacher") for name in ("old", "new")]
     client = MlflowClient()
