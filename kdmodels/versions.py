@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Mapping
 from kdmodels.experiment.augmentation import Operation
 from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.network import Network
-from kdmodels.experiment.recipe import Recipe
+from kdmodels.experiment.recipe import OPTIMIZERS, Recipe
 from kdmodels.experiment.terms import Calibrated, Term
 
 VERSIONS: Mapping[str, int] = {
@@ -87,7 +87,7 @@ def versions(
     if network is not None:
         names.add(f"network.{network.kind}")
     if recipe is not None:
-        names |= {"training", *(f"optimizer.{name}" for name in recipe.optimizer)}
+        names |= {"training", *(f"optimizer.{name}" for name in recipe.optimizer if name in OPTIMIZERS)}
         names |= {f"schedule.{name}" for name in recipe.schedule or ()}
     names |= {f"loss.{term.loss}" for term in terms if term.loss in LOSSES}  # a user's loss has a digest of its code
     if any(isinstance(term.weight, Calibrated) for term in terms):

@@ -362,6 +362,13 @@ class Experiment(Settings):
         return next((metric for metric in self.metrics if metric.name == self.rank_by), None)
 
     @property
+    def recipes(self) -> list[tuple[str, Member | Student]]:
+        """The networks with their training recipes, each after the name of its field. Each teacher is in `teacher`."""
+        teachers: list[tuple[str, Member | Student]] = [("teacher", member) for member in self.teacher.members]
+        own = [(f"variants.{each.name}.student", each.student) for each in self.variants if each.student]
+        return [*teachers, ("student", self.student), *own]
+
+    @property
     def student_augment(self) -> tuple[Operation, ...]:
         """The augmentations of the images that students see. The teacher's outputs are computed for the same images."""
         return self.data.augment if self.student.augment is None else self.student.augment

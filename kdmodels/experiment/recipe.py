@@ -1,5 +1,7 @@
 """The `teacher` and `student` fields of the experiment file: the networks and their training recipes."""
 
+import re
+import sys
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -99,6 +101,7 @@ class OneCycle(Part):
     )
 
 
+Arguments = dict[str, bool | int | float | str | list[float]]
 OPTIMIZERS: dict[str, type[BaseModel]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 SCHEDULES: dict[str, type[BaseModel]] = {
     "cosine": Cosine,
@@ -118,10 +121,15 @@ class Recipe(Part):
         description="Initial weights of convolutions in networks of kdflow. fan_out: normal with variance 2 / (output "
         "channels x kernel height x width), and biases of 0 (He et al. 2015). Default: torch's distribution.",
     )
-    optimizer: dict[str, dict[str, float | bool | list[float]]] = Field(
+    optimizer: dict[str, Arguments] = Field(
         default={"adam": {"lr": 1e-3}},
-        description="One of adam, adamw, sgd, with the arguments of torch's optimizer, e.g. {adam: {lr: 0.001}}.",
-        json_schema_extra={"propertyNames": {"enum": list(OPTIMIZERS)}, "minProperties": 1, "maxProperties": 1},
+        description="One of adam, adamw, sgd, with the arguments of torch's optimizer, e.g. {adam: {lr: 0.001}}. Or "
+        "another class, module:Class, e.g. {'torch.optim:RMSprop': {lr: 0.01}}.",
+        json_schema_extra={
+            "propertyNames": {"anyOf": [{"enum": list(OPTIMIZERS)}, {"pattern": "^[^:]+:[^:]+$"}]},
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
     )
     decay_norms: bool = Field(
         default=False,
@@ -205,6 +213,8 @@ class Recipe(Part):
     @field_validator("optimizer", mode="before")
     @classmethod
     def _parse_optimizer(cls, raw: object) -> object:
+        if isinstance(raw, dict) and len(raw) == 1 and all(is_own_optimizer(name) for name in raw):
+            return {name: _parse_own_arguments(name, arguments) for name, arguments in raw.items()}
         name, arguments = _only_entry(raw, OPTIMIZERS, "optimizer", "{adam: {lr: 0.001}}")
         optimizer = parse(OPTIMIZERS[name], arguments, name)
         return {name: optimizer.model_dump(include={"lr", *optimizer.model_fields_set})}
@@ -216,6 +226,27 @@ class Recipe(Part):
             return None
         name, arguments = _only_entry(raw, SCHEDULES, "schedule", "{cosine: {warmup: 1}}")
         return {name: parse(SCHEDULES[name], arguments, name).model_dump()}
+
+
+def is_own_optimizer(name: object) -> bool:
+    """Return whether an optimizer is a class that the user names as `module:Class`."""
+    return isinstance(name, str) and name.count(":") == 1 and all(map(str.isidentifier, re.split("[.:]", name)))
+
+
+def _parse_own_arguments(name: str, raw: object) -> object:
+    """Return the arguments of an optimizer that is not one of `OPTIMIZERS`. The class checks them before the training.
+
+    Raises:
+        PydanticCustomError: The arguments are not a mapping, or have no learning rate above 0.
+    """
+    if not isinstance(raw, dict):
+        raise mistake(f"expected a mapping with lr, such as {{lr: 0.01}}, got {show(raw)}", name)
+    if "lr" not in raw:
+        raise mistake("missing. Expected a number above 0", name, "lr")
+    lr = raw["lr"]
+    if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr <= sys.float_info.max:
+        raise mistake(f"expected a number above 0, got {show(lr)}", name, "lr")
+    return raw | {"lr": float(lr)}
 
 
 def _only_entry(raw: object, table: dict[str, type[BaseModel]], kind: str, example: str) -> tuple[str, object]:

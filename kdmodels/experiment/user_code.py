@@ -1,7 +1,7 @@
 """Checks that decide whether user code is allowed to run.
 
 User code is Python code that an experiment or a stored network names, as `module:Class` or `file.py:name`: networks,
-losses, metrics and data.
+losses, metrics, optimizers and data.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ from types import ModuleType
 
 from kdmodels.errors import UsageError
 from kdmodels.experiment import Experiment
+from kdmodels.experiment.recipe import is_own_optimizer
 from kdmodels.experiment.user_losses import is_users
 
 ROOT = str(Path(__file__).parents[2])  # the folder that contains the packages kd, flows, tasks and kdmodels
@@ -56,12 +57,10 @@ def named_code(experiment: Experiment) -> Iterator[tuple[str, str]]:
 
 def _named_definitions(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """Yield the name of each field that names a class or function of the user, and its value, `module:name`."""
-    networks = [("teacher", member.network) for member in experiment.teacher.members]
-    networks += [("student", experiment.student.network)]
-    networks += [(f"variants.{v.name}.student", v.student.network) for v in experiment.variants if v.student]
-    for owner, network in networks:
-        if network is not None and network.module:
-            yield f"{owner}.network.module", network.module
+    for owner, recipe in experiment.recipes:
+        if recipe.network is not None and recipe.network.module:
+            yield f"{owner}.network.module", recipe.network.module
+        yield from ((f"{owner}.optimizer", name) for name in recipe.optimizer if is_own_optimizer(name))
     for variant in experiment.variants:
         for term in variant.terms:
             if is_users(term.loss):

@@ -4,6 +4,8 @@ from hashlib import sha256
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
+from torch import nn
+
 from kdmodels.experiment.network import Network
 from kdmodels.networks.libraries import weights_file
 from kdmodels.networks.project import project_modules
@@ -37,18 +39,19 @@ def sources(network: Network) -> dict[str, str]:
     )
 
 
-def sources_of_code(field: str, code: str) -> dict[str, str]:
+def sources_of_code(field: str, code: str, base: type = nn.Module) -> dict[str, str]:
     """Return the digests and versions of the code of a class or function of the user, by name. See `sources`.
 
     Args:
         field: The field that names the class or function, for error messages.
         code: The module and the class or function, as `module:name`.
+        base: The class of which a class must be a subclass.
 
     Raises:
         UserError: See `source_file`.
     """
-    file = source_file(field, code)
-    files = project_modules(defining_modules(field, code))
+    file = source_file(field, code, base)
+    files = project_modules(defining_modules(field, code, base))
     module = code.partition(":")[0]
     return {name: _digest(path) for name, path in files.items()} or {module: _digest(file)} | _installed(module)
 

@@ -43,36 +43,37 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
     return module
 
 
-def source_file(field: str, code: str) -> Path:
+def source_file(field: str, code: str, base: type = nn.Module) -> Path:
     """Return the path of the file that defines the user's class or function. For the arguments, see `import_code`.
 
     Raises:
         UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
         UserError: The class or function is not defined in a file.
     """
-    target = import_code(field, code)
+    target = import_code(field, code, base)
     try:
         return Path(inspect.getfile(inspect.unwrap(target)))
     except TypeError as error:
         raise UserError(f"{field}: {code} is not defined in a file") from error
 
 
-def defining_modules(field: str, code: str) -> list[str]:
+def defining_modules(field: str, code: str, base: type = nn.Module) -> list[str]:
     """Return two module names: the module that the user named, and the module that defines the class or function.
 
     The two names differ if the named module only imports the class or function. If the class or function has no
     `__module__`, the second name is empty. For the arguments and errors, see `import_code`.
     """
-    target = inspect.unwrap(import_code(field, code))
+    target = inspect.unwrap(import_code(field, code, base))
     return [code.partition(":")[0], getattr(target, "__module__", "")]
 
 
-def import_code(field: str, code: str) -> Callable[..., Any]:
+def import_code(field: str, code: str, base: type = nn.Module) -> Callable[..., Any]:
     """Import the user's class or function.
 
     Args:
         field: The field that names the class or function, for error messages.
         code: The module and the class or function, as `module:name`.
+        base: The class of which a class must be a subclass.
 
     Raises:
         UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
@@ -93,12 +94,12 @@ def import_code(field: str, code: str) -> Callable[..., Any]:
         require_allowed_definition(field, target, home)
     if not callable(target):
         raise UsageError(f"{field}: {code}: expected a class or function, got a {type(target).__name__}")
-    _require_safe(field, code, target)
+    _require_safe(field, code, target, base)
     return target
 
 
-def _require_safe(field: str, code: str, target: Callable[..., object]) -> None:
-    """Require that the target is a subclass of `nn.Module`, or a function that the module or its submodules define.
+def _require_safe(field: str, code: str, target: Callable[..., object], base: type) -> None:
+    """Require that the target is a subclass of `base`, or a function that the module or its submodules define.
 
     A function that the module only imports may be unsafe. For example, `sympy.sympify` runs its argument as code.
 
@@ -106,16 +107,20 @@ def _require_safe(field: str, code: str, target: Callable[..., object]) -> None:
         UsageError: The target is neither such a class nor such a function.
     """
     if inspect.isclass(target):
-        if not issubclass(target, nn.Module):
-            raise UsageError(f"{field}: the class {code} is not a torch.nn.Module")
+        if not issubclass(target, base):
+            raise UsageError(f"{field}: the class {code} is not a {_name(base)}")
         return
     module = code.partition(":")[0]
     origin = getattr(target, "__module__", None) or type(target).__module__
     if not f"{origin}.".startswith(f"{module}."):
         raise UsageError(
-            f"{field}: {code} is defined in {origin}. Allowed: a torch.nn.Module class, or a "
+            f"{field}: {code} is defined in {origin}. Allowed: a {_name(base)} class, or a "
             f"function that {module} itself defines"
         )
+
+
+def _name(base: type) -> str:
+    return "torch.nn.Module" if base is nn.Module else f"{base.__module__}.{base.__name__}".replace(".optimizer.", ".")
 
 
 def _parameters(target: Callable[..., object]) -> list[str]:

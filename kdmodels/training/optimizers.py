@@ -8,7 +8,8 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kdmodels.experiment.recipe import OPTIMIZERS
+from kdmodels.experiment.recipe import OPTIMIZERS, is_own_optimizer
+from kdmodels.training.own_optimizer import OwnOptimizer
 
 
 class Optimizer:
@@ -117,10 +118,11 @@ class Optimizer:
 
 
 class RowOptimizers:
-    """Optimizers of stacked tensors whose rows have different learning rates. Each row has its own optimizer.
+    """Optimizers of stacked tensors, one for each row.
 
-    Separate optimizers are needed because torch's fused kernels take one learning rate per call. The update of a row is
-    bit-identical to the update of a stack with only this row.
+    Separate optimizers are needed in two cases. The rows have different learning rates, but torch's fused kernels take
+    one learning rate per call. Or the optimizer is a class that the user names, which may combine the elements of its
+    tensors. The update of a row is bit-identical to the update of a stack with only this row.
 
     Args:
         optimizer, tensors, undecayed: The arguments of `Optimizer`. The tensors are (S, ...).
@@ -136,9 +138,9 @@ class RowOptimizers:
     ) -> None:
         ((name, arguments),) = optimizer.items()
         self.tensors = tensors
-        self.rows = [
-            Optimizer({name: {**arguments, "lr": rate}}, _row(tensors, row), undecayed)
-            for row, rate in enumerate(rates)
+        kind = OwnOptimizer if is_own_optimizer(name) else Optimizer
+        self.rows: list[Optimizer | OwnOptimizer] = [
+            kind({name: {**arguments, "lr": rate}}, _row(tensors, row), undecayed) for row, rate in enumerate(rates)
         ]
 
     def step(self, gradients: Mapping[str, Tensor], factor: float) -> None:
@@ -173,13 +175,13 @@ def row_optimizers(
     undecayed: Collection[str],
     rates: Sequence[float],
 ) -> Optimizer | RowOptimizers:
-    """Return an optimizer of stacked tensors. If the learning rates of the rows differ, each row has its own optimizer.
+    """Return an optimizer of stacked tensors. If necessary, each row has its own optimizer.
 
     See `RowOptimizers` for the arguments.
     """
-    if len(set(rates)) > 1:
-        return RowOptimizers(optimizer, tensors, undecayed, rates)
     ((name, arguments),) = optimizer.items()
+    if len(set(rates)) > 1 or is_own_optimizer(name):
+        return RowOptimizers(optimizer, tensors, undecayed, rates)
     return Optimizer({name: {**arguments, "lr": rates[0]}}, tensors, undecayed)
 
 

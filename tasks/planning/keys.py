@@ -19,11 +19,12 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from pydantic import JsonValue
+from torch.optim import Optimizer
 
 from kdmodels.device import find_device
 from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Term, Variant
 from kdmodels.experiment.augmentation import Operation
-from kdmodels.experiment.recipe import OPTIMIZERS, Member, Student
+from kdmodels.experiment.recipe import OPTIMIZERS, Member, Student, is_own_optimizer
 from kdmodels.experiment.tune import Tune, axes
 from kdmodels.experiment.user_code import named_modules
 from kdmodels.experiment.user_losses import is_users
@@ -233,6 +234,9 @@ def _code_params(
     for term in terms:
         if is_users(term.loss):
             code |= sources_of_code("terms", term.loss)
+    for optimizer in recipe.optimizer if recipe else ():
+        if is_own_optimizer(optimizer):
+            code |= sources_of_code("optimizer", optimizer, Optimizer)
     return {CODE: {**results}, "source": {**code}}
 
 
@@ -245,4 +249,6 @@ def _recipe_params(recipe: Recipe, fields: Collection[str]) -> Params:
 def _optimizer_params(recipe: Recipe) -> Params:
     """Return the optimizer with all its arguments, so that the cache key changes if a default changes."""
     ((name, arguments),) = recipe.optimizer.items()
+    if is_own_optimizer(name):
+        return {"optimizer": {name: {**arguments}}}
     return {"optimizer": {name: OPTIMIZERS[name].model_validate(arguments).model_dump(mode="json")}}

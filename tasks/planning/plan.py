@@ -9,6 +9,7 @@ from typing import get_args
 from kdmodels.evaluation import metrics
 from kdmodels.experiment import Experiment
 from kdmodels.networks import replaced_head
+from kdmodels.training import own_optimizer
 from tasks import tracking
 from tasks.planning.keys import Params, ensemble_params, run_key, student_params, teacher_params
 from tasks.planning.objectives import check_objectives
@@ -31,9 +32,12 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
 
     Raises:
         UserError: the teacher's checkpoint, the registered model or the device does not exist. For other errors, see
-            `kdmodels.evaluation.metrics.check`, `check_objectives` and `choose_views`.
+            `kdmodels.evaluation.metrics.check`, `kdmodels.training.own_optimizer.check`, `check_objectives` and
+            `choose_views`.
     """
     metrics.check([metric.name for metric in experiment.metrics], data.classes)
+    for owner, recipe in experiment.recipes:
+        own_optimizer.check(f"{owner}.optimizer", recipe.optimizer)
     trial = check_objectives(experiment, data)
     views = choose_views(experiment, data, trial.shapes)
     teachers = _plan_teachers(experiment, data)

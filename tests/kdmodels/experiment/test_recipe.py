@@ -28,6 +28,33 @@ def test_every_origin_of_a_teacher_round_trips(teacher: dict[str, Any]) -> None:
     assert Teacher.model_validate(first.model_dump(mode="json")) == first
 
 
+def test_an_optimizer_of_ones_own_keeps_its_arguments() -> None:
+    optimizer = {"mine.optim:Lion": {"lr": 1, "betas": [0.9, 0.99], "steps": 2, "mode": "fast", "decay": True}}
+    student = Student.model_validate(SHORT["student"] | {"optimizer": optimizer})
+    assert student.optimizer == optimizer
+    assert isinstance(student.lr, float)
+    kinds = {name: type(value) for name, value in student.optimizer["mine.optim:Lion"].items()}
+    assert kinds == {"lr": float, "betas": list, "steps": int, "mode": str, "decay": bool}
+    assert student.with_lr(0.5).optimizer["mine.optim:Lion"]["lr"] == 0.5
+    assert Student.model_validate_json(student.model_dump_json()) == student
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"mine:Lion": {}}, "missing. Expected a number above 0"),
+        ({"mine:Lion": {"lr": 0}}, "expected a number above 0, got 0"),
+        ({"mine:Lion": {"lr": True}}, "expected a number above 0, got true"),
+        ({"mine:Lion": 0.1}, "expected a mapping with lr, such as {lr: 0.01}, got 0.1"),
+        ({"my-mine:Lion": {"lr": 1}}, "unknown optimizer 'my-mine:Lion'"),
+    ],
+)
+def test_an_optimizer_of_ones_own_needs_a_rate(optimizer: object, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Student.model_validate(SHORT["student"] | {"optimizer": optimizer})
+    assert message in str(caught.value)
+
+
 def test_arguments_of_an_optimizer_are_kept_as_written_and_the_rate_is_always_there() -> None:
     student = Student.model_validate(SHORT["student"] | {"optimizer": {"sgd": {"momentum": 0.9, "nesterov": True}}})
     assert student.optimizer == {"sgd": {"lr": 0.001, "momentum": 0.9, "nesterov": True}}

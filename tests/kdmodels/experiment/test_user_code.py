@@ -21,7 +21,7 @@ EXPERIMENT = Experiment.model_validate(
         "name": "own",
         "data": "own.data:load",
         "teacher": [{"network": "big.nets:Net", "epochs": 1, "data": "own.more:load"}, {"registry": "other"}],
-        "student": {"network": "small:Net", "epochs": 1},
+        "student": {"network": "small:Net", "epochs": 1, "optimizer": {"fast.optim:Lion": {"lr": 0.1}}},
         "variants": [
             "kd",
             {"name": "wide", "terms": "kd", "student": {"network": "wide:Net"}},
@@ -39,6 +39,7 @@ def test_all_code_of_an_experiment_is_found() -> None:
             ("teacher.data.source", "own.more"),
             ("teacher.network.module", "big.nets"),
             ("student.network.module", "small"),
+            ("student.optimizer", "fast.optim"),
             (wide, "wide"),
             (control, "wide"),
             ("variants.lossy.terms", "tests.support.losses"),
@@ -48,13 +49,14 @@ def test_all_code_of_an_experiment_is_found() -> None:
 
 def test_every_name_must_be_allowed() -> None:
     require_all_allowed(EXPERIMENT)  # a command's own experiment is not asked about
-    require_all_allowed(EXPERIMENT, "own,big.nets,small,wide,tests.support.losses")
+    require_all_allowed(EXPERIMENT, "own,big.nets,small,fast,wide,tests.support.losses")
     for words, refused in [
         ("", "own.data"),
         ("own,big.net,small,wide", "big.nets"),
         ("own,big,smal,wide", "small"),
-        ("own,big,small", "wide"),
-        ("own,big.nets,small,wide", "tests.support.losses"),
+        ("own,big,small", "fast.optim"),
+        ("own,big,small,fast", "wide"),
+        ("own,big.nets,small,fast,wide", "tests.support.losses"),
     ]:
         with pytest.raises(UsageError, match=f"the code of {refused} is not allowed in this schedule") as error:
             require_all_allowed(EXPERIMENT, words)

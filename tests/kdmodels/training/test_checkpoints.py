@@ -96,6 +96,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, dict[str, float]], dict[str, An
     "a memory bank": (CONV, HARD | {"contrastive_representation": {}}, {}),
     "an adversary": (MLP, HARD | {"adversarial": {}}, {}),
     "a loss of the user's own, with parameters": (MLP, HARD | {"tests.support.losses:Scaled": {}}, {}),
+    "an optimizer of torch": (CONV, HARD, {"optimizer": {"torch.optim:NAdam": {"lr": 0.01}}}),
+    "an optimizer of the user's own": (MLP, HARD | KD, {"optimizer": {"tests.support.optimizers:Normed": {"lr": 0.1}}}),
     "a replica that diverges": (MLP, {"hard_labels": {"weight": 1e38}}, {"optimizer": {"sgd": {"lr": 1e5}}}),
 }
 

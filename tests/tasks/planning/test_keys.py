@@ -78,6 +78,24 @@ def test_the_code_of_a_loss_is_in_the_keys_of_the_variants_that_use_it(
     assert changed == {"source.keyed_losses"}
 
 
+def test_the_code_of_an_optimizer_is_in_the_keys_of_the_networks_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from torch.optim import RMSprop\n\n\nclass Mine(RMSprop):\n    pass\n"
+    (tmp_path / "keyed_optimizers.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    student = EXPERIMENT["student"] | {"optimizer": {"keyed_optimizers:Mine": {"lr": 1, "alpha": 0.9}}}
+    first = {step.name: step for step in planned(student=student, variants=["kd"]).steps}
+    (tmp_path / "keyed_optimizers.py").write_text(source + "# changed\n")
+    second = {step.name: step for step in planned(student=student, variants=["kd"]).steps}
+    assert [name for name, step in first.items() if second[name].key != step.key] == ["hard-labels", "kd"]
+    params = first["kd"].params
+    assert params["optimizer.keyed_optimizers:Mine.alpha"] == 0.9
+    changed = {name for name, value in params.items() if second["kd"].params[name] != value}
+    assert changed == {"source.keyed_optimizers"}
+
+
 def test_new_test_images_train_nothing_again_but_are_measured(tmp_path: Path) -> None:
     """In a former version the test split was in every key, and more test images trained everything again."""
     file = tmp_path / "pool.npz"
