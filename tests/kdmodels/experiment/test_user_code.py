@@ -40,6 +40,8 @@ def test_all_code_of_an_experiment_is_found() -> None:
             ("teacher.network.module", "big.nets"),
             ("student.network.module", "small"),
             ("student.optimizer", "fast.optim"),
+            (wide.replace("network.module", "optimizer"), "fast.optim"),
+            (control.replace("network.module", "optimizer"), "fast.optim"),
             (wide, "wide"),
             (control, "wide"),
             ("variants.lossy.terms", "tests.support.losses"),
@@ -63,8 +65,8 @@ def test_every_name_must_be_allowed() -> None:
         assert "\n" not in str(error.value)
     more = EXPERIMENT.model_copy(update={"allow_code": ["os_of_mine"]})  # as anybody could say in Prefect's form
     with pytest.raises(UsageError, match=r"^allow_code: the code of os_of_mine is not allowed in this schedule"):
-        require_all_allowed(more, "own,big.nets,small,wide,tests")
-    require_all_allowed(more, "own,big.nets,small,wide,tests,os_of_mine")
+        require_all_allowed(more, "own,big.nets,small,fast,wide,tests")
+    require_all_allowed(more, "own,big.nets,small,fast,wide,tests,os_of_mine")
 
 
 def test_a_cluster_must_be_allowed_because_it_can_run_code() -> None:
