@@ -250,5 +250,5 @@ def _optimizer_params(recipe: Recipe) -> Params:
     """Return the optimizer with all its arguments, so that the cache key changes if a default changes."""
     ((name, arguments),) = recipe.optimizer.items()
     if is_own_optimizer(name):
-        return {"optimizer": {name: {**arguments}}}
+        return recipe.model_dump(mode="json", include={"optimizer"})  # its code is in the key
     return {"optimizer": {name: OPTIMIZERS[name].model_validate(arguments).model_dump(mode="json")}}
