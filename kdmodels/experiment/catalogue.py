@@ -157,6 +157,46 @@ LOSSES: Mapping[str, Loss] = {
         places=("deepest",),
         takes="maps",
     ),
+    "channel_correlation": Loss(
+        "features",
+        file="features",
+        formula="‖G_s - G_t‖² / C, G = F Fᵀ between channels with normalised rows, of r(F_s) as for hint; as in the "
+        "released code: the paper divides by C² and does not normalise rows",
+        paper="Liu et al. 2021 (ICKD)",
+        weight="2.5 (its authors, on CIFAR-100 at a batch of 64); any batch size",
+        cost="B P C_t (C_s + C_t)",
+        places=("deepest",),
+        takes="maps",
+    ),
+    "activation_boundaries": Loss(
+        "features",
+        file="boundaries",
+        formula="Σ over maps, halved from each map to the map before it, of 3 / 1000 Σ max(0, margin - σ r(F_s))², "
+        "where σ is 1 if F_t > 0 and -1 otherwise, and r is as for hint; as in the released code: the paper has one "
+        "layer and no factor",
+        paper="Heo et al. 2019 (AB)",
+        weight="1 (Tian et al. 2020, who first train with this loss alone; not published for a sum with hard labels); "
+        "any batch size; grows with the size of the maps",
+        cost="B P C_s C_t",
+        hyperparameters={"margin": Hyperparameter(1, low=0)},
+        places=_THROUGHOUT,
+        takes="maps",
+        joint=True,
+    ),
+    "overhaul": Loss(
+        "features",
+        file="boundaries",
+        formula="Σ over maps, halved from each map to the map before it, of Σ (r(F_s) - τ)² where F_t > 0 or "
+        "r(F_s) > τ, τ = max(F_t, m), m = the mean of a channel's negative values in the batch, r as for hint; "
+        "the released code computes m from the teacher's batch norm",
+        paper="Heo et al. 2019 (OFD)",
+        weight="0.001 (mdistiller, on CIFAR-100); any batch size; grows with the size of the maps",
+        cost="B P C_s C_t",
+        places=_THROUGHOUT,
+        takes="maps",
+        joint=True,
+        per_batch=True,
+    ),
     "similarity_preserving": Loss(
         "features",
         file="relations",
@@ -216,6 +256,21 @@ LOSSES: Mapping[str, Loss] = {
         takes="embeddings",
         per_batch=True,
         falls_with_batch=True,
+    ),
+    "correlation_congruence": Loss(
+        "features",
+        file="congruence",
+        formula="mean over consecutive examples i, i + 1 of δ_i · δ_(i+1), δ = |W_s F_s - W_t F_t|, where W_s and W_t "
+        "are trained linear layers; as in the code that the authors gave to Tian et al. 2020: the paper compares "
+        "matrices of pairwise correlations",
+        paper="Peng et al. 2019 (CC)",
+        weight="0.02 (Tian et al. 2020); any batch size",
+        cost="B D width",
+        hyperparameters=_width(128),
+        places=("last",),
+        takes="embeddings",
+        per_batch=True,
+        modules="CorrelationCongruence",
     ),
     "flow_of_solution": Loss(
         "features",

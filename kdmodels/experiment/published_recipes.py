@@ -121,6 +121,8 @@ class _Places:
             "neuron_selectivity": {"at": self.stages},
             "variational_information": {"at": self.stages},
             "flow_of_solution": {"at": self.with_stem},
+            "activation_boundaries": {"at": self.stages},
+            "overhaul": {"at": self.stages},
             "hint": {"at": self.second, "activation": "relu"},
         }
         return places.get(loss, {})

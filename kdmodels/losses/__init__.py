@@ -23,10 +23,13 @@ Users bring losses without editing these files. Their experiment file names a fu
 """
 
 from kdmodels.losses.adversarial import Adversarial
+from kdmodels.losses.boundaries import activation_boundaries, overhaul
+from kdmodels.losses.congruence import CorrelationCongruence, correlation_congruence
 from kdmodels.losses.contrastive import ContrastiveRepresentation
 from kdmodels.losses.ensemble import ensemble_logits
 from kdmodels.losses.features import (
     attention_transfer,
+    channel_correlation,
     cosine_features,
     hint,
     neuron_selectivity,
@@ -58,11 +61,15 @@ from kdmodels.losses.variational import VariationalInformation
 __all__ = [
     "Adversarial",
     "ContrastiveRepresentation",
+    "CorrelationCongruence",
     "HintRegressor",
     "ReviewFusion",
     "SimpleRecipe",
     "VariationalInformation",
+    "activation_boundaries",
     "attention_transfer",
+    "channel_correlation",
+    "correlation_congruence",
     "cosine_features",
     "decoupled",
     "dist",
@@ -75,6 +82,7 @@ __all__ = [
     "logit_regression",
     "match_size",
     "neuron_selectivity",
+    "overhaul",
     "probabilistic_transfer",
     "relational_angle",
     "relational_distance",

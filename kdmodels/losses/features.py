@@ -5,7 +5,8 @@ autocast. In float16, a product of features of 1e4 would overflow.
 
 If a loss divides by the length of a vector, its gradient is proportional to 1 / length. For float16 inputs, lengths
 below 6e-5 count as zero, so that the gradient can be cast back to float16. A float16 gradient can still overflow in
-`HintRegressor` and `ReviewFusion`, because batch norm can multiply a gradient by up to 300. This happens if the
+`channel_correlation`, if a channel is nearly orthogonal to the others and much smaller, and in `HintRegressor` and
+`ReviewFusion`, because batch norm can multiply a gradient by up to 300. This happens if the
 student's features hardly vary and differ from the teacher's features by thousands.
 """
 
@@ -167,6 +168,50 @@ def neuron_selectivity(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
         return within + without - 2 * between
 
 
+def channel_correlation(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
+    """Return the mean squared distance between the rows of the channels' Gram matrices, with normalised rows.
+
+    The Gram matrix of a map holds the inner products of all pairs of channels over the positions. Each row is divided
+    by its norm. The value is the sum of all squared differences of the student's and the teacher's matrix, divided by
+    the number of channels.
+
+    The value is zero if the maps are equal. Permuting the positions of either map, or multiplying a map by a nonzero
+    number, does not change the value. If all values of a channel are zero, its row is zero and has no gradient. In
+    experiments, `HintRegressor` first maps the student's features to the teacher's channels.
+
+    Args:
+        student_maps, teacher_maps: Maps of shape (B, C, H, W) with equal B and C; H and W may differ. No gradient
+            reaches the teacher.
+
+    Returns:
+        Values of shape (B,).
+
+    Raises:
+        ValueError: The shapes are not (B, C, H, W), or B or C differ.
+
+    References:
+        Liu et al., "Exploring Inter-Channel Correlation for Diversity-Preserved Knowledge Distillation", 2021 (ICKD),
+        section 3. Normalised rows and the divisor are from the released code. The paper divides by the square of the
+        number of channels and normalises nothing.
+
+    Example:
+        >>> import torch
+        >>> one, other = torch.eye(2).reshape(1, 2, 1, 2), torch.ones(1, 2, 1, 2)
+        >>> channel_correlation(one, other)
+        tensor([0.5858])
+    """
+    if student_maps.ndim != 4 or teacher_maps.ndim != 4 or student_maps.shape[:2] != teacher_maps.shape[:2]:
+        shapes = f"student {tuple(student_maps.shape)} and teacher {tuple(teacher_maps.shape)}"
+        raise ValueError(f"expected maps (B, C, H, W) with equal B and C, got {shapes}")
+
+    def rows(maps: Tensor) -> Tensor:
+        flat = full_precision(maps).flatten(2)  # (B, C, P)
+        with unrounded(flat):
+            return unit(flat @ flat.mT, least=max(1e-12, shortest(maps.dtype) ** 2))  # (B, C, C), of squares
+
+    return (rows(student_maps) - rows(teacher_maps.detach())).square().sum(dim=(1, 2)) / student_maps.shape[1]
+
+
 def unit(vectors: Tensor, *, epsilon: float = 0.0, least: float | None = None) -> Tensor:
     """Divide the vectors along the last dimension by their length plus epsilon, in float32 or wider.
 
@@ -217,4 +262,5 @@ BUILDERS: Mapping[str, Builder] = {
     "cosine_features": regressed(on_features(cosine_features), unless_same_channels=True),
     "attention_transfer": on_all_places(attention_transfer),
     "neuron_selectivity": on_features(neuron_selectivity),
+    "channel_correlation": regressed(on_features(channel_correlation)),
 }

@@ -66,8 +66,14 @@ SHAPE: dict[str, Any] = {"input_shape": (3, 8, 8), "classes": 4, "mean": [0.4, 0
 MLP, CONV = Network(mlp=[6, 5]), Network(conv=[4, 6, 8])
 SGD = {"sgd": {"lr": 0.02, "momentum": 0.9}}
 LABELS = Term(loss="hard_labels")
-WEIGHTS = {"dist": 0.02, "probabilistic_transfer": 1e3, "similarity_preserving": 30.0}  # of a gradient that matters
-FEW = {"contrastive_representation": {"negatives": 20.0, "width": 8.0}, "adversarial": {"width": 8.0}}
+WEIGHTS = {
+    "dist": 0.02,
+    "probabilistic_transfer": 1e3,
+    "similarity_preserving": 30.0,
+    "overhaul": 0.01,
+}  # of a gradient that matters
+FEW = {"contrastive_representation": {"negatives": 20.0, "width": 8.0}, "adversarial": {"width": 8.0},
+       "correlation_congruence": {"width": 8.0}}  # fmt: skip
 KD = [LABELS, Term(loss="soft_targets")]
 AUTO = [
     Term(loss="soft_targets", weight=Calibrated(auto=2.0)),

@@ -33,6 +33,10 @@ def test_the_presets_have_the_published_weights() -> None:
     assert weights("vid") == {"hard_labels": 1, "variational_information": 1}
     assert weights("crd") == {"hard_labels": 1, "contrastive_representation": 0.8}
     assert weights("review") == {"hard_labels": 1, "review": 5}
+    assert weights("ickd") == {"hard_labels": 1, "channel_correlation": 2.5}
+    assert weights("ab") == {"hard_labels": 1, "activation_boundaries": 1}
+    assert weights("ofd") == {"hard_labels": 1, "overhaul": 0.001}
+    assert weights("cc") == {"hard_labels": 1, "correlation_congruence": 0.02}
     assert weights("srd") == {"hard_labels": 1, "simple_recipe": 1}
     assert weights("kd+hint") == {"hard_labels": 0.1, "soft_targets": 0.9, "hint": 100}
     assert PRESETS["kd"].terms[1].hyperparameters == {"temperature": 4}

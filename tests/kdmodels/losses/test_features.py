@@ -73,6 +73,29 @@ def plain_neuron_selectivity(student: Tensor, teacher: Tensor) -> float:
     return plain_kernel(student, student) + plain_kernel(teacher, teacher) - 2 * plain_kernel(student, teacher)
 
 
+def plain_channel_correlation(student: Tensor, teacher: Tensor) -> float:
+    channels = len(student)
+    value = 0.0
+    for c in range(channels):
+        rows = [[float((maps[c] * other).sum()) for other in maps] for maps in (student, teacher)]
+        one, other = ([each / math.sqrt(sum(x * x for x in row)) for each in row] for row in rows)
+        value += sum((x - y) ** 2 for x, y in zip(one, other, strict=True)) / channels
+    return value
+
+
+def test_channel_correlation_equals_plain_loops_and_ignores_positions_and_scale() -> None:
+    student, teacher = drawn(0, *WIDE), drawn(1, 3, 4, 5, 2)
+    values = losses.channel_correlation(student, teacher)
+    expected = [plain_channel_correlation(*pair) for pair in zip(student, teacher, strict=True)]
+    assert values.tolist() == pytest.approx(expected)
+    moved = losses.channel_correlation(-3 * student.flip(2), 0.1 * teacher.flip(3))
+    torch.testing.assert_close(moved, values)
+    assert losses.channel_correlation(student, student).abs().max() < 1e-12
+    assert gradient(losses.channel_correlation, 0 * student, teacher).isfinite().all()
+    with pytest.raises(ValueError, match="equal B and C"):
+        losses.channel_correlation(student, drawn(1, 3, 5, 3, 2))
+
+
 def plain_cosine(student: Tensor, teacher: Tensor) -> float:
     return 1 - F.cosine_similarity(student.mean(dim=(1, 2)), teacher.mean(dim=(1, 2)), dim=0).item()
 

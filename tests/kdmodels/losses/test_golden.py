@@ -84,6 +84,10 @@ BATCH_CASES: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {
         STUDENT_EMBEDDINGS,
         lambda e: losses.probabilistic_transfer(e, TEACHER_EMBEDDINGS.to(e)),
     ),
+    "correlation_congruence": (
+        STUDENT_EMBEDDINGS,
+        lambda e: losses.correlation_congruence(e, TEACHER_EMBEDDINGS.to(e)),
+    ),
     "similarity_preserving on the last maps": (
         LAST_STUDENT_MAP,
         lambda f: losses.similarity_preserving(f, LAST_TEACHER_MAP.to(f)),

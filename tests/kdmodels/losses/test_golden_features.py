@@ -34,10 +34,17 @@ def neuron_selectivity(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> 
     return torch.stack([losses.neuron_selectivity(*pair) for pair in zip(student, teacher, strict=True)]).sum(dim=0)
 
 
+OVERHAUL = "overhaul with the mean negative response of a channel as margin, summed over the 3 maps without relu"
 CASES: dict[str, tuple[bool, Loss]] = {  # whether the maps are the rectified ones, and the loss
     "attention_transfer p=2, summed over the 3 maps": (True, losses.attention_transfer),
     "neuron_selectivity": (True, neuron_selectivity),
     "review pyramid (HCL)": (False, losses.review),
+    "channel_correlation on the last maps without relu": (
+        False,
+        lambda student, teacher: losses.channel_correlation(student[-1], teacher[-1]),
+    ),
+    "activation_boundaries margin=1, summed over the 3 maps without relu": (False, losses.activation_boundaries),
+    OVERHAUL: (False, losses.overhaul),
 }
 
 
@@ -47,7 +54,7 @@ def test_value_and_gradient_equal_the_reference(name: str, dtype: torch.dtype, t
     rectified, loss = CASES[name]
     student = [(each.relu() if rectified else each).to(dtype, copy=True).requires_grad_() for each in STUDENT]
     value = loss(student, [(each.relu() if rectified else each).to(dtype) for each in TEACHER])
-    assert value.shape == (8,)
+    assert value.shape == (() if name == OVERHAUL else (8,))
     value.mean().backward()
     gradient = torch.cat([each.grad.flatten() for each in student if each.grad is not None])
     assert value.mean().item() == pytest.approx(TRUSTED[name]["value"], rel=tolerance)

@@ -95,6 +95,10 @@ CASES: dict[str, Case] = {  # by the name in kdmodels.losses, and what tells two
     "neuron_selectivity": on_pair(losses.neuron_selectivity, MAP, (6, 4, 4)),
     "neuron_selectivity of few positions": on_pair(losses.neuron_selectivity, MAP, SMALL),
     "match_size": on_pair(lambda s, t: losses.match_size(s, t)[0], MAP, SMALL),
+    "channel_correlation": on_pair(losses.channel_correlation, MAP, (4, 2, 2), TINY),
+    "activation_boundaries": on_pair(lambda s, t: losses.activation_boundaries([s], [t]), MAP),
+    "overhaul": on_pair(lambda s, t: losses.overhaul([s], [t]), MAP),
+    "correlation_congruence": on_pair(losses.correlation_congruence, D),
     "similarity_preserving": on_pair(losses.similarity_preserving, D, WIDER, TINY),
     "relational_distance": on_pair(losses.relational_distance, D, WIDER),
     "relational_angle": on_pair(losses.relational_angle, D, WIDER),
@@ -109,6 +113,7 @@ CASES: dict[str, Case] = {  # by the name in kdmodels.losses, and what tells two
     "VariationalInformation": Case(MAP, SMALL, as_given, lambda: losses.VariationalInformation(MAP, SMALL)),
     "VariationalInformation of embeddings": Case(D, WIDER, as_given, lambda: losses.VariationalInformation(D, WIDER)),
     "SimpleRecipe": Case(D, WIDER, as_given, lambda: losses.SimpleRecipe(4, 6)),
+    "CorrelationCongruence": Case(D, WIDER, as_given, lambda: losses.CorrelationCongruence(4, 6, width=5), LARGE),
     "ContrastiveRepresentation": Case(
         D, WIDER, contrasted, lambda: losses.ContrastiveRepresentation(4, 6, torch.arange(9))
     ),
@@ -255,6 +260,7 @@ def test_a_module_is_compiled_whole_under_autocast(name: str) -> None:
     student, teacher = batch(name, [1.0, 30.0, 1.0], [1.0, 1.0, 3.0], same=False)
     module, case = made(name), CASES[name]
     other = deepcopy(module)
+    torch.compiler.reset()  # torch compiles the same lines only a few times
     compiled = torch.compile(lambda s, t: case.loss(module, s, t), backend="eager", fullgraph=True)
     with torch.autocast("cpu", dtype=torch.float16):
         torch.testing.assert_close(compiled(student, teacher), case.loss(other, student, teacher))

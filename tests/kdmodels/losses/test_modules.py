@@ -19,6 +19,7 @@ MODULES: dict[str, tuple[Make, tuple[int, ...], tuple[int, ...]]] = {  # and sha
     "variational maps": (lambda: losses.VariationalInformation((4, 4, 4), (6, 2, 2)), (4, 4, 4), (6, 2, 2)),
     "variational embeddings": (lambda: losses.VariationalInformation((4,), (6,)), (4,), (6,)),
     "simple recipe": (lambda: losses.SimpleRecipe(4, 6), (4,), (6,)),
+    "congruence": (lambda: losses.CorrelationCongruence(4, 6, width=5), (4,), (6,)),
     "contrastive": (contrast, (4,), (6,)),
     "contrastive, few negatives": (lambda: contrast(negatives=3), (4,), (6,)),
 }

@@ -22,6 +22,7 @@ from kdmodels.training import Distiller, Replica, fit
 from kdmodels.training.batches import Batch
 
 SHAPE = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
+ON_MAPS = ("attention", "nst", "fsp", "review", "ickd", "ab", "ofd")
 PLACES = ["first", "middle", "deepest", "last"]
 TEACHER_SHAPES = {"logits": (3,), "first": (6, 4, 4), "middle": (8, 2, 2), "deepest": (10, 2, 2), "last": (10,)}
 
@@ -220,7 +221,7 @@ def test_batch_size_1_is_refused_if_examples_are_compared(term: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("attention", "nst", "fsp", "review")])
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ON_MAPS])
 def test_presets_without_maps_train_equally_stacked_and_alone(name: str) -> None:
     """Replicas of an MLP are one stacked computation, and each equals a replica trained alone."""
     teacher, student = build(Network(mlp=[12, 6]), **SHAPE), build(Network(mlp=[5]), **SHAPE)

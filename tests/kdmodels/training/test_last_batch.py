@@ -17,7 +17,7 @@ from kdmodels.training import Replica, fit
 
 SHAPE: dict[str, Any] = {"input_shape": (1, 8, 8), "classes": 3, "mean": [0.5], "std": [0.25]}
 PLACES = ["first", "middle", "deepest", "last"]
-ON_MAPS = ("attention", "nst", "fsp", "review")
+ON_MAPS = ("attention", "nst", "fsp", "review", "ickd", "ab", "ofd")
 ALONE = ["hard-labels", "label-smoothing", "kd", "kd-reverse", "kd-standardised", "hinton", "logit-regression", "dkd",
          "vid", "crd", "adversarial"]  # fmt: skip
 
