@@ -16,6 +16,11 @@ def teacher_run() -> str:
     return f"teacher {flow_run.parameters['experiment'].name} {_start()}"
 
 
+def register_run() -> str:
+    """Return the name of a run of `register`: the registered model and the time."""
+    return f"register {flow_run.parameters['model']} {_start()}"
+
+
 def promote_run() -> str:
     """Return the name of a run of `promote`: the run to promote and the time."""
     return f"promote {flow_run.parameters.get('run') or 'the latest winner'} {_start()}"

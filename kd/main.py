@@ -31,6 +31,7 @@ COMMANDS = {  # module in kd/commands -> first line of the docstring of its `com
     "bundle": "Write a comparison to one file for a colleague, or import it.",
     "show": "Show everything that is recorded about a run.",
     "history": "Show a model's versions, decisions and looks at the test split.",
+    "register": "Make your present model the champion that students must beat.",
     "promote": "Promote a winner or a run if the promotion gate accepts it.",
     "approve": "Approve the waiting version of a model as its new champion.",
     "reject": "Reject the waiting version of a model. The champion stays.",

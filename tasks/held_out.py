@@ -27,7 +27,7 @@ from kdmodels.evaluation.costs import P50
 from kdmodels.evaluation.predictions import by_class, confidences, macro, served_logits
 from kdmodels.files.temporary import temporary_folder
 from kdmodels.losses import ensemble_logits
-from kdmodels.networks import Description, read_description
+from kdmodels.networks import read_description
 from tasks import tracking
 from tasks.legacy_models import model_of, models_of
 from tasks.measure_costs import measured
@@ -35,7 +35,8 @@ from tasks.measure_metrics import metric_key
 from tasks.prepare_data import is_trained_on, load
 from tasks.references import DataReference, StudentReference
 from tasks.results import NETWORK, SIZE
-from tasks.tracking.served import load_model
+from tasks.served_models import run_model
+from tasks.tracking.served import has_file, load_model
 from tasks.tracking.tags import Tag
 
 OUTCOMES = "test_outcomes.safetensors"  # artifact of a run: the predictions of the run's network on a test split
@@ -214,7 +215,7 @@ def _outcomes(
 def _computed(run_id: str, logits: np.ndarray, test: HeldOut, seen: np.ndarray | None) -> Outcomes:
     return Outcomes(
         labels=test.split.labels.numpy(),
-        predicted=_class_indices(_description(run_id).classes, test.data)[logits.argmax(axis=1)],
+        predicted=_class_indices(_interface(run_id).classes, test.data)[logits.argmax(axis=1)],
         confidences=confidences(torch.from_numpy(logits)),
         seen=seen,
         logits=logits,
@@ -301,12 +302,12 @@ def require_comparable(champion: tracking.Version, test: HeldOut) -> tracking.Ve
     Raises:
         UserError: the champion was not made by kdflow, or takes images of another shape.
     """
-    if champion.run_id is None or not tracking.has_artifact(champion.run_id, NETWORK):
+    if champion.run_id is None or not (tracking.has_artifact(champion.run_id, NETWORK) or has_file(champion.uri)):
         raise UserError(
             f"model {champion.model}: its champion, version {champion.version}, was not made by kdflow and cannot be "
             "compared. Allowed: another promote.model"
         )
-    shape = _description(champion.run_id).input_shape
+    shape = _interface(champion.run_id).input_shape
     if shape != test.data.input_shape:
         raise UserError(
             f"the champion, version {champion.version}, takes images of {shape}, but {test.data.data.source} has "
@@ -317,7 +318,7 @@ def require_comparable(champion: tracking.Version, test: HeldOut) -> tracking.Ve
 
 def classes_of(run_id: str) -> list[str]:
     """Return the classes that a run's network can predict."""
-    return _description(run_id).classes
+    return _interface(run_id).classes
 
 
 def candidate(
@@ -359,10 +360,27 @@ def candidate(
     )
 
 
-def _description(run_id: str) -> Description:
-    """Return the description of a run's network. For an ensemble, return the description of its first member."""
+@dataclass(frozen=True)
+class _Interface:
+    """The classes and the image shape (C, H, W) of a network."""
+
+    classes: list[str]
+    input_shape: tuple[int, int, int]
+
+
+def _interface(run_id: str) -> _Interface:
+    """Return the classes and the image shape of a run's network. For an ensemble, use its first member.
+
+    A model that `kd register` stored consists of an ONNX file only.
+    """
     members = tracking.get(run_id).tags.get(Tag.MEMBERS)
-    return _description(json.loads(members)[0]) if members else read_description(tracking.artifact(run_id, NETWORK))
+    if members:
+        return _interface(json.loads(members)[0])
+    if tracking.has_artifact(run_id, NETWORK):
+        description = read_description(tracking.artifact(run_id, NETWORK))
+        return _Interface(description.classes, description.input_shape)
+    served = run_model(run_id)
+    return _Interface(served.classes, served.input_shape)
 
 
 def _class_indices(classes: list[str], data: DataReference) -> np.ndarray:
