@@ -21,7 +21,7 @@ If you know of such a change, increase the version of the row yourself.
 
 from collections.abc import Collection, Iterable, Mapping
 
-from kdmodels.experiment.augmentation import Operation
+from kdmodels.experiment.augmentation import Operation, Own
 from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.network import Network
 from kdmodels.experiment.recipe import OPTIMIZERS, Recipe
@@ -92,7 +92,9 @@ def versions(
     names |= {f"loss.{term.loss}" for term in terms if term.loss in LOSSES}  # a user's loss has a digest of its code
     if any(isinstance(term.weight, Calibrated) for term in terms):
         names.add("calibration")
-    names |= {f"augment.{name}" for operation in augment for name in type(operation).model_fields}
+    # A user's augmentation has a digest of its code.
+    parts = [type(operation) for operation in augment if not isinstance(operation, Own)]
+    names |= {f"augment.{name}" for part in parts for name in part.model_fields}
     if is_teacher or any(term.row.needs != "labels" for term in terms):
         names.add("knowledge")
     if is_tuned:

@@ -22,7 +22,7 @@ from tasks.cross_validation import Fold
 from tasks.execution import interruption
 from tasks.execution.locks import copy_lock, exclusive
 from tasks.execution.team_locks import team_exclusive
-from tasks.planning.keys import digest
+from tasks.planning.keys import augment_sources, digest
 from tasks.prepare_data import load
 from tasks.references import KnowledgeReference, TeacherReference
 from tasks.results import KNOWLEDGE
@@ -71,7 +71,7 @@ def _folder(fold: Fold) -> str:
     if data.distillation_digest == data.training_digest and (teacher.ensemble or has_images_of_students):
         return KNOWLEDGE  # the key of the teacher's run determines the images
     operations: list[JsonValue] = [operation.model_dump(mode="json") for operation in augment]
-    code: dict[str, JsonValue] = {**versions(None, augment=augment)}
+    code: dict[str, JsonValue] = {**versions(None, augment=augment), **augment_sources(augment)}
     images = digest([data.distillation_digest, operations, experiment.seed if augment else None, code])
     return f"{KNOWLEDGE}/{images[:IMAGES_DIGITS]}"
 

@@ -18,8 +18,9 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
+from kdmodels.data.own_augmentation import augment_by_user
 from kdmodels.data.split import Split
-from kdmodels.experiment.augmentation import Crop, CutMix, Flip, Jitter, Mixup, Operation, RandAugment, Strength
+from kdmodels.experiment.augmentation import Crop, CutMix, Flip, Jitter, Mixup, Operation, Own, RandAugment, Strength
 from kdmodels.randomness import uniforms
 
 
@@ -161,6 +162,8 @@ def augment(images: Tensor, numbers: Tensor, operation: Operation, seed: int, vi
         case RandAugment(randaugment=strength):
             draws = uniforms(numbers, 2 * strength.operations, seed, "randaugment", view)
             return _randaugment(images, strength, draws)
+        case Own(own=function):
+            return augment_by_user(images, numbers, function, seed, view)
     return images
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from kdmodels.errors import UserError, allowed
 from kdmodels.experiment.metrics import is_users
 from kdmodels.networks.source import sources_of_code
-from kdmodels.networks.user_module import import_code
 from kdmodels.randomness import generator_for
+from kdmodels.user_imports import errors_of_user, import_code
 
 FIELD = "metrics"
 EXAMPLES = 8  # number of random examples of each class in a trial
@@ -94,11 +94,8 @@ def version_of(name: str) -> dict[str, str]:
 
 
 def _of_user(name: str, function: Callable[[Tensor, Tensor], object], logits: Tensor, labels: Tensor) -> float:
-    try:
+    with errors_of_user(FIELD, name):
         value = function(logits, labels)
-    except Exception as error:  # the user's code raises errors of any kind
-        line = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"{FIELD}: {name} raised {type(error).__name__}{f': {line}' if line else ''}") from error
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if not isinstance(value, Real):

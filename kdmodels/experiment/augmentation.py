@@ -1,5 +1,6 @@
 """The `augment` field of the experiment file: the augmentations of the training images."""
 
+import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
@@ -7,6 +8,7 @@ from pydantic import Field, field_validator
 from kdmodels.errors import allowed
 from kdmodels.experiment.schema import Part, mistake, parse, show
 
+OWN = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
 Pixels = Annotated[int, Field(ge=1, le=512)]
 Concentration = Annotated[float, Field(gt=0, le=100)]
 
@@ -70,7 +72,22 @@ class CutMix(Part):
     cutmix: Concentration = Field(description="Parameter α of the Beta distribution.")
 
 
-Operation = Jitter | Crop | Flip | RandAugment | Mixup | CutMix
+class Function(Part):
+    """A function of the user that augments one image."""
+
+    name: str = Field(pattern=OWN, description="The function, as module:function.")
+    arguments: dict[str, bool | int | float | str] = Field(
+        default={}, description="Values of the function's keyword-only arguments."
+    )
+
+
+class Own(Part):
+    """An augmentation of the user's own. In a file, write {module:function: {...}} with the arguments."""
+
+    own: Function = Field(description="The function that augments each image.")
+
+
+Operation = Jitter | Crop | Flip | RandAugment | Mixup | CutMix | Own
 OPERATIONS: dict[str, type[Part]] = {name: part for part in get_args(Operation) for name in part.model_fields}
 MIXING = ("mixup", "cutmix")
 
@@ -96,12 +113,18 @@ def parse_operations(raw: object) -> object:
         if not isinstance(entry, dict) or len(entry) != 1:
             raise mistake(f"expected one name with its argument, such as {{jitter: 2}}, got {show(entry)}", index)
         (name,) = entry
+        if isinstance(name, str) and re.fullmatch(OWN, name):
+            entry = {"own": {"name": name, "arguments": entry[name] if entry[name] is not None else {}}}
+            name = "own"
         if name not in OPERATIONS:
-            raise mistake(f"unknown augmentation {show(name)}. {allowed(str(name), OPERATIONS)}", index)
+            known = [*OPERATIONS, "module:function"]
+            raise mistake(f"unknown augmentation {show(name)}. {allowed(str(name), known)}", index)
+        if names and names[-1] in MIXING and name not in names:
+            raise mistake(f"{name} comes after {names[-1]}. Allowed: one of mixup and cutmix, as the last", index)
+        part = parse(OPERATIONS[name], entry, index)
+        name = part.own.name if isinstance(part, Own) else name
         if name in names:
             raise mistake(f"{name} appears twice. Each augmentation may appear only once", index)
-        if names and names[-1] in MIXING:
-            raise mistake(f"{name} comes after {names[-1]}. Allowed: one of mixup and cutmix, as the last", index)
         names.append(name)
-        parts.append(parse(OPERATIONS[name], entry, index))
+        parts.append(part)
     return tuple(parts)

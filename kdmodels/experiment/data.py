@@ -207,7 +207,7 @@ class Data(Part):
     augment: tuple[Operation, ...] = Field(
         default=(),
         description="Augmentations of the training images, in order: jitter, crop, flip, randaugment, and last mixup "
-        "or cutmix, each with its argument, e.g. {jitter: 2}.",
+        "or cutmix, each with its argument, e.g. {jitter: 2}. Or a function of yours: {module:function: {...}}.",
     )
     transfer: Transfer | None = Field(
         default=None,

@@ -13,7 +13,7 @@ from croniter import croniter
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from kdmodels.errors import allowed
-from kdmodels.experiment.augmentation import Operation
+from kdmodels.experiment.augmentation import Function, Operation, Own
 from kdmodels.experiment.knowledge import Storage
 from kdmodels.experiment.metrics import ACCURACY, Metric, check_metrics, is_metric
 from kdmodels.experiment.notify import Notify
@@ -376,6 +376,13 @@ class Experiment(Settings):
     def teacher_augment(self, teacher: Member) -> tuple[Operation, ...]:
         """Return the augmentations of the images on which a teacher is trained."""
         return self.data.augment if teacher.augment is None else teacher.augment
+
+    @property
+    def own_augmentations(self) -> list[tuple[str, Function]]:
+        """The user's functions that augment images, each after the name of its field."""
+        fields = [("data.augment", self.data.augment), ("student.augment", self.student.augment)]
+        fields += [("teacher.augment", member.augment) for member in self.teacher.members]
+        return [(field, each.own) for field, augment in fields for each in augment or () if isinstance(each, Own)]
 
     def student_of(self, variant: Variant) -> Student:
         """Return the student that is trained for a variant."""

@@ -1,7 +1,7 @@
 """Checks that decide whether user code is allowed to run.
 
 User code is Python code that an experiment or a stored network names, as `module:Class` or `file.py:name`: networks,
-losses, metrics, optimizers and data.
+losses, metrics, optimizers, augmentations and data.
 """
 
 import importlib.util
@@ -65,6 +65,8 @@ def _named_definitions(experiment: Experiment) -> Iterator[tuple[str, str]]:
         for term in variant.terms:
             if is_users(term.loss):
                 yield f"variants.{variant.name}.terms", term.loss
+    for field, function in experiment.own_augmentations:
+        yield field, function.name
     for metric in experiment.metrics:
         if metric.is_users:
             yield "metrics", metric.name

@@ -15,8 +15,8 @@ from kdmodels.experiment.loss import Loss
 from kdmodels.experiment.terms import parse_hyperparameters
 from kdmodels.experiment.user_losses import SHAPES, read_loss
 from kdmodels.losses.term_loss import Builder, LossInputs, LossSetting, Shape, TermLoss, total
-from kdmodels.networks.user_module import import_code
 from kdmodels.randomness import generator_for, isolated_rng
+from kdmodels.user_imports import import_code
 
 EXAMPLES = 11  # number of random examples in a trial; few data sets have 11 classes, so mixed-up shapes fail
 Value = Callable[[LossInputs, nn.Module | None], Tensor]

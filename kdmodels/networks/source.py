@@ -9,7 +9,8 @@ from torch import nn
 from kdmodels.experiment.network import Network
 from kdmodels.networks.libraries import weights_file
 from kdmodels.networks.project import project_modules
-from kdmodels.networks.user_module import FIELD, defining_modules, source_file
+from kdmodels.networks.user_module import FIELD
+from kdmodels.user_imports import defining_modules, source_file
 
 
 def sources(network: Network) -> dict[str, str]:

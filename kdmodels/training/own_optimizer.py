@@ -2,18 +2,16 @@
 
 import inspect
 import json
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, get_type_hints
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
-from kdmodels.errors import UserError, allowed
+from kdmodels.errors import UserError
 from kdmodels.experiment.recipe import is_own_optimizer
-from kdmodels.networks.user_module import import_code
 from kdmodels.randomness import generator_for
+from kdmodels.user_imports import checked_arguments, errors_of_user, import_code
 
 FIELD = "optimizer"
 REST = "rest"  # key of the part of a state that is not a tensor, as JSON
@@ -50,8 +48,8 @@ class OwnOptimizer:
             groups.append({"params": kept, "weight_decay": 0.0})
         else:
             groups[0]["params"] += kept
-        parsed = _parsed(self.name, target, arguments)
-        with self._errors_of_user():
+        parsed = checked_arguments(FIELD, self.name, target, arguments)
+        with errors_of_user(FIELD, self.name):
             self.optimizer: torch.optim.Optimizer = target([group for group in groups if group["params"]], **parsed)
 
     def step(self, gradients: Mapping[str, Tensor], factor: float) -> None:
@@ -60,7 +58,7 @@ class OwnOptimizer:
             tensor.grad = gradients.get(name)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * self.lr
-        with self._errors_of_user():
+        with errors_of_user(FIELD, self.name):
             self.optimizer.step()
 
     def remembered(self) -> dict[str, Tensor]:
@@ -94,17 +92,6 @@ class OwnOptimizer:
                 index, _, key = flat.partition("/")
                 state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
-
-    @contextmanager
-    def _errors_of_user(self) -> Iterator[None]:
-        """Convert any error that the class raises to a UserError."""
-        try:
-            yield
-        except Exception as error:  # the user's code raises errors of any kind
-            line = (str(error).strip().splitlines() or [""])[0]
-            raise UserError(
-                f"{FIELD}: {self.name} raised {type(error).__name__}{f': {line}' if line else ''}"
-            ) from error
 
 
 def check(field: str, optimizer: Mapping[str, Mapping[str, Any]]) -> None:
@@ -163,38 +150,3 @@ def _trial(optimizer: Mapping[str, Mapping[str, Any]], *, interrupted: bool = Fa
         gradients = {name: torch.randn(tensor.shape, generator=generator) for name, tensor in rows.items()}
         own.step(gradients, (step + 1) / STEPS)
     return weights
-
-
-def _parsed(name: str, target: Any, arguments: Mapping[str, object]) -> dict[str, object]:
-    """Return the arguments of the class, after checking them against its signature. Lists become tuples if needed."""
-    known = dict(list(inspect.signature(target).parameters.items())[1:])  # the first parameter takes the tensors
-    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in known.values())
-    names = [
-        key
-        for key, parameter in known.items()
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    ]
-    for key in arguments:
-        if key not in names and not takes_any:
-            raise UserError(f"{FIELD}: {name} has no argument {key!r}. {allowed(key, names)}")
-    for key in names:
-        if known[key].default is inspect.Parameter.empty and key not in arguments:
-            raise UserError(f"{FIELD}: {name} needs the argument {key}, which has no default")
-    hints = _hints(target)
-    return {key: _checked(f"{name}: {key}", value, hints.get(key, Any)) for key, value in arguments.items()}
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(target.__init__)
-    except (NameError, TypeError):  # an annotation that exists only for type checkers
-        return {}
-
-
-def _checked(argument: str, value: object, hint: Any) -> object:
-    adapter: TypeAdapter[object] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    try:
-        return adapter.validate_json(json.dumps(value), strict=True)  # strict JSON: a list is a tuple, "1" is no number
-    except ValidationError as error:
-        kind = hint.__name__ if isinstance(hint, type) else str(hint)
-        raise UserError(f"{FIELD}: {argument}: expected {kind}, got {value!r}") from error

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from kdmodels.device import find_device
 from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Term, Variant
-from kdmodels.experiment.augmentation import Operation
+from kdmodels.experiment.augmentation import Operation, Own
 from kdmodels.experiment.recipe import OPTIMIZERS, Member, Student, is_own_optimizer
 from kdmodels.experiment.tune import Tune, axes
 from kdmodels.experiment.user_code import named_modules
@@ -186,7 +186,8 @@ def ensemble_params(members: Sequence[str], experiment: Experiment, data: DataRe
     params = common_params(experiment, data, augment)
     if any(experiment.teacher_augment(member) == augment for member in experiment.teacher.members):
         augment = ()  # the key of this member already covers the versions of the augmentation
-    return params | {"members": [*members], CODE: {**versions(None, augment=augment, is_teacher=True)}}
+    code: Params = {CODE: {**versions(None, augment=augment, is_teacher=True)}, "source": {**augment_sources(augment)}}
+    return params | {"members": [*members], **code}
 
 
 def student_params(
@@ -237,7 +238,13 @@ def _code_params(
     for optimizer in recipe.optimizer if recipe else ():
         if is_own_optimizer(optimizer):
             code |= sources_of_code("optimizer", optimizer, Optimizer)
-    return {CODE: {**results}, "source": {**code}}
+    return {CODE: {**results}, "source": {**code, **augment_sources(augment)}}
+
+
+def augment_sources(augment: Sequence[Operation]) -> dict[str, str]:
+    """Return the digests of the code of the user's own augmentations, by the name of the module."""
+    names = [operation.own.name for operation in augment if isinstance(operation, Own)]
+    return {module: digest for name in names for module, digest in sources_of_code("augment", name).items()}
 
 
 def _recipe_params(recipe: Recipe, fields: Collection[str]) -> Params:

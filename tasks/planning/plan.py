@@ -6,6 +6,7 @@ Cache keys are computed in `tasks/planning/keys.py`.
 from collections.abc import Sequence
 from typing import get_args
 
+from kdmodels.data import own_augmentation
 from kdmodels.evaluation import metrics
 from kdmodels.experiment import Experiment
 from kdmodels.networks import replaced_head
@@ -32,12 +33,14 @@ def make_plan(experiment: Experiment, data: DataReference, *, fresh: bool = Fals
 
     Raises:
         UserError: the teacher's checkpoint, the registered model or the device does not exist. For other errors, see
-            `kdmodels.evaluation.metrics.check`, `kdmodels.training.own_optimizer.check`, `check_objectives` and
-            `choose_views`.
+            `kdmodels.evaluation.metrics.check`, `kdmodels.training.own_optimizer.check`,
+            `kdmodels.data.own_augmentation.check`, `check_objectives` and `choose_views`.
     """
     metrics.check([metric.name for metric in experiment.metrics], data.classes)
     for owner, recipe in experiment.recipes:
         own_optimizer.check(f"{owner}.optimizer", recipe.optimizer)
+    for field, function in experiment.own_augmentations:
+        own_augmentation.check(field, function, data.input_shape)
     trial = check_objectives(experiment, data)
     views = choose_views(experiment, data, trial.shapes)
     teachers = _plan_teachers(experiment, data)
