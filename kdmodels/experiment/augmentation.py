@@ -80,6 +80,10 @@ class Function(Part):
         default={}, description="Values of the function's keyword-only arguments."
     )
 
+    def __hash__(self) -> int:
+        """Return a hash of the name and the arguments, because data settings are used as keys."""
+        return hash((self.name, tuple(sorted(self.arguments.items()))))
+
 
 class Own(Part):
     """An augmentation of the user's own. In a file, write {module:function: {...}} with the arguments."""
@@ -113,15 +117,15 @@ def parse_operations(raw: object) -> object:
         if not isinstance(entry, dict) or len(entry) != 1:
             raise mistake(f"expected one name with its argument, such as {{jitter: 2}}, got {show(entry)}", index)
         (name,) = entry
-        if isinstance(name, str) and re.fullmatch(OWN, name):
-            entry = {"own": {"name": name, "arguments": entry[name] if entry[name] is not None else {}}}
-            name = "own"
-        if name not in OPERATIONS:
+        kind = "own" if isinstance(name, str) and re.fullmatch(OWN, name) else name
+        if kind != name:
+            entry = {kind: {"name": name, "arguments": entry[name] if entry[name] is not None else {}}}
+        if kind not in OPERATIONS:
             known = [*OPERATIONS, "module:function"]
             raise mistake(f"unknown augmentation {show(name)}. {allowed(str(name), known)}", index)
         if names and names[-1] in MIXING and name not in names:
             raise mistake(f"{name} comes after {names[-1]}. Allowed: one of mixup and cutmix, as the last", index)
-        part = parse(OPERATIONS[name], entry, index)
+        part = parse(OPERATIONS[kind], entry, index)
         name = part.own.name if isinstance(part, Own) else name
         if name in names:
             raise mistake(f"{name} appears twice. Each augmentation may appear only once", index)

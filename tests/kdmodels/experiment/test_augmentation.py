@@ -26,14 +26,31 @@ def data(augment: Any) -> Data:
 def test_operations_keep_the_form_of_the_file() -> None:
     assert data(ALL).model_dump(mode="json")["augment"] == ALL
     assert data([{"randaugment": {}}]) == data([{"randaugment": {"operations": 2, "magnitude": 9}}])
-    assert list(OPERATIONS) == ["jitter", "crop", "flip", "randaugment", "mixup", "cutmix"]
+    assert list(OPERATIONS) == ["jitter", "crop", "flip", "randaugment", "mixup", "cutmix", "own"]
     assert hash(data(ALL)) == hash(data(ALL))
+
+
+def test_a_function_of_the_user_has_a_normal_form() -> None:
+    own = data([{"jitter": 2}, {"my.aug:rotate": {"degrees": 15, "fast": True}}, {"my.aug:blur": None}, {"mixup": 0.2}])
+    assert own.model_dump(mode="json")["augment"] == [
+        {"jitter": 2},
+        {"own": {"name": "my.aug:rotate", "arguments": {"degrees": 15, "fast": True}}},
+        {"own": {"name": "my.aug:blur", "arguments": {}}},
+        {"mixup": 0.2},
+    ]
+    assert Data.model_validate(own.model_dump()) == own
+    assert len({own, Data.model_validate_json(own.model_dump_json())}) == 1
+    assert own != data([{"my.aug:rotate": {"degrees": 16}}])
 
 
 @pytest.mark.parametrize(
     ("augment", "place", "line"),
     [
         ([{"jiter": 2}], (0,), "unknown augmentation 'jiter'. Did you mean 'jitter'?"),
+        ([{"my.aug:rotate": 15}], (0, "own", "arguments"), "expected a mapping, got 15"),
+        ([{"my-aug:rotate": {}}], (0,), "unknown augmentation 'my-aug:rotate'"),
+        ([{"a:b": {}}, {"a:b": {"c": 1}}], (1,), "a:b appears twice. Each augmentation may appear only once"),
+        ([{"mixup": 1}, {"a:b": {}}], (1,), "a:b comes after mixup. Allowed: one of mixup"),
         (["flip"], (0,), "expected one name with its argument, such as {jitter: 2}, got 'flip'"),
         (
             [{"jitter": 2, "crop": 2}],

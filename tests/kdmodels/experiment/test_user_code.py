@@ -21,7 +21,9 @@ EXPERIMENT = Experiment.model_validate(
         "name": "own",
         "data": "own.data:load",
         "teacher": [{"network": "big.nets:Net", "epochs": 1, "data": "own.more:load"}, {"registry": "other"}],
-        "student": {"network": "small:Net", "epochs": 1, "optimizer": {"fast.optim:Lion": {"lr": 0.1}}},
+        "student": {"network": "small:Net", "epochs": 1, "optimizer": {"fast.optim:Lion": {"lr": 0.1}}}
+        | {"augment": [{"dark.room:darken": {}}]},
+        "metrics": [{"mine.metrics:cost": "lower"}],
         "variants": [
             "kd",
             {"name": "wide", "terms": "kd", "student": {"network": "wide:Net"}},
@@ -42,6 +44,8 @@ def test_all_code_of_an_experiment_is_found() -> None:
             ("student.optimizer", "fast.optim"),
             (wide.replace("network.module", "optimizer"), "fast.optim"),
             (control.replace("network.module", "optimizer"), "fast.optim"),
+            ("student.augment", "dark.room"),
+            ("metrics", "mine.metrics"),
             (wide, "wide"),
             (control, "wide"),
             ("variants.lossy.terms", "tests.support.losses"),
@@ -51,13 +55,15 @@ def test_all_code_of_an_experiment_is_found() -> None:
 
 def test_every_name_must_be_allowed() -> None:
     require_all_allowed(EXPERIMENT)  # a command's own experiment is not asked about
-    require_all_allowed(EXPERIMENT, "own,big.nets,small,fast,wide,tests.support.losses")
+    require_all_allowed(EXPERIMENT, "own,big.nets,small,fast,dark,mine,wide,tests.support.losses")
     for words, refused in [
         ("", "own.data"),
         ("own,big.net,small,wide", "big.nets"),
         ("own,big,smal,wide", "small"),
         ("own,big,small", "fast.optim"),
         ("own,big,small,fast", "wide"),
+        ("own,big.nets,small,fast,wide,tests", "dark.room"),
+        ("own,big.nets,small,fast,wide,tests,dark", "mine.metrics"),
         ("own,big.nets,small,fast,wide", "tests.support.losses"),
     ]:
         with pytest.raises(UsageError, match=f"the code of {refused} is not allowed in this schedule") as error:
@@ -65,8 +71,8 @@ def test_every_name_must_be_allowed() -> None:
         assert "\n" not in str(error.value)
     more = EXPERIMENT.model_copy(update={"allow_code": ["os_of_mine"]})  # as anybody could say in Prefect's form
     with pytest.raises(UsageError, match=r"^allow_code: the code of os_of_mine is not allowed in this schedule"):
-        require_all_allowed(more, "own,big.nets,small,fast,wide,tests")
-    require_all_allowed(more, "own,big.nets,small,fast,wide,tests,os_of_mine")
+        require_all_allowed(more, "own,big.nets,small,fast,dark,mine,wide,tests")
+    require_all_allowed(more, "own,big.nets,small,fast,dark,mine,wide,tests,os_of_mine")
 
 
 def test_a_cluster_must_be_allowed_because_it_can_run_code() -> None:

@@ -78,6 +78,29 @@ def test_the_code_of_a_loss_is_in_the_keys_of_the_variants_that_use_it(
     assert changed == {"source.keyed_losses"}
 
 
+def test_the_code_of_an_augmentation_is_in_the_keys_of_the_networks_that_see_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "def dark(image, generator, *, by: float = 0.5):\n    return image * by\n"
+    (tmp_path / "keyed_augment.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    operations = [{"keyed_augment:dark": {"by": 0.4}}]
+
+    def changed(**changes: Any) -> list[str]:
+        (tmp_path / "keyed_augment.py").write_text(source)
+        first = {step.name: step for step in planned(variants=["kd"], **changes).steps}
+        (tmp_path / "keyed_augment.py").write_text(source + "# changed\n")
+        second = {step.name: step for step in planned(variants=["kd"], **changes).steps}
+        return [name for name, step in first.items() if second[name].key != step.key]
+
+    assert changed(data=EXPERIMENT["data"] | {"augment": operations}) == ["teacher", "hard-labels", "kd"]
+    assert changed(student=EXPERIMENT["student"] | {"augment": operations}) == ["hard-labels", "kd"]
+    ensemble = [EXPERIMENT["teacher"] | {"augment": []}] * 2
+    both = changed(teacher=ensemble, student=EXPERIMENT["student"] | {"augment": operations})
+    assert both == ["teacher", "hard-labels", "kd"]
+
+
 def test_the_code_of_an_optimizer_is_in_the_keys_of_the_networks_that_use_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
