@@ -6,10 +6,12 @@ This module imports neither torch nor prefect, so that the commands start quickl
 import csv
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import yaml
 
@@ -246,7 +248,7 @@ def _version_line(version: tracking.Version) -> VersionLine:
 def spec(word: str) -> str:
     """Return the experiment file that reproduces a comparison, one of its students or a generator.
 
-    The file of a student includes the student's control and teacher.
+    The file of a student includes the student's control and teacher. Paths below the current folder are relative.
 
     Args:
         word: A run or a registered model, see `find_run`.
@@ -265,12 +267,25 @@ def spec(word: str) -> str:
     kdflow, torch = (comparison.tags.get(tag, "?") for tag in (Tag.VERSION, Tag.TORCH))
     folder = comparison.tags.get(Tag.DATA_DIR)
     command = f"kd run FILE{f' --data-dir {folder}' if folder else ''}"
+    text = yaml.safe_dump(_with_relative_paths(experiment.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
     made_by = f"{run.kind} {run.name} ({run.run_id}), made by kdflow {kdflow} and torch {torch}"
     return (
         f"# {escaped(made_by)}.\n"
-        f"# The same versions on the same machine give the same weights: {escaped(command)}\n"
-        + yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        f"# The same versions on the same machine give the same weights: {escaped(command)}\n{text}"
     )
+
+
+def _with_relative_paths(value: Any) -> Any:
+    """Replace each absolute path below the current folder by a path that is relative to this folder.
+
+    A colleague who has the same files in another folder can then use the experiment file.
+    """
+    if isinstance(value, dict):
+        return {key: _with_relative_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_relative_paths(each) for each in value]
+    here = f"{os.getcwd()}{os.sep}"
+    return f"./{value.removeprefix(here)}" if isinstance(value, str) and value.startswith(here) else value
 
 
 def _classes(run_id: str) -> list[ClassLine]:

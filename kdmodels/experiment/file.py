@@ -39,8 +39,8 @@ def require_comparison(experiment: Experiment | GeneratorExperiment, name: str) 
 def read_any_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment | GeneratorExperiment:
     """Read and validate an experiment file. A file with a field `generator` describes the training of a generator.
 
-    Relative paths of checkpoints and data become absolute if they exist below the current folder. A scheduled run has a
-    different current folder, and would not find a relative path.
+    Relative paths of checkpoints and data become absolute if they exist below the folder of the file or, otherwise,
+    below the current folder. A scheduled run has a different current folder, and would not find a relative path.
 
     Args:
         path: The path of the experiment file.
@@ -52,7 +52,7 @@ def read_any_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment
             number, the field, its value and the allowed values.
     """
     raw, places = _read(path, overrides)
-    _make_paths_absolute(raw)
+    _make_paths_absolute(raw, path.parent)
     model = _model_of(raw)
     try:
         return model.model_validate(raw)
@@ -109,35 +109,37 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, JsonValue], P
     return raw, places
 
 
-def _make_paths_absolute(raw: dict[str, JsonValue]) -> None:
+def _make_paths_absolute(raw: dict[str, JsonValue], folder: Path) -> None:
     teacher, data = raw.get("judge" if "generator" in raw else "teacher"), raw.get("data")
     members = teacher.get("ensemble") if isinstance(teacher, dict) else teacher
     for member in [teacher, *members] if isinstance(members, list) else [teacher]:
-        _make_absolute(member, "checkpoint")
+        _make_absolute(member, "checkpoint", folder)
         if isinstance(member, dict):
             if isinstance(member.get("data"), str):
                 member["data"] = {"source": member["data"]}
-            _make_absolute(member.get("data"), "source")
-    _make_absolute(data, "source")
+            _make_absolute(member.get("data"), "source", folder)
+    _make_absolute(data, "source", folder)
     if isinstance(data, dict):
-        _make_absolute(data.get("transfer"), "unlabelled")
+        _make_absolute(data.get("transfer"), "unlabelled", folder)
 
 
-def _make_absolute(part: JsonValue, field: str) -> None:
-    """Make the path in a field absolute if the path exists below the current folder.
+def _make_absolute(part: JsonValue, field: str, folder: Path) -> None:
+    """Make the path in a field absolute if the path exists below a folder or, otherwise, below the current folder.
 
-    Otherwise, the field stays unchanged, e.g. if the path exists only below the data folder.
+    If it exists below neither, the field stays unchanged, e.g. if the path exists only below the data folder.
 
     Args:
         part: A part of the unvalidated experiment, which is changed in place. If it is not a mapping, nothing changes.
         field: The name of the field.
+        folder: The folder of the experiment file.
     """
     word = part.get(field) if isinstance(part, dict) else None
     if not isinstance(part, dict) or not isinstance(word, str):
         return
     path, colon, function = word.partition(":")
-    if {"/", "."} & set(path) and os.path.exists(path):
-        part[field] = os.path.abspath(path) + colon + function
+    if {"/", "."} & set(path):
+        existing = next((each for each in (folder / path, Path(path)) if os.path.exists(each)), None)
+        part[field] = word if existing is None else os.path.abspath(existing) + colon + function
 
 
 def _text(path: Path) -> str:

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from flows.experiments import shipped
 from kdmodels.errors import UserError
+from kdmodels.experiment import Experiment
 from kdmodels.experiment.file import read_experiment
 from kdmodels.report.leaderboard import leaderboard
 from kdmodels.report.tables import to_frame
@@ -115,6 +117,26 @@ def test_a_model_means_the_run_of_its_version(recorded, form: str) -> None:
     assert line.test_accuracy == champion.tags[Tag.TEST_ACCURACY]
     assert show(champion.run_id).versions == []
     assert spec(word) == spec(champion.run_id)
+
+
+def test_a_spec_has_relative_paths_below_the_current_folder(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_id = tracking.start("mine", "mine", "comparison")
+    shape = {"network": {"mlp": [8]}, "epochs": 1}
+    raw = {
+        "name": "mine",
+        "data": {"source": str(tmp_path / "photos" / "all")},
+        "teacher": {"network": {"mlp": [8]}, "checkpoint": "/elsewhere/teacher.pt"},
+        "student": shape,
+        "variants": ["hard-labels"],
+    }
+    tracking.log_json(run_id, "experiment.json", Experiment.model_validate(raw).model_dump(mode="json"))
+    document = yaml.safe_load(spec(run_id))
+    assert document["data"]["source"] == "./photos/all"
+    assert document["teacher"]["checkpoint"] == "/elsewhere/teacher.pt"
+    assert str(tmp_path) not in spec(run_id)
 
 
 def test_students_on_different_data_are_not_compared(store: Path) -> None:

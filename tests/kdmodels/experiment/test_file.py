@@ -1,5 +1,6 @@
 """Every mistake in an experiment file gives one line with its place and what is allowed."""
 
+import json
 import os
 from pathlib import Path
 
@@ -416,6 +417,33 @@ def test_an_override_can_bring_another_teacher(file: Path, monkeypatch: pytest.M
     assert read_experiment(file, override).teacher.checkpoint == os.path.abspath("t.safetensors")
     members = read_experiment(file, [override[0].replace("={", "=[{registry: a}, {") + "]"]).teacher.members
     assert [member.checkpoint for member in members] == [None, os.path.abspath("t.safetensors")]
+
+
+def test_a_path_is_relative_to_the_file_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project, elsewhere):
+        (folder / "photos").mkdir(parents=True)
+    (elsewhere / "teacher.pt").write_text("weights")
+    file = project / "mine.yaml"
+    shape = {"network": {"mlp": [8]}, "epochs": 1}
+    teacher = {"network": {"mlp": [8]}, "checkpoint": "./teacher.pt"}
+    file.write_text(
+        json.dumps(
+            {
+                "name": "mine",
+                "data": {"source": "./photos", "transfer": {"unlabelled": "./absent"}},
+                "teacher": teacher,
+                "student": shape,
+                "variants": ["hard-labels"],
+            }
+        )
+    )
+    monkeypatch.chdir(elsewhere)
+    experiment = read_experiment(file)
+    assert experiment.data.source == str(project / "photos")
+    assert experiment.teacher.checkpoint == str(elsewhere / "teacher.pt")
+    assert experiment.data.transfer is not None
+    assert experiment.data.transfer.unlabelled == "./absent"
 
 
 def test_a_relative_source_of_a_teachers_data_becomes_absolute(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
