@@ -129,12 +129,24 @@ def write_template(file: Path) -> None:
     Raises:
         UserError: The file already exists or cannot be written.
     """
+    write_new(file, TEMPLATE.read_text(encoding="utf-8").replace("my-experiment", name_for(file)))
+
+
+def name_for(file: Path) -> str:
+    """Return the name of an experiment that is written to a file: the name of the file, if that is a valid name."""
+    return file.stem if re.fullmatch(NAME, file.stem) and len(file.stem) <= 80 else "my-experiment"
+
+
+def write_new(file: Path, text: str) -> None:
+    """Write a text to a new file, completely or not at all.
+
+    Raises:
+        UserError: The file already exists or cannot be written.
+    """
     if os.path.lexists(file):  # also true for a broken link
         raise UserError(f"{file}: exists already. Choose another file name")
     if not file.parent.is_dir():
         raise UserError(f"{file}: the folder {file.parent} does not exist")
-    name = file.stem if re.fullmatch(NAME, file.stem) and len(file.stem) <= 80 else "my-experiment"
-    text = TEMPLATE.read_text(encoding="utf-8").replace("my-experiment", name)
     try:
         write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"), mode=SHARED)
     except OSError as error:
