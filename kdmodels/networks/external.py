@@ -107,7 +107,8 @@ def build_external(
         raise UserError(f"{label} fails on images of {size} ({type(error).__name__}: {line}){hint}") from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         kind = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise UserError(f"{label}: expected logits of shape {(2, classes)} for two images, got {kind}")
+        hint = ". network.arguments sets the arguments of the call" if network.kind == "module" else ""
+        raise UserError(f"{label}: expected logits of shape {(2, classes)} for two images, got {kind}{hint}")
     if network.weights and pretrained:
         whole.load_weights(input_shape[0])
     return whole.train()

@@ -1,7 +1,7 @@
 """Construction of the networks that the user's classes and functions build."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -18,7 +18,8 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
     """Build a network by calling the user's class or function with the arguments in the experiment file.
 
     Each of the arguments `classes`, `num_classes`, `in_channels` and `input_shape` (C, H, W) is added if the signature
-    has this argument and the experiment file does not set it.
+    has this argument and the experiment file does not set it. If the signature has `**kwargs` but neither `classes` nor
+    `num_classes`, `num_classes` is added too, unless `**kwargs` does not allow this argument.
 
     Raises:
         UsageError: The class or function can't be imported, does not exist, or is not allowed to run.
@@ -26,9 +27,11 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
     """
     target = import_code(FIELD, str(network.module))
     defaults = {"classes": classes, "num_classes": classes, "in_channels": input_shape[0], "input_shape": input_shape}
-    arguments = {name: value for name, value in defaults.items() if name in _parameters(target)} | network.arguments
+    parameters = _parameters(target)
+    arguments = {name: value for name, value in defaults.items() if name in parameters} | network.arguments
+    unnamed = not {"classes", "num_classes"} & arguments.keys() and _takes_any_keyword(parameters)
     try:
-        module = target(**arguments)
+        module = _call_with_classes(target, arguments, classes) if unnamed else target(**arguments)
         if isinstance(module, nn.Module) and any(is_lazy(parameter) for parameter in module.parameters()):
             module(torch.zeros(2, *input_shape))
     except Exception as error:  # the user's code raises errors of any kind
@@ -39,8 +42,22 @@ def user_module(network: Network, input_shape: tuple[int, int, int], classes: in
     return module
 
 
-def _parameters(target: Callable[..., object]) -> list[str]:
+def _parameters(target: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
     try:
-        return list(inspect.signature(target).parameters)
+        return inspect.signature(target).parameters
     except ValueError:  # the class or function is written in C
-        return []
+        return {}
+
+
+def _takes_any_keyword(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def _call_with_classes(target: Callable[..., object], arguments: dict[str, object], classes: int) -> object:
+    """Call a function that has `**kwargs` with `num_classes`. If it refuses this argument, call it without."""
+    try:
+        return target(num_classes=classes, **arguments)
+    except TypeError as error:
+        if "num_classes" not in str(error):
+            raise
+        return target(**arguments)

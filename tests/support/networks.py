@@ -124,3 +124,21 @@ class Softmax(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(images.flatten(1)).softmax(dim=1)
+
+
+def with_any_keyword(**kwargs: int) -> nn.Module:
+    """Return a network like those of RepDistiller, whose functions pass all keyword arguments on."""
+    return _linear(**kwargs)
+
+
+def with_another_name(**kwargs: int) -> nn.Module:
+    """Return a network whose number of classes has a name that kdflow does not know."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, _only_outputs(**kwargs)))
+
+
+def _linear(num_classes: int = 1000, width: int = 8) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, width), nn.ReLU(), nn.Linear(width, num_classes))
+
+
+def _only_outputs(outputs: int = 1000) -> int:
+    return outputs

@@ -27,6 +27,25 @@ def test_a_module_gets_the_arguments_in_its_signature() -> None:
     assert three(torch.zeros(2, 3, 4, 4)).shape == (2, 5)
 
 
+@pytest.mark.parametrize(("name", "arguments"), [
+    ("with_any_keyword", {}), ("with_any_keyword", {"width": 4}), ("with_any_keyword", {"num_classes": 5}),
+    ("with_another_name", {"outputs": 5}),
+])  # fmt: skip
+def test_a_module_with_any_keyword_gets_the_number_of_classes(name: str, arguments: dict[str, int]) -> None:
+    network = build(Network.model_validate({**own(name), "arguments": arguments}), **SMALL)
+    assert network(torch.zeros(2, 3, 4, 4)).shape == (2, 5)
+
+
+def test_a_module_that_does_not_take_the_number_of_classes_is_told_about_its_arguments() -> None:
+    line = (
+        r"expected logits of shape \(2, 5\) for two images, got \(2, 1000\)\. network\.arguments sets the arguments of"
+    )
+    with pytest.raises(UserError, match=line):
+        build(Network.model_validate(own("with_another_name")), **SMALL)
+    with pytest.raises(UserError, match=r"with_any_keyword\(wide=3\) raised TypeError: .*'wide'"):
+        build(Network.model_validate({**own("with_any_keyword"), "arguments": {"wide": 3}}), **SMALL)
+
+
 def test_a_module_in_the_current_folder_is_found_and_its_source_is_digested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
