@@ -12,7 +12,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from secrets import token_hex
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from prefect.task_runners import TaskRunner
 
 from kdmodels.errors import UnavailableError, UsageError
 from kdmodels.experiment import Runner
+from kdmodels.files.temporary import temporary_folder
 from kdmodels.redaction import shown_address
 from tasks.execution.worker_process import WORKER_GONE, ClusterWorker
 
@@ -89,8 +90,7 @@ def _ray(runner: Runner, workers: int, cores: int) -> Iterator[Tasks]:
         os.environ.update(LOCAL_RAY)  # read when Ray is imported
         os.environ.setdefault("RAY_AUTH_TOKEN", token_hex(32))
     ray, prefect_ray, context = _imported("ray", "ray", "prefect_ray", "prefect_ray.context")
-    # The name of a Unix socket has at most 107 bytes, so the folder must have a short name.
-    with nullcontext() if runner.address else tempfile.TemporaryDirectory(prefix="kd-", dir="/tmp") as folder:
+    with nullcontext() if runner.address else _ray_folder() as folder:
         if folder:
             settings |= {
                 "num_cpus": workers,
@@ -113,11 +113,20 @@ def _ray(runner: Runner, workers: int, cores: int) -> Iterator[Tasks]:
             ray.shutdown()
 
 
+def _ray_folder() -> AbstractContextManager[str]:
+    """Return a context manager for the folder of a cluster's sockets and logs, which Ray itself never deletes.
+
+    The name of a Unix socket has at most 107 bytes, so the folder must have a short name.
+    """
+    return tempfile.TemporaryDirectory(prefix="kd-", dir="/tmp", ignore_cleanup_errors=True)
+
+
 @contextmanager
 def _dask(runner: Runner, workers: int) -> Iterator[Tasks]:
     dask, distributed, prefect_dask = _imported("dask", "dask", "distributed", "prefect_dask")
-    no_pages: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-    with tempfile.TemporaryDirectory(prefix="kd-") as folder, dask.config.set(no_pages):
+    # A cluster with an address has settings of its own. The routes are web pages, which need no password.
+    no_pages: dict[str, object] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    with temporary_folder() as folder, dask.config.set(no_pages | {"temporary-directory": str(folder)}):
         settings = {
             "n_workers": workers,
             "threads_per_worker": 1,
@@ -126,7 +135,6 @@ def _dask(runner: Runner, workers: int) -> Iterator[Tasks]:
             "security": True,  # TLS with a new certificate, without which no process can connect
             "memory_limit": 0,  # Dask would restart a worker above its share of the memory
             "silence_logs": logging.CRITICAL,
-            "local_directory": folder,
         }
         made = {"address": runner.address} if runner.address else {"cluster_kwargs": settings}
         with prefect_dask.DaskTaskRunner(**made) as tasks:

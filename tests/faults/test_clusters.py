@@ -45,7 +45,7 @@ def descendants(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 def wait_until_ended(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=60)
+    _, alive = psutil.wait_procs(processes, timeout=200)
     assert alive == []
 
 
@@ -76,7 +76,10 @@ def test_a_student_outlives_its_worker_and_ctrl_c_ends_the_cluster(workspace: Wo
     cluster = descendants(process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "kd: interrupted\n")
+    assert process.returncode == 130
+    *before, last = stderr.splitlines()
+    assert last == "kd: interrupted"
+    assert all("(raylet)" in line for line in before)  # Ray reports the death of its worker
     wait_until_ended(cluster)
     assert list((workspace.folder / "tmp").iterdir()) == []
     control, *_ = json.loads(workspace.kd(*LONG, "--dry-run", "--json").stdout)["students"]

@@ -37,7 +37,7 @@ def last_epoch(workspace: Workspace, name: str = "hard-labels") -> float:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.1)
