@@ -153,7 +153,7 @@ def _record(job: StudentJob, work: StepWork, origin: dict[str, str]) -> StudentR
         trained: list[Replica] = []
         # Loss weights that were calibrated before are used again. Then an interrupted training continues with the same
         # loss weights on every device, and all replicas of a run have the same loss weights.
-        earlier = _calibration_of(tuned.variant, step.source if kept and step.source else run_id)
+        earlier = _calibration_of(tuned.variant, step.source if kept and step.source else work.taken_over or run_id)
         tuned = tuned.with_weights(earlier.weights)
         on_calibration = partial(_log_calibration, run_id, job.variant)
         if missing:

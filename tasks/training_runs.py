@@ -51,7 +51,7 @@ def start(
         control: The name of the variant that a student is compared with.
     """
     step = work.step
-    optional: dict[str, str | None] = {Tag.NOTE: step.note, Tag.CONTROL: control}
+    optional: dict[str, str | None] = {Tag.NOTE: step.note, Tag.CONTROL: control, Tag.TAKEN_OVER: work.taken_over}
     run_id = tracking.start(
         experiment,
         step.name,

@@ -66,6 +66,8 @@ class Checkpoints:
         spec: Identifier of the run. If a checkpoint in the folder has another identifier, it is renamed and not used.
         every: Minimum number of seconds between two written checkpoints.
         warn: Function that receives a message for each checkpoint that can't be read or written.
+        on_written: Function that is called with the JSON file of the newest checkpoint after each write, and again when
+            the training is interrupted. The second argument is whether the training is interrupted.
         clock: Function that returns the time in seconds.
     """
 
@@ -76,9 +78,12 @@ class Checkpoints:
         *,
         every: float,
         warn: Callable[[str], None],
+        on_written: Callable[[Path, bool], None] = lambda path, is_interrupted: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._spec, self._every, self._warn, self._clock = folder, spec, every, warn, clock
+        self._on_written = on_written
+        self._newest: Path | None = None
         self._began = self._written = clock()
         self._unwritten: tuple[int, float, list[Replica], State] | None = None
         self.seconds = 0.0
@@ -130,11 +135,18 @@ class Checkpoints:
         if self._clock() - self._written >= self._every:
             self.flush()
 
-    def flush(self) -> None:
-        """Write the checkpoint that is held in memory, if any. Then delete all but the newest `KEPT` checkpoints."""
-        if self._unwritten is None:
-            return
-        epoch, seconds, replicas, tensors = self._unwritten
+    def flush(self, *, is_interrupted: bool = False) -> None:
+        """Write the checkpoint that is held in memory, if any. Then delete all but the newest `KEPT` checkpoints.
+
+        Args:
+            is_interrupted: Whether the training is interrupted, so that this checkpoint is the last.
+        """
+        if self._unwritten is not None:
+            self._write(*self._unwritten)
+        if self._newest:
+            self._on_written(self._newest, is_interrupted)
+
+    def _write(self, epoch: int, seconds: float, replicas: list[Replica], tensors: State) -> None:
         try:
             private_folder(self._folder)
             path = self._folder / f"epoch-{epoch:06}"
@@ -145,6 +157,7 @@ class Checkpoints:
             for old in sorted(self._folder.glob("epoch-*.json"))[:-KEPT]:
                 old.unlink()
                 old.with_suffix(".safetensors").unlink(missing_ok=True)
+            self._newest = path.with_suffix(".json")
         except (OSError, SafetensorError) as error:  # training continues without this checkpoint
             self._warn(f"{self._folder}: a checkpoint can't be written: {error}")
         self._unwritten, self._written = None, self._clock()  # last, so that an interrupted write is repeated

@@ -157,9 +157,9 @@ def fit(  # noqa: PLR0913 - the entry point of the library; all but six have def
                 if checkpoints:
                     checkpoints.keep(epoch, replicas, [stack.snapshot() for stack in stacks])
                 on_epoch(epoch, replicas)
-        except BaseException:  # write the last finished epoch before the exception ends the training
+        except BaseException as error:  # write the last finished epoch before the exception ends the training
             if checkpoints:
-                checkpoints.flush()
+                checkpoints.flush(is_interrupted=not isinstance(error, Exception))
             raise
     return replicas
 

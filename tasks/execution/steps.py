@@ -17,11 +17,13 @@ from kdmodels.files.folders import private_folder
 from kdmodels.training import Checkpoints
 from tasks import tracking
 from tasks.cleanup.leftovers import CLAIM, claim_in, folder_of, interrupted
+from tasks.execution.checkpoint_uploads import CheckpointUploads, delete_uploads, take_over
 from tasks.execution.team_locks import team_exclusive
 from tasks.references import PlannedRun
 from tasks.tracking.tags import Tag
 
 CHECKPOINT_SECONDS = 10.0  # time between two checkpoints, unless KD_CHECKPOINT_SECONDS is set
+UPLOAD_EVERY = 6  # an upload at most every 60 s, because another machine waits 60 s anyway until the lease expires
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,15 @@ class StepWork:
         finished: The id of a run that has finished the step since the planning, e.g. in another process. If there is
             no such run, the value is `None`.
         interrupted: The id of the interrupted run that is resumed. If there is no such run, the value is `None`.
+        taken_over: The id of an interrupted run of another machine. Its checkpoint is continued in a new run. If there
+            is no such run, the value is `None`.
     """
 
     step: PlannedRun
     folder: Path
     finished: str | None = None
     interrupted: str | None = None
+    taken_over: str | None = None
 
     def claim(self) -> dict[str, str]:
         """Return a tag that connects the step's run with its checkpoints, so that an interrupted run can be found.
@@ -67,7 +72,11 @@ class StepWork:
         def warn(message: str) -> None:
             tracking.set_tags(run_id, {Tag.WARNING: message})
 
-        return Checkpoints(self.folder, f"{self.step.key} {list(seeds)}", every=checkpoint_seconds(), warn=warn)
+        spec, every = f"{self.step.key} {list(seeds)}", checkpoint_seconds()
+        if not tracking.is_shared():
+            return Checkpoints(self.folder, spec, every=every, warn=warn)
+        uploads = CheckpointUploads(run_id, UPLOAD_EVERY * every, warn)
+        return Checkpoints(self.folder, spec, every=every, warn=warn, on_written=uploads)
 
 
 @contextmanager
@@ -76,6 +85,9 @@ def begin_step(step: PlannedRun, experiment: str, parent: str | None = None) -> 
 
     A cluster may run a task again that has already finished, e.g. because the worker that held its result died.
     Therefore, a finished run of the same comparison is reused even if the step must be trained again.
+
+    If no run of this machine can be resumed, but a process on another machine has stored a checkpoint and no longer
+    holds the lock, its checkpoint is continued.
 
     The step's checkpoints are deleted if the block ends without an error or with a DivergedError.
 
@@ -90,12 +102,19 @@ def begin_step(step: PlannedRun, experiment: str, parent: str | None = None) -> 
         if step.fresh and done and (parent is None or done.parent != parent):
             done = None
         run = None if done else interrupted(step, experiment)
+        taken_over = None if done or run or step.fresh else take_over(step, folder)
         try:
-            yield StepWork(step, folder, done.run_id if done else None, run.run_id if run else None)
+            yield StepWork(step, folder, done.run_id if done else None, run.run_id if run else None, taken_over)
         except DivergedError:
-            shutil.rmtree(folder, ignore_errors=True)
+            _delete_checkpoints(step, folder)
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        _delete_checkpoints(step, folder)
+
+
+def _delete_checkpoints(step: PlannedRun, folder: Path) -> None:
+    """Delete the checkpoints of a step, on this machine and in the store."""
+    shutil.rmtree(folder, ignore_errors=True)
+    delete_uploads(step)
 
 
 def checkpoint_seconds() -> float:

@@ -195,6 +195,13 @@ def claimed(claim: str, experiment: str | None = None) -> Run | None:
     return next(search(names, f"tags.`{Tag.CLAIM}` = '{claim}'", 1), None) if names else None
 
 
+def checkpointed(kind: str, key: str) -> list[Run]:
+    """Return the runs with this key that store a checkpoint, newest first."""
+    names = experiment_names()
+    condition = f"tags.`{Tag.KIND}` = '{kind}' AND tags.`{Tag.KEY}` = '{key}' AND tags.`{Tag.CHECKPOINT}` LIKE '%'"
+    return list(search(names, condition, None)) if names else []
+
+
 def data_holder(digest: str) -> Run | None:
     """Return the newest run that stores a prepared dataset. If no run stores the dataset, return None.
 

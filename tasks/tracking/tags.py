@@ -30,6 +30,8 @@ class Tag(StrEnum):
 
     # Teachers and students
     CLAIM = "kd.claim"  # random id that connects a run with its folder of checkpoints
+    CHECKPOINT = "kd.checkpoint"  # JSON: the newest checkpoint that the run stores, for another machine
+    TAKEN_OVER = "kd.taken_over"  # run id of the interrupted run of another machine whose checkpoint this run continues
     RESUMED = "kd.resumed"  # time when an interrupted run was last resumed, in ms since 1970
     RESUMED_EPOCH = "kd.resumed_epoch"  # last epoch before the run was resumed
     VARIANT = "kd.variant"

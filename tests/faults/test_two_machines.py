@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from tasks import tracking
+from tasks.results import REPLICAS
+from tasks.tracking.tags import Tag
 from tests.faults.conftest import AT_CALL, KILL, Workspace
 from tests.faults.servers import Server
 
@@ -29,6 +32,7 @@ def machines(
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
         second.environment[name] = workspace.environment[name]
     for machine in (workspace, second):
+        machine.environment["KD_CHECKPOINT_SECONDS"] = "0"  # the first epoch is stored for other machines
         machine.environment["HOME"] = str(machine.folder)
         machine.environment["PREFECT_HOME"] = str(machine.folder / "home-of-prefect")
     yield workspace, second
@@ -60,6 +64,17 @@ def assert_each_network_was_trained_once(outcomes: list[Any]) -> None:
     reused = [[student["reused"] for student in outcome["students"]] for outcome in outcomes]
     assert all(sorted(pair) == [False, True] for pair in zip(*reused, strict=True))
     assert [outcome["verdict"]["version"] for outcome in outcomes] == [1, 1]
+
+
+def assert_whole_and_taken_over(run_id: str, first: str) -> None:
+    """Check that a run continues the checkpoint of another run, and that both runs have the replicas of one process."""
+    assert tracking.get(run_id).tags[Tag.TAKEN_OVER] == first
+    content = []
+    for run in map(tracking.get, (run_id, first)):
+        folder = tracking.artifact(run.run_id, REPLICAS)
+        assert [entry.step for entry in MlflowClient().get_metric_history(run.run_id, "epoch")] == [*range(1, 41)]
+        content.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert content[0] == content[1]
 
 
 def findings(machine: Workspace) -> dict[str, Any]:
@@ -115,6 +130,7 @@ def test_a_machine_that_was_suspended_trains_its_network_too_and_replaces_no_cha
     assert [(version.version, version.aliases) for version in tracking.versions("small-student")] == [
         (1, ("champion",))
     ]
+    assert_whole_and_taken_over(done["students"][0]["run_id"], late["students"][0]["run_id"])
     again = outcome_of(second.start("run", "small.yaml", "--quiet", "--json"))
     assert all(student["reused"] for student in again["students"])
 
@@ -141,6 +157,8 @@ def test_the_second_machine_takes_over_when_the_first_is_lost(machines: Machines
     done = second.kd("run", "small.yaml", "--quiet", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["verdict"]["promoted"]
+    continued = tracking.get(json.loads(done.stdout)["students"][0]["run_id"])
+    assert continued.tags[Tag.TAKEN_OVER] in lost
     assert unended() == lost
     ended = first.kd("doctor", "--fix").stderr
     assert all(f"({run_id}): its process has ended" in ended for run_id in lost)
