@@ -101,7 +101,7 @@ def _store_missing(reference: KnowledgeReference, fold: Fold) -> int:
                     store_knowledge(network, split, missing, folder / name, device=device)
                 except UserError as error:
                     raise UserError(f"{fold.plan.teacher.name}: {error}") from error
-            tracking.log_folder(run_id, folder, reference.folder)
+            tracking.log_checked_folder(run_id, folder, reference.folder)
         tracking.sync_artifacts(run_id)
         stored = _stored(run_id)
         names = [_tag_name(reference, name) for name in missing]

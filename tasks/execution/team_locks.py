@@ -4,9 +4,10 @@ A lock is a concurrency limit of the Prefect server with one slot. A process tha
 thread renews. If the process or its machine dies, the lease expires, and the Prefect server frees the slot.
 
 A process can lose its lease without noticing, for example because its machine was suspended. A second process can then
-hold the lock too. For training, this costs time only: both processes train the network, and each records a run. The
-promotion gate reads the champion again before it changes the champion, and refuses if another process was faster. A
-check of the lease would not be safer, because the lease could expire between the check and the change of the champion.
+hold the lock too. For training, this costs time only: both processes train the network, and each records a run of its
+own, see `tasks.execution.checkpoint_uploads`. The promotion gate reads the champion again before it changes the
+champion, and refuses if another process was faster. A check of the lease would not be safer, because the lease could
+expire between the check and the change of the champion.
 """
 
 import re

@@ -2,6 +2,7 @@
 
 import functools
 import glob
+import hashlib
 import json
 import multiprocessing.util
 import os
@@ -24,7 +25,8 @@ from tasks.tracking.mlflow_internals import local_path
 
 PART_BYTES = 256 * 2**20  # an upload of 800 MB or more through an MLflow server times out
 _BLOCK_BYTES = 2**20
-_UNFINISHED = ".unfinished-"  # start of the name of a folder that is being downloaded
+_UNFINISHED = ".unfinished"  # name of the folder with the downloaded parts of incomplete files
+CHECKSUMS = "checksums.json"  # file in an artifact folder: the SHA-256 checksums of the other files
 PART = ".part-"  # large files are split into parts, e.g. model.onnx.part-0000
 
 if TYPE_CHECKING:
@@ -186,36 +188,92 @@ def fetched(run_id: str, path: str) -> Iterator[Path]:
         yield _download(run_id, path, folder)
 
 
+def log_checked_folder(run_id: str, folder: Path, path: str) -> None:
+    """Store all files of a local folder as artifacts of a run. If they go to a server, store their checksums, too.
+
+    The caller must hold a lock, so that only one process adds files to the artifact folder.
+
+    Args:
+        run_id: Id of the run.
+        folder: Local folder.
+        path: Artifact folder for the files. It may hold other files from earlier calls.
+    """
+    log_folder(run_id, folder, path)
+    if local_path(_root(run_id)):
+        return
+    files = (file for file in folder.rglob("*") if file.is_file())
+    checksums = _checksums(run_id, path) | {str(file.relative_to(folder)): _sha256(file) for file in files}
+    log_json(run_id, f"{path}/{CHECKSUMS}", checksums)
+
+
+def _checksums(run_id: str, path: str) -> dict[str, str]:
+    """Return the checksums of the files in an artifact folder. If an old version stored the files, return none."""
+    file = f"{path}/{CHECKSUMS}"
+    return dict(read_json(run_id, file)) if has_artifact(run_id, file) else {}
+
+
 def machine_copy(run_id: str, path: str, files: Iterable[str]) -> Path:
-    """Return the local path of an artifact folder. If the artifacts are on a server, download the folder at most once.
+    """Return the local path of an artifact folder. If the artifacts are on a server, download each file at most once.
 
     The copy is in the user's cache folder until `kd gc` deletes it. Use this function for large files that never change
     after they are stored. The caller must hold a lock of this machine, so that only one process downloads the folder.
 
+    An interrupted download continues with the next part of a large file. If `log_checked_folder` has stored the files,
+    their checksums are compared.
+
     Args:
         run_id: Id of the run.
         path: Path of the artifact folder.
-        files: The needed files, as paths in the folder. If the copy lacks a file, the folder is downloaded again.
+        files: The needed files, as paths in the folder.
 
     Raises:
-        UserError: The run has no artifact at this path.
+        UserError: The run has no artifact at this path, or a file is damaged.
     """
     if local_path(_root(run_id)):
         return artifact(run_id, path)
     whole = copies_folder() / run_id
     copy = private_folder(whole / path)
-    if not all((copy / file).exists() for file in files):
-        for left in whole.glob(f"{_UNFINISHED}*"):  # a process was killed during the download
-            shutil.rmtree(left)
-        with tempfile.TemporaryDirectory(dir=whole, prefix=_UNFINISHED) as unfinished:
-            downloaded = _download(run_id, path, Path(unfinished))
-            for file in (file for file in downloaded.rglob("*") if file.is_file()):
-                target = copy / file.relative_to(downloaded)
-                private_folder(target.parent)
-                sync(file)
-                file.replace(target)
+    missing = [file for file in files if not (copy / file).exists()]
+    if missing:
+        checksums = _checksums(run_id, path)
+        for file in missing:
+            parts = private_folder(whole / _UNFINISHED / hashlib.sha256(f"{path}/{file}".encode()).hexdigest())
+            _download_parts(run_id, f"{path}/{file}", parts)
+            complete = parts / PurePosixPath(file).name
+            if file in checksums and _sha256(complete) != checksums[file]:
+                shutil.rmtree(parts)
+                raise UserError(f"run {run_id!r}: its file '{path}/{file}' is damaged: its checksum is wrong")
+            private_folder((copy / file).parent)
+            sync(complete)
+            complete.replace(copy / file)
+        shutil.rmtree(whole / _UNFINISHED)
     os.utime(whole / PurePosixPath(path).parts[0])  # `kd gc` reads the time of the last use
     return copy
+
+
+def _download_parts(run_id: str, path: str, folder: Path) -> None:
+    """Download a file from a server into a folder. The parts of a large file that are in the folder are kept.
+
+    Raises:
+        UserError: The run has no artifact at this path.
+    """
+    listed = [info.path for info in MlflowClient().list_artifacts(run_id, str(PurePosixPath(path).parent))]
+    parts = [name for name in listed if name == path or name.startswith(f"{path}{PART}")]
+    if not parts:
+        raise _missing(run_id, path)
+    for part in parts:
+        target = folder / PurePosixPath(part).name
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                copy = Path(download_artifacts(f"{_root(run_id)}/{part}", dst_path=unfinished))
+                sync(copy)
+                copy.replace(target)
+    _join(folder)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def copies_folder() -> Path:

@@ -86,7 +86,7 @@ def log_of(folder: Path) -> str:
     return (folder / "server.log").read_text()
 
 
-def test_a_machine_copy_is_downloaded_once_and_again_if_it_lacks_a_file(
+def test_each_file_of_a_machine_copy_is_downloaded_once_and_checked_and_an_interrupted_download_continues(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -96,19 +96,36 @@ def test_a_machine_copy_is_downloaded_once_and_again_if_it_lacks_a_file(
         (tmp_path / "folder" / name).parent.mkdir(parents=True)
         (tmp_path / "folder" / name).write_bytes(data)
     run = tracking.start("digits", "teacher", "teacher")
-    tracking.log_folder(run, tmp_path / "folder", "knowledge/0123")
+    tracking.log_checked_folder(run, tmp_path / "folder", "knowledge/0123")
+
+    download = artifacts.download_artifacts
+
+    def interrupted(uri: str, dst_path: str) -> str:
+        if uri.endswith("part-0001"):
+            raise KeyboardInterrupt
+        return str(download(uri, dst_path=dst_path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts, "download_artifacts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.machine_copy(run, "knowledge/0123", content)
     for _ in range(3):
         copy = tracking.machine_copy(run, "knowledge/0123", content)
         assert {name: (copy / name).read_bytes() for name in content} == content
-    assert len(downloads(tmp_path)) == 4  # three parts of the large file, and the small file
-    (tracking.copies_folder() / run / ".unfinished-killed").mkdir()
-    tracking.log_text(run, "knowledge/0123/train/tap.npy", "new")
-    with (copy / "train" / "logits.npy").open("rb") as mapped:
-        assert (tracking.machine_copy(run, "knowledge/0123", ["train/tap.npy"]) / "train/tap.npy").read_text() == "new"
-        assert mapped.read() == content["train/logits.npy"]
-    assert len(downloads(tmp_path)) == 4 + 5
+    names = [name for name in downloads(tmp_path) if "checksums" not in name]
+    assert len(names) == len(set(names)) == 4  # three parts of the large file, and the small file
+    (tmp_path / "more" / "train").mkdir(parents=True)
+    (tmp_path / "more" / "train" / "tap.npy").write_bytes(b"new")
+    tracking.log_checked_folder(run, tmp_path / "more", "knowledge/0123")
+    for file in (tmp_path / "s3").rglob("tap.npy"):
+        file.write_bytes(b"old")
+    with pytest.raises(UserError, match=r"'knowledge/0123/train/tap.npy' is damaged: its checksum is wrong"):
+        tracking.machine_copy(run, "knowledge/0123", ["train/tap.npy"])
+    for file in (tmp_path / "s3").rglob("tap.npy"):
+        file.write_bytes(b"new")
+    assert (tracking.machine_copy(run, "knowledge/0123", ["train/tap.npy"]) / "train/tap.npy").read_text() == "new"
     assert [folder.name for folder in (tracking.copies_folder() / run).iterdir()] == ["knowledge"]
-    with pytest.raises(UserError, match="has no file 'knowledge/4567'"):
+    with pytest.raises(UserError, match=r"has no file 'knowledge/4567/train/logits.npy'"):
         tracking.machine_copy(run, "knowledge/4567", ["train/logits.npy"])
 
 
