@@ -67,7 +67,7 @@ def test_a_worker_without_the_files_of_the_command_trains_the_same_student(
         experiment=experiment,
         data=data,
         views=1,
-        parent=parent,
+        parent=tracking.start("small", "small", "comparison"),  # a run of the same comparison would be reused
         knowledge=KnowledgeReference(
             teacher_run_id=outcome["teacher"]["run_id"], taps=["middle"], views=1, folder=KNOWLEDGE
         ),
