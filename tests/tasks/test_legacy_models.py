@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 
 from kdmodels.errors import UserError
-from kdmodels.experiment import Data, Network, Promote
+from kdmodels.experiment import Data, Experiment, Network
 from kdmodels.networks import Description, save_network
 from tasks import tracking
 from tasks.predict import predict
@@ -21,6 +21,7 @@ from tasks.references import DataReference, LeaderboardReference, StudentReferen
 from tasks.results import NETWORK
 from tasks.tracking.contents import model_id
 from tasks.tracking.served import load_model
+from tests.conftest import SMALL
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Old:
         )  # fmt: skip
         parent = tracking.start("old", "old", "comparison")
         leaderboard = LeaderboardReference(parent_run_id=parent, teacher_run_id=None, students=[student], winner="kd")
-        return promote_student.fn(
-            leaderboard, Promote(model="old"), self.data, code=(), options=PromoteOptions(by_name=True, dry_run=dry_run)
-        )
+        experiment = Experiment.model_validate(SMALL | {"promote": {"model": "old"}})
+        options = PromoteOptions(by_name=True, dry_run=dry_run)
+        return promote_student.fn(leaderboard, experiment, self.data, code=(), options=options)
 
 
 def old_run(description: Description, network: torch.nn.Module, folder: Path) -> str:

@@ -168,8 +168,8 @@ def test_a_replica_that_diverges_leaves_the_others_as_they_are(
     whole = trained(KD, [0, 1], knowledge)
     poisoned = generator_for(1, "student").initial_seed()
 
-    def broken(network: nn.Module, generator: torch.Generator) -> None:
-        initialise(network, generator)
+    def broken(network: nn.Module, generator: torch.Generator, *, fan_out: bool = False) -> None:
+        initialise(network, generator, fan_out=fan_out)
         if generator.initial_seed() == poisoned:
             nn.init.constant_(network.head.weight, float("nan"))  # type: ignore[union-attr, arg-type]
 

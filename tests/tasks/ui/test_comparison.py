@@ -127,7 +127,7 @@ def test_the_log_has_a_line_for_each_stage_and_student(first: Shown, again: Show
     student = r"validation accuracy \d\d\.\d\d ± \d+\.\d\d %, trained in \d+\.\d s"
     patterns = {
         "data": r"digits, 1,150 train, 288 validation, 359 test examples" + seconds,
-        "plan": r"0 earlier runs are reused\. To train or read: teacher, hard-labels, kd",
+        "plan": r"0 earlier runs are reused\. To train or load: teacher, hard-labels, kd",
         "teacher": r"validation accuracy \d\d\.\d\d %, new" + seconds,
         "knowledge": r"outputs of the teacher for 1 view of the training images, stored" + seconds,
         "hard-labels": student,
