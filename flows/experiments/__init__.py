@@ -44,7 +44,7 @@ def find(word: str) -> Path:
     if path.is_dir():
         raise UserError(f"{word}: is a folder, not an experiment file")
     if not os.path.exists(path):  # unlike Path.exists, raises no error for a name that the system forbids
-        siblings = [file.name for file in sorted(path.parent.glob("*.y*ml"))] if path.suffix else []
+        siblings = [file.name for file in sorted(path.parent.glob("*.y*ml")) if path.suffix and file.is_file()]
         nearest = get_close_matches(path.name, siblings, n=1)
         hint = f"Did you mean '{path.with_name(nearest[0])}'? " if nearest else ""
         hint += allowed("" if nearest else path.stem, shipped())

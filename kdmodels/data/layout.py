@@ -75,22 +75,25 @@ def read_layout(paths: Iterable[str], folders: Iterable[str], validation: str | 
     elif validation:
         raise UsageError(f"data.validation: {validation!r} has no train folder beside it. {SHAPE}")
     else:
-        layout = _single_split(images, inner, groups)
+        layout = _single_split(images, inner, groups, prefix.removesuffix("/"))
     full_paths = {split: [prefix + path for path in names] for split, names in layout.paths.items()}
     return Layout(full_paths, layout.labels, layout.notes)
 
 
-def _single_split(images: list[str], folders: list[str], groups: Mapping[str, list[str]]) -> Layout:
+def _single_split(images: list[str], folders: list[str], groups: Mapping[str, list[str]], top: str) -> Layout:
     """Return a layout in which every image belongs to the training split.
 
     Args:
         images: The paths of the images.
         folders: The paths of all folders.
         groups: The paths of the images in each top folder, by the name of the folder.
+        top: The folder that contains all images and folders. Empty if there is no such folder.
     """
     if not images:
         raise UserError(f"there is no image. {SHAPE}")
     classes = _classes(images, "")
+    if classes is None and top and not groups:
+        raise UserError(f"all images are in one folder, {printable(top)}, so there is only one class. {SHAPE}")
     if classes is None:
         raise UserError(f"{listed(images[:1])} has no class. {SHAPE}")
     if groups:

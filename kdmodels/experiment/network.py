@@ -101,6 +101,7 @@ class Compact(Part):
 KINDS = ("mlp", "conv", "name", "torchvision", "timm", "module", "compact")
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 _CODE = f"^{_DOTTED}:{_DOTTED}$"
+_IN_FILE = re.compile(r"(?:\./)?((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:(.+)")
 _KINDS_OF_OPTION = {"dropout": ("mlp",), "weights": ("torchvision", "timm"), "arguments": ("module",)}
 
 
@@ -129,7 +130,8 @@ class Network(Part):
     module: str | None = Field(
         default=None,
         pattern=_CODE,
-        description="Your own class or function, as package.module:Class. docs/networks.md lists its arguments.",
+        description="Your own class or function, as package.module:Class or ./file.py:Class. docs/networks.md lists "
+        "its arguments.",
     )
     compact: Compact | None = Field(default=None, description="Small network of one kind of block.")
     dropout: float = Field(
@@ -158,8 +160,10 @@ class Network(Part):
     @field_validator("module", mode="before")
     @classmethod
     def _require_code(cls, module: object) -> object:
+        if isinstance(module, str) and (in_file := _IN_FILE.fullmatch(module)):
+            module = f"{in_file[1].replace('/', '.')}:{in_file[2]}"
         if isinstance(module, str) and not re.fullmatch(_CODE, module):
-            raise mistake(f"expected package.module:Class, got {show(module)}")
+            raise mistake(f"expected package.module:Class or ./file.py:Class, got {show(module)}")
         return module
 
     @model_validator(mode="after")

@@ -216,7 +216,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
         2,
         "variants.0.name: expected a name, got '../x'. Allowed: at most 100 letters",
     ),
-    (changed("student.network=../nets:Net"), 2, "expected package.module:Class, got '../nets:Net'"),
+    (changed("student.network=../nets:Net"), 2, "expected package.module:Class or ./file.py:Class, got '../nets:Net'"),
     (
         changed("schedule={cron: 0 3 * * *, timezone: ../x}"),
         2,

@@ -74,7 +74,7 @@ def test_unicode_forms_of_a_name_are_one_class() -> None:
     [
         ([], [], "there is no image. Allowed: a folder per class"),
         (["1.png", "2.png"], [], "1.png has no class. Allowed: a folder per class"),
-        (["cat/1.png"], [], "1.png has no class"),
+        (["cat/1.png"], [], "all images are in one folder, cat, so there is only one class"),
         (["cat/1.png", "dog/1.png", "3.png"], [], "the top folder: has images beside class folders: 3.png"),
         (["train/cat/1.png", "train/2.png", "test/cat/1.png"], [], "train: has images beside class folders: 2.png"),
         (["cat/1.png", "dog/1.png"], ["bird"], "folders without an image: bird. Allowed: at least one"),

@@ -133,7 +133,8 @@ MISTAKES = [  # replaced text in SHORT, its replacement, and the line of the err
     ("{mlp: [32]}", "resnet18",
      f"4: student.network.name: unknown network 'resnet18'. Did you mean 'resnet8'? Allowed: {ARCHITECTURES}, "
      f"{{torchvision: NAME}}, {{timm: NAME}}, package.module:Class"),
-    ("{mlp: [32]}", "'my.networks:'", "4: student.network.module: expected package.module:Class, got 'my.networks:'"),
+    ("{mlp: [32]}", "'my.networks:'",
+     "4: student.network.module: expected package.module:Class or ./file.py:Class, got 'my.networks:'"),
     ("{mlp: [32]}", "{mlp: [32], conv: [8]}", "4: student.network.conv: conflicts with mlp. Allowed: one of them"),
     ("{mlp: [32]}", "{}",
      "4: student.network: expected one of mlp, conv, name, torchvision, timm, module, compact, got none of them"),

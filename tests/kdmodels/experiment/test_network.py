@@ -13,6 +13,8 @@ from kdmodels.experiment.network import Network
     ({"conv": [8]}, {"conv": [8]}),
     ("resnet20", {"name": "resnet20"}),
     ("my.networks:Net", {"module": "my.networks:Net", "arguments": {}}),
+    ("./nets.py:Small", {"module": "nets:Small", "arguments": {}}),
+    ("my/networks.py:Net.deep", {"module": "my.networks:Net.deep", "arguments": {}}),
     ({"module": "a:B.c", "arguments": {"widths": [8, 16]}}, {"module": "a:B.c", "arguments": {"widths": [8, 16]}}),
     ({"torchvision": "resnet18"}, {"torchvision": "resnet18", "weights": None}),
     ({"timm": "resnet10t", "weights": "c3_in1k"}, {"timm": "resnet10t", "weights": "c3_in1k"}),
