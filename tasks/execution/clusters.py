@@ -98,6 +98,8 @@ def _ray(runner: Runner, workers: int, cores: int) -> Iterator[Tasks]:
                 "object_store_memory": STORE_BYTES,
                 "_temp_dir": folder,
             }
+        if runner.address == "auto":  # otherwise, Prefect would start a cluster if none runs
+            settings["address"] = runner.address
         tasks: Tasks = prefect_ray.RayTaskRunner(runner.address or "local", settings)
         try:
             with _sigterm_kept(), _reached(runner), chdir(os.sep):  # see `ClusterWorker`
