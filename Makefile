@@ -51,7 +51,7 @@ lint: $(VENV)/installed  ## Check style, types and the direction of imports.
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed  ## Run every benchmark and write benchmarks/results; over an hour. KD_DATA as for test.
-	for name in mnist starting stacking step recording serving ledger knowledge fanout large gate likeness "losses digits" "losses mnist"; do \
+	for name in mnist starting stacking step recording serving ledger knowledge fanout clusters large gate likeness "losses digits" "losses mnist"; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; \
 	done
 
