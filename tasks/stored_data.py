@@ -24,13 +24,13 @@ from kdmodels.files.folders import private_folder
 from kdmodels.files.temporary import temporary_folder
 from tasks import tracking
 from tasks.execution import interruption
+from tasks.execution.clusters import CLUSTERS
 from tasks.execution.locks import copy_lock, exclusive
 from tasks.execution.team_locks import team_exclusive
 from tasks.references import DataReference
 from tasks.results import DATA
 from tasks.tracking.tags import Tag
 
-ON_THIS_MACHINE = ("auto", "thread", "process")  # kinds of runners that train students on the machine of the command
 CHUNK_BYTES = 2**26  # size of one file of pixels; if a download is interrupted, at most one file is downloaded again
 DIGITS = 32  # number of digits of a distillation digest in names
 PIXELS = "pixels.npy"  # file of a machine's copy: the pixels of all images
@@ -39,7 +39,7 @@ UNFINISHED = "unfinished.npy"  # the same file while it is being downloaded
 
 def is_needed(experiment: Experiment) -> bool:
     """Return whether students of an experiment may be trained on machines that lack the files of the data source."""
-    return tracking.is_shared() and experiment.runner.kind not in ON_THIS_MACHINE
+    return tracking.is_shared() and experiment.runner.kind in CLUSTERS
 
 
 def store_data(dataset: Dataset, run_id: str) -> None:

@@ -132,6 +132,11 @@ def test_a_worker_never_downloads_a_published_dataset() -> None:
         load(DataReference.model_validate({"data": Data(source="mnist")} | fields | shape))
 
 
-@pytest.mark.usefixtures("store")
-def test_data_are_not_stored_if_all_students_are_trained_on_this_machine() -> None:
-    assert not is_needed(Experiment.model_validate(SMALL))
+@pytest.mark.parametrize("kind", ["auto", "thread", "process", "ray", "dask"])
+@pytest.mark.parametrize("uri", ["sqlite:////store.db", "http://server"])
+def test_data_are_stored_only_for_clusters_and_only_on_servers(
+    kind: str, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    experiment = Experiment.model_validate(SMALL | {"runner": {"kind": kind}})
+    assert is_needed(experiment) is (kind in ("ray", "dask") and uri.startswith("http"))
