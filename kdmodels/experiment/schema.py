@@ -15,7 +15,9 @@ Path = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 JsonSchema = dict[str, Any]
 
-NAME = r"^[A-Za-z0-9]([A-Za-z0-9 ._+=-]{0,98}[A-Za-z0-9._+=-])?$"
+# Latin, Greek, Cyrillic, Chinese, Japanese and Korean letters, as ranges that every regex engine and JSON schema knows
+LETTERS = "A-Za-zÀ-ÖØ-öø-ɏͰ-ͽͿ-ϿЀ-ҁҊ-ԯぁ-ゖァ-ヺ一-鿿가-힣"
+NAME = rf"^[{LETTERS}0-9]([{LETTERS}0-9 ._+=-]{{0,98}}[{LETTERS}0-9._+=-])?$"
 NOUNS = {
     "integer": "a whole number",
     "number": "a number",

@@ -420,6 +420,19 @@ def test_an_override_can_bring_another_teacher(file: Path, monkeypatch: pytest.M
     assert [member.checkpoint for member in members] == [None, os.path.abspath("t.safetensors")]
 
 
+@pytest.mark.parametrize("name", ["café", "Größe 2", "опыт", "実験", "été.1"])
+def test_a_name_may_have_letters_of_other_languages(file: Path, name: str) -> None:
+    file.write_text(SHORT)
+    assert read_experiment(file, [f"name={name}"]).name == name
+
+
+@pytest.mark.parametrize("name", ["café×2", "a\u0301", "\u202eabc", "a/é", "é "])
+def test_a_name_has_no_other_signs(file: Path, name: str) -> None:
+    file.write_text(SHORT)
+    with pytest.raises(UserError, match="letters, digits, spaces and signs"):
+        read_experiment(file, [f"name={name!r}"])
+
+
 def test_a_path_is_relative_to_the_file_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     for folder in (project, elsewhere):
