@@ -3,10 +3,10 @@
 Each run is `kd run` on the digits with a new store. It trains a grid of temperatures and the control, with one seed
 each, in two workers. The runners take turns on the same machine.
 
-`start` is the time that belongs to no stage: imports, servers, and the cluster. `each` is the time of the stage
-"students" per student and worker, less the mean time of a training: what a student costs beyond its training. The
-workers of a cluster import everything while the teacher and the first students are trained, so a part of the imports is
-in `each`. `runs` counts the finished runs of students in the store, and `names` their different names.
+`start` is the time that belongs to no stage: imports, servers, and the cluster. `each` is what a student costs beyond
+its training: the time of the stage "students", times the workers, divided by the students, less the mean time of a
+training. The workers of a cluster import everything while the teacher and the first students are trained, so a part of
+the imports is in `each`. `runs` counts the finished runs of students in the store, and `names` their different names.
 """
 
 import json
@@ -25,7 +25,7 @@ STUDENTS, WORKERS, KINDS = 200, 2, ("process", "ray", "dask")
 
 
 def experiment(students: int, kind: str) -> dict[str, Any]:
-    """Return an experiment with a number of variants, including the control."""
+    """Return an experiment with this number of students. One of them is the control."""
     return {
         "name": "clusters",
         "data": "digits",
@@ -38,7 +38,7 @@ def experiment(students: int, kind: str) -> dict[str, Any]:
 
 
 def run(students: int, kind: str, folder: Path) -> dict[str, float]:
-    """Run one experiment, and return its figures. See the module's docstring."""
+    """Run one experiment, and return the figures that the module's docstring describes."""
     path = folder / f"{kind}.yaml"
     path.write_text(json.dumps(experiment(students, kind)))  # JSON is YAML
     store = f"sqlite:///{folder}/{kind}/mlflow.db"

@@ -205,7 +205,7 @@ def progress_table(lines: Sequence[Line]) -> Table:
 
 
 def _status(line: Line) -> str:
-    """Return the status, in other words if the teacher is loaded and not trained."""
+    """Return the status to print. A teacher that is loaded and not trained has its own words."""
     is_loaded = line.kind == "teacher" and not line.epochs
     return {TRAINING: "loading", FINISHED: "loaded"}.get(line.status, line.status) if is_loaded else line.status
 

@@ -45,7 +45,7 @@ def find_device(name: str) -> torch.device:
 
 
 def count_gpus(name: str) -> int:
-    """Return the number of this machine's CUDA devices. If the device that an experiment names is another, return 0.
+    """Return the number of this machine's CUDA devices, or 0 if `name` is not a CUDA device.
 
     Raises:
         UserError: This machine does not have the device.

@@ -152,7 +152,7 @@ def _hints(target: Any) -> dict[str, Any]:
 def _checked(argument: str, value: object, hint: Any) -> object:
     adapter: TypeAdapter[object] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     try:
-        return adapter.validate_json(json.dumps(value), strict=True)  # strict JSON: a list is a tuple, "1" is no number
+        return adapter.validate_json(json.dumps(value), strict=True)  # accepts a list as tuple, but "1" not as number
     except ValidationError as error:
         kind = hint.__name__ if isinstance(hint, type) else str(hint)
         raise UserError(f"{argument}: expected {kind}, got {value!r}") from error

@@ -14,7 +14,7 @@ from tasks import tracking
 from tasks.execution import interruption
 
 POLL_SECONDS = 3.0  # interval at which a process looks for a request to end its run
-COMPARISON_SECONDS = 10.0  # interval at which a worker of a cluster looks whether its comparison still runs
+COMPARISON_SECONDS = 10.0  # interval at which a cluster's worker checks whether its comparison still runs
 STOP_SECONDS = 60.0  # time that a process has to end a cancelled run
 
 

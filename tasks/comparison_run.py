@@ -198,7 +198,7 @@ def command_run(
             tracking.log_text(parent, "skipped.txt", "\n".join(load(splits[0]).skipped))
             with cancellable(parent):
                 yield parent
-            if tracking.is_shared():  # another worker has taken over the students of a lost machine
+            if tracking.is_shared():  # runs of a lost machine, whose students other machines finished
                 tracking.kill_running(parent)
         except BaseException as error:
             if not tracking.is_mute(error):

@@ -1,6 +1,6 @@
 """measure_metrics: measure the metrics that an experiment names in `metrics`, on the validation split.
 
-Metrics do not influence the training, so they are no part of a student's cache key. The values are stored with the
+Metrics do not influence the training, so they are not part of a student's cache key. The values are stored with the
 student's run, and are measured again if the code of a metric has changed.
 """
 
@@ -29,7 +29,7 @@ from tasks.results import METRIC, REPLICAS, SCORES
 
 
 def with_metrics(students: Sequence[StudentReference], fold: Fold) -> list[StudentReference]:
-    """Return the rows of a fold's students with the metrics of the experiment. Measure those that are not recorded.
+    """Return the rows of a fold's students with the experiment's metrics. Measure metrics that are not recorded yet.
 
     Raises:
         UserError: a value is infinite or NaN, or the user's function raises an error.
@@ -88,14 +88,14 @@ def _scores_by_seed(
 def metrics_to_measure(experiment: Experiment, code: Collection[str]) -> tuple[str, ...]:
     """Return the names of the metrics that are measured on the test split.
 
-    A metric of the user is left out if the user does not name its module, unless a requirement bounds the metric. The
-    experiment may have been read from the store.
+    The experiment may come from the store, and code that only the store names must not run. Therefore, a metric of the
+    user is left out if its module is not in `code`. If a requirement bounds such a metric, an error is raised instead.
 
     Args:
         code: The modules and files whose code the user allows to run.
 
     Raises:
-        UsageError: a requirement bounds a metric whose module the user does not name.
+        UsageError: a requirement bounds a metric whose module is not in `code`.
     """
     modules = {metric.name: metric.name.partition(":")[0] for metric in experiment.metrics if metric.is_users}
     for name in experiment.promote.require.metrics:

@@ -205,7 +205,7 @@ def load(reference: DataReference) -> Dataset:
 def _load_again(reference: DataReference) -> Dataset:
     problem: UserError | None = None
     try:
-        if not has_files(reference.data.source, reference.folder):  # a worker does not download them from the internet
+        if not has_files(reference.data.source, reference.folder):  # a worker does not download from the internet
             raise UserError(f"data.source: the files of {reference.data.source} are not on this machine")
         dataset = _load(reference.data, reference.folder, reference.fold, _generator(reference.data))
     except UserError as error:

@@ -49,8 +49,8 @@ def record_onnx(file: str, experiment: Experiment, data: DataReference) -> str:
 
     Args:
         file: The path of an ONNX file that takes float32 images (N, C, H, W) in [0, 1].
-        data: The data that the model is compared on. The classes of the model are theirs, in the same order, unless
-            the file names its classes.
+        data: The data on which the model is compared. If the file does not name its classes, its outputs must be the
+            classes of the data, in the same order.
 
     Raises:
         UserError: The file can't be read or served, or does not fit the shape or the classes of the data.

@@ -1,7 +1,7 @@
 """Prepared datasets in the tracking store, for workers on machines that do not have the files of the data source.
 
 A comparison stores its dataset only if its students may be trained on other machines, i.e. if the tracking store is
-shared and the runner is an engine such as Ray or Dask. Everywhere else, the process that trains a student can read the
+shared and the runner is a Ray or Dask cluster. In all other cases, the process that trains a student can read the
 source itself, and a copy in the store would only cost time. A dataset that the store already holds is not stored again.
 
 The test split is never stored. See `kdmodels.data.packed` for the files.

@@ -133,7 +133,7 @@ def write_template(file: Path) -> None:
 
 
 def name_for(file: Path) -> str:
-    """Return the name of an experiment that is written to a file: the name of the file, if that is a valid name."""
+    """Return the file's name without suffix as an experiment's name, or `my-experiment` if that name is not valid."""
     return file.stem if re.fullmatch(NAME, file.stem) and len(file.stem) <= 80 else "my-experiment"
 
 

@@ -24,7 +24,9 @@ KEPT = ("network", "key", "prefix", "normalise", "size")  # fields of the teache
 def command(
     file: Annotated[
         Path,
-        typer.Argument(exists=True, dir_okay=False, help="An ONNX file, or a checkpoint of teacher.network."),
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, help="An ONNX file, or a checkpoint of teacher.network."
+        ),
     ],
     experiment: ExperimentName = None,
     model: Annotated[

@@ -28,7 +28,7 @@ CHUNK_VALUES = 2**20  # number of pixel values that are read at once when all pi
 
 
 class Form(NamedTuple):
-    """The properties of a dataset that belong to its digests, in addition to the examples.
+    """The properties of a dataset that its digests cover, in addition to the examples.
 
     Attributes:
         top: The largest possible value of a pixel.

@@ -3,8 +3,8 @@
 The form has two parts: a small table, and the pixels. The table lists the images of the training split, the validation
 split and the unlabelled images. The test split is left out, so a machine that trains students never holds it.
 
-The table holds the fingerprint of every image. The digest of the dataset therefore proves the table, and the table
-proves the pixels: nothing else has to be trusted. The files hold data only, and reading them runs no code.
+The table holds the fingerprint of every image. A machine checks the table with the digest of the dataset, and
+the pixels with the table, so it has to trust only the digest. The files hold data only, and reading them runs no code.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class Facts(BaseModel):
 
     @property
     def form(self) -> Form:
-        """The properties of the dataset that belong to its digests."""
+        """The properties of the dataset that its digests cover."""
         return Form(self.top, self.shape, self.classes, self.mean, self.std)
 
 

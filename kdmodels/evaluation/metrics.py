@@ -70,10 +70,10 @@ def measure(metrics: Iterable[str], logits: Tensor, labels: Tensor, classes: Seq
 
 
 def check(metrics: Iterable[str], classes: Sequence[str]) -> None:
-    """Compute each metric once, for random logits of examples of all classes.
+    """Compute each metric twice for the same random logits, with examples of all classes, and compare the values.
 
     Raises:
-        UserError: A metric can't be computed, is infinite or NaN, or depends on something else than its arguments. For
+        UserError: A metric can't be computed, is infinite or NaN, or depends on anything other than its arguments. For
             other errors, see `metric_of`.
     """
     labels = torch.arange(len(classes)).repeat(EXAMPLES)

@@ -86,7 +86,7 @@ class Function(Part):
 
 
 class Own(Part):
-    """An augmentation of the user's own. In a file, write {module:function: {...}} with the arguments."""
+    """A function of the user as an augmentation. In a file, write {module:function: {...}} with the arguments."""
 
     own: Function = Field(description="The function that augments each image.")
 

@@ -64,8 +64,8 @@ class Require(Part):
     )
     metrics: dict[str, str] = Field(
         default={},
-        description="Bounds of metrics that `metrics` names, on the test split. Write them like the other "
-        "requirements, e.g. macro_f1: '>= 0.9'.",
+        description="Bounds on the test split for metrics that the experiment's field `metrics` names. Write them like "
+        "the other requirements, e.g. macro_f1: '>= 0.9'.",
     )
 
     @model_validator(mode="before")
@@ -249,8 +249,8 @@ class Experiment(Settings):
 
     recipe: str | None = Field(
         default=None,
-        description=f"Published recipe that sets the fields that the file leaves out: {', '.join(RECIPES)}. Validation "
-        "writes its values into these fields. Default: none.",
+        description=f"Published recipe that sets the fields that the file leaves out: {', '.join(RECIPES)}. When the "
+        "file is read, the recipe's values are written into these fields. Default: none.",
         json_schema_extra={"enum": [*RECIPES, None]},
     )
     teacher: Teacher
@@ -264,8 +264,8 @@ class Experiment(Settings):
     )
     metrics: list[Metric] = Field(
         default=[],
-        description="Metrics that are measured beside the accuracy: macro_f1, auroc, top_K, e.g. top_5, recall_CLASS, "
-        "or a function of yours, module:function. If lower values are better: {module:function: lower}.",
+        description="Metrics to measure in addition to the accuracy: macro_f1, auroc, top_K such as top_5, "
+        "recall_CLASS, or a function of yours, module:function. If lower values are better: {module:function: lower}.",
     )
     rank_by: str = Field(
         default=ACCURACY,
@@ -363,7 +363,7 @@ class Experiment(Settings):
 
     @property
     def recipes(self) -> list[tuple[str, Member | Student]]:
-        """The networks with their training recipes, each after the name of its field. Each teacher is in `teacher`."""
+        """Pairs of a field's name and its network with training recipe. All teachers have the field name `teacher`."""
         teachers: list[tuple[str, Member | Student]] = [("teacher", member) for member in self.teacher.members]
         own = [(f"variants.{each.name}.student", each.student) for each in self.variants if each.student]
         return [*teachers, ("student", self.student), *own]
@@ -379,7 +379,7 @@ class Experiment(Settings):
 
     @property
     def own_augmentations(self) -> list[tuple[str, Function]]:
-        """The user's functions that augment images, each after the name of its field."""
+        """Pairs of a field's name and a function of the user in this field that augments images."""
         fields = [("data.augment", self.data.augment), ("student.augment", self.student.augment)]
         fields += [("teacher.augment", member.augment) for member in self.teacher.members]
         return [(field, each.own) for field, augment in fields for each in augment or () if isinstance(each, Own)]

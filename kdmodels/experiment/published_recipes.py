@@ -69,7 +69,7 @@ def _with_training(teacher: object) -> object:
 
 
 def _training(network: Fields) -> Fields:
-    """Return the training settings of a teacher or student. If the file changes the epochs, the steps change too."""
+    """Return the training settings of a teacher or student. The learning rate's steps scale with the epochs."""
     epochs = network.get("epochs", EPOCHS)
     length = epochs if isinstance(epochs, int) and epochs > 0 else EPOCHS
     return {

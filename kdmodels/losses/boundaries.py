@@ -111,7 +111,7 @@ def _pairs(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> li
 
 
 def _halved(values: Sequence[Tensor]) -> Tensor:
-    """Return the sum of values, where the factor of the last value is 1 and halves from each value to that before."""
+    """Return a weighted sum. The factor of the last value is 1, and halves from each value to the value before it."""
     last = len(values) - 1
     return torch.stack([value / 2 ** (last - number) for number, value in enumerate(values)]).sum(dim=0)
 

@@ -30,7 +30,7 @@ def hint(student_features: Tensor, teacher_features: Tensor, *, activation: str 
 
     Args:
         student_features, teacher_features: Features of equal shape (B, ...). No gradient reaches the teacher.
-        activation: If `relu`, negative features of the student count as 0. This suits teacher's features that are not
+        activation: If `relu`, negative features of the student count as 0. Set it if the teacher's features are not
             negative. None: the features are compared as they are.
 
     Returns:

@@ -133,7 +133,8 @@ class GhostBottleneck(nn.Module):
 class InvertedBlock(nn.Module):
     """Inverted residual block with ReLU, as papers that compare distillation losses use it for MobileNetV2.
 
-    Unlike torchvision's block, this block has ReLU instead of ReLU6, and a 1x1 convolution also without expansion.
+    Unlike torchvision's block, this block has ReLU instead of ReLU6. If `expansion` is 1, it keeps the first 1x1
+    convolution.
 
     Args:
         inputs, outputs: Numbers of channels.
@@ -161,7 +162,7 @@ class ShuffleBlock(nn.Module):
     Args:
         inputs, outputs: Numbers of channels.
         stride: Stride of the depthwise convolution.
-        first: Whether the block is the first of the network, whose first convolution has no groups.
+        first: Whether the block is the first of the network. Its first convolution has no groups.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, first: bool) -> None:

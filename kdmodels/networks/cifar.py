@@ -30,7 +30,7 @@ def cifar(architecture: Architecture, input_shape: tuple[int, int, int], classes
         Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", 2018.
         Zhang et al., "ShuffleNet: an extremely efficient convolutional neural network for mobile devices", 2018.
         Ma et al., "ShuffleNet V2: practical guidelines for efficient CNN architecture design", 2018.
-        Tian et al., "Contrastive representation distillation", 2020, for the forms of all networks but the first four.
+        Tian et al., "Contrastive representation distillation", 2020, for forms that the other papers do not describe.
     """
     layers = {
         "resnet": _resnet,

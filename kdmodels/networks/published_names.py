@@ -30,8 +30,8 @@ def with_names_of_catalogue(network: str, names: list[str], state: dict[str, Ten
         state: Tensors of the file, by name.
 
     Returns:
-        The tensors by their new names. None if the names of the state are not those of the repositories, or if number
-        and kinds of the tensors (such as weight, bias, running_mean) differ from those of the network.
+        The tensors by their new names. None if the names of the state are not those of the repositories, or if the
+        number or the kinds of the tensors (such as weight, bias, running_mean) differ from those of the network.
     """
     parts = list(dict.fromkeys(name.partition(".")[0] for name in state))
     if parts != PARTS[ARCHITECTURES[network].family] or _kinds(names) != _kinds(state):

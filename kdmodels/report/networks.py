@@ -46,9 +46,9 @@ These networks take images of 8x8 and larger, with any number of channels. If sh
 shortcut is a 1x1 convolution with batch norm, as in Tian et al. 2020; the numbers of parameters are the same. A VGG has
 one linear layer, and halves the map only while the map has at least 8 rows. `resnet50` has a 3x3 stem without pooling.
 `mobilenetv2` has half the published width, ReLU instead of ReLU6, and a stem of stride 2. Both ShuffleNets have a 1x1
-stem of stride 1. All networks of the catalogue have the numbers of parameters of the networks in the code of
-Tian et al. 2020 and, with the same weights, the same outputs. A test compares them. A teacher's `checkpoint` may be a
-file [that this code or mdistiller wrote](own-data.md#checkpoints-of-other-tools).
+stem of stride 1. Each network of the catalogue has as many parameters as the same network in the code of Tian et al.
+2020 and, with the same weights, returns the same outputs. A test checks both. A teacher's `checkpoint` may be a file
+[that this code or mdistiller wrote](own-data.md#checkpoints-of-other-tools).
 """
 
 COMPACT = """

@@ -39,7 +39,7 @@ def served_content(content: bytes, classes: Sequence[str]) -> bytes:
     for value in (inputs[0], model.graph.output[0]):
         if value.type.tensor_type.shape.dim and value.type.tensor_type.shape.dim[0].dim_param:
             value.type.tensor_type.shape.dim[0].dim_param = BATCH
-    del model.graph.value_info[:]  # shapes in terms of the old name of the batch size; the checks infer all shapes
+    del model.graph.value_info[:]  # shapes with the old name of the batch size; the checks infer all shapes again
     served = ServedModel(model.SerializeToString())
     if not served.classes:
         count = served(np.zeros((1, *served.input_shape), dtype=np.float32)).shape[1]
@@ -50,7 +50,7 @@ def served_content(content: bytes, classes: Sequence[str]) -> bytes:
 
 
 def _rename(model: ModelProto, old: str, new: str) -> None:
-    """Rename a tensor of a graph. A subgraph may not use the tensor, and the checks refuse files with subgraphs."""
+    """Rename a tensor of a graph. Subgraphs are ignored, because the checks refuse files with subgraphs."""
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)} - {old}
     if new in taken:
         raise RefusedError(f"the file already has another tensor with the name {new}")

@@ -65,7 +65,7 @@ class OwnOptimizer:
         """Return the state of the optimizer as a flat dictionary of tensors.
 
         Raises:
-            UserError: The state holds something else than tensors, numbers, text, and lists and mappings of these.
+            UserError: The state holds anything other than tensors, numbers, text, and lists and mappings of these.
         """
         state, tensors = self.optimizer.state_dict(), {}
         rest: dict[str, Any] = {"state": {}, "param_groups": state["param_groups"]}
@@ -116,7 +116,7 @@ def check(field: str, optimizer: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _check(name: str, weights: Mapping[str, Tensor], resumed: Mapping[str, Tensor]) -> None:
-    """Check the weights of two trials, without and with an interruption."""
+    """Check the weights of two trials: one without an interruption, and one that was resumed."""
     if not all(tensor.isfinite().all() for tensor in weights.values()):
         raise UserError(f"{name} gives infinite or NaN weights after {STEPS} steps. Allowed: finite weights")
     if all(torch.equal(tensor, _weights()[key]) for key, tensor in weights.items()):

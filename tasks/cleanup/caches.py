@@ -73,8 +73,8 @@ def downloaded_data() -> list[Cache]:
 def stored_data(runs: Sequence[tracking.Run]) -> list[Cache]:
     """Return a cache for each run in `runs` that stores prepared datasets.
 
-    The time of the last use is the time when the last comparison in `runs` ended that has the same experiment. While
-    a comparison of any experiment runs, the time is infinite, because its workers may read the data.
+    The time of the last use is the end of the last comparison in `runs` that belongs to the same experiment. While a
+    comparison of any experiment runs, the time is infinite, because its workers may read the data.
     """
     comparisons = [run for run in runs if run.kind in tracking.PARENTS]
     is_read = any(run.end is None for run in comparisons)

@@ -29,7 +29,7 @@ class DeletedRun(BaseModel):
 
 
 class DeletedVersion(BaseModel):
-    """A version of a registered model of a `Deletion`. Its run or its comparison is one of the deleted runs."""
+    """A version of a registered model in a `Deletion`. Its run or its comparison is one of the deleted runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -141,7 +141,7 @@ def _delete(cache: Cache, since: float) -> bool:
         with _lock(cache).acquire(blocking=False):
             if cache.run_id:
                 tag, folder = IN_RUNS[cache.kind]
-                tracking.delete_tag(cache.run_id, tag)  # first, because the tag means that all files exist
+                tracking.delete_tag(cache.run_id, tag)  # before the files, because the tag says that all files exist
                 tracking.delete_folder(cache.run_id, folder)
             elif cache.folder and caches.in_folder(cache.kind, cache.folder).used < since:
                 _empty(cache.folder)

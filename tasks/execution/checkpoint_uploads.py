@@ -35,8 +35,8 @@ class Uploaded(BaseModel):
     """The newest checkpoint that a run stores.
 
     Attributes:
-        slot: The folder of the checkpoint. Uploads alternate between two folders, so that an interrupted upload leaves
-            the checkpoint before intact.
+        slot: The folder of the checkpoint. Uploads alternate between two folders, so that an interrupted upload does
+            not damage the previous checkpoint.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,7 +109,7 @@ def take_over(step: PlannedRun, folder: Path) -> str | None:
     """
     if not tracking.is_shared():
         return None
-    stopped = (RunStatus.RUNNING, RunStatus.KILLED)  # without the lock, the process of a running run is lost
+    stopped = (RunStatus.RUNNING, RunStatus.KILLED)  # a run without a lock has lost its process, even if it is RUNNING
     runs = [run for run in tracking.checkpointed(step.kind, step.key) if run.status in stopped]
     newest = {run.run_id: checkpoint for run in runs if (checkpoint := uploaded(run))}
     for run_id in sorted(newest, key=lambda run_id: -newest[run_id].epoch):

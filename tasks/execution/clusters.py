@@ -32,14 +32,14 @@ Tasks = TaskRunner[Any]
 CLUSTERS = ("ray", "dask")
 LOOPBACK = "127.0.0.1"
 PASSED = ("AWS_", "KD_", "MLFLOW_", "PREFECT_")  # prefixes of the environment variables that workers take over
-RETRIES = 3  # times that a student is started again after its worker has died; also the default of Ray and Dask
+RETRIES = 3  # how often a student is restarted if its worker dies; also the default of Ray and Dask
 LOCAL_RAY = {
-    "RAY_worker_niceness": "0",  # 15 by default, but the students are the work
+    "RAY_worker_niceness": "0",  # Ray's default of 15 would let all other processes run first
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray then uses the loopback address, on every system
-    "RAY_USAGE_STATS_ENABLED": "0",  # Ray reports its use to its makers otherwise
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would install packages for its workers otherwise
+    "RAY_USAGE_STATS_ENABLED": "0",  # otherwise, Ray sends usage statistics to its authors
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # otherwise, Ray would install packages for its workers under `uv run`
 }
-STORE_BYTES = 80 * 2**20  # Ray's store of objects, about the smallest allowed: tasks exchange small references only
+STORE_BYTES = 80 * 2**20  # size of Ray's object store: about the minimum, because tasks exchange small references
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _ray_folder() -> AbstractContextManager[str]:
 @contextmanager
 def _dask(runner: Runner, workers: int) -> Iterator[Tasks]:
     dask, distributed, prefect_dask = _imported("dask", "dask", "distributed", "prefect_dask")
-    # A cluster with an address has settings of its own. The routes are web pages, which need no password.
+    # The routes are web pages without a password. A cluster with an address has its own settings.
     no_pages: dict[str, object] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     with temporary_folder() as folder, dask.config.set(no_pages | {"temporary-directory": str(folder)}):
         settings = {
@@ -134,7 +134,7 @@ def _dask(runner: Runner, workers: int) -> Iterator[Tasks]:
             "threads_per_worker": 1,
             "host": LOOPBACK,
             "dashboard_address": f"{LOOPBACK}:0",
-            "security": True,  # TLS with a new certificate, without which no process can connect
+            "security": True,  # TLS: a process can connect only with the cluster's new certificate
             "memory_limit": 0,  # Dask would restart a worker above its share of the memory
             "silence_logs": logging.CRITICAL,
         }
@@ -152,7 +152,7 @@ def _require_reachable(address: str | None) -> None:
     """Raise an error if a cluster is on other machines, but a server of this command is reachable from this one only.
 
     Raises:
-        UsageError: See above.
+        UsageError: The MLflow or the Prefect server can't be reached from the cluster.
     """
     if not address or _is_here(address):
         return

@@ -23,7 +23,7 @@ from tasks.references import PlannedRun
 from tasks.tracking.tags import Tag
 
 CHECKPOINT_SECONDS = 10.0  # time between two checkpoints, unless KD_CHECKPOINT_SECONDS is set
-UPLOAD_EVERY = 6  # an upload at most every 60 s, because another machine waits 60 s anyway until the lease expires
+UPLOAD_EVERY = 6  # upload at most every 6 * 10 s, because a takeover waits 60 s for the lease anyway
 
 
 @dataclass(frozen=True)

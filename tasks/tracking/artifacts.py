@@ -207,7 +207,7 @@ def log_checked_folder(run_id: str, folder: Path, path: str) -> None:
 
 
 def _checksums(run_id: str, path: str) -> dict[str, str]:
-    """Return the checksums of the files in an artifact folder. If an old version stored the files, return none."""
+    """Return the checksums of the files in an artifact folder. Empty if an old version of kdflow stored the files."""
     file = f"{path}/{CHECKSUMS}"
     return dict(read_json(run_id, file)) if has_artifact(run_id, file) else {}
 

@@ -149,9 +149,9 @@ def set_champion(version: Version) -> Version:
 def rollback(model: str, to: int | None = None) -> Version:
     """Make an earlier champion or another version the champion, and return this version.
 
-    The old champion gets the tag `kd.rolled_back`, unless the version was itself rolled back: then the old champion was
-    its substitute. The alias `previous` moves to the version that the next rollback would restore. The arguments and
-    errors are those of `rollback_versions`.
+    The old champion gets the tag `kd.rolled_back`, unless the new champion has this tag, so that an earlier rollback is
+    undone. The alias `previous` moves to the version that the next rollback would restore. The arguments and errors are
+    those of `rollback_versions`.
     """
     old, back = rollback_versions(model, to)
     client = MlflowClient()
@@ -166,7 +166,7 @@ def rollback(model: str, to: int | None = None) -> Version:
 
 
 def _before(version: Version) -> Version | None:
-    """Return the last champion before a version that still exists and was not rolled back. If there is none, None."""
+    """Return the last former champion before `version` that exists and was not rolled back, or `None`."""
     existing = {each.version: each for each in versions(version.model)}
     seen = {version.version}
     number = version.tags.get(Tag.REPLACED)
