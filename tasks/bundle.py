@@ -22,6 +22,7 @@ from kdmodels.serving.model_file import ServedModel
 from kdmodels.serving.refusal import RefusedError
 from tasks import queries, tracking
 from tasks.cleanup.needs import compared_students
+from tasks.execution.checkpoint_uploads import CHECKPOINTS
 from tasks.held_out import TRAINED
 from tasks.report_contents import find_comparison, read_contents
 from tasks.results import CORRECTNESS, DATA, KNOWLEDGE
@@ -68,7 +69,7 @@ class Contents(BaseModel):
 def write_bundle(word: str | None, out: Path | None) -> Path:
     """Write a comparison with its teacher, students, models and report to a new zip file, and return the file.
 
-    Prepared data, the teacher's stored outputs and the thumbnails of training images are left out.
+    Prepared data, the teacher's stored outputs, checkpoints and the thumbnails of training images are left out.
 
     Args:
         word: The name or id of the comparison's run, or of the run of one of its students. Default: the latest
@@ -127,7 +128,7 @@ def _collect(folder: Path, comparison: tracking.Run, runs: Sequence[tracking.Run
 def _collect_run(folder: Path, run_id: str) -> None:
     folder.mkdir(parents=True)
     for name in artifact_names(run_id):
-        if name in (DATA, KNOWLEDGE, TRAINED):  # images, and what can be computed again
+        if name in (DATA, KNOWLEDGE, TRAINED, CHECKPOINTS):  # images, and what can be computed again
             continue
         stored = tracking.artifact(run_id, name)
         for file in _files(stored) if stored.is_dir() else [stored]:

@@ -94,6 +94,15 @@ def test_a_bundle_gives_the_same_results_in_another_store(
     assert len(read_history("small-student").versions) == versions
 
 
+def test_stored_checkpoints_are_left_out(recorded: Recorded, tmp_path: Path) -> None:
+    (tmp_path / "newest").mkdir()
+    (tmp_path / "newest" / "stack.safetensors").write_bytes(b"weights")
+    tracking.log_folder(recorded.again, tmp_path / "newest", "checkpoints/newest")
+    assert tracking.has_artifact(recorded.again, "checkpoints")
+    files = read(write_bundle(recorded.again, tmp_path / "run.zip"))
+    assert not [name for name in files if "checkpoints" in name]
+
+
 def test_a_bundle_can_be_read_without_kdflow(written: Path) -> None:
     files = read(written)
     assert {"bundle.json", "SHA256SUMS", "report.html", "experiment.yaml", "model.onnx"} <= files.keys()
