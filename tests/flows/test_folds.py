@@ -69,13 +69,11 @@ def test_every_example_is_validated_once_and_counts_in_the_leaderboard(
     again, outcomes = compare([outcome.parent_run_id, first_fold])  # the row of all folds does not change
     assert again == rows
     assert outcomes[first_fold].outcomes.shape == (2, 500)
-    of_two, _ = compare(
-        [run.run_id for run in children if run.name in ("kd 1/3", "hard-labels 1/3", "hard-labels 2/3")]
-    )
-    assert [row.control for row in of_two if row.variant.startswith("kd")] == [
-        row.variant for row in of_two if row.run_id == next(
-            run.run_id for run in children if run.name == "hard-labels 1/3")
-    ]  # fmt: skip
+    ids = {run.name: run.run_id for run in children}
+    of_one_fold, _ = compare([ids["kd 1/3"], ids["hard-labels 1/3"]])
+    assert {row.control for row in of_one_fold} == {"hard-labels"}
+    with pytest.raises(UserError, match="these students were validated on different images"):
+        compare([ids["kd 1/3"], ids["hard-labels 1/3"], ids["hard-labels 2/3"]])
     third = next(run for run in children if run.name == "kd 3/3")
     assert find_training_data(tracking.get(outcome.parent_run_id), third, None, ()).fold == 2
     with pytest.raises(UserError, match=rf"is of a later fold\. Allowed: the student of the first fold, {first_fold}"):
