@@ -42,9 +42,9 @@ def activation_boundaries(
 
     Example:
         >>> import torch
-        >>> student, teacher = torch.tensor([[[[0.5, 0.0, -2.0]]]]), torch.tensor([[[[3.0, 0.0, -1.0]]]])
-        >>> activation_boundaries([student], [teacher])  # 3 / 1000 * (0.5 ** 2 + 1 ** 2 + 0)
-        tensor([0.0037])
+        >>> student, teacher = torch.tensor([[[[0.0, 0.0, -2.0]]]]), torch.tensor([[[[3.0, 0.0, -1.0]]]])
+        >>> activation_boundaries([student], [teacher])  # 3 / 1000 * (1 + 1 + 0)
+        tensor([0.0060])
     """
     values = []
     for student, teacher in _pairs(student_maps, teacher_maps):
