@@ -21,7 +21,7 @@ coverage: $(VENV)/installed  ## Run the same tests and report line coverage; tak
 	$(TESTS) --cov --cov-report=term:skip-covered
 
 test-faults: $(VENV)/installed  ## Run the tests that interrupt, kill or race real processes, or take long.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault --numprocesses=2 --dist=loadfile --no-loadscope-reorder tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m fault --numprocesses=3 --dist=loadfile --no-loadscope-reorder tests
 
 test-docs: $(VENV)/installed  ## Run every block of README.md and docs, or check that it says why it is not run.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not fault" --numprocesses=2 --dist=worksteal tests/docs docs
