@@ -52,7 +52,7 @@ REPRODUCTION = Reproduction(
     name=NAME,
     title="Transfer sets on MNIST: real, unlabelled, generated, data-free and noise",
     papers=("Chen et al., Data-free learning of student networks, 2019",),
-    cost="about 100 minutes (estimated)",
+    cost="about 2 hours (estimated)",
     seeds=5,
     claims=(
         _accuracy("teacher", "the teacher", 98.39),
