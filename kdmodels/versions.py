@@ -24,7 +24,8 @@ from collections.abc import Collection, Iterable, Mapping
 from kdmodels.experiment.augmentation import Operation, Own
 from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.network import Network
-from kdmodels.experiment.recipe import OPTIMIZERS, Recipe
+from kdmodels.experiment.optimization import OPTIMIZERS
+from kdmodels.experiment.recipe import Recipe
 from kdmodels.experiment.terms import Calibrated, Term
 
 VERSIONS: Mapping[str, int] = {

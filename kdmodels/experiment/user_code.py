@@ -13,7 +13,7 @@ from types import ModuleType
 
 from kdmodels.errors import UsageError
 from kdmodels.experiment import Experiment
-from kdmodels.experiment.recipe import is_own_optimizer
+from kdmodels.experiment.optimization import is_own_optimizer
 from kdmodels.experiment.user_losses import is_users
 
 ROOT = str(Path(__file__).parents[2])  # the folder that contains the packages kd, flows, tasks and kdmodels

@@ -7,7 +7,8 @@ from typing import Annotated, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from kdmodels.experiment import Experiment, GeneratorExperiment
-from kdmodels.experiment.recipe import OPTIMIZERS, SCHEDULES, Recipe
+from kdmodels.experiment.optimization import OPTIMIZERS, SCHEDULES
+from kdmodels.experiment.recipe import Recipe
 from kdmodels.experiment.schema import NAME, NOUNS, JsonSchema, limits_in_words, name_in_words, show
 
 INTRODUCTION = """\

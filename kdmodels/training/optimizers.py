@@ -8,7 +8,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kdmodels.experiment.recipe import OPTIMIZERS, is_own_optimizer
+from kdmodels.experiment.optimization import OPTIMIZERS, is_own_optimizer
 from kdmodels.training.own_optimizer import OwnOptimizer
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdmodels.errors import UserError
-from kdmodels.experiment.recipe import is_own_optimizer
+from kdmodels.experiment.optimization import is_own_optimizer
 from kdmodels.randomness import generator_for
 from kdmodels.user_imports import checked_arguments, errors_of_user, import_code
 

@@ -24,7 +24,8 @@ from torch.optim import Optimizer
 from kdmodels.device import find_device
 from kdmodels.experiment import Experiment, Network, Recipe, Teacher, Term, Variant
 from kdmodels.experiment.augmentation import Operation, Own
-from kdmodels.experiment.recipe import OPTIMIZERS, Member, Student, is_own_optimizer
+from kdmodels.experiment.optimization import OPTIMIZERS, is_own_optimizer
+from kdmodels.experiment.recipe import Member, Student
 from kdmodels.experiment.tune import Tune, axes
 from kdmodels.experiment.user_code import named_modules
 from kdmodels.experiment.user_losses import is_users

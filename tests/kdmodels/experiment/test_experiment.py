@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from kdmodels.experiment.catalogue import LOSSES
 from kdmodels.experiment.data import Data
-from kdmodels.experiment.experiment import BOUNDS, Experiment, Require
+from kdmodels.experiment.experiment import Experiment
 from kdmodels.experiment.network import Network
 from kdmodels.experiment.recipe import Student, Teacher
+from kdmodels.experiment.requirements import BOUNDS, Require
 
 SHORT: dict[str, Any] = {
     "name": "mine",

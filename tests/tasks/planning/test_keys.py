@@ -14,7 +14,8 @@ import torch
 from flows.distill import Options, Outcome, distill, plan_only
 from kdmodels.errors import UserError
 from kdmodels.experiment import Data, Experiment
-from kdmodels.experiment.recipe import OPTIMIZERS, Adam, Recipe
+from kdmodels.experiment.optimization import OPTIMIZERS, Adam
+from kdmodels.experiment.recipe import Recipe
 from kdmodels.networks import load_network
 from kdmodels.versions import VERSIONS
 from tasks import tracking
