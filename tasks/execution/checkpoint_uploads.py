@@ -115,7 +115,7 @@ def take_over(step: PlannedRun, folder: Path) -> str | None:
     for run_id in sorted(newest, key=lambda run_id: -newest[run_id].epoch):
         target = private_folder(folder) / f"epoch-{newest[run_id].epoch:06}"
         with (
-            suppress(UserError, OSError),  # the checkpoint is gone, so try an older checkpoint
+            suppress(UserError, OSError),  # the checkpoint was deleted meanwhile, so try an older one
             tracking.fetched(run_id, f"{CHECKPOINTS}/{newest[run_id].slot}") as source,
         ):
             for suffix in SUFFIXES:
