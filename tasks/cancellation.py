@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 
@@ -12,6 +11,7 @@ from kdmodels.errors import UnavailableError, UserError
 from kdmodels.run_status import RunStatus
 from tasks import tracking
 from tasks.execution import interruption
+from tasks.execution.background import repeated
 
 POLL_SECONDS = 3.0  # interval at which a process looks for a request to end its run
 COMPARISON_SECONDS = 10.0  # interval at which a cluster's worker checks whether its comparison still runs
@@ -28,23 +28,16 @@ def cancellable(run_id: str) -> Iterator[None]:
 
     As after Ctrl-C, the block is interrupted by a KeyboardInterrupt. `interruption.reason` says who cancelled the run.
     """
-    ended = threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(POLL_SECONDS):
-            with contextlib.suppress(Exception):  # if the store fails, the main thread reports the outage
-                if request := tracking.requested_end(run_id):
-                    interruption.interrupt_main(f"cancelled by {request}")
-                    return
+    def is_interrupted() -> bool:
+        with contextlib.suppress(Exception):  # if the store fails, the main thread reports the outage
+            if request := tracking.requested_end(run_id):
+                interruption.interrupt_main(f"cancelled by {request}")
+                return True
+        return False
 
-    thread = threading.Thread(target=watch, name="cancellation", daemon=True)
-    with interruption.interruptible():
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    with interruption.interruptible(), repeated(is_interrupted, POLL_SECONDS, "cancellation"):
+        yield
 
 
 @contextlib.contextmanager
@@ -53,22 +46,18 @@ def ended_with(run_id: str) -> Iterator[None]:
 
     If the process that runs the flow ends, some clusters let the running tasks continue.
     """
-    ended = threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(COMPARISON_SECONDS):
-            with contextlib.suppress(Exception):  # if the store fails, the block reports the outage
-                if tracking.get(run_id).status != RunStatus.RUNNING:
-                    interruption.stop()
-                    return
+    def is_stopped() -> bool:
+        with contextlib.suppress(Exception):  # if the store fails, the block reports the outage
+            if tracking.get(run_id).status != RunStatus.RUNNING:
+                interruption.stop()
+                return True
+        return False
 
-    thread = threading.Thread(target=watch, name="comparison", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(is_stopped, COMPARISON_SECONDS, "comparison"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         interruption.reset()
 
 

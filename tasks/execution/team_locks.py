@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from threading import Event, Thread
 from uuid import UUID
 
 import httpx
@@ -31,6 +30,7 @@ from kdmodels.errors import UnavailableError, redacted
 from kdmodels.files.atomic import write_whole
 from tasks import tracking
 from tasks.execution import interruption
+from tasks.execution.background import repeated
 from tasks.execution.locks import exclusive, lock_of
 
 LEASE_SECONDS = 60.0  # the shortest lease that Prefect allows
@@ -148,17 +148,11 @@ def _release(client: SyncPrefectClient, limit: str, lease: UUID) -> None:
 @contextmanager
 def _renewed(client: SyncPrefectClient, lease: UUID) -> Iterator[None]:
     """Renew a lease regularly while the `with` block runs."""
-    ended = Event()
 
-    def renew() -> None:
-        while not ended.wait(RENEWAL_SECONDS):
-            with suppress(httpx.HTTPError):  # the server does not answer, or the lease has expired
-                client.renew_concurrency_lease(lease, LEASE_SECONDS)
+    def renew() -> bool:
+        with suppress(httpx.HTTPError):  # the server does not answer, or the lease has expired
+            client.renew_concurrency_lease(lease, LEASE_SECONDS)
+        return False
 
-    thread = Thread(target=renew, name=f"lease {lease}", daemon=True)
-    thread.start()
-    try:
+    with repeated(renew, RENEWAL_SECONDS, f"lease {lease}"):
         yield
-    finally:
-        ended.set()
-        thread.join()
