@@ -24,18 +24,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.common import write
+from benchmarks.step import SHAPE, images
 from kdmodels.data import Split
 from kdmodels.device import find_device, keep_freed_memory
 from kdmodels.experiment import Network, Recipe
 from kdmodels.experiment.terms import Term
 from kdmodels.knowledge import LiveTeacher, distil_knowledge
 from kdmodels.networks import build
-from kdmodels.randomness import generator_for
 from kdmodels.training import fit
 from kdmodels.training.fit import TeacherOutputs
 
 ROUNDS, WARM = 3, 3
-SHAPE: dict[str, Any] = {"input_shape": (3, 32, 32), "classes": 100, "mean": [0.5] * 3, "std": [0.25] * 3}
 LABELS = [Term(loss="hard_labels")]
 KD = [*LABELS, Term(loss="soft_targets")]
 RATIOS = {
@@ -71,13 +70,6 @@ class Clock:
         trainings = [self.begun[first : first + steps] for first in range(0, len(self.begun), steps)]
         self.begun = []
         return sum(statistics.median(after - before for before, after in pairwise(each[WARM:])) for each in trainings)
-
-
-def images(examples: int) -> Split:
-    """Return a split of random images and labels."""
-    generator = generator_for(0, "images")
-    pixels = torch.randint(256, (examples, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    return Split(pixels, torch.randint(100, (examples,), generator=generator), top=255)
 
 
 def plain_loop(train: Split, recipe: Recipe, device: torch.device, clock: Clock) -> None:

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import yaml
+from pydantic import JsonValue
 
 from kdmodels.data.files import listed
 from kdmodels.errors import UserError
@@ -107,13 +107,13 @@ def compare(words: list[str]) -> tuple[list[StudentReference], dict[str, Correct
     """
     tracking.configure()
     chosen = [tracking.find(word) for word in words] or [results.latest_comparison()]
-    listed = [_Compared(row, run) for run in chosen for row in rows_of(run)]
-    unique = {entry.key: entry for entry in reversed(listed)}  # keep the first of equal runs
-    entries = [unique[key] for key in dict.fromkeys(entry.key for entry in listed)]
+    found = [_Compared(row, run) for run in chosen for row in rows_of(run)]
+    unique = {entry.key: entry for entry in reversed(found)}  # keep the first of equal runs
+    entries = [unique[key] for key in dict.fromkeys(entry.key for entry in found)]
     names = dict(zip([entry.key for entry in entries], _unique_names(entries), strict=True))
     if len(chosen) > 1:
         _require_same_data({names[entry.key]: entry.row for entry in entries})
-    in_comparison = {entry.place(entry.row.variant): names[entry.key] for entry in listed}
+    in_comparison = {entry.place(entry.row.variant): names[entry.key] for entry in found}
     anywhere = {entry.row.variant: names[entry.key] for entry in reversed(entries)}  # if another word names the control
 
     def renamed(entry: _Compared) -> StudentReference:
@@ -275,7 +275,7 @@ def spec(word: str) -> str:
     )
 
 
-def _with_relative_paths(value: Any) -> Any:
+def _with_relative_paths(value: JsonValue) -> JsonValue:
     """Replace each absolute path below the current folder by a path that is relative to this folder.
 
     A colleague who has the same files in another folder can then use the experiment file.

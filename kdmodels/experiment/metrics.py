@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from kdmodels.errors import allowed
-from kdmodels.experiment.schema import Part, mistake, show
+from kdmodels.experiment.schema import Part, is_code, mistake, show
 
 ACCURACY = "accuracy"
 """The metric that is always measured, and that ranks students by default."""
@@ -79,7 +79,7 @@ def is_metric(name: str) -> bool:
     """
     if not is_users(name):
         return KNOWN.fullmatch(name) is not None
-    return all(part.isidentifier() for part in re.split("[.:]", name)) and name.count(":") == 1
+    return is_code(name)
 
 
 def check_metrics(metrics: Collection[Metric], rank_by: str, required: Collection[str]) -> None:

@@ -1,13 +1,12 @@
 """The fields `optimizer` and `schedule` of a training recipe: torch's optimizers, own ones, and schedules."""
 
-import re
 import sys
 from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from kdmodels.errors import allowed
-from kdmodels.experiment.schema import Part, mistake, parse, show
+from kdmodels.experiment.schema import Part, is_code, mistake, parse, show
 
 Epoch = Annotated[int, Field(ge=1)]
 WEIGHT_DECAY = "L2 penalty: factor of the squared weights in the loss."
@@ -133,7 +132,7 @@ def parse_schedule(raw: object) -> object:
 
 def is_own_optimizer(name: object) -> bool:
     """Return whether an optimizer is a class that the user names as `module:Class`."""
-    return isinstance(name, str) and name.count(":") == 1 and all(map(str.isidentifier, re.split("[.:]", name)))
+    return is_code(name)
 
 
 def _parse_own_arguments(name: str, raw: object) -> object:

@@ -4,7 +4,6 @@ A recipe sets fields that the file does not set. Networks and data are always th
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from kdmodels.errors import allowed
 from kdmodels.experiment.architectures import ARCHITECTURES
@@ -21,7 +20,7 @@ DECAY = 5e-4
 MOBILE = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
 WITHOUT_HE = ("shufflenetv1", "shufflenetv2")  # families with torch's default initialisation
 
-Fields = dict[str, Any]
+Fields = dict[str, object]
 Places = list[str | dict[str, str]]
 
 

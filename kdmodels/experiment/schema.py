@@ -1,6 +1,7 @@
 """The base class of all parts of an experiment file, and functions that convert pydantic's errors to plain messages."""
 
 import json
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -26,6 +27,15 @@ NOUNS = {
     "array": "a list",
     "object": "a mapping",
 }
+
+
+def is_code(name: object) -> bool:
+    """Return whether a value names a class or function of the user, as `module:name`.
+
+    >>> is_code("my.metrics:cost"), is_code("cost"), is_code("my-metrics:cost"), is_code(1)
+    (True, False, False, False)
+    """
+    return isinstance(name, str) and name.count(":") == 1 and all(map(str.isidentifier, re.split("[.:]", name)))
 
 
 def mistake(message: str, *path: str | int) -> PydanticCustomError:

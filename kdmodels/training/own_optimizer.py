@@ -35,11 +35,16 @@ class OwnOptimizer:
     """
 
     def __init__(
-        self, optimizer: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor], undecayed: Collection[str] = ()
+        self,
+        optimizer: Mapping[str, Mapping[str, object]],
+        tensors: Mapping[str, Tensor],
+        undecayed: Collection[str] = (),
     ) -> None:
         ((self.name, arguments),) = optimizer.items()
         target = import_code(FIELD, self.name, torch.optim.Optimizer)
-        self.tensors, self.lr = tensors, arguments["lr"]
+        lr = arguments["lr"]
+        assert isinstance(lr, float)
+        self.tensors, self.lr = tensors, lr
         groups: list[dict[str, Any]] = [
             {"params": [tensor for name, tensor in tensors.items() if name not in undecayed]}
         ]
@@ -94,7 +99,7 @@ class OwnOptimizer:
         self.optimizer.load_state_dict({"state": state, "param_groups": rest["param_groups"]})
 
 
-def check(field: str, optimizer: Mapping[str, Mapping[str, Any]]) -> None:
+def check(field: str, optimizer: Mapping[str, Mapping[str, object]]) -> None:
     """Try an optimizer on small tensors, if it is not one of the catalogue.
 
     Args:
@@ -133,7 +138,7 @@ def _weights() -> dict[str, Tensor]:
     return {"weight": torch.randn(1, 3, 4, generator=generator), "bias": torch.randn(1, 3, generator=generator)}
 
 
-def _trial(optimizer: Mapping[str, Mapping[str, Any]], *, interrupted: bool = False) -> dict[str, Tensor]:
+def _trial(optimizer: Mapping[str, Mapping[str, object]], *, interrupted: bool = False) -> dict[str, Tensor]:
     """Return the weights after `STEPS` steps with random gradients.
 
     Args:
